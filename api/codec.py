@@ -1,0 +1,272 @@
+"""Messages to bytes and back, with checked decoding.
+
+betterproto2 takes truncated and mistyped fields for data, so messages are read here: one walk
+over the bytes checks and builds. What it accepts, protobuf accepts with the same result. It
+refuses more: fields of the wrong wire type, groups, integers beyond their type.
+https://protobuf.dev/programming-guides/encoding/
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple, TypeVar
+
+import betterproto2
+from grpclib.encoding.base import CodecBase
+
+MAX_FIELDS = 1 << 18
+"""The most fields in one message: more than the kernel takes arguments, little enough to read at once."""
+
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
+_WIRE_TYPES = {
+    _VARINT: "a varint",
+    _FIXED64: "8 bytes",
+    _LENGTH_DELIMITED: "length-delimited",
+    _FIXED32: "4 bytes",
+}
+
+_Message = TypeVar("_Message", bound=betterproto2.Message)
+_Value = object
+_Decode = Callable[[bytes, int], tuple[_Value, int]]
+
+
+class MalformedMessage(ValueError):
+    """These bytes are no message of the type."""
+
+
+class MessageCodec(CodecBase):
+    """What grpclib encodes and decodes with."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: betterproto2.Message, message_type: type[betterproto2.Message]) -> bytes:
+        """Return the bytes of a message."""
+        if not isinstance(message, message_type):
+            raise TypeError(f"{message_type.__name__} is expected, not {type(message).__name__}")
+        return bytes(message)
+
+    def decode(self, data: bytes, message_type: type[_Message]) -> _Message:
+        """Return the message in these bytes; raise MalformedMessage if there is none."""
+        return decode(data, message_type)
+
+
+def decode(data: bytes, message_type: type[_Message]) -> _Message:
+    """Return the message in these bytes; raise MalformedMessage if there is none."""
+    return message_type(**_read_fields(data, message_type))
+
+
+class _Field(NamedTuple):
+    """How one field is read: ``decode`` takes data and position, and returns value and next position."""
+
+    name: str
+    wire_type: int
+    decode: _Decode
+    repeated: bool
+    is_map: bool
+    is_message: bool
+
+
+def _read_fields(
+    data: bytes, message_type: type[betterproto2.Message], *, closed: bool = False
+) -> dict[str, object]:
+    """Return the values that are given, by name; a ``closed`` message has no unknown fields."""
+    fields = _fields(message_type)
+    values: dict[str, object] = {}
+    position = count = 0
+    while position < len(data):
+        count += 1
+        if count > MAX_FIELDS:
+            raise MalformedMessage(f"{message_type.__name__} has more than {MAX_FIELDS} fields")
+        tag, position = _read_tag(data, position)
+        field = fields.get(tag >> 3)
+        if field is None:
+            if closed:
+                raise MalformedMessage(f"{message_type.__name__} has an unknown field {tag >> 3}")
+            position = _skip(data, position, tag)
+            continue
+        if tag & 7 != field.wire_type:
+            raise MalformedMessage(
+                f"{message_type.__name__}.{field.name} is {_WIRE_TYPES.get(tag & 7, 'a group')}, "
+                f"must be {_WIRE_TYPES[field.wire_type]}"
+            )
+        try:
+            value, position = field.decode(data, position)
+        except MalformedMessage as error:
+            raise MalformedMessage(f"{message_type.__name__}.{field.name}: {error}") from None
+        _store(values, field, value)
+    return values
+
+
+def _store(values: dict[str, object], field: _Field, value: object) -> None:
+    if field.is_map:
+        assert isinstance(value, tuple)
+        entries = values.setdefault(field.name, {})
+        assert isinstance(entries, dict)
+        entries[value[0]] = value[1]
+    elif field.repeated:
+        items = values.setdefault(field.name, [])
+        assert isinstance(items, list)
+        items.append(value)
+    elif field.is_message and field.name in values:
+        raise MalformedMessage(f"{field.name} is given twice")  # protobuf would merge the two
+    else:
+        values[field.name] = value
+
+
+@cache
+def _fields(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
+    """Return how the fields of a message are read, by number."""
+    fields = {}
+    for declared in dataclasses.fields(message_type):  # type: ignore[arg-type] # Message itself is none
+        meta = betterproto2.FieldMetadata.get(declared)
+        kind = meta.proto_type
+        # What worker.proto does not have is not read here.
+        assert not (meta.repeated and kind in betterproto2.PACKED_TYPES)
+        assert all(each.proto_type == betterproto2.TYPE_STRING for each in meta.map_meta or ())
+        fields[meta.number] = _Field(
+            name=declared.name,
+            wire_type=_VARINT if kind in _VARINT_READERS else _LENGTH_DELIMITED,
+            decode=_reader(message_type, declared.name, kind),
+            repeated=bool(meta.repeated),
+            is_map=kind == betterproto2.TYPE_MAP,
+            is_message=kind == betterproto2.TYPE_MESSAGE,
+        )
+    return fields
+
+
+def _reader(message_type: type[betterproto2.Message], name: str, kind: str) -> _Decode:
+    if kind not in {betterproto2.TYPE_MESSAGE, betterproto2.TYPE_MAP, betterproto2.TYPE_ENUM}:
+        return _READERS[kind]
+    # For a map this is the message of its entries, with the fields `key` and `value`.
+    # betterproto2 tells it nowhere else, and its classproperty has no usable type.
+    inner = message_type._betterproto.cls_by_field[name]  # type: ignore[arg-type] # noqa: SLF001
+    if kind == betterproto2.TYPE_ENUM:
+        return lambda data, position: _read_enum(data, position, inner)
+    if kind == betterproto2.TYPE_MAP:
+        return lambda data, position: _read_entry(data, position, inner)
+    return lambda data, position: _read_message(data, position, inner)
+
+
+def _read_message(
+    data: bytes, position: int, message_type: type[betterproto2.Message]
+) -> tuple[betterproto2.Message, int]:
+    content, end = _read_bytes(data, position)
+    return decode(content, message_type), end
+
+
+def _read_entry(
+    data: bytes, position: int, entry_type: type[betterproto2.Message]
+) -> tuple[tuple[object, object], int]:
+    content, end = _read_bytes(data, position)
+    # protobuf drops an entry with an unknown field as a whole.
+    entry = _read_fields(content, entry_type, closed=True)
+    return (entry.get("key", ""), entry.get("value", "")), end
+
+
+def _read_enum(data: bytes, position: int, enum_type: type) -> tuple[object, int]:
+    """Return a member, or an unnamed one: what an unknown number means is for others to say."""
+    number, end = _read_int32(data, position)
+    return enum_type(number), end
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    for end in range(position, min(position + 10, len(data))):
+        byte = data[end]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 1 << 64:
+                raise MalformedMessage("a varint is longer than 64 bits")
+            return value, end + 1
+        shift += 7
+    if len(data) - position < 10:
+        raise MalformedMessage("the message is cut short")
+    raise MalformedMessage("a varint is longer than 64 bits")
+
+
+def _read_short_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return a tag or length: protobuf reads at most 5 bytes and 32 bits of them."""
+    value, end = _read_varint(data, position)
+    if end - position > 5 or value >= 1 << 32:
+        raise MalformedMessage("a tag or length is longer than 32 bits")
+    return value, end
+
+
+def _read_tag(data: bytes, position: int) -> tuple[int, int]:
+    tag, end = _read_short_varint(data, position)
+    if tag < 8:
+        raise MalformedMessage("field number 0")
+    return tag, end
+
+
+def _read_bytes(data: bytes, position: int) -> tuple[bytes, int]:
+    size, start = _read_short_varint(data, position)
+    end = start + size
+    if end > len(data):
+        raise MalformedMessage("the message is cut short")
+    return data[start:end], end
+
+
+def _read_string(data: bytes, position: int) -> tuple[str, int]:
+    content, end = _read_bytes(data, position)
+    try:
+        return content.decode(), end
+    except UnicodeDecodeError:
+        raise MalformedMessage("is not valid UTF-8") from None
+
+
+def _read_bool(data: bytes, position: int) -> tuple[bool, int]:
+    value, end = _read_varint(data, position)
+    return value != 0, end
+
+
+def _read_uint32(data: bytes, position: int) -> tuple[int, int]:
+    value, end = _read_varint(data, position)
+    if value >= 1 << 32:
+        raise MalformedMessage(f"{value} does not fit 32 bits")
+    return value, end
+
+
+def _read_int64(data: bytes, position: int) -> tuple[int, int]:
+    value, end = _read_varint(data, position)
+    return (value - (1 << 64) if value >= 1 << 63 else value), end
+
+
+def _read_int32(data: bytes, position: int) -> tuple[int, int]:
+    value, end = _read_int64(data, position)
+    if not -(1 << 31) <= value < 1 << 31:
+        raise MalformedMessage(f"{value} does not fit 32 bits")
+    return value, end
+
+
+def _skip(data: bytes, position: int, tag: int) -> int:
+    """Return where a field that is unknown here ends; newer clients may send such."""
+    match tag & 7:
+        case 0:
+            return _read_varint(data, position)[1]
+        case 1:
+            end = position + 8
+        case 2:
+            return _read_bytes(data, position)[1]
+        case 5:
+            end = position + 4
+        case other:
+            raise MalformedMessage(f"field {tag >> 3} has wire type {other}, which nothing uses any more")
+    if end > len(data):
+        raise MalformedMessage("the message is cut short")
+    return end
+
+
+_VARINT_READERS: dict[str, _Decode] = {
+    betterproto2.TYPE_BOOL: _read_bool,
+    betterproto2.TYPE_ENUM: _read_int32,
+    betterproto2.TYPE_INT32: _read_int32,
+    betterproto2.TYPE_INT64: _read_int64,
+    betterproto2.TYPE_UINT32: _read_uint32,
+    betterproto2.TYPE_UINT64: _read_varint,
+}
+_READERS: dict[str, _Decode] = {
+    **_VARINT_READERS,
+    betterproto2.TYPE_STRING: _read_string,
+    betterproto2.TYPE_BYTES: _read_bytes,
+}

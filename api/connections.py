@@ -1,0 +1,46 @@
+"""HTTP/2 connections whose end can be awaited, for both sides."""
+
+import asyncio
+
+from grpclib.config import Configuration
+from grpclib.protocol import AbstractHandler, H2Protocol
+from h2.config import H2Configuration
+
+
+class Connection(H2Protocol):
+    """grpclib's connection, which knows whether the peer ever spoke, and when it is gone."""
+
+    def __init__(self, handler: AbstractHandler, config: Configuration, h2_config: H2Configuration) -> None:
+        super().__init__(handler, config, h2_config)
+        self.heard = False
+        self._transport: asyncio.WriteTransport | None = None
+        self._lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, once the handshake is done on this side."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the peer sent."""
+        self.heard = True
+        if self.connection.is_closing():
+            return  # grpclib has taken its h2 state apart
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take note that the connection is gone."""
+        super().connection_lost(exc)
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    async def end(self, patience: float) -> None:
+        """Close, with ``patience`` seconds for the peer to take what is left, and wait until it is gone."""
+        if self._transport is None:
+            return
+        self.processor.close("closed on this side")
+        await asyncio.wait({self._lost}, timeout=patience)
+        if not self._lost.done():
+            self._transport.abort()
+            await asyncio.wait({self._lost})

@@ -1,0 +1,143 @@
+"""What each method does: translate, ask the Worker, translate back.
+
+The identity of the caller is in a context variable, set before a handler runs. Errors pass
+through; a table elsewhere says what the client is told.
+"""
+
+import asyncio
+import codecs
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from contextvars import ContextVar
+from signal import SIGTERM
+
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from ..core.job import parse_job_id
+from ..core.worker import Worker
+from ..proto.health import (
+    HealthCheckRequest,
+    HealthCheckResponse,
+    HealthCheckResponseServingStatus,
+)
+from ..proto.worker import (
+    ListRequest,
+    ListResponse,
+    QueryRequest,
+    QueryResponse,
+    RemoveRequest,
+    RemoveResponse,
+    StartRequest,
+    StartResponse,
+    StopRequest,
+    StopResponse,
+    StreamRequest,
+    StreamResponse,
+    WaitRequest,
+    WaitResponse,
+)
+from . import translate
+from .draining import Drain, ShuttingDown
+from .roles import NOBODY, Identity
+
+caller: ContextVar[Identity] = ContextVar("caller", default=NOBODY)
+"""Who makes the call that is being handled."""
+
+SERVICES = ("", "worker.v1.WorkerService", "WorkerService")
+"""The names under which the health of this server can be asked for."""
+
+
+class Handlers:
+    """One handler per method of the API."""
+
+    def __init__(self, worker: Worker, drain: Drain) -> None:
+        self._worker = worker
+        self._drain = drain
+
+    async def start(self, request: StartRequest) -> StartResponse:
+        """Start a job in the caller's name."""
+        spec = translate.job_spec(request)
+        job = await self._worker.start(spec, owner=caller.get().name, request_id=request.request_id)
+        return StartResponse(job_id=str(job))
+
+    async def stop(self, request: StopRequest) -> StopResponse:
+        """Answer when the job is over. A client that goes away does not stop the stopping."""
+        job = parse_job_id(request.job_id)
+        signal = SIGTERM if request.signal is None else request.signal
+        async with self._drain.interrupts("the job goes on being stopped"):
+            await self._worker.stop(job, signal=signal, grace=translate.seconds(request.grace_ms))
+        return StopResponse()
+
+    async def query(self, request: QueryRequest) -> QueryResponse:
+        """Tell what is known now."""
+        return translate.query_response(await self._worker.query(parse_job_id(request.job_id)))
+
+    async def list(self, request: ListRequest) -> ListResponse:
+        """Tell what is known about every job that matches."""
+        found = await self._worker.list(labels=request.labels, running=request.running)
+        return ListResponse(jobs=[translate.query_response(status) for status in found])
+
+    async def wait(self, request: WaitRequest) -> WaitResponse:
+        """Answer when the job is over."""
+        job = parse_job_id(request.job_id)
+        async with self._drain.interrupts("the job goes on, wait again later"):
+            status = await self._worker.wait(job)
+        return WaitResponse(job=translate.query_response(status))
+
+    async def remove(self, request: RemoveRequest) -> RemoveResponse:
+        """Forget a job that is over."""
+        await self._worker.remove(parse_job_id(request.job_id))
+        return RemoveResponse()
+
+    async def stream(self, request: StreamRequest) -> AsyncGenerator[StreamResponse, None]:
+        """Send the job's output as bytes."""
+        resume = translate.offset(request)
+        chunks = self._worker.stream(
+            parse_job_id(request.job_id),
+            channel=translate.channel(request),
+            offset=resume,
+            tail_lines=request.tail_lines,
+            tail_bytes=request.tail_bytes,
+            follow=not request.no_follow,
+        )
+        async with aclosing(chunks):
+            while True:
+                async with self._drain.interrupts(f"the job goes on, resume at offset {resume}"):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                yield StreamResponse(output=chunk.data, offset=chunk.offset)
+                resume = chunk.offset + len(chunk.data)
+
+    async def stream_text(self, request: StreamRequest) -> AsyncGenerator[StreamResponse, None]:
+        """Send the output as the original API does, as text: a `string` is UTF-8 on the wire.
+
+        What is not UTF-8 becomes U+FFFD; no character is cut at the border of a chunk.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        async with aclosing(self.stream(request)) as replies:
+            async for reply in replies:
+                if text := decoder.decode(reply.output):
+                    yield StreamResponse(output=text.encode())
+        if rest := decoder.decode(b"", final=True):
+            yield StreamResponse(output=rest.encode())
+
+    async def check_health(self, request: HealthCheckRequest) -> HealthCheckResponse:
+        """Tell that a service of ours is served."""
+        if request.service not in SERVICES:
+            raise GRPCError(Status.NOT_FOUND, f"no service {request.service!r} here")
+        return HealthCheckResponse(status=HealthCheckResponseServingStatus.SERVING)
+
+    async def watch_health(self, request: HealthCheckRequest) -> AsyncGenerator[HealthCheckResponse, None]:
+        """Tell the health of a service now and when it changes, which is at the end."""
+        known = request.service in SERVICES
+        serving = HealthCheckResponseServingStatus
+        yield HealthCheckResponse(status=serving.SERVING if known else serving.SERVICE_UNKNOWN)
+        try:
+            async with self._drain.interrupts("watch again later"):
+                await asyncio.Future[None]()
+        except ShuttingDown:
+            if known:
+                yield HealthCheckResponse(status=serving.NOT_SERVING)
+            raise

@@ -1,0 +1,76 @@
+"""The one table of methods: what can be called, who may, and what does it.
+
+Service and authorization both read it; a method that is not in it does not exist.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from betterproto2 import Message
+from grpclib.const import Cardinality
+
+from ..proto import health, worker
+from .handlers import Handlers
+from .roles import Right
+
+# The types of request and reply stand beside each handler in the table.
+UnaryHandler = Callable[[Handlers, Any], Awaitable[Message]]
+StreamHandler = Callable[[Handlers, Any], AsyncGenerator[Message, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """One request, one reply."""
+
+    name: str
+    handler: UnaryHandler
+    right: Right
+    request: type[Message]
+    reply: type[Message]
+
+    cardinality = Cardinality.UNARY_UNARY
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStream:
+    """One request, any number of replies."""
+
+    name: str
+    handler: StreamHandler
+    right: Right
+    request: type[Message]
+    reply: type[Message]
+
+    cardinality = Cardinality.UNARY_STREAM
+
+
+Method = Unary | ServerStream
+
+_START = Unary("Start", Handlers.start, Right.WRITE, worker.StartRequest, worker.StartResponse)
+_STOP = Unary("Stop", Handlers.stop, Right.WRITE, worker.StopRequest, worker.StopResponse)
+_QUERY = Unary("Query", Handlers.query, Right.READ, worker.QueryRequest, worker.QueryResponse)
+_STREAM = ServerStream("Stream", Handlers.stream, Right.READ, worker.StreamRequest, worker.StreamResponse)
+_TEXT = ServerStream(
+    "Stream", Handlers.stream_text, Right.READ, worker.StreamRequest, worker.StreamResponse
+)
+_LIST = Unary("List", Handlers.list, Right.READ, worker.ListRequest, worker.ListResponse)
+_WAIT = Unary("Wait", Handlers.wait, Right.READ, worker.WaitRequest, worker.WaitResponse)
+_REMOVE = Unary("Remove", Handlers.remove, Right.WRITE, worker.RemoveRequest, worker.RemoveResponse)
+_CHECK = Unary(
+    "Check", Handlers.check_health, Right.READ, health.HealthCheckRequest, health.HealthCheckResponse
+)
+_WATCH = ServerStream(
+    "Watch", Handlers.watch_health, Right.READ, health.HealthCheckRequest, health.HealthCheckResponse
+)
+
+SERVICES: Mapping[str, tuple[Method, ...]] = {
+    "worker.v1.WorkerService": (_START, _STOP, _QUERY, _STREAM, _LIST, _WAIT, _REMOVE),
+    # The original API: no package, and text instead of bytes.
+    "WorkerService": (_START, _STOP, _QUERY, _TEXT),
+    "grpc.health.v1.Health": (_CHECK, _WATCH),
+}
+
+METHODS: Mapping[str, Method] = {
+    f"/{service}/{method.name}": method for service, methods in SERVICES.items() for method in methods
+}

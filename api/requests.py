@@ -1,0 +1,72 @@
+"""How requests get to grpclib: with two of its gaps closed, and without its listening Server.
+
+That Server cancels all calls when it is closed, and from Python 3.12 it waits for idle
+clients for ever; here connections are made one by one.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from grpclib.config import Configuration
+from grpclib.const import Cardinality
+from grpclib.const import Handler as MethodHandler
+from grpclib.events import RecvRequest, _DispatchServerEvents
+from grpclib.metadata import decode_timeout
+from grpclib.protocol import Stream
+from grpclib.server import Handler
+from h2.config import H2Configuration
+
+from .codec import MessageCodec
+from .connections import Connection
+
+Headers = list[tuple[str, str]]
+
+
+class _Methods(dict[str, MethodHandler]):
+    """Has a handler for every path, so that admission refuses what does not exist.
+
+    grpclib's own refusal lacks the content-type, and clients take it for UNKNOWN.
+    """
+
+    def get(self, path: str, default: object = None) -> MethodHandler:
+        """Return the handler of a method, or one that is never reached."""
+        del default
+        return super().get(path) or MethodHandler(None, Cardinality.UNARY_UNARY, None, None)
+
+
+class _RequestHandler(Handler):
+    """Runs the requests of one connection."""
+
+    def accept(self, stream: Stream, headers: Headers, release_stream: Callable[[], None]) -> None:
+        """Run a request."""
+        lasting = [(name, _lasting(value) if name == "grpc-timeout" else value) for name, value in headers]
+        super().accept(stream, lasting, release_stream)
+
+
+def _lasting(timeout: str) -> str:
+    """Return a timeout that has not passed before grpclib looks at it: that it answers with UNKNOWN."""
+    try:
+        return timeout if decode_timeout(timeout) >= 0.001 else "1m"
+    except ValueError:
+        return timeout
+
+
+class Connections:
+    """Makes the server's side of connections, over one set of methods."""
+
+    def __init__(
+        self,
+        methods: Mapping[str, MethodHandler],
+        admit: Callable[[RecvRequest], Awaitable[None]],
+        config: Configuration,
+    ) -> None:
+        self._methods = _Methods(methods)
+        self._codec = MessageCodec()
+        self._events = _DispatchServerEvents()
+        self._events.add_listener(RecvRequest, admit)  # type: ignore[arg-type] # as grpclib.events.listen does
+        self._config = config.__for_server__()
+        self._h2_config = H2Configuration(client_side=False, header_encoding="ascii")
+
+    def make(self) -> Connection:
+        """Return the protocol for a new connection."""
+        handler = _RequestHandler(self._methods, self._codec, None, self._events)
+        return Connection(handler, self._config, self._h2_config)

@@ -1,0 +1,265 @@
+"""Between messages and the core's values, both ways.
+
+Times travel as whole milliseconds. What is absent in a message of the original API means
+the default. Wrong values are refused by the core's own types, which name the field.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ..core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled, exit_code
+from ..core.errors import InvalidJobSpec
+from ..core.job import (
+    DEFAULT_GRACE,
+    Extent,
+    JobRecord,
+    JobSpec,
+    JobState,
+    JobStatus,
+    Leftovers,
+    parse_job_id,
+)
+from ..core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from ..proto import worker as proto
+
+_STATES = {
+    JobState.STARTING: proto.State.STARTING,
+    JobState.RUNNING: proto.State.RUNNING,
+    JobState.STOPPING: proto.State.STOPPING,
+    JobState.EXITED: proto.State.EXITED,
+    JobState.LOST: proto.State.LOST,
+}
+_CAUSES = {
+    Cause.NONE: proto.Cause.NONE,
+    Cause.STOPPED: proto.Cause.STOPPED,
+    Cause.TIMED_OUT: proto.Cause.TIMED_OUT,
+    Cause.OOM_KILLED: proto.Cause.OOM_KILLED,
+}
+_CHANNELS = {
+    Channel.OUTPUT: proto.Channel.OUTPUT,
+    Channel.STDOUT: proto.Channel.STDOUT,
+    Channel.STDERR: proto.Channel.STDERR,
+}
+_LEFTOVERS = {Leftovers.KILL: proto.Leftovers.KILL, Leftovers.WAIT: proto.Leftovers.WAIT}
+
+_LONGEST_OUTPUT = 1 << 62
+
+_Core = TypeVar("_Core")
+_Proto = TypeVar("_Proto", bound=int)
+
+
+def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
+    """Return the request for this job."""
+    return proto.StartRequest(
+        name=spec.command,
+        args=list(spec.args),
+        env=dict(spec.env),
+        working_directory=spec.working_directory,
+        user=spec.user or "",
+        limits=_limits_message(spec.limits),
+        labels=dict(spec.labels),
+        timeout_ms=milliseconds(spec.timeout),
+        grace_ms=milliseconds(spec.grace),
+        request_id=request_id,
+        leftovers=_LEFTOVERS[spec.leftovers],
+        split_output=spec.split_output,
+    )
+
+
+def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
+    """Return the job that is asked for or told of; raise InvalidJobSpec if it cannot be one."""
+    grace = seconds(message.grace_ms)
+    return JobSpec(
+        command=message.name,
+        args=message.args,
+        env=message.env if isinstance(message, proto.StartRequest) else {},
+        working_directory=message.working_directory or "/",
+        user=message.user or None,
+        limits=_limits(message.limits or proto.Limits()),
+        labels=message.labels,
+        timeout=seconds(message.timeout_ms),
+        grace=DEFAULT_GRACE if grace is None else grace,
+        leftovers=_known("leftovers", _LEFTOVERS, message.leftovers),
+        split_output=message.split_output,
+    )
+
+
+def query_response(status: JobStatus) -> proto.QueryResponse:
+    """Return the status as a message; the environment is not in it."""
+    record, spec = status.record, status.record.spec
+    return proto.QueryResponse(
+        pid=record.pid or 0,
+        exit_code=exit_code(status.ending) if status.ending else 0,
+        exited=status.ending is not None,
+        state=_STATES[status.state],
+        cause=_CAUSES[status.cause],
+        signal=status.ending.number if isinstance(status.ending, Signaled) else 0,
+        oom_kills=status.oom_kills,
+        lost_reason=status.lost_reason,
+        created_at_ms=milliseconds(record.created_at) or 0,
+        started_at_ms=milliseconds(record.started_at) or 0,
+        ended_at_ms=(milliseconds(record.end.ended_at) or 0) if record.end else 0,
+        job_id=str(record.id),
+        name=spec.command,
+        args=list(spec.args),
+        owner=record.owner,
+        labels=dict(spec.labels),
+        limits=_limits_message(spec.limits),
+        usage=_usage_message(status.usage),
+        output=[
+            proto.OutputSize(channel=_CHANNELS[channel], first=extent.first, end=extent.end)
+            for channel, extent in status.output.items()
+        ],
+        user=spec.user or "",
+        working_directory=spec.working_directory,
+        warnings=list(record.warnings),
+        timeout_ms=milliseconds(spec.timeout),
+        grace_ms=milliseconds(spec.grace),
+        leftovers=_LEFTOVERS[spec.leftovers],
+        split_output=spec.split_output,
+    )
+
+
+def job_status(message: proto.QueryResponse) -> JobStatus:
+    """Return the status that a server told; raise InvalidJobSpec or JobNotFound if it makes no sense."""
+    state = _known("state", _STATES, message.state)
+    cause = _known("cause", _CAUSES, message.cause)
+    ending = _ending(message)
+    output = {
+        _known("channel", _CHANNELS, size.channel): Extent(size.first, size.end) for size in message.output
+    }
+    end = None
+    if state.over and ending is not None:
+        sizes = {channel: extent.end for channel, extent in output.items()}
+        end = End(ending, cause, message.oom_kills, sizes, message.ended_at_ms / 1000)
+    usage = _usage(message.usage or proto.Usage())
+    record = JobRecord(
+        id=parse_job_id(message.job_id),
+        spec=job_spec(message),
+        owner=message.owner,
+        request_id="",
+        created_at=message.created_at_ms / 1000,
+        pid=message.pid or None,
+        started_at=message.started_at_ms / 1000 if message.started_at_ms else None,
+        end=end,
+        usage=usage,
+        warnings=tuple(message.warnings),
+    )
+    return JobStatus(record, state, ending, cause, usage, output)
+
+
+def channel(message: proto.StreamRequest) -> Channel | None:
+    """Return the channel that is asked for; None is the one that every job has."""
+    asked = _known("channel", _CHANNELS, message.channel)
+    return None if asked is Channel.OUTPUT else asked
+
+
+def offset(message: proto.StreamRequest) -> int:
+    """Return where to begin; raise InvalidJobSpec for what no file can have (off_t has 63 bits)."""
+    if message.offset >= _LONGEST_OUTPUT:
+        raise InvalidJobSpec("offset", f"{message.offset} is beyond any output")
+    return message.offset
+
+
+def channel_message(asked: Channel | None) -> proto.Channel:
+    """Return the channel as it is asked for on the wire."""
+    return _CHANNELS[asked or Channel.OUTPUT]
+
+
+def milliseconds(value: float | None) -> int | None:
+    """Return seconds as whole milliseconds."""
+    return None if value is None else round(value * 1000)
+
+
+def seconds(value: int | None) -> float | None:
+    """Return milliseconds as seconds."""
+    return None if value is None else value / 1000
+
+
+def _known(field: str, table: Mapping[_Core, _Proto], number: int) -> _Core:
+    """Return the core's name of an enum's number; a newer peer may send others."""
+    for value, member in table.items():
+        if member == number:
+            return value
+    raise InvalidJobSpec(field, f"{int(number)} is not known here; {', '.join(map(str, table))} are")
+
+
+def _ending(message: proto.QueryResponse) -> Ending | None:
+    if not message.exited:
+        return None
+    if message.exit_code < 0:
+        return Lost(message.lost_reason)
+    return Signaled(message.signal) if message.signal else Exited(message.exit_code)
+
+
+def _limits_message(limits: ResourceLimits) -> proto.Limits | None:
+    if limits == ResourceLimits():
+        return None
+    quota = limits.cpu.quota
+    return proto.Limits(
+        cpu_quota_millicores=None if quota is None else round(quota * 1000),
+        cpu_weight=limits.cpu.weight,
+        memory_max=limits.memory.max,
+        memory_high=limits.memory.high,
+        memory_swap_max=limits.memory.swap_max,
+        pids_max=limits.pids,
+        cpuset_cpus=limits.cpuset,
+        io=[
+            proto.IoLimit(
+                device=each.device,
+                read_bytes_per_second=each.read_bytes_per_second,
+                write_bytes_per_second=each.write_bytes_per_second,
+                read_operations_per_second=each.read_operations_per_second,
+                write_operations_per_second=each.write_operations_per_second,
+            )
+            for each in limits.io
+        ],
+    )
+
+
+def _limits(message: proto.Limits) -> ResourceLimits:
+    quota = message.cpu_quota_millicores
+    return ResourceLimits(
+        cpu=CpuLimit(None if quota is None else quota / 1000, message.cpu_weight),
+        memory=MemoryLimit(message.memory_max, message.memory_high, message.memory_swap_max),
+        io=tuple(
+            IoLimit(
+                device=each.device,
+                read_bytes_per_second=each.read_bytes_per_second,
+                write_bytes_per_second=each.write_bytes_per_second,
+                read_operations_per_second=each.read_operations_per_second,
+                write_operations_per_second=each.write_operations_per_second,
+            )
+            for each in message.io
+        ),
+        pids=message.pids_max,
+        cpuset=message.cpuset_cpus,
+    )
+
+
+def _usage_message(usage: ResourceUsage) -> proto.Usage:
+    return proto.Usage(
+        cpu_microseconds=usage.cpu_usec,
+        throttled_microseconds=usage.throttled_usec,
+        memory_current=usage.memory_current,
+        memory_peak=usage.memory_peak,
+        pids_current=usage.pids_current,
+        io_read_bytes=usage.io_read_bytes,
+        io_write_bytes=usage.io_write_bytes,
+        io_read_operations=usage.io_read_operations,
+        io_write_operations=usage.io_write_operations,
+    )
+
+
+def _usage(message: proto.Usage) -> ResourceUsage:
+    return ResourceUsage(
+        cpu_usec=message.cpu_microseconds,
+        throttled_usec=message.throttled_microseconds,
+        memory_current=message.memory_current,
+        memory_peak=message.memory_peak,
+        pids_current=message.pids_current,
+        io_read_bytes=message.io_read_bytes,
+        io_write_bytes=message.io_write_bytes,
+        io_read_operations=message.io_read_operations,
+        io_write_operations=message.io_write_operations,
+    )

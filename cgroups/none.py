@@ -1,0 +1,54 @@
+"""A ResourceLimiter for machines where no control group can be made."""
+
+from collections.abc import Collection, Sequence
+
+from ..core.errors import LimitsUnsupported
+from ..core.job import JobId
+from ..core.limits import ResourceLimits, ResourceUsage
+from ..core.ports import Placement, PlacementKind
+
+
+class NoScope:
+    """No place at all: the job runs like any other process."""
+
+    placement = Placement()
+
+    def __init__(self, reason: str) -> None:
+        self.warnings: Sequence[str] = (
+            f"no cgroup: {reason}; nothing limits the job, and processes that hide may outlive it",
+        )
+
+    async def usage(self) -> ResourceUsage:
+        return ResourceUsage()
+
+    async def remove(self) -> ResourceUsage:
+        return ResourceUsage()
+
+
+class NoLimiter:
+    """Refuses every limit; ``reason`` tells the user why there are none, and what helps."""
+
+    kind = PlacementKind.NONE
+
+    def __init__(self, reason: str) -> None:
+        self._scope = NoScope(reason)
+        self._reason = reason
+
+    async def prepare(self, job: JobId, limits: ResourceLimits) -> NoScope:  # noqa: ARG002 - the port's signature
+        """Return the empty scope; raise LimitsUnsupported if any limit is asked for."""
+        default = ResourceLimits()
+        asked = [name for name in default.__slots__ if getattr(limits, name) != getattr(default, name)]
+        if asked:
+            names = ", ".join(f"limits.{name}" for name in asked)
+            raise LimitsUnsupported(f"{names}: cannot be enforced: {self._reason}")
+        return self._scope
+
+    async def reopen(self, job: JobId) -> NoScope:  # noqa: ARG002 - the port's signature
+        """Return the empty scope, which every job has."""
+        return self._scope
+
+    async def sweep(self, keep: Collection[JobId]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,85 @@
+"""The entry points of the group ``worker.limiters``: cgroups, none and auto."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+from cattrs import Converter, ForbiddenExtraKeysError
+
+from ..core.errors import LimitsUnsupported
+from ..core.ports import ResourceLimiter
+from .limiter import CgroupLimiter
+from .none import NoLimiter
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupSettings:
+    """``parent``: path of the worker's own group below each base; by default from the state directory."""
+
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoSettings:
+    """There is nothing to set."""
+
+
+_Settings = TypeVar("_Settings", CgroupSettings, NoSettings)
+
+
+def cgroups(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
+    """Make the limiter on control groups.
+
+    Raises LimitsUnsupported where no group can be made, ValueError for wrong settings.
+    """
+    chosen = _structure(settings, CgroupSettings)
+    return CgroupLimiter(chosen.parent or default_parent(state_dir))
+
+
+def none(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:  # noqa: ARG001 - a plug-in's signature
+    """Make the limiter that refuses all limits; raise ValueError for any setting."""
+    _structure(settings, NoSettings)
+    return NoLimiter('the worker was told to use none (limiter = "none" in its settings)')
+
+
+def auto(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
+    """Make the limiter on control groups where there can be any, else the other."""
+    try:
+        return cgroups(settings, state_dir)
+    except LimitsUnsupported as error:
+        _log.warning("jobs run without control groups and limits: %s", error)
+        return NoLimiter(str(error))
+
+
+def default_parent(state_dir: Path) -> str:
+    """Return a name that two workers share only if they share their state."""
+    return "worker-" + sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
+
+
+def _structure(settings: Mapping[str, object], into: type[_Settings]) -> _Settings:
+    try:
+        return _converter.structure(settings, into)
+    except ForbiddenExtraKeysError as error:
+        unknown = ", ".join(sorted(error.extra_fields))
+        raise ValueError(f"limiter settings: unknown {unknown}; {_known_keys(into)}") from None
+
+
+def _known_keys(settings: type[CgroupSettings] | type[NoSettings]) -> str:
+    names = ", ".join(field.name for field in fields(settings))
+    return f"there is {names}" if names else "there are none to set"
+
+
+def _text(value: object, _: type[str]) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"limiter settings: {value!r} is not a string")  # noqa: TRY004 - one error for all wrong settings
+    return value
+
+
+# Without the hook cattrs would take str(value) of anything.
+_converter = Converter(forbid_extra_keys=True, detailed_validation=False)
+_converter.register_structure_hook(str, _text)

@@ -1,0 +1,70 @@
+"""The control groups of one job."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from ..core.limits import ResourceUsage
+from ..core.ports import Placement
+from . import memory
+from .controllers import read_usage
+from .group import Group
+from .hierarchy import Version
+
+_log = logging.getLogger(__name__)
+
+NOT_UNIFIED = (
+    "no cgroup v2 hierarchy is mounted: processes of the job are found and ended one by one, "
+    "which one that forks fast enough may outrun"
+)
+
+
+class CgroupScope:
+    """A Scope whose groups are given by controller; ``unified`` is for tracking and ending."""
+
+    def __init__(self, controllers: Mapping[str, Group], unified: Group | None) -> None:
+        self.controllers = controllers
+        self.unified = unified
+        # Several controllers may share a group: all of v2, and joined ones of v1.
+        self.groups = tuple(dict.fromkeys([*([unified] if unified else []), *controllers.values()]))
+        self._final: ResourceUsage | None = None
+
+    @property
+    def placement(self) -> Placement:
+        """The directories; of v2 the main process is born in it, those of v1 are joined before exec."""
+        accountant = self.controllers.get(memory.name)
+        return Placement(
+            unified=str(self.unified.path) if self.unified else None,
+            legacy=tuple(str(group.path) for group in self.groups if group.version is Version.V1),
+            oom_events=memory.oom_events(accountant) if accountant else None,
+        )
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is weaker here than where there is cgroup v2."""
+        return () if self.unified else (NOT_UNIFIED,)
+
+    def exists(self) -> bool:
+        """Tell whether any of the groups is there."""
+        return any(group.path.is_dir() for group in self.groups)
+
+    def populated(self) -> bool:
+        """Tell whether a process lives in any of the groups."""
+        return any(group.populated() for group in self.groups)
+
+    async def usage(self) -> ResourceUsage:
+        """Return what has been used so far, or in all once the scope is removed."""
+        return self._final or read_usage(self.controllers)
+
+    async def remove(self) -> ResourceUsage:
+        """Return the final usage and remove the groups, also those that the job made in them.
+
+        A group that the kernel does not let go of is logged and left to the next sweep.
+        """
+        if self._final is None:
+            self._final = read_usage(self.controllers)
+        for group in self.groups:
+            try:
+                await group.remove()
+            except OSError as error:
+                _log.warning("control group left for the next start to remove: %s", error)
+        return self._final

@@ -1,0 +1,1 @@
+"""The `worker` command, its settings, and the composition root."""

@@ -1,0 +1,28 @@
+"""The composition root: the one place where the core meets its adapters."""
+
+from ..core.ports import Clock, JobJournal, OutputStore, ProcessSpawner, ResourceLimiter
+from ..core.worker import Worker
+from ..linux.journal import SqliteJournal
+from .home import Home
+from .plugins import LIMITERS, OUTPUT_STORES, SPAWNERS
+from .settings import ServerSettings
+
+
+def make_worker(
+    home: Home,
+    settings: ServerSettings,
+    *,
+    spawner: ProcessSpawner | None = None,
+    limiter: ResourceLimiter | None = None,
+    outputs: OutputStore | None = None,
+    journal: JobJournal | None = None,
+    clock: Clock | None = None,
+) -> Worker:
+    """Return the Worker of a server; whatever is not given is what the settings name."""
+    return Worker(
+        spawner=spawner or SPAWNERS.make(settings.spawner, home.path),
+        limiter=limiter or LIMITERS.make(settings.limiter, home.path),
+        outputs=outputs or OUTPUT_STORES.make(settings.output_store, home.path),
+        journal=journal or SqliteJournal(home.journal),
+        clock=clock,
+    )

@@ -1,0 +1,48 @@
+"""Bytes to an open descriptor, as they are, without ever blocking the event loop.
+
+A reader may pause for hours (`worker stream JOB | less`), and in the meantime the connection's
+pings want to be answered. The descriptor stays in blocking mode: it belongs to the shell too.
+"""
+
+import asyncio
+import os
+import select
+import stat
+
+from .console import write_failed
+
+# What poll(2) calls writable takes at least so much without blocking (pipe(7), PIPE_BUF).
+_PIECE = select.PIPE_BUF
+
+
+class OutputDescriptor:
+    """Stdout or stderr as a place for bytes."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._piece = 1 << 20 if is_file else _PIECE
+
+    async def write(self, data: bytes) -> None:
+        """Write everything; raise PipeClosed or WriteFailed when it is not taken."""
+        rest = memoryview(data)
+        while rest:
+            if not self._poll.poll(0):
+                await self._writable()
+            try:
+                rest = rest[os.write(self._descriptor, rest[: self._piece]) :]
+            except BlockingIOError:  # somebody else's O_NONBLOCK, or another writer was faster
+                await self._writable()
+            except OSError as error:
+                raise write_failed(self._descriptor, error) from error
+
+    async def _writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_writer(self._descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_writer(self._descriptor)

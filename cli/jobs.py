@@ -1,0 +1,115 @@
+"""Commands about jobs that answer at once: start, stop, query, list, wait, remove."""
+
+from collections.abc import Sequence
+from typing import Unpack
+from uuid import uuid4
+
+import click
+
+from ..api.client import Client, ServerUnreachable
+from ..core.ending import exit_code
+from ..core.job import JobId, JobSpec
+from .connection import Connection, call, connection_options
+from .console import note, printable, say
+from .parameters import DURATION, PAIR, SIGNAL
+from .show import format_option, show_job, show_jobs, show_json
+from .spec import JOB_COMMAND, JobOptions, job_options, job_spec
+
+job_argument = click.argument("job", metavar="JOB")
+
+
+async def start_job(client: Client, spec: JobSpec) -> JobId:
+    """Start a job, once: where the answer gets lost, the same request is made again."""
+    request_id = str(uuid4())
+    try:
+        return await client.start(spec, request_id=request_id)
+    except ServerUnreachable:
+        return await client.start(spec, request_id=request_id)
+
+
+@click.command(context_settings=JOB_COMMAND)
+@job_options
+@format_option("json")
+@connection_options
+def start(connection: Connection, form: str | None, **job: Unpack[JobOptions]) -> None:
+    """Start a command as a job.
+
+    Everything from CMD on belongs to the job, also what looks like an option.
+    """
+    spec = job_spec(job)
+    job_id = call(connection, lambda client: start_job(client, spec))
+    if form == "json":
+        show_json({"id": str(job_id)})
+    else:
+        say(f"Job {job_id} is started")
+
+
+@click.command()
+@job_argument
+@click.option("--signal", type=SIGNAL, help="What to send at first.  [default: TERM]")
+@click.option("--grace", type=DURATION, help="From then to SIGKILL.  [default: as set at the start]")
+@format_option("json")
+@connection_options
+def stop(
+    connection: Connection, job: str, signal: int | None, grace: float | None, form: str | None
+) -> None:
+    """End a job with all of its processes.
+
+    Returns when none is left.
+    """
+    call(connection, lambda client: client.stop(job, signal=signal, grace=grace))
+    if form == "json":
+        show_json({"id": job, "stopped": True})
+    else:
+        say(f"Job {printable(job)} has been stopped")
+
+
+@click.command()
+@job_argument
+@format_option("json", "wide")
+@connection_options
+def query(connection: Connection, job: str, form: str | None) -> None:
+    """Print the status of a job."""
+    show_job(call(connection, lambda client: client.query(job)), form)
+
+
+@click.command("list")
+@click.option("--running", is_flag=True, help="Only jobs that are not over.")
+@click.option("--label", type=PAIR, multiple=True, help="Only jobs with this label; may be repeated.")
+@format_option("json", "wide")
+@connection_options
+def list_jobs(
+    connection: Connection, label: Sequence[tuple[str, str]], form: str | None, *, running: bool
+) -> None:
+    """Print all jobs."""
+    jobs = call(connection, lambda client: client.list(labels=dict(label), running=running))
+    show_jobs(jobs, form)
+
+
+@click.command()
+@job_argument
+@format_option("json", "wide")
+@connection_options
+def wait(connection: Connection, job: str, form: str | None) -> None:
+    """Wait for the end of a job and print its exit code."""
+    status = call(connection, lambda client: client.wait(job))
+    if form is not None:
+        show_job(status, form)
+        return
+    assert status.ending is not None  # it is over
+    say(str(exit_code(status.ending)))
+    if status.lost_reason:
+        note(f"the job is lost: {printable(status.lost_reason)}")
+
+
+@click.command()
+@job_argument
+@format_option("json")
+@connection_options
+def remove(connection: Connection, job: str, form: str | None) -> None:
+    """Forget a job that is over, with its output."""
+    call(connection, lambda client: client.remove(job))
+    if form == "json":
+        show_json({"id": job, "removed": True})
+    else:
+        say(f"Job {printable(job)} has been removed")

@@ -1,0 +1,102 @@
+"""Quantities as people write them: sizes, rates, cores, durations.
+
+Every parser raises ValueError with what is wrong and what would be right.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from math import isfinite
+
+_NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
+_WITH_UNIT = re.compile(rf"({_NUMBER})\s*(\D*)", re.ASCII)
+_STEP = re.compile(rf"({_NUMBER})([^\d.\s]*)", re.ASCII)
+
+# Powers of 1024, as docker, systemd and the kernel count memory.
+_SIZES = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZES |= {f"{unit}IB": size for unit, size in _SIZES.items() if unit not in {"", "B"}}
+
+# Powers of 1000: these are counted, not stored.
+_COUNTS = {"": 1, "K": 1000, "M": 1000_000}
+
+_SECONDS: Mapping[str, Decimal] = {
+    "": Decimal(1),
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of ``512K``, ``100M``, ``1.5G``, ``1GiB`` or ``4096``, rounded down."""
+    return _scaled(text, _SIZES, "K, M, G or T")
+
+
+def parse_rate(text: str) -> int:
+    """Return the bytes per second of a size, with or without ``/s``."""
+    return parse_size(text.removesuffix("/s"))
+
+
+def parse_count(text: str) -> int:
+    """Return the number written as ``500`` or ``2K``; a K is 1000 here."""
+    return _scaled(text, _COUNTS, "K or M")
+
+
+def parse_cores(text: str) -> float:
+    """Return the cores of ``0.5`` or ``50%``."""
+    number = text.removesuffix("%").rstrip()
+    if not re.fullmatch(_NUMBER, number, re.ASCII):
+        raise ValueError("not a number of cores; write 0.5 or 50%")
+    return float(Decimal(number) / 100 if text.endswith("%") else Decimal(number))
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``10s``, ``500ms``, ``1h30m`` or ``90``."""
+    total, position = Decimal(0), 0
+    for step in _STEP.finditer(text):
+        number, unit = step.groups()
+        if step.start() != position:
+            break
+        if unit not in _SECONDS:
+            raise ValueError(f"unknown unit {unit!r}; use ms, s, m, h or d")
+        if not unit and step.group() != text:
+            raise ValueError(f"{number} has no unit; use ms, s, m, h or d")
+        total += Decimal(number) * _SECONDS[unit]
+        position = step.end()
+    if not text or position != len(text):
+        raise ValueError("not a duration; write 10s, 500ms or 1h30m")
+    seconds = float(total)
+    assert isfinite(seconds)  # twenty digits of days are far from the end of a float
+    return seconds
+
+
+def parse_device_rate(text: str) -> tuple[str, int]:
+    """Return the device and the bytes per second of ``/dev/vda=1M``."""
+    device, limit = _split_device(text)
+    return device, parse_rate(limit)
+
+
+def parse_device_operations(text: str) -> tuple[str, int]:
+    """Return the device and the operations per second of ``/dev/vda=500``."""
+    device, limit = _split_device(text)
+    return device, parse_count(limit)
+
+
+def _split_device(text: str) -> tuple[str, str]:
+    """Split at the last equals sign: a path may contain others."""
+    device, equals, limit = text.rpartition("=")
+    if not equals or not device:
+        raise ValueError("write DEVICE=LIMIT, as in /dev/vda=1M")
+    return device, limit
+
+
+def _scaled(text: str, units: Mapping[str, int], known: str) -> int:
+    match = _WITH_UNIT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a number with a unit; use {known}")
+    number, unit = match.groups()
+    if unit.upper() not in units:
+        raise ValueError(f"unknown unit {unit!r}; use {known}")
+    return int(Decimal(number) * units[unit.upper()])

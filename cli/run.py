@@ -1,0 +1,150 @@
+"""`worker run`: a job as if it were a command of this shell."""
+
+import asyncio
+import signal
+from errno import EACCES, EISDIR, ENOENT, ENOEXEC
+from types import TracebackType
+from typing import Self, Unpack
+
+import click
+
+from ..api.client import Client, RpcError, ServerUnreachable
+from ..core.ending import Cause, Channel, exit_code
+from ..core.job import JobSpec, JobStatus
+from .connection import Connection, connection_options, failures
+from .console import Failure, PipeClosed, WriteFailed, note, printable
+from .jobs import start_job
+from .spec import JOB_COMMAND, JobOptions, job_options, job_spec
+from .stream import copy_output
+
+FAILED = 125
+"""The job did not fail, the worker did; as docker run and env(1) tell it."""
+
+_SPAWN_STATUS = {ENOENT: 127, EACCES: 126, ENOEXEC: 126, EISDIR: 126}
+
+
+@click.command(context_settings=JOB_COMMAND)
+@job_options
+@connection_options
+def run(connection: Connection, **job: Unpack[JobOptions]) -> None:
+    """Run a command as a job and exit with its exit code.
+
+    Everything from CMD on belongs to the job, also what looks like an option. Ctrl-C stops the
+    job, a second one kills it. Exit codes of worker itself: 127 when there is no such command,
+    126 when it cannot be executed, 125 for everything else that goes wrong.
+    """
+    try:
+        with failures(status=FAILED):
+            status = asyncio.run(_run(connection, job_spec(job)))
+    except Failure as error:
+        raise Failure(str(error), FAILED if error.status == 1 else error.status) from None
+    click.get_current_context().exit(status)
+
+
+async def _run(connection: Connection, spec: JobSpec) -> int:
+    async with connection.client() as client, _Interrupts(client) as interrupts:
+        try:
+            job = str(await start_job(client, spec))
+        except RpcError as error:
+            raise Failure(printable(str(error)), _SPAWN_STATUS.get(error.errno or 0, FAILED)) from None
+        interrupts.job_started(job)
+        try:
+            await _copy_all(client, job, spec)
+            status = await client.wait(job)
+        except ServerUnreachable as error:
+            raise Failure(f"{error}; the job goes on: worker stream {job}") from None
+        except (PipeClosed, WriteFailed):
+            await _stop(client, job)  # as SIGPIPE would end a command of this shell
+            raise
+    return 128 + interrupts.first if interrupts.first is not None else _exit_status(job, status)
+
+
+async def _copy_all(client: Client, job: str, spec: JobSpec) -> None:
+    """Write each channel to the descriptor of its name, until one fails or all have ended."""
+    copies = [
+        asyncio.ensure_future(
+            copy_output(client, job, into=2 if channel is Channel.STDERR else 1, channel=channel)
+        )
+        for channel in spec.channels
+    ]
+    try:
+        await asyncio.gather(*copies)
+    finally:
+        for copy in copies:
+            copy.cancel()
+        await asyncio.gather(*copies, return_exceptions=True)
+
+
+def _exit_status(job: str, status: JobStatus) -> int:
+    assert status.ending is not None  # it is over
+    if status.lost_reason:
+        raise Failure(f"Job {job} is lost: {printable(status.lost_reason)}", FAILED)
+    if status.cause in {Cause.TIMED_OUT, Cause.OOM_KILLED}:
+        note(
+            f"Job {job} was {status.cause}"
+            if status.cause is Cause.OOM_KILLED
+            else f"Job {job} {status.cause}"
+        )
+    return exit_code(status.ending)
+
+
+async def _stop(client: Client, job: str, grace: float | None = None) -> None:
+    try:
+        await client.stop(job, grace=grace)
+    except RpcError as error:
+        if error.code != "FailedPrecondition":  # it was faster
+            note(printable(str(error)))
+
+
+class _Interrupts:
+    """Ctrl-C and its like: the first stops the job, the second kills it, a third ends just us."""
+
+    def __init__(self, client: Client) -> None:
+        self.first: int | None = None
+        self._client = client
+        self._job: str | None = None
+        self._stops: set[asyncio.Task[None]] = set()
+        # What our parent ignores (nohup, a background job of a script) stays ignored.
+        self._signals = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        for number in self._signals:
+            loop.add_signal_handler(number, self._arrived, number)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._let_go()
+        for stop in self._stops:
+            stop.cancel()  # the job is over, or nobody can be told to stop it
+        await asyncio.gather(*self._stops, return_exceptions=True)
+
+    def job_started(self, job: str) -> None:
+        """Note what there is to stop, and do so if somebody has asked for it meanwhile."""
+        self._job = job
+        if self.first is not None:
+            self._stop(None)
+
+    def _arrived(self, number: int) -> None:
+        if self.first is None:
+            self.first = number
+            self._stop(None)
+        else:
+            self._let_go()
+            self._stop(0.0)
+
+    def _stop(self, grace: float | None) -> None:
+        if self._job is not None:
+            stop = asyncio.ensure_future(_stop(self._client, self._job, grace))
+            self._stops.add(stop)
+
+    def _let_go(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in self._signals:
+            loop.remove_signal_handler(number)

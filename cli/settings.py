@@ -1,0 +1,162 @@
+"""What can be set about the server: one table, from which options, variables and the file's keys follow.
+
+A setting comes from, in this order: its option, its WORKER_* variable, the TOML file, the default.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from .address import Address
+from .console import Failure
+from .home import DEFAULT_PORT
+from .parameters import ADDRESS, DURATION, Parsed
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An adapter: the name it is registered under, and its own settings."""
+
+    name: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _parse_path(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _parse_log_level(text: str) -> str:
+    if text not in LOG_LEVELS:
+        raise ValueError(f"no such level; use {', '.join(LOG_LEVELS)}")
+    return text
+
+
+_FILE = Parsed("FILE", _parse_path)
+_PLUGIN = Parsed("NAME", Plugin)
+_LEVEL = Parsed("LEVEL", _parse_log_level)
+
+
+def _about(kind: Parsed, meaning: str) -> Mapping[str, object]:
+    return {"kind": kind, "help": meaning}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The table. Durations are in seconds; a file that is None lies in WORKER_HOME/pki."""
+
+    listen: Address = field(
+        default=Address("127.0.0.1", DEFAULT_PORT),
+        metadata=_about(ADDRESS, "Where to serve; port 0 takes a free one."),
+    )
+    tls_ca: Path | None = field(
+        default=None, metadata=_about(_FILE, "CA of the clients, else pki/ca.crt in WORKER_HOME.")
+    )
+    tls_cert: Path | None = field(
+        default=None, metadata=_about(_FILE, "The server's certificate, else pki/server.crt.")
+    )
+    tls_key: Path | None = field(
+        default=None, metadata=_about(_FILE, "The server's key, else pki/server.key.")
+    )
+    spawner: Plugin = field(
+        default=Plugin("supervisor"), metadata=_about(_PLUGIN, "What starts and ends processes.")
+    )
+    limiter: Plugin = field(
+        default=Plugin("auto"),
+        metadata=_about(_PLUGIN, "What enforces limits; auto: control groups where they can be written."),
+    )
+    output_store: Plugin = field(
+        default=Plugin("recorder"), metadata=_about(_PLUGIN, "What keeps the output of jobs.")
+    )
+    shutdown_grace: float = field(
+        default=10.0, metadata=_about(DURATION, "How long calls may take to end at shutdown.")
+    )
+    log_level: str = field(default="info", metadata=_about(_LEVEL, f"One of {', '.join(LOG_LEVELS)}."))
+
+
+def settings_options(command: Command) -> Command:
+    """Give a command one option per setting, and --config."""
+    for each in reversed(fields(ServerSettings)):
+        default = f"{each.default:g}s" if isinstance(each.default, float) else each.default
+        command = click.option(
+            option_name(each),
+            each.name,
+            type=each.metadata["kind"],
+            envvar=f"WORKER_{each.name.upper()}",
+            show_envvar=True,
+            help=each.metadata["help"] + ("" if default is None else f"  [default: {default}]"),
+        )(command)
+    return click.option(
+        "--config",
+        type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
+        envvar="WORKER_CONFIG",
+        show_envvar=True,
+        help="TOML file: the same settings, and a table for those of an adapter.",
+    )(command)
+
+
+def option_name(setting: "Field[Any]") -> str:
+    """Return what the setting is called on the command line."""
+    return f"--{setting.name.replace('_', '-')}"
+
+
+def resolve(options: Mapping[str, object], config: Path | None) -> ServerSettings:
+    """Return the settings; an option that was not given is None. Raises Failure, naming file and key."""
+    chosen = dict(_read(config)) if config is not None else {}
+    for name, option in options.items():
+        if option is not None and not _repeats(option, chosen.get(name)):
+            chosen[name] = option
+    return ServerSettings(**chosen)  # type: ignore[arg-type]  # each was parsed by its own field's parser
+
+
+def _repeats(option: object, in_file: object) -> bool:
+    """Whether an option names the same adapter as the file, so that the file's table still holds."""
+    return isinstance(option, Plugin) and isinstance(in_file, Plugin) and option.name == in_file.name
+
+
+def _read(config: Path) -> Mapping[str, object]:
+    import tomllib  # noqa: PLC0415 - loaded only where there is a file
+
+    try:
+        return _understand(tomllib.loads(config.read_text()))
+    except OSError as error:
+        raise Failure(f"cannot read {config}: {error.strerror}") from None
+    except ValueError as error:  # also of UTF-8 and TOML
+        raise Failure(f"{config}: {error}") from None
+
+
+def _understand(table: Mapping[str, object]) -> Mapping[str, object]:
+    known = {each.name: each for each in fields(ServerSettings)}
+    understood: dict[str, object] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(f"unknown setting {key!r}; there are {', '.join(known)}")
+        try:
+            understood[key] = _from_file(known[key], value)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    return understood
+
+
+def _from_file(setting: "Field[Any]", value: object) -> object:
+    """Take ``limiter = "cgroups"`` and ``[limiter] name = "cgroups"`` with further keys for the adapter."""
+    kind: Parsed = setting.metadata["kind"]
+    if kind is _PLUGIN and isinstance(value, dict):
+        name = value.pop("name", setting.default.name)
+        if not isinstance(name, str):
+            raise ValueError("name is no text")
+        return Plugin(name, value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(  # noqa: TRY004 - one error for all that is wrong in a file
+            f"write a {kind.name}, as for {option_name(setting)}"
+        )
+    return kind.parse(str(value))

@@ -1,0 +1,140 @@
+"""`worker up`: a server of one's own, in the background."""
+
+import fcntl
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import click
+
+from ..linux.locks import lock_holder, open_lock
+from .console import Failure, progress, say
+from .home import Home, worker_home
+from .notify import ADDRESS_VARIABLE, NotifyListener
+from .settings import ServerSettings, option_name, settings_options
+from .show import format_option, show_json
+
+_LAST_LINES = 10
+
+
+@click.command()
+@settings_options
+@format_option("json")
+def up(config: Path | None, form: str | None, **options: object) -> None:
+    """Start a server of your own in the background.
+
+    Makes keys and state in WORKER_HOME on first use, and returns when the server is ready. Takes
+    a free port where the one that is set is busy; the other commands find it.
+    """
+    home = worker_home()
+    home.make()
+    with _one_at_a_time(home):
+        if _runs(home):
+            address, started = str(home.address()), False
+        else:
+            if not any(options[name] for name in ("tls_ca", "tls_cert", "tls_key")):
+                _make_keys(home)
+            address, started = _start(home, _arguments(config, options)), True
+    if form == "json":
+        show_json({"address": address, "started": started})
+    else:
+        say(f"worker is {'up' if started else 'already up'} at {address}")
+
+
+def _arguments(config: Path | None, options: dict[str, object]) -> list[str]:
+    """Return the options that were given, as they are written."""
+    given = ["--config", str(config)] if config is not None else []
+    for setting in fields(ServerSettings):
+        if (value := options[setting.name]) is not None:
+            given += [option_name(setting), str(value)]
+    return given
+
+
+def _make_keys(home: Home) -> None:
+    if home.pki.exists():
+        return
+    from ..api import certificates  # noqa: PLC0415 - cryptography is loaded the first time only
+
+    try:
+        certificates.init(home.pki, on_key=lambda what: progress(f"Making RSA keys: {what} ..."))
+    except certificates.CertificateError as error:
+        raise Failure(str(error)) from None
+
+
+def _start(home: Home, arguments: Sequence[str]) -> str:
+    """Start the server, wait until it is ready, and return its address."""
+    with NotifyListener() as listener, open(home.log, "ab", opener=_private) as log:
+        begin = log.tell()
+        server = subprocess.Popen(
+            # -P: a directory `worker` where we happen to be is not the package.
+            [sys.executable, "-P", "-m", "worker.cli.main", "serve", "--free-port-if-busy", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "NOTIFY_SOCKET": listener.address},
+            start_new_session=True,
+        )
+        progress("Waiting for the server ...")
+        try:
+            address = _wait_until_ready(server, listener)
+        except BaseException:
+            server.terminate()
+            raise
+    if address is None:
+        raise Failure(f"the server did not start; {home.log} says:\n{_last_lines(home.log, begin)}")
+    return address
+
+
+def _wait_until_ready(server: "subprocess.Popen[bytes]", listener: NotifyListener) -> str | None:
+    """Return the address that the server tells, None if it ends instead."""
+    ended = os.pidfd_open(server.pid)
+    try:
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        poll.register(ended, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if listener.fileno() in ready:
+                told = listener.receive(server.pid)
+                if told.get("READY") == "1":
+                    return told[ADDRESS_VARIABLE]
+            elif ended in ready:
+                server.wait()
+                return None
+    finally:
+        os.close(ended)
+
+
+def _last_lines(log: Path, begin: int) -> str:
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = file.read().decode(errors="backslashreplace").splitlines()
+    return "\n".join(lines[-_LAST_LINES:])
+
+
+def _runs(home: Home) -> bool:
+    descriptor = open_lock(home.server_lock)
+    try:
+        return lock_holder(descriptor) != 0
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _one_at_a_time(home: Home) -> Iterator[None]:
+    """Have a second `worker up` wait for the first, and then find its server."""
+    descriptor = open_lock(home.up_lock)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,1 @@
+"""The domain: values, the life of a job, ports and use cases. No I/O, no environment."""

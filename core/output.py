@@ -1,0 +1,113 @@
+"""Following a job's output: every byte once, in order, and an end exactly where the job's is."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from .ending import Channel
+from .errors import OutputUnavailable
+from .job import Chunk, JobId
+from .ports import OutputStore, Watch
+
+CHUNK_SIZE = 65520
+"""Four HTTP/2 frames of 16384 bytes with 16 to spare for the message around the chunk."""
+
+SLOW_LOOK = 1.0
+"""Seconds between looks when nothing was heard: a watch is a hint, and this the guarantee."""
+
+_LOOK_BACK = 65536
+
+
+async def follow(
+    outputs: OutputStore,
+    job: JobId,
+    channel: Channel,
+    offset: int,
+    over: asyncio.Event,
+    final_size: Callable[[], int | None],
+) -> AsyncGenerator[Chunk, None]:
+    """Yield what is there and what comes, until the job is over and all has been yielded.
+
+    ``over`` is set once ``final_size`` returns the exact size. Starts at the first byte that is
+    still kept if ``offset`` lies before it: the offset of the first chunk tells.
+    """
+    async with outputs.watch(job) as watch:
+        ended = asyncio.ensure_future(over.wait())
+        try:
+            while True:
+                size = final_size()  # asked before reading: what is read then is complete
+                chunk = await _read(outputs, job, channel, offset)
+                if chunk.data:
+                    offset = chunk.offset + len(chunk.data)
+                    yield chunk
+                elif size is None:
+                    await _something_new(watch, ended)
+                elif chunk.offset < size:
+                    raise OutputUnavailable(
+                        f"output ends at byte {chunk.offset} where {size} were recorded"
+                    )
+                else:
+                    return
+        finally:
+            ended.cancel()
+
+
+async def read_to(
+    outputs: OutputStore, job: JobId, channel: Channel, offset: int, end: int
+) -> AsyncGenerator[Chunk, None]:
+    """Yield what is kept from ``offset`` up to ``end``, waiting for nothing."""
+    while offset < end:
+        chunk = await _read(outputs, job, channel, offset, min(CHUNK_SIZE, end - offset))
+        if not chunk.data:
+            return
+        offset = chunk.offset + len(chunk.data)
+        yield chunk
+
+
+async def start_of_tail(outputs: OutputStore, job: JobId, channel: Channel, *, lines: int) -> int:
+    """Return the offset where the last ``lines`` lines begin; a last line may lack its newline."""
+    extent = await outputs.extent(job, channel)
+    if lines == 0:
+        return extent.end
+    position, wanted = extent.end, lines
+    while position > extent.first:
+        start = max(extent.first, position - _LOOK_BACK)
+        block = await _read_whole(outputs, job, channel, start, position)
+        cut = len(block)
+        if position == extent.end and block.endswith(b"\n"):
+            cut -= 1  # the newline that ends the last line begins no other
+        while (cut := block.rfind(b"\n", 0, cut)) >= 0:
+            wanted -= 1
+            if wanted == 0:
+                return start + cut + 1
+        position = start
+    return extent.first
+
+
+async def _read_whole(outputs: OutputStore, job: JobId, channel: Channel, start: int, end: int) -> bytes:
+    """Return all of it: a store may give less than it was asked for, and does so between segments."""
+    block = b""
+    while data := await outputs.read(job, channel, start + len(block), end - start - len(block)):
+        block += data
+    return block
+
+
+async def _read(
+    outputs: OutputStore, job: JobId, channel: Channel, offset: int, size: int = CHUNK_SIZE
+) -> Chunk:
+    while True:
+        try:
+            return Chunk(offset, await outputs.read(job, channel, offset, size))
+        except OutputUnavailable as gone:
+            if gone.first is None or gone.first <= offset:
+                raise
+            offset = gone.first
+
+
+async def _something_new(watch: Watch, ended: asyncio.Future[Any]) -> None:
+    changed = asyncio.ensure_future(watch.changed())
+    either: set[asyncio.Future[Any]] = {changed, ended}
+    try:
+        await asyncio.wait(either, timeout=SLOW_LOOK, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        changed.cancel()

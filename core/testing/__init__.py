@@ -1,0 +1,15 @@
+"""Public fakes of the ports, and the contract suites that fakes and real adapters pass."""
+
+from .fake_limiter import FakeLimiter as FakeLimiter
+from .fake_machine import FakeMachine as FakeMachine
+from .fake_spawner import FakeProcess as FakeProcess
+from .fake_spawner import FakeProgram as FakeProgram
+from .fake_spawner import FakeSpawner as FakeSpawner
+from .journal_contract import JournalContract as JournalContract
+from .limiter_contract import LimiterContract as LimiterContract
+from .manual_clock import ManualClock as ManualClock
+from .memory_outputs import MemoryOutputStore as MemoryOutputStore
+from .output_store_contract import OutputBench as OutputBench
+from .output_store_contract import OutputStoreContract as OutputStoreContract
+from .spawner_contract import SpawnerBench as SpawnerBench
+from .spawner_contract import SpawnerContract as SpawnerContract

@@ -1,0 +1,74 @@
+"""A limiter that limits nothing and remembers everything, for tests and for embedding."""
+
+from collections.abc import Collection, Sequence
+
+from ..errors import LimitsRejected
+from ..job import JobId
+from ..limits import ResourceLimits, ResourceUsage
+from ..ports import Placement, PlacementKind
+
+
+class FakeScope:
+    """The place of one job, on paper only.
+
+    ``consumed`` is what ``usage`` reports; a test may set it.
+    """
+
+    def __init__(self, limiter: "FakeLimiter", job: JobId, placement: Placement) -> None:
+        self.placement = placement
+        self.warnings: Sequence[str] = ()
+        self.consumed = ResourceUsage(cpu_usec=0, memory_current=0, memory_peak=0, pids_current=0)
+        self._limiter = limiter
+        self._job = job
+
+    async def usage(self) -> ResourceUsage:
+        """Return what the test says was used."""
+        return self.consumed
+
+    async def remove(self) -> ResourceUsage:
+        """Take the scope off the limiter's list; what was used stays readable."""
+        if self._limiter.scopes.get(self._job) is self:
+            del self._limiter.scopes[self._job]
+        return self.consumed
+
+
+class FakeLimiter:
+    """A ResourceLimiter that enforces nothing.
+
+    ``limits`` holds what was asked for each job, also after its scope is gone; ``scopes`` the
+    scopes there are. With ``refuse`` every ``prepare`` raises LimitsRejected with that reason.
+    With another ``kind`` than NONE the placements name directories that do not exist.
+    """
+
+    def __init__(self, *, kind: PlacementKind = PlacementKind.NONE, refuse: str | None = None) -> None:
+        self.kind = kind
+        self.refuse = refuse
+        self.limits: dict[JobId, ResourceLimits] = {}
+        self.scopes: dict[JobId, FakeScope] = {}
+        self.closed = False
+
+    async def prepare(self, job: JobId, limits: ResourceLimits) -> FakeScope:
+        """Remember the limits and make a scope, anew if there was one; raise LimitsRejected if told to."""
+        if self.refuse is not None:
+            raise LimitsRejected(self.refuse)
+        scope = FakeScope(self, job, self._placement(job))
+        self.limits[job] = limits
+        self.scopes[job] = scope
+        return scope
+
+    async def reopen(self, job: JobId) -> FakeScope | None:
+        """Return the scope that ``prepare`` made, unless it was removed."""
+        return self.scopes.get(job)
+
+    async def sweep(self, keep: Collection[JobId]) -> None:
+        """Drop the scopes of all other jobs."""
+        self.scopes = {job: scope for job, scope in self.scopes.items() if job in keep}
+
+    async def close(self) -> None:
+        """Note that it was called."""
+        self.closed = True
+
+    def _placement(self, job: JobId) -> Placement:
+        if self.kind is PlacementKind.NONE:
+            return Placement()
+        return Placement(unified=f"/nonexistent/{job}")

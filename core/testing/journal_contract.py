@@ -1,0 +1,144 @@
+"""What every JobJournal promises."""
+
+import signal
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from ..ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
+from ..job import JobRecord, JobSpec, Leftovers, new_job_id
+from ..limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from ..ports import JobJournal
+from .contract import Contract
+
+NOON = 1_700_000_000.25
+
+EVERY_LIMIT = ResourceLimits(
+    cpu=CpuLimit(quota=0.5, weight=250),
+    memory=MemoryLimit(max=(1 << 63) - 1, high=1 << 40, swap_max=0),
+    io=(
+        IoLimit("/dev/vda", read_bytes_per_second=1, write_bytes_per_second=2),
+        IoLimit("8:16", read_operations_per_second=3, write_operations_per_second=4),
+    ),
+    pids=100,
+    cpuset="0-1,3",
+)
+
+EVERYTHING = JobSpec(
+    "/bin/\N{SNOWMAN}",
+    ["", " ", "--option", "two\nlines", "\t'\"\\", "\N{GRINNING FACE}", "x" * 100_000],
+    env={"A": "", "B": "b=c", "\N{GREEK SMALL LETTER PI}": "3.14"},
+    working_directory="/tmp/\N{LATIN SMALL LETTER U WITH DIAERESIS}",  # noqa: S108 - only a name
+    user="nobody",
+    limits=EVERY_LIMIT,
+    labels={"build": "42", "": "no name", "no value": ""},
+    timeout=0.5,
+    grace=0.0,
+    leftovers=Leftovers.WAIT,
+    split_output=True,
+)
+
+USAGE = ResourceUsage(1, 2, 3, 4, 5, 6, 7, 8, 1 << 62)
+
+
+class JournalContract(Contract):
+    """A suite of checks; ``make`` gives each its own set of records.
+
+    What it gives is called to open a journal over them, as often as a server starts. A journal
+    that lasts as long as its object opens the same one again.
+    """
+
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[Callable[[], JobJournal]]]) -> None:
+        self._make = make
+
+    async def check_a_new_journal_is_empty(self) -> None:
+        """Remember nothing before anything was put."""
+        async with self._make() as open_journal:
+            journal = open_journal()
+            assert [] == list(await journal.load())
+            await journal.close()
+
+    async def check_every_field_survives(self) -> None:
+        """Give back exactly what was put, whatever the job was."""
+        for spec in (JobSpec("ls"), EVERYTHING):
+            await self._check_survival(JobRecord(new_job_id(), spec, "\N{BULLET} owner", "id 1", NOON))
+
+    async def check_every_ending_survives(self) -> None:
+        """Give back exactly how a job ended, in all the ways that there are."""
+        endings: list[Ending] = [
+            Exited(0),
+            Exited(255),
+            Signaled(signal.SIGKILL),
+            Signaled(signal.SIGRTMAX),
+            Lost("the machine was \N{HIGH VOLTAGE SIGN} started anew"),
+        ]
+        for ending in endings:
+            for cause in Cause:
+                sizes = {Channel.STDOUT: 0, Channel.STDERR: 1 << 40}
+                record = _record(NOON)
+                end = End(ending, cause, oom_kills=3, output=sizes, ended_at=NOON + 1)
+                await self._check_survival(
+                    replace(record, pid=4194304, started_at=NOON, end=end, usage=USAGE, warnings=("a", "b"))
+                )
+
+    async def check_load_gives_the_oldest_first(self) -> None:
+        """Order records by when the job was created, however they came."""
+        async with self._make() as open_journal:
+            journal = open_journal()
+            records = [_record(NOON + second) for second in range(5)]
+            for number in (3, 0, 4, 1, 2):
+                await journal.put(records[number])
+            await journal.put(replace(records[1], owner="put again"))
+            assert [record.id for record in records] == [record.id for record in await journal.load()]
+            await journal.close()
+
+    async def check_put_replaces(self) -> None:
+        """Keep one record a job, the one that was put last."""
+        async with self._make() as open_journal:
+            journal = open_journal()
+            record = _record(NOON)
+            await journal.put(record)
+            changed = replace(record, pid=1, started_at=NOON)
+            await journal.put(changed)
+            assert [changed] == list(await journal.load())
+            await journal.close()
+
+    async def check_remove_is_idempotent(self) -> None:
+        """Drop one record and no other; what is not there is dropped already."""
+        async with self._make() as open_journal:
+            journal = open_journal()
+            dropped, kept = _record(NOON), _record(NOON)
+            await journal.put(dropped)
+            await journal.put(kept)
+            for _ in range(2):
+                await journal.remove(dropped.id)
+            await journal.remove(new_job_id())
+            assert [kept] == list(await journal.load())
+            await journal.close()
+
+    async def check_a_journal_that_was_not_closed_has_lost_nothing(self) -> None:
+        """Have it all on return from ``put`` and ``remove``: the next server may be a sudden one."""
+        async with self._make() as open_journal:
+            journal = open_journal()
+            kept, removed = _record(NOON), _record(NOON + 1)
+            await journal.put(kept)
+            await journal.put(removed)
+            await journal.remove(removed.id)
+            successor = open_journal()
+            assert [kept] == list(await successor.load())
+            await successor.close()
+            await journal.close()
+
+    async def _check_survival(self, record: JobRecord) -> None:
+        async with self._make() as open_journal:
+            journal = open_journal()
+            await journal.put(record)
+            assert [record] == list(await journal.load())
+            await journal.close()
+            successor = open_journal()
+            assert [record] == list(await successor.load())
+            await successor.close()
+
+
+def _record(created_at: float) -> JobRecord:
+    return JobRecord(new_job_id(), JobSpec("true"), "", "", created_at)

@@ -1,0 +1,139 @@
+"""What every ResourceLimiter promises."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from ..errors import InvalidJobSpec, LimitsRejected, LimitsUnsupported, WorkerError
+from ..job import new_job_id
+from ..limits import IoLimit, ResourceLimits, ResourceUsage
+from ..ports import PlacementKind, ResourceLimiter
+from .contract import Contract
+
+NO_LIMITS = ResourceLimits()
+NO_SUCH_DEVICE = ResourceLimits(io=(IoLimit("/nonexistent/device", read_bytes_per_second=1),))
+
+
+class LimiterContract(Contract):
+    """A suite of checks; ``make`` gives each a fresh limiter and closes it afterwards.
+
+    A limiter of kind NONE has no places, so what is said about finding them does not bind it.
+    """
+
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[ResourceLimiter]]) -> None:
+        self._make = make
+
+    async def check_placement_is_of_the_limiter_s_kind(self) -> None:
+        """Make scopes of the kind that the limiter told beforehand."""
+        async with self._make() as limiter:
+            scope = await limiter.prepare(new_job_id(), NO_LIMITS)
+            assert limiter.kind == scope.placement.kind
+            await scope.remove()
+
+    async def check_each_job_has_a_place_of_its_own(self) -> None:
+        """Never put two jobs in one place, also when prepared at once."""
+        async with self._make() as limiter:
+            scopes = await asyncio.gather(*(limiter.prepare(new_job_id(), NO_LIMITS) for _ in range(20)))
+            paths = [
+                path
+                for scope in scopes
+                for path in (scope.placement.unified, *scope.placement.legacy)
+                if path
+            ]
+            assert len(set(paths)) == len(paths)
+            await asyncio.gather(*(scope.remove() for scope in scopes))
+
+    async def check_reopen_finds_what_prepare_made(self) -> None:
+        """Give the next server the same scope."""
+        async with self._make() as limiter:
+            job = new_job_id()
+            prepared = await limiter.prepare(job, NO_LIMITS)
+            reopened = await limiter.reopen(job)
+            assert reopened is not None
+            assert prepared.placement == reopened.placement
+            assert tuple(prepared.warnings) == tuple(reopened.warnings)
+            await reopened.remove()
+
+    async def check_reopen_of_an_unknown_job_is_none(self) -> None:
+        """Find nothing that was never prepared."""
+        async with self._make() as limiter:
+            if limiter.kind is not PlacementKind.NONE:
+                assert await limiter.reopen(new_job_id()) is None
+
+    async def check_removing_twice_gives_the_same_usage(self) -> None:
+        """Keep the final usage; removing is idempotent."""
+        async with self._make() as limiter:
+            scope = await limiter.prepare(new_job_id(), NO_LIMITS)
+            first = await scope.remove()
+            assert first == await scope.remove()
+            assert first == await scope.usage()
+
+    async def check_removed_scope_is_not_found(self) -> None:
+        """Leave nothing to be found after removal."""
+        async with self._make() as limiter:
+            job = new_job_id()
+            await (await limiter.prepare(job, NO_LIMITS)).remove()
+            if limiter.kind is not PlacementKind.NONE:
+                assert await limiter.reopen(job) is None
+
+    async def check_usage_is_counted_from_zero(self) -> None:
+        """Count from zero; a reading is None where the host does not tell."""
+        async with self._make() as limiter:
+            scope = await limiter.prepare(new_job_id(), NO_LIMITS)
+            usage = await scope.usage()
+            readings = [getattr(usage, name) for name in ResourceUsage.__slots__]
+            assert all(reading is None or reading >= 0 for reading in readings)
+            assert usage.cpu_usec in {None, 0}
+            await scope.remove()
+
+    async def check_prepare_replaces_what_a_cut_off_start_has_left(self) -> None:
+        """Give a job whose start is tried again its place again."""
+        async with self._make() as limiter:
+            job = new_job_id()
+            first = await limiter.prepare(job, NO_LIMITS)
+            second = await limiter.prepare(job, NO_LIMITS)
+            assert first.placement == second.placement
+            await second.remove()
+
+    async def check_a_refusal_leaves_nothing(self) -> None:
+        """Refuse a limit that cannot hold with a reason and without a trace."""
+        async with self._make() as limiter:
+            job = new_job_id()
+            refusal: WorkerError | None = None
+            try:
+                await limiter.prepare(job, NO_SUCH_DEVICE)
+            except (InvalidJobSpec, LimitsRejected, LimitsUnsupported) as error:
+                refusal = error
+            scope = await limiter.reopen(job)
+            if refusal is not None:
+                assert str(refusal)
+                assert scope is None or limiter.kind is PlacementKind.NONE
+            elif scope is not None:
+                await scope.remove()
+
+    async def check_sweep_removes_all_but_the_kept(self) -> None:
+        """Sweep what belongs to no known job, and nothing else."""
+        async with self._make() as limiter:
+            kept, swept = new_job_id(), new_job_id()
+            scope = await limiter.prepare(kept, NO_LIMITS)
+            await limiter.prepare(swept, NO_LIMITS)
+            await limiter.sweep({kept})
+            assert await limiter.reopen(kept) is not None
+            if limiter.kind is not PlacementKind.NONE:
+                assert await limiter.reopen(swept) is None
+            await scope.remove()
+
+    async def check_sweep_of_nothing_is_fine(self) -> None:
+        """Sweep also before there ever was a job."""
+        async with self._make() as limiter:
+            await limiter.sweep([])
+
+    async def check_close_leaves_jobs_alone(self) -> None:
+        """Leave jobs alone when closing, which can be done twice."""
+        async with self._make() as limiter:
+            job = new_job_id()
+            scope = await limiter.prepare(job, NO_LIMITS)
+            await limiter.close()
+            assert await limiter.reopen(job) is not None
+            await scope.remove()
+            await limiter.close()

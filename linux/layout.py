@@ -1,0 +1,65 @@
+"""Where things lie under the state directory.
+
+jobs/ID/CHANNEL.fifo       what the job has as stdout and stderr, until the output is complete
+jobs/ID/CHANNEL-OFFSET     a segment of recorded output; OFFSET is that of its first byte
+jobs/ID/start, exit        records of the supervisor, until the end is journaled
+supervisor/                socket, locks and log of the supervisor and the recorder
+"""
+
+import os
+import socket
+from pathlib import Path
+
+from ..core.ending import Channel
+
+
+class Layout:
+    """Paths under one state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.jobs = state_dir / "jobs"
+        self.supervisor = state_dir / "supervisor"
+
+    def make(self) -> None:
+        """Create the directories, closed to everybody else."""
+        for directory in (self.state_dir, self.jobs, self.supervisor):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def job(self, job: object) -> Path:
+        """Return the directory of a job."""
+        return self.jobs / str(job)
+
+
+def fifo_path(directory: Path, channel: Channel) -> Path:
+    """Return where a channel's FIFO lies in the directory of a job."""
+    return directory / f"{channel}.fifo"
+
+
+def segment_path(directory: Path, channel: Channel, base: int) -> Path:
+    """Return the segment whose first byte has the offset ``base``."""
+    return directory / f"{channel}-{base}"
+
+
+def segment_bases(directory: Path, channel: Channel) -> list[int]:
+    """Return the offsets at which segments begin, in order; FileNotFoundError without the directory."""
+    prefix = f"{channel}-"
+    return sorted(int(name[len(prefix) :]) for name in os.listdir(directory) if name.startswith(prefix))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put a file in place whole or not at all, as far as the death of processes goes."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(data)
+    new.replace(path)
+
+
+def socket_address(directory_fd: int, name: str) -> str:
+    """Return an address for a socket below an open directory, short enough for 107 bytes."""
+    return f"/proc/self/fd/{directory_fd}/{name}"
+
+
+def peer_user(connection: socket.socket) -> int:
+    """Return the uid at the other end of a unix socket (SO_PEERCRED in unix(7))."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], "little", signed=False)

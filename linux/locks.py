@@ -1,0 +1,30 @@
+"""Locks by fcntl(2): they end with their process, and children do not inherit them as they do a flock."""
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+_FLOCK = struct.Struct("@hhqqi4x")
+"""struct flock: type, whence, start, length, pid."""
+
+
+def open_lock(path: Path) -> int:
+    """Open a file to be locked. Closing any descriptor of it in this process drops the lock."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def try_lock(fd: int) -> bool:
+    """Take the lock if nobody else has it."""
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def lock_holder(fd: int) -> int:
+    """Return the pid of the process that holds the lock, 0 if none does."""
+    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, question))
+    return int(pid) if kind != fcntl.F_UNLCK else 0

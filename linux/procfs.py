@@ -1,0 +1,46 @@
+"""What proc(5) tells about processes, and who a process is beyond its pid."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Some fields of /proc/PID/stat; ``start`` in clock ticks since boot."""
+
+    state: str
+    parent: int
+    session: int
+    start: int
+
+
+def boot_id() -> str:
+    """Return what is different after every boot."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def stat(pid: int) -> Stat | None:
+    """Return what the kernel shows of a process, None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in parentheses may hold spaces and parentheses itself.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return Stat(fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def pids() -> list[int]:
+    """Return every process of this pid namespace."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def has_variable(pid: int, variable: bytes) -> bool:
+    """Whether a process was started with ``NAME=value`` in its environment, as far as we may look."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return variable in file.read().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False

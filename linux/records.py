@@ -1,0 +1,208 @@
+"""How values of the core are written in messages and in the supervisor's records.
+
+By hand and without cattrs: the supervisor reads them too, and must stay small.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
+from ..core.job import Leftovers
+from ..core.ports import Placement
+from .layout import write_atomically
+
+if TYPE_CHECKING:
+    from .messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnPlan:
+    """All that the supervisor needs to run a job: names are looked up, nothing is left to choose.
+
+    ``uid`` None: the supervisor's own user. ``groups`` are supplementary. Times in seconds.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    working_directory: str
+    uid: int | None
+    gid: int | None
+    groups: tuple[int, ...]
+    placement: Placement
+    channels: tuple[Channel, ...]
+    segment_size: int
+    timeout: float | None
+    grace: float
+    leftovers: Leftovers
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecord:
+    """Which process a job is, so that it is known again without its parent.
+
+    ``start`` in clock ticks since boot (proc(5)), ``started_at`` seconds since 1970,
+    ``deadline`` seconds of CLOCK_BOOTTIME.
+    """
+
+    pid: int
+    start: int
+    boot_id: str
+    started_at: float
+    deadline: float | None
+    plan: SpawnPlan
+
+
+def plan_to_message(plan: SpawnPlan) -> "Message":
+    """Write a plan."""
+    return {
+        "argv": list(plan.argv),
+        "env": dict(plan.env),
+        "working_directory": plan.working_directory,
+        "uid": plan.uid,
+        "gid": plan.gid,
+        "groups": list(plan.groups),
+        "placement": {
+            "unified": plan.placement.unified,
+            "legacy": list(plan.placement.legacy),
+            "oom_events": plan.placement.oom_events,
+        },
+        "channels": list(plan.channels),
+        "segment_size": plan.segment_size,
+        "timeout": plan.timeout,
+        "grace": plan.grace,
+        "leftovers": plan.leftovers,
+    }
+
+
+def plan_from_message(message: Mapping[str, Any]) -> SpawnPlan:
+    """Read a plan."""
+    placement = message["placement"]
+    return SpawnPlan(
+        argv=tuple(message["argv"]),
+        env=message["env"],
+        working_directory=message["working_directory"],
+        uid=message["uid"],
+        gid=message["gid"],
+        groups=tuple(message["groups"]),
+        placement=Placement(placement["unified"], tuple(placement["legacy"]), placement["oom_events"]),
+        channels=tuple(Channel(each) for each in message["channels"]),
+        segment_size=message["segment_size"],
+        timeout=message["timeout"],
+        grace=message["grace"],
+        leftovers=Leftovers(message["leftovers"]),
+    )
+
+
+def ending_to_message(ending: Ending | None) -> "Message | None":
+    """Write how a main process ended; None if it has not."""
+    match ending:
+        case None:
+            return None
+        case Exited(code):
+            return {"exited": code}
+        case Signaled(number):
+            return {"signaled": int(number)}
+        case Lost(reason):
+            return {"lost": reason}
+
+
+def ending_from_message(message: Mapping[str, Any] | None) -> Ending | None:
+    """Read how a main process ended."""
+    match message:
+        case None:
+            return None
+        case {"exited": code}:
+            return Exited(code)
+        case {"signaled": number}:
+            return Signaled(number)
+        case {"lost": reason}:
+            return Lost(reason)
+    raise ValueError(f"no ending: {message!r}")
+
+
+def end_to_message(end: End) -> "Message":
+    """Write the end of a job."""
+    return {
+        "ending": ending_to_message(end.ending),
+        "cause": end.cause,
+        "oom_kills": end.oom_kills,
+        "output": dict(end.output),
+        "ended_at": end.ended_at,
+    }
+
+
+def end_from_message(message: Mapping[str, Any]) -> End:
+    """Read the end of a job."""
+    ending = ending_from_message(message["ending"])
+    assert ending is not None
+    return End(
+        ending,
+        Cause(message["cause"]),
+        message["oom_kills"],
+        {Channel(channel): size for channel, size in message["output"].items()},
+        message["ended_at"],
+    )
+
+
+def write_start(directory: Path, record: StartRecord) -> None:
+    """Make it durable that a job has a process."""
+    message = {
+        "pid": record.pid,
+        "start": record.start,
+        "boot_id": record.boot_id,
+        "started_at": record.started_at,
+        "deadline": record.deadline,
+        "plan": plan_to_message(record.plan),
+    }
+    write_atomically(directory / "start", json.dumps(message).encode())
+
+
+def read_start(directory: Path) -> StartRecord | None:
+    """Return the record of a job's process, None if there is none that can be read."""
+    message = _read(directory / "start")
+    if message is None:
+        return None
+    return StartRecord(
+        message["pid"],
+        message["start"],
+        message["boot_id"],
+        message["started_at"],
+        message["deadline"],
+        plan_from_message(message["plan"]),
+    )
+
+
+def write_main_ending(directory: Path, ending: Ending, oom_kills: int) -> None:
+    """Make it durable how the main process ended, while others may be left."""
+    message = {"main": ending_to_message(ending), "oom_kills": oom_kills}
+    write_atomically(directory / "exit", json.dumps(message).encode())
+
+
+def write_end(directory: Path, end: End) -> None:
+    """Make the end of a job durable."""
+    write_atomically(directory / "exit", json.dumps({"end": end_to_message(end)}).encode())
+
+
+def read_exit(directory: Path) -> End | tuple[Ending, int] | None:
+    """Return the end of a job; or the ending of its main process and the OOM kills until then."""
+    message = _read(directory / "exit")
+    if message is None:
+        return None
+    if "end" in message:
+        return end_from_message(message["end"])
+    ending = ending_from_message(message["main"])
+    assert ending is not None
+    return ending, message["oom_kills"]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        message = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:  # power was lost before the data reached the disk
+        return None
+    return message if isinstance(message, dict) else None

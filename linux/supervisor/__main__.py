@@ -1,0 +1,74 @@
+"""Run as ``python -m worker.linux.supervisor STATE_DIR READY_FD`` by the server's SupervisorSpawner."""
+
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from .. import syscalls
+from ..layout import Layout, socket_address
+from ..locks import open_lock, try_lock
+from .loop import Loop
+from .service import Supervisor
+
+
+def main() -> None:
+    """Detach from the server, listen, say so, and run until nobody needs it."""
+    layout, ready = Layout(Path(sys.argv[1])), int(sys.argv[2])
+    os.set_inheritable(ready, False)
+    if os.fork():
+        os._exit(0)  # the server reaps this one; init, or a subreaper, gets the supervisor
+    os.setsid()
+    os.umask(0o077)
+    logging.basicConfig(
+        format="%(asctime)s supervisor[%(process)d] %(levelname)s %(message)s", level=logging.INFO
+    )
+    lock = open_lock(layout.supervisor / "lock")
+    if not try_lock(lock):
+        os.write(ready, b"another one runs")
+        return
+    syscalls.become_subreaper()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    loop = Loop()
+    supervisor = Supervisor(layout, loop)
+    _reap_on_sigchld(loop, supervisor)
+    supervisor.start()
+    listener = _listen(layout)
+    loop.watch(listener.fileno(), lambda: supervisor.accept(listener))
+    os.write(ready, b"ready")
+    os.close(ready)
+    loop.run(supervisor.turn)
+    (layout.supervisor / "socket").unlink(missing_ok=True)
+
+
+def _listen(layout: Layout) -> socket.socket:
+    directory = os.open(layout.supervisor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    (layout.supervisor / "socket").unlink(missing_ok=True)  # the lock is ours: whoever made it is dead
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(socket_address(directory, "socket"))
+    listener.listen(64)
+    os.close(directory)
+    return listener
+
+
+def _reap_on_sigchld(loop: Loop, supervisor: Supervisor) -> None:
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    # A terminal's Ctrl-C and hang-up, and a stop of the server's unit, are not meant for jobs.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+    def reap() -> None:
+        os.read(wake_read, 65536)
+        supervisor.reap()
+
+    loop.watch(wake_read, reap)
+
+
+if __name__ == "__main__":
+    main()

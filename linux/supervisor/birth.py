@@ -1,0 +1,176 @@
+"""The birth of a job: clone, and everything between clone and exec.
+
+The child is born inside its cgroup of v2 (clone3) and joins those of v1 by itself, so that no
+instruction of the job runs outside. It waits for its release until the parent has recorded it.
+"""
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+from dataclasses import dataclass
+
+from .. import syscalls
+from ..records import SpawnPlan
+
+_ERROR_FD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Newborn:
+    """A child that waits: a byte into ``release`` lets it go, EOF there ends it.
+
+    ``errors`` tells why it could not be executed, as ``stage errno``; EOF: it was.
+    """
+
+    pid: int
+    release: int
+    errors: int
+
+
+def bear(plan: SpawnPlan, stdout: int, stderr: int) -> Newborn:
+    """Clone a child for a plan; OSError if the kernel cannot."""
+    release_read, release_write = os.pipe()
+    error_read, error_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    # A signal in the child, before it has reset its handlers, would be taken for the parent's.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid, joins = _clone(plan)
+    except OSError:
+        for fd in (release_read, release_write, error_read, error_write):
+            os.close(fd)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
+    if pid == 0:
+        _be_child(plan, joins, release_read, release_write, error_write, stdout, stderr)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    os.close(release_read)
+    os.close(error_write)
+    return Newborn(pid, release_write, error_read)
+
+
+def _clone(plan: SpawnPlan) -> tuple[int, tuple[str, ...]]:
+    """Return the pid (0 in the child), and the cgroups that the child has to join itself."""
+    unified, legacy = plan.placement.unified, plan.placement.legacy
+    if unified is None:
+        return os.fork(), legacy
+    cgroup = os.open(unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return syscalls.clone3_into_cgroup(cgroup), legacy
+    except OSError as error:
+        # Linux before 5.7, and containers whose seccomp filter refuses clone3.
+        if error.errno not in {errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL}:
+            raise
+        return os.fork(), (*legacy, unified)
+    finally:
+        os.close(cgroup)
+
+
+def _be_child(
+    plan: SpawnPlan,
+    joins: tuple[str, ...],
+    release_read: int,
+    release_write: int,
+    errors: int,
+    stdout: int,
+    stderr: int,
+) -> None:
+    """Become the job. Never returns: whatever happens, this copy of the supervisor must not run on."""
+    stage = "cgroup"
+    try:
+        os.close(release_write)
+        for group in joins:
+            _join(group)
+        stage = "session"
+        _reset_signals()
+        os.setsid()
+        os.umask(0o022)
+        _reset_limits()
+        stage = "descriptors"
+        release_read = _arrange_descriptors(release_read, errors, stdout, stderr)
+        errors = _ERROR_FD
+        stage = "user"
+        _become(plan)
+        stage = "working directory"
+        os.chdir(plan.working_directory)
+        if not os.read(release_read, 1):
+            os._exit(127)
+        os.close(release_read)
+        stage = "exec"
+        _execute(plan)
+    except OSError as error:
+        os.write(errors, f"{stage} {error.errno}".encode())
+    finally:
+        os._exit(127)
+
+
+def _join(group: str) -> None:
+    fd = os.open(f"{group}/cgroup.procs", os.O_WRONLY)
+    os.write(fd, b"0")  # 0 means: the writer itself
+    os.close(fd)
+
+
+def _reset_signals() -> None:
+    """Undo what Python does (it ignores SIGPIPE and SIGXFSZ) and what a parent may have left."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _reset_limits() -> None:
+    """Give the limits of a fresh service: many programs break with more than 1024 descriptors."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = 1024 if hard == resource.RLIM_INFINITY else min(1024, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # while still privileged
+    try:
+        os.write(fd, b"0")
+    except PermissionError:
+        pass  # lowering it needs CAP_SYS_RESOURCE; then it is our own parent's choice
+    finally:
+        os.close(fd)
+
+
+def _arrange_descriptors(release: int, errors: int, stdout: int, stderr: int) -> int:
+    """Leave 0 to 2 for the job, 3 for errors (closed by exec), and the release; return the latter."""
+    # First out of the way of 0 to 4, then into place.
+    release, errors, stdout, stderr = (_above(fd, 10) for fd in (release, errors, stdout, stderr))
+    null = _above(os.open("/dev/null", os.O_RDONLY), 10)
+    os.dup2(null, 0)
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.dup2(errors, _ERROR_FD, inheritable=False)
+    os.dup2(release, _ERROR_FD + 1, inheritable=False)
+    syscalls.close_from(_ERROR_FD + 2)
+    return _ERROR_FD + 1
+
+
+def _above(fd: int, least: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+
+
+def _become(plan: SpawnPlan) -> None:
+    if plan.uid is not None and plan.gid is not None:
+        os.setgroups(plan.groups)
+        os.setresgid(plan.gid, plan.gid, plan.gid)
+        os.setresuid(plan.uid, plan.uid, plan.uid)
+
+
+def _execute(plan: SpawnPlan) -> None:
+    """Look the command up in the job's own PATH, as execvpe(3) does; raise what describes the failure."""
+    argv = [argument.encode() for argument in plan.argv]
+    env = {name.encode(): value.encode() for name, value in plan.env.items()}
+    if b"/" in argv[0]:
+        os.execve(argv[0], argv, env)
+    denied: OSError | None = None
+    for directory in env.get(b"PATH", b"").split(b":"):
+        try:
+            os.execve(b"%b/%b" % (directory or b".", argv[0]), argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            denied = error
+    raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

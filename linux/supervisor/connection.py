@@ -1,0 +1,90 @@
+"""One server's connection: messages in, messages out, never blocking."""
+
+import os
+import select
+import socket
+from collections.abc import Callable
+
+from ..layout import peer_user
+from ..messages import BadMessage, Decoder, Message, encode
+from .loop import Loop
+
+_MOST_UNSENT = 64 << 20
+"""Bytes that may wait for a peer; one that reads no more is dropped, and lists anew when it is back."""
+
+
+class Connection:
+    """Calls ``on_message`` for each message, and ``on_close`` once when the peer has gone."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        peer: socket.socket,
+        on_message: Callable[["Connection", Message], None],
+        on_close: Callable[["Connection"], None],
+    ) -> None:
+        self._loop = loop
+        self._peer = peer
+        self._on_message = on_message
+        self._on_close = on_close
+        self._decoder = Decoder()
+        self._unsent = bytearray()
+        self.open = peer_user(peer) in {0, os.geteuid()}
+        peer.setblocking(False)
+        if self.open:
+            loop.watch(peer.fileno(), self._ready, select.EPOLLIN)
+        else:
+            peer.close()
+
+    def send(self, message: Message) -> None:
+        """Send now what the socket takes, the rest when it takes more."""
+        if not self.open:
+            return
+        self._unsent += encode(message)
+        self._flush()
+
+    def read(self) -> None:
+        """Take in everything that has arrived."""
+        while self.open:
+            try:
+                data = self._peer.recv(262144)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                data = b""
+            if not data:
+                self.close()
+                return
+            try:
+                for message in self._decoder.feed(data):
+                    self._on_message(self, message)
+            except BadMessage:
+                self.close()
+
+    def close(self) -> None:
+        """Drop the peer."""
+        if self.open:
+            self.open = False
+            self._loop.unwatch(self._peer.fileno())
+            self._peer.close()
+            self._on_close(self)
+
+    def _ready(self) -> None:
+        if self._unsent:
+            self._flush()
+        self.read()
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                del self._unsent[: self._peer.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        if len(self._unsent) > _MOST_UNSENT:
+            self.close()
+            return
+        events = select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0)
+        self._loop.watch(self._peer.fileno(), self._ready, events)

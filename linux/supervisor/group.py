@@ -1,0 +1,189 @@
+"""All processes of one job: who they are, signalling and ending them, whether any is left."""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from ...core.ports import Placement
+from .. import procfs, syscalls
+
+_ROUNDS = 20
+
+
+class Group(Protocol):
+    """The processes of a job."""
+
+    def pids(self) -> list[int]:
+        """Return those that are there now."""
+        ...
+
+    def empty(self) -> bool:
+        """Whether no process is left (a main process that is not reaped yet does not count)."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Signal every process, and wake those that are stopped so that they notice."""
+        ...
+
+    def kill(self) -> None:
+        """End every process; what is forked meanwhile may need another call."""
+        ...
+
+    def open_events(self) -> int | None:
+        """Return a descriptor that has EPOLLPRI whenever ``empty`` may have changed, None: poll instead."""
+        ...
+
+
+def group_of(placement: Placement, main: int, cookie: bytes) -> Group:
+    """Return the best means that this placement gives."""
+    if placement.unified:
+        return UnifiedGroup(Path(placement.unified))
+    if placement.legacy:
+        return LegacyGroup(Path(placement.legacy[0]))
+    return SessionGroup(main, cookie)
+
+
+def oom_kills(placement: Placement) -> int:
+    """Return how many processes of the job the kernel has killed for want of memory."""
+    if placement.oom_events is None:
+        return 0
+    try:
+        with open(placement.oom_events) as file:
+            counts = dict(line.split() for line in file)
+    except FileNotFoundError:
+        return 0
+    return int(counts.get("oom_kill", 0))  # v1 has the line since Linux 4.13
+
+
+class UnifiedGroup:
+    """A cgroup of v2, with or without controllers."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def pids(self) -> list[int]:
+        return _pids_below(self._directory)
+
+    def empty(self) -> bool:
+        try:
+            return "populated 0" in (self._directory / "cgroup.events").read_text()
+        except FileNotFoundError:
+            return True
+
+    def signal(self, number: int) -> None:
+        _signal_members(self.pids, number)
+
+    def kill(self) -> None:
+        try:
+            (self._directory / "cgroup.kill").write_text("1")
+        except FileNotFoundError:  # Linux before 5.14, or the group is gone
+            _signal_members(self.pids, signal.SIGKILL)
+
+    def open_events(self) -> int | None:
+        with suppress(FileNotFoundError):
+            return os.open(self._directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        return None
+
+
+class LegacyGroup:
+    """A cgroup of v1: nothing tells when it empties."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def pids(self) -> list[int]:
+        return _pids_below(self._directory)
+
+    def empty(self) -> bool:
+        return not self.pids()
+
+    def signal(self, number: int) -> None:
+        _signal_members(self.pids, number)
+
+    def kill(self) -> None:
+        _signal_members(self.pids, signal.SIGKILL)
+
+    def open_events(self) -> int | None:
+        return None
+
+
+class SessionGroup:
+    """No cgroup at all: the main process's session, and whoever still has the job's id in its environment.
+
+    Best effort. What leaves the session and clears its environment escapes.
+    """
+
+    def __init__(self, main: int, cookie: bytes) -> None:
+        self._main = main
+        self._cookie = cookie
+
+    def pids(self) -> list[int]:
+        return [pid for pid in procfs.pids() if self._is_member(pid)]
+
+    def _is_member(self, pid: int) -> bool:
+        stat = procfs.stat(pid)
+        if stat is None or stat.state in {"Z", "X"} or pid == os.getpid():
+            return False
+        # Kernel threads have the session 0, and 0 is the main process of a job whose own is gone.
+        return (self._main > 0 and stat.session == self._main) or procfs.has_variable(pid, self._cookie)
+
+    def empty(self) -> bool:
+        return not self.pids()
+
+    def signal(self, number: int) -> None:
+        _signal_members(self.pids, number)
+
+    def kill(self) -> None:
+        _signal_members(self.pids, signal.SIGKILL)
+
+    def open_events(self) -> int | None:
+        return None
+
+
+def _pids_below(directory: Path) -> list[int]:
+    """Return the processes of a cgroup and of those that the job made below it."""
+    found = []
+    for where, _, _ in os.walk(directory):
+        try:
+            text = Path(where, "cgroup.procs").read_text()
+        except (FileNotFoundError, OSError):  # ENODEV: removed while it was open
+            continue
+        found += [int(line) for line in text.split()]
+    return found
+
+
+def _signal_members(members: Callable[[], list[int]], number: int) -> None:
+    """Signal every member once, those too that are forked meanwhile.
+
+    A process with a pending signal cannot fork (fork(2) is restarted after it), so a look that
+    finds nobody new has found all; one that handles its signal and forks on is bounded.
+    """
+    done: set[int] = set()
+    for _ in range(_ROUNDS):
+        new = [pid for pid in members() if pid not in done]
+        if not new:
+            return
+        _signal_still(new, members, number)
+        done.update(new)
+
+
+def _signal_still(pids: list[int], members: Callable[[], list[int]], number: int) -> None:
+    """Signal those that are members, and nobody else: a pid may be reused between look and signal.
+
+    A pidfd opened before a second look stands for a member if that look still shows its pid.
+    """
+    pidfds = {}
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            pidfds[pid] = os.pidfd_open(pid)
+    still = set(members())
+    for pid, pidfd in pidfds.items():
+        with suppress(ProcessLookupError, PermissionError):
+            if pid in still:
+                syscalls.pidfd_send_signal(pidfd, number)
+                if number != signal.SIGKILL:
+                    syscalls.pidfd_send_signal(pidfd, signal.SIGCONT)
+        os.close(pidfd)

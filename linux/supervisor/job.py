@@ -1,0 +1,312 @@
+"""One job under supervision: the state machine of core, driven by the kernel's events."""
+
+import logging
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from ...core.ending import Channel, End, Ending, Lost
+from ...core.lifecycle import (
+    Action,
+    Drain,
+    Event,
+    Finish,
+    GroupEmptied,
+    Kill,
+    Lifecycle,
+    MainEnded,
+    OutputDrained,
+    SendSignal,
+    Started,
+    StopRequested,
+    TimePassed,
+)
+from .. import procfs
+from ..layout import fifo_path
+from ..records import SpawnPlan, StartRecord, write_end, write_main_ending, write_start
+from .birth import Newborn, bear
+from .group import Group, group_of, oom_kills
+from .loop import Loop, boottime
+from .orphan import Orphan
+from .recording import Recording
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 0.01
+"""Seconds until another look at a group that cannot tell when it empties; doubles up to the longest."""
+_LOOK_LONGEST = 0.2
+
+_DIED_UNSEEN = "it ended while its supervisor was dead, and nobody saw how"
+
+
+class Observer(Protocol):
+    """Whoever is told what becomes of a job."""
+
+    def started(self, job: "Job") -> None:
+        """The command has been executed."""
+
+    def failed(self, job: "Job", stage: str, number: int) -> None:
+        """The command could not be executed: ``number`` is the errno of ``stage``."""
+
+    def progressed(self, job: "Job") -> None:
+        """The state has changed, or the main process has ended."""
+
+    def ended(self, job: "Job") -> None:
+        """The job is over, and that is recorded."""
+
+
+class Job:
+    """A job from its birth until it is forgotten."""
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        plan: SpawnPlan,
+        loop: Loop,
+        recording: Recording,
+        observer: Observer,
+    ) -> None:
+        self.name = name
+        self.directory = directory
+        self.plan = plan
+        self.pid = 0
+        self.started_at = 0.0
+        self.end: End | None = None
+        self.life = Lifecycle(timeout=plan.timeout, grace=plan.grace, leftovers=plan.leftovers)
+        self._loop = loop
+        self._recording = recording
+        self._observer = observer
+        self._newborn: Newborn | None = None
+        self._stop_at_birth: StopRequested | None = None
+        self._group: Group | None = None
+        self._orphan: Orphan | None = None
+        self._events: int | None = None
+        self._look_at: float | None = None
+        self._look_pause = _LOOK_AGAIN
+        self._fifos: dict[Channel, int] = {}
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``pass_time`` is due."""
+        times = [at for at in (self.life.deadline, self._look_at) if at is not None]
+        return min(times, default=None)
+
+    # --- birth
+
+    def spawn(self) -> None:
+        """Clone, record, release. The observer is told the outcome; OSError if it cannot even begin."""
+        self.open_fifos()
+        stdout = self._fifos.get(Channel.STDOUT, self._fifos.get(Channel.OUTPUT))
+        stderr = self._fifos.get(Channel.STDERR, self._fifos.get(Channel.OUTPUT))
+        assert stdout is not None
+        assert stderr is not None
+        try:
+            self._newborn = bear(self.plan, stdout, stderr)
+        except OSError:
+            self._close()
+            raise
+        self.pid = self._newborn.pid
+        self.started_at = time.time()
+        self._group = self._make_group(self.pid)
+        self._loop.watch(self._newborn.errors, self.settle_birth)
+        self._recording.record(self.name, self.directory, self.plan.channels, self.plan.segment_size)
+        try:
+            self._write_start()
+        except OSError:
+            self._end_birth()  # nobody lets the child go now, so it ends itself
+            self._give_up()
+            raise
+        os.write(self._newborn.release, b"!")
+
+    def settle_birth(self) -> None:
+        """Learn whether the command was executed, if that is known by now."""
+        if self._newborn is None:
+            return
+        try:
+            complaint = os.read(self._newborn.errors, 100)
+        except BlockingIOError:
+            return
+        self._end_birth()
+        if complaint:
+            stage, _, number = complaint.decode().rpartition(" ")
+            self._give_up()
+            self._observer.failed(self, stage, int(number))
+        else:
+            self._handle(Started())
+            self._observer.started(self)
+            if self._stop_at_birth is not None:
+                self._handle(self._stop_at_birth)
+
+    def _end_birth(self) -> None:
+        assert self._newborn is not None
+        self._loop.unwatch(self._newborn.errors)
+        os.close(self._newborn.errors)
+        os.close(self._newborn.release)
+        self._newborn = None
+
+    def _write_start(self) -> None:
+        stat = procfs.stat(self.pid)
+        deadline = None if self.plan.timeout is None else boottime() + self.plan.timeout
+        start = stat.start if stat else 0
+        record = StartRecord(self.pid, start, procfs.boot_id(), self.started_at, deadline, self.plan)
+        write_start(self.directory, record)
+
+    def _give_up(self) -> None:
+        """Leave nothing of a job that never ran."""
+        self._recording.drop(self.name)
+        (self.directory / "start").unlink(missing_ok=True)
+        self._close()
+
+    def open_fifos(self) -> None:
+        """Hold the FIFOs open, so that what is in them outlives the job and the recorder."""
+        for channel in self.plan.channels:
+            path = fifo_path(self.directory, channel)
+            self._fifos[channel] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def _make_group(self, main: int) -> Group:
+        return group_of(self.plan.placement, main, f"WORKER_JOB_ID={self.name}".encode())
+
+    def adopt(self, record: StartRecord, known: tuple[Ending, int] | None) -> None:
+        """Take over a job whose supervisor has died; ``known`` is what it recorded of the main process."""
+        self.pid, self.started_at = record.pid, record.started_at
+        same_boot = record.boot_id == procfs.boot_id()
+        orphan = Orphan.find(record) if same_boot and known is None else None
+        # The number of a dead main process may be somebody else's session by now.
+        self._group = self._make_group(self.pid if orphan else 0)
+        self.open_fifos()
+        self._recording.record(self.name, self.directory, self.plan.channels, self.plan.segment_size)
+        self._handle(Started())
+        if known is not None:
+            self._handle(MainEnded(*known))
+            self._look_at_group()
+        elif orphan is not None:
+            self._orphan = orphan
+            self._loop.watch(orphan.pidfd, self._orphan_ended)
+        else:
+            self.main_ended(Lost(_DIED_UNSEEN if same_boot else "the machine restarted"))
+
+    def _orphan_ended(self) -> None:
+        """Ask for the exit code until init has reaped the process, or it is clear that nobody knows."""
+        assert self._orphan is not None
+        self._loop.unwatch(self._orphan.pidfd)
+        ending = self._orphan.ending()
+        if ending is None:
+            self._look_at = boottime() + _LOOK_LONGEST
+            return
+        self._orphan.close()
+        self._orphan = None
+        self.main_ended(ending)
+
+    # --- events
+
+    def main_ended(self, ending: Ending) -> None:
+        """The kernel says how the main process ended; it is not reaped yet."""
+        self.settle_birth()
+        if self.pid and self.life.ending is None and self._group is not None:
+            kills = oom_kills(self.plan.placement)
+            self._write(partial(write_main_ending, self.directory, ending, kills))
+            if self._group.empty():  # then there is nobody to be asked to end
+                self._handle(GroupEmptied(kills))
+            self._handle(MainEnded(ending, kills))
+            self._look_at_group()
+            self._observer.progressed(self)
+
+    def stop(self, number: int, grace: float) -> None:
+        """Somebody wants the job to end."""
+        request = StopRequested(number, grace)
+        if self._newborn is not None:
+            self._stop_at_birth = request
+        elif self.end is None:
+            self._handle(request)
+            self._observer.progressed(self)
+
+    def pass_time(self, now: float) -> None:
+        """Do what is due."""
+        if self._look_at is not None and now >= self._look_at:
+            self._look_at = None
+            if self._orphan is not None:
+                self._orphan_ended()
+            self._look_at_group()
+        if self.life.deadline is not None and now >= self.life.deadline:
+            self._handle(TimePassed())
+            self._observer.progressed(self)
+
+    def drained(self, output: Mapping[Channel, int]) -> None:
+        """All output is recorded."""
+        self._handle(OutputDrained(output, time.time()))
+
+    def survivors(self) -> list[tuple[int, str]]:
+        """Return pid and state of each process that is left."""
+        pids = self._group.pids() if self._group else []
+        stats = ((pid, procfs.stat(pid)) for pid in pids)
+        return [(pid, stat.state) for pid, stat in stats if stat is not None]
+
+    def _look_at_group(self) -> None:
+        """Notice that the group is empty, or see to it that this will be noticed."""
+        if self._group is None or self.life.ending is None or self.life.draining:
+            return
+        if self._group.empty():
+            self._stop_looking()
+            self._handle(GroupEmptied(oom_kills(self.plan.placement)))
+            return
+        if self._events is None:
+            self._events = self._group.open_events()
+            if self._events is not None:
+                self._loop.watch(self._events, self._group_changed, select.EPOLLPRI)
+                if self._group.empty():  # between the first look and the watch
+                    self._look_at = boottime()
+                return
+        if self._events is None:
+            self._look_at = boottime() + self._look_pause
+            self._look_pause = min(2 * self._look_pause, _LOOK_LONGEST)
+
+    def _group_changed(self) -> None:
+        assert self._events is not None
+        os.pread(self._events, 100, 0)  # takes the notice back (kernfs)
+        self._look_at_group()
+
+    def _stop_looking(self) -> None:
+        self._look_at = None
+        if self._events is not None:
+            self._loop.unwatch(self._events)
+            os.close(self._events)
+            self._events = None
+
+    # --- actions
+
+    def _handle(self, event: Event) -> None:
+        for action in self.life.handle(event, boottime()):
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        assert self._group is not None
+        match action:
+            case SendSignal(number):
+                self._group.signal(number)
+            case Kill():
+                self._group.kill()
+            case Drain():
+                self._recording.finish(self.name)
+            case Finish(end):
+                self._write(partial(write_end, self.directory, end))
+                self.end = end
+                self._close()
+                self._observer.ended(self)
+
+    def _write(self, record: Callable[[], None]) -> None:
+        try:
+            record()
+        except OSError:  # a full disk must not stop the job's life; servers are told all the same
+            log.exception("job %s: its end could not be recorded", self.name)
+
+    def _close(self) -> None:
+        self._stop_looking()
+        self._group = None
+        for fd in self._fifos.values():
+            os.close(fd)
+        self._fifos.clear()

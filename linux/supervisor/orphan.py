@@ -1,0 +1,65 @@
+"""A main process whose parent has died: known again by its record, watched through a pidfd."""
+
+import os
+import signal
+from dataclasses import dataclass, field
+
+from ...core.ending import Ending, Exited, Lost, Signaled
+from .. import procfs, syscalls
+from ..records import StartRecord
+from .loop import boottime
+
+_PATIENCE = 10.0
+"""Seconds that init gets to reap it: only then does the kernel tell the exit code."""
+
+
+@dataclass(slots=True)
+class Orphan:
+    """Somebody else's child that is a job's main process. Closes nothing by itself."""
+
+    pidfd: int
+    ended_at: float | None = field(default=None)
+
+    @classmethod
+    def find(cls, record: StartRecord) -> "Orphan | None":
+        """Return the process that was recorded in this boot, None if it is gone."""
+        try:
+            pidfd = os.pidfd_open(record.pid)
+        except ProcessLookupError:
+            return None
+        stat = procfs.stat(record.pid)
+        if stat is None or stat.start != record.start:  # the pid is somebody else's by now
+            os.close(pidfd)
+            return None
+        return cls(pidfd)
+
+    def ending(self) -> Ending | None:
+        """Return how the process ended, None if that may still become known: ask again."""
+        self.ended_at = self.ended_at or boottime()
+        try:
+            status = syscalls.pidfd_wait_status(self.pidfd)
+        except OSError as error:
+            return Lost(f"its supervisor had died, and this kernel keeps no exit codes ({error.strerror})")
+        if status is not None:
+            return ending_of_status(status)
+        if boottime() - self.ended_at < _PATIENCE:
+            return None
+        return Lost("its supervisor had died, and nobody has reaped it")
+
+    def close(self) -> None:
+        """Let go of the pidfd."""
+        os.close(self.pidfd)
+
+
+def ending_of_status(status: int) -> Ending:
+    """Return what a wait(2) status says."""
+    if os.WIFSIGNALED(status):
+        return Signaled(int(signal.Signals(os.WTERMSIG(status))))
+    return Exited(os.WEXITSTATUS(status))
+
+
+def ending_of_child(info: os.waitid_result) -> Ending:
+    """Return what waitid(2) says of a child that has ended."""
+    if info.si_code == os.CLD_EXITED:
+        return Exited(info.si_status)
+    return Signaled(info.si_status)

@@ -1,0 +1,98 @@
+"""The supervisor's side of the recorder: it is started, fed with jobs, and started again if it dies."""
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ...core.ending import Channel
+from ..messages import Message
+from .connection import Connection
+from .loop import Loop
+
+log = logging.getLogger(__name__)
+
+
+class Recording:
+    """Which jobs are recorded; ``on_drained`` is told the sizes once a job's output is complete."""
+
+    def __init__(
+        self, loop: Loop, lock: Path, on_drained: Callable[[str, Mapping[Channel, int]], None]
+    ) -> None:
+        self._loop = loop
+        self._lock = lock
+        self._on_drained = on_drained
+        self._jobs: dict[str, Message] = {}
+        self._finishing: set[str] = set()
+        self._recorder: Connection | None = None
+
+    def start(self) -> None:
+        """Start a recorder, and hand it all jobs that are being recorded."""
+        ours, theirs = socket.socketpair()
+        arguments = [
+            sys.executable,
+            "-P",
+            "-m",
+            "worker.linux.recorder",
+            str(theirs.fileno()),
+            str(self._lock),
+        ]
+        theirs.set_inheritable(True)
+        os.posix_spawn(sys.executable, arguments, os.environ)
+        theirs.close()
+        self._recorder = Connection(self._loop, ours, self._take, self._died)
+        for job, message in self._jobs.items():
+            self._send(message)
+            if job in self._finishing:
+                self._send({"finish": job})
+
+    def record(self, job: str, directory: Path, channels: tuple[Channel, ...], segment_size: int) -> None:
+        """Record what comes out of a job's FIFOs."""
+        message: Message = {
+            "record": job,
+            "directory": str(directory),
+            "channels": list(channels),
+            "segment_size": segment_size,
+        }
+        self._jobs[job] = message
+        self._send(message)
+
+    def finish(self, job: str) -> None:
+        """Have the rest recorded: nobody writes any more."""
+        self._finishing.add(job)
+        self._send({"finish": job})
+
+    def drop(self, job: str) -> None:
+        """Stop recording a job that never ran."""
+        self._jobs.pop(job, None)
+        self._send({"drop": job})
+
+    def close(self) -> None:
+        """Let the recorder go; it ends when nothing is left to record."""
+        if self._recorder:
+            recorder, self._recorder = self._recorder, None
+            recorder.close()
+
+    def _send(self, message: Message) -> None:
+        if self._recorder:
+            self._recorder.send(message)
+
+    def _died(self, recorder: Connection) -> None:
+        if recorder is self._recorder:
+            log.error("the recorder has died; starting another")
+            self.start()
+
+    def _take(self, recorder: Connection, message: Message) -> None:
+        del recorder
+        match message:
+            case {"drained": str(job), "output": dict(output)} if job in self._jobs:
+                del self._jobs[job]
+                self._finishing.discard(job)
+                sizes = {
+                    Channel(channel): size for channel, size in output.items() if isinstance(size, int)
+                }
+                self._on_drained(job, sizes)
+            case {"trouble": str(job), "reason": reason}:
+                log.error("job %s: output cannot be recorded: %s", job, reason)

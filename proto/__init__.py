@@ -1,0 +1,1 @@
+"""The wire: worker.proto, health.proto and the modules generated from them (`make proto`)."""

@@ -1,0 +1,204 @@
+"""A whole worker for each test that wants one, with a home of its own; nothing is left after it."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from worker.api.client import Client
+from worker.api.tls import client_context
+from worker.cgroups.plugins import default_parent
+from worker.linux.locks import lock_holder, open_lock
+
+PATIENCE = 60.0
+"""Seconds after which something that should happen counts as not happening."""
+
+
+class Installation:
+    """A worker as a user has it: WORKER_HOME, and the command."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},
+            "WORKER_HOME": str(home),
+            "WORKER_LISTEN": "127.0.0.1:0",
+        }
+
+    def worker(self, *arguments: str, code: int | None = 0, timeout: float = PATIENCE) -> str:
+        """Run a command and return what it prints; assert its exit status."""
+        done = self.run(*arguments, timeout=timeout)
+        assert code is None or code == done.returncode, (done.returncode, done.stdout, done.stderr)
+        return done.stdout.decode()
+
+    def run(self, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[bytes]:
+        """Run a command and return all there is to know about it."""
+        return subprocess.run(
+            [sys.executable, "-m", "worker.cli.main", *arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=timeout,
+        )
+
+    def start(self, *command: str) -> str:
+        """Start a job and return its id."""
+        line = self.worker("start", *command)
+        assert line.startswith("Job ")
+        assert line.endswith(" is started\n")
+        return line.split()[1]
+
+    def wait(self, job: str) -> dict[str, object]:
+        """Return all facts about a job once it is over."""
+        self.worker("wait", job, code=None)
+        return self.query(job)
+
+    def query(self, job: str) -> dict[str, object]:
+        """Return all facts about a job now."""
+        facts = json.loads(self.worker("query", "-o", "json", job))
+        assert isinstance(facts, dict)
+        return facts
+
+    def stream(self, job: str) -> bytes:
+        """Return all output of a job, following it to its end."""
+        done = self.run("stream", job)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def client(self) -> Client:
+        """Return a writer's client, to be entered."""
+        host, port = (self.home / "address").read_text().strip().rsplit(":", 1)
+        pki = self.home / "pki"
+        context = client_context(ca=pki / "ca.crt", certificate=pki / "writer.crt", key=pki / "writer.key")
+        return Client(host, int(port), context)
+
+    def server_pid(self) -> int:
+        """Return the process that holds the server's lock."""
+        return _holder(self.home / "server.lock")
+
+    def supervisor_pid(self) -> int:
+        """Return the process that holds the supervisor's lock."""
+        return _holder(self.home / "supervisor" / "lock")
+
+    def recorder_pid(self) -> int:
+        """Return the process that holds the recorder's lock."""
+        return _holder(self.home / "supervisor" / "recorder.lock")
+
+    def kill(self, pid: int) -> None:
+        """End one of our processes as a crash would, and wait until it is gone."""
+        assert pid
+        pidfd = os.pidfd_open(pid)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._await_end(pidfd)
+
+    def down(self) -> None:
+        """Stop everything, and wait for the supervisor and the recorder to leave."""
+        self.worker("down", "--jobs", code=None)
+        for pid in (self.supervisor_pid(), self.recorder_pid()):
+            try:
+                pidfd = os.pidfd_open(pid) if pid else None
+            except ProcessLookupError:
+                continue
+            if pidfd is not None:
+                self._await_end(pidfd)
+
+    def cgroups(self) -> list[Path]:
+        """Return the control groups of this worker that exist."""
+        return [
+            path
+            for path in Path("/sys/fs/cgroup").glob(f"*/{default_parent(self.home)}/*")
+            if path.is_dir()
+        ]
+
+    def _await_end(self, pidfd: int) -> None:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        gone = poll.poll(PATIENCE * 1000)
+        os.close(pidfd)
+        assert gone, "a process of the worker does not end"
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Wait for something that nothing announces, but not for ever."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it does not happen"
+            time.sleep(0.02)
+
+    return wait
+
+
+def _holder(path: Path) -> int:
+    if not path.exists():
+        return 0
+    fd = open_lock(path)
+    try:
+        return lock_holder(fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates for all tests: making keys is slow, and not what they are about."""
+    home = tmp_path_factory.mktemp("pki")
+    Installation(home).worker("certs", "init", "--key-type", "p256")
+    return home / "pki"
+
+
+def _install(home: Path, pki: Path) -> Installation:
+    home.mkdir(mode=0o700, exist_ok=True)
+    (home / "pki").symlink_to(pki)
+    return Installation(home)
+
+
+@pytest.fixture
+def installation(tmp_path: Path, pki: Path) -> Iterator[Installation]:
+    """A worker of the test's own, up."""
+    installation = _install(tmp_path / "home", pki)
+    installation.worker("up")
+    yield installation
+    installation.down()
+    _assert_nothing_left(installation)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, pki: Path) -> Iterator[Installation]:
+    """A worker for all tests of a module that change nothing about it."""
+    installation = _install(tmp_path_factory.mktemp("shared") / "home", pki)
+    installation.worker("up")
+    yield installation
+    installation.down()
+    _assert_nothing_left(installation)
+
+
+def _assert_nothing_left(installation: Installation) -> None:
+    """No process, cgroup, socket, FIFO or lock holder outlives a worker."""
+    home = str(installation.home).encode()
+    left = []
+    for entry in os.listdir("/proc"):
+        try:
+            words = (
+                Path("/proc", entry, "cmdline").read_bytes() + Path("/proc", entry, "environ").read_bytes()
+            )
+        except (OSError, ValueError):
+            continue
+        if home in words and entry.isdigit() and int(entry) != os.getpid():
+            left.append((entry, words[:200]))
+    assert [] == left
+    assert [] == [
+        str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{default_parent(installation.home)}")
+    ]
+    special = [path for path in installation.home.rglob("*") if path.is_fifo() or path.is_socket()]
+    assert [] == special

@@ -1,0 +1,283 @@
+"""Commands of all kinds, through the real command line and the real server."""
+
+import asyncio
+import hashlib
+import random
+import string
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from worker import JobSpec
+from worker.api.client import RpcError
+
+
+@pytest.mark.parametrize("code", [0, 1, 255])
+def test_exit_code(shared, code):
+    """The exit code of a command is what the command said."""
+    job = shared.start("sh", "-c", f"exit {code}")
+    facts = shared.wait(job)
+    assert code == facts["exit_code"]
+    assert "exited" == facts["state"]
+    assert f"Pid: {facts['pid']} Exit code: {code} Exited: true\n" == shared.worker("query", job)
+
+
+def test_killed_by_a_signal(shared):
+    """A job that a signal ended has 128 + signal as its exit code, and the signal."""
+    facts = shared.wait(shared.start("sh", "-c", "kill -KILL $$"))
+    assert 137 == facts["exit_code"]
+    assert 9 == facts["signal"]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("no-such-command-anywhere", "No such file or directory"),
+        ("/etc/passwd", "Permission denied"),
+        ("/etc", "Permission denied"),
+        ("./relative", "No such file or directory"),
+    ],
+)
+def test_command_that_cannot_be_run(shared, command, reason):
+    """A command that cannot be executed is refused with the kernel's reason, and leaves no job."""
+    before = shared.worker("list", "-o", "json")
+    done = shared.run("start", command)
+    assert f"rpc error: code = InvalidArgument desc = {command}: {reason}\n" == done.stderr.decode()
+    assert 1 == done.returncode
+    assert before == shared.worker("list", "-o", "json")
+
+
+def test_script_without_interpreter(shared, tmp_path):
+    """An executable text without #! is no program, as for systemd and docker."""
+    script = tmp_path / "script"
+    script.write_text("echo hi\n")
+    script.chmod(0o755)
+    done = shared.run("start", str(script))
+    assert "Exec format error" in done.stderr.decode()
+    assert 1 == done.returncode
+
+
+def test_empty_command(shared):
+    """An empty name is refused by name of the field."""
+    done = shared.run("start", "")
+    assert "command" in done.stderr.decode()
+    assert done.returncode in {1, 2}
+
+
+ARGUMENTS = [
+    "two words",
+    "",
+    'quo"te',
+    "quo'te",
+    "line\nbreak",
+    "tab\tand\r",
+    "$HOME `id` $(id)",
+    "žluťoučký 🐎",
+    "-o",
+    "--json",
+    "--",
+    "*",
+    "\\",
+]
+
+
+def test_arguments_arrive_as_they_are(shared):
+    """No shell, no option parser and no encoding touches the arguments of a job."""
+    program = "import sys; sys.stdout.buffer.write(chr(0).join(sys.argv[1:]).encode())"
+    job = shared.start(sys.executable, "-c", program, *ARGUMENTS)
+    assert "\0".join(ARGUMENTS).encode() == shared.stream(job)
+
+
+def test_options_after_the_command_belong_to_the_job(shared):
+    """From the command on, nothing is an option of worker."""
+    assert b"-o json --help\n" == shared.stream(shared.start("echo", "-o", "json", "--help"))
+
+
+def test_a_megabyte_of_arguments(shared):
+    """A command line may have a megabyte in all."""
+    arguments = ["x" * 100_000] * 10 + ["y" * 24_576]
+    program = "import sys; print(len(sys.argv), sum(map(len, sys.argv[1:])))"
+    job = shared.start(sys.executable, "-c", program, *arguments)
+    assert b"12 1024576\n" == shared.stream(job)
+
+
+def test_an_argument_beyond_the_kernels_bound(shared):
+    """One argument of more than 128 KiB (MAX_ARG_STRLEN) is refused with what execve(2) says."""
+
+    async def start():
+        async with shared.client() as client:
+            await client.start(JobSpec("echo", ["x" * 140_000]), request_id="")
+
+    with pytest.raises(RpcError, match="InvalidArgument desc = echo: Argument list too long"):
+        asyncio.run(start())
+
+
+@pytest.mark.parametrize("size", [0, 1, 65519, 65520, 65521, 131040, 1_000_003])
+def test_output_of_any_size(shared, size):
+    """Every byte comes, none more, whatever the size and wherever the chunks end."""
+    job = shared.start("head", "-c", str(size), "/dev/zero")
+    assert b"\0" * size == shared.stream(job)
+    assert size == shared.wait(job)["output"]["output"]["end"]
+
+
+def test_output_of_100_megabytes(shared, tmp_path):
+    """100 MB of binary output arrive as they were written."""
+    data = tmp_path / "data"
+    data.write_bytes(random.Random(7).randbytes(100_000_000))
+    job = shared.start("cat", str(data))
+    digest = hashlib.sha256(shared.stream(job)).hexdigest()
+    assert hashlib.sha256(data.read_bytes()).hexdigest() == digest
+
+
+def test_text_that_straddles_chunks(shared, tmp_path):
+    """Characters of several bytes survive the borders of chunks."""
+    text = ("€" * 50_000 + "🐎" * 50_000 + "\n").encode()
+    file = tmp_path / "text"
+    file.write_bytes(text)
+    assert text == shared.stream(shared.start("cat", str(file)))
+
+
+def test_no_newline_at_the_end(shared):
+    """Nothing is added to what a job writes."""
+    assert b"no newline" == shared.stream(shared.start("printf", "no newline"))
+
+
+def test_reopening_standard_error(shared):
+    """`> /dev/stderr` neither fails nor truncates."""
+    job = shared.start(
+        "sh", "-c", "echo one; echo two > /dev/stderr; echo three >&2; echo four > /dev/stdout"
+    )
+    assert b"one\ntwo\nthree\nfour\n" == shared.stream(job)
+
+
+def test_output_closed_by_the_job(shared):
+    """A job that redirects its own output away is over when it ends, with what it wrote before."""
+    job = shared.start("sh", "-c", "echo before; exec > /dev/null 2>&1; echo after")
+    assert b"before\n" == shared.stream(job)
+    assert 0 == shared.wait(job)["exit_code"]
+
+
+def test_writing_after_a_pause(shared):
+    """A stream waits through silence for as long as the job runs."""
+    job = shared.start("sh", "-c", "echo first; sleep 1.5; echo second")
+    assert b"first\nsecond\n" == shared.stream(job)
+
+
+def test_children_left_behind_are_ended(shared, tmp_path):
+    """What outlives the main process is ended, whatever it did to get away, and its output is kept."""
+    marker = str(uuid4())
+    script = f"""
+        trap '' TERM
+        (setsid sh -c 'trap "" TERM; while :; do sleep 1; done' {marker} &)
+        nohup sleep 1000 {marker} >/dev/null 2>&1 &
+        echo left
+    """
+    job = shared.start("sh", "-c", script)
+    facts = shared.wait(job)
+    assert 0 == facts["exit_code"]
+    assert b"left\n" == shared.stream(job)
+    assert [] == _processes_with(marker)
+
+
+def test_leftovers_may_be_waited_for(shared):
+    """With --leftovers=wait a job lasts until all of its processes have ended by themselves."""
+    job = shared.start("--leftovers=wait", "sh", "-c", "(sleep 1; echo child) & echo main; exit 3")
+    assert b"main\nchild\n" == shared.stream(job)
+    assert 3 == shared.wait(job)["exit_code"]
+
+
+def test_stop_ends_every_process(shared):
+    """After stop has answered no process is left, whatever it did: double fork, setsid, SIGSTOP."""
+    marker = str(uuid4())
+    script = f"""
+        trap '' TERM
+        (setsid sh -c '(trap "" TERM; sleep 1000 {marker}) & sleep 1000 {marker}' &)
+        sh -c 'kill -STOP $$; sleep 1000' {marker} &
+        echo ready
+        while :; do sleep 1; done
+    """
+    job = shared.start("--grace", "1s", "sh", "-c", script, marker)
+    with_output = shared.worker("stream", "--no-follow", job)
+    while "ready" not in with_output:
+        with_output = shared.worker("stream", "--no-follow", job)
+    assert f"Job {job} has been stopped\n" == shared.worker("stop", job)
+    assert [] == _processes_with(marker)
+    facts = shared.query(job)
+    assert "stopped" == facts["cause"]
+    assert 137 == facts["exit_code"]
+
+
+def test_stopping_what_is_over(shared):
+    """A finished job cannot be stopped, and the message is that of the original design."""
+    job = shared.start("true")
+    shared.wait(job)
+    done = shared.run("stop", job)
+    assert (
+        "rpc error: code = FailedPrecondition desc = the process is already finished\n"
+        == done.stderr.decode()
+    )
+    assert 1 == done.returncode
+
+
+@pytest.mark.parametrize("verb", ["stop", "query", "stream", "wait", "remove"])
+@pytest.mark.parametrize("job", ["not-an-id", str(uuid4()), ""])
+def test_unknown_job(shared, verb, job):
+    """A job that is not there is NotFound, malformed ids too."""
+    done = shared.run(verb, job)
+    assert f"rpc error: code = NotFound desc = Job {job} not found\n" == done.stderr.decode()
+    assert 1 == done.returncode
+
+
+def test_timeout(shared):
+    """A job that takes too long is stopped, and says why."""
+    facts = shared.wait(shared.start("--timeout", "300ms", "sleep", "100"))
+    assert "timed out" == facts["cause"]
+    assert 143 == facts["exit_code"]
+
+
+def test_split_output(shared):
+    """With --split-output stdout and stderr are kept apart."""
+    job = shared.start("--split-output", "sh", "-c", "echo out; echo err >&2; echo more > /dev/stderr")
+    assert b"out\n" == shared.stream(job)
+    assert "err\nmore\n" == shared.worker("stream", "--stderr", job)
+
+
+def test_stream_parts(shared):
+    """A stream starts at an offset, or so many lines or bytes before the end."""
+    job = shared.start("seq", "1", "100")
+    shared.wait(job)
+    assert "99\n100\n" == shared.worker("stream", "--tail", "2", job)
+    assert "00\n" == shared.worker("stream", "--tail-bytes", "3", job)
+    assert "100\n" == shared.worker(
+        "stream", "--offset", str(len("".join(f"{n}\n" for n in range(1, 100)))), job
+    )
+
+
+def test_run_takes_over_output_and_exit_code(shared):
+    """`worker run` is like running the command here."""
+    done = shared.run("run", "sh", "-c", "echo out; exit 7")
+    assert (7, b"out\n") == (done.returncode, done.stdout)
+    assert 127 == shared.run("run", "no-such-command-anywhere").returncode
+    assert 126 == shared.run("run", "/etc/passwd").returncode
+    assert 143 == shared.run("run", "sh", "-c", "kill $$").returncode
+
+
+def test_random_bytes_in_environment_and_labels(shared):
+    """Environment and labels arrive unchanged."""
+    value = "".join(random.Random(3).choices(string.printable, k=200)) + "ž🐎"
+    job = shared.start("--env", f"A={value}", "--label", "team=a b", "printenv", "A")
+    assert value.encode() + b"\n" == shared.stream(job)
+    assert {"team": "a b"} == shared.query(job)["labels"]
+
+
+def _processes_with(marker: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,130 @@
+"""Whatever is killed, every job, every byte and every exit code is still there."""
+
+import asyncio
+import json
+import os
+import sys
+
+import pytest
+
+from worker import JobSpec, JobState
+from worker.core.ending import Exited
+
+LINES = 40
+
+WRITER = """
+import os, sys, time
+for number in range({lines}):
+    os.write(1, b"%d\\n" % number)
+    time.sleep(0.05)
+sys.exit({code})
+"""
+
+
+def start_writers(installation, count):
+    """Start jobs that write numbered lines for two seconds and exit with codes of their own."""
+
+    async def start():
+        async with installation.client() as client:
+            specs = [
+                JobSpec(sys.executable, ["-c", WRITER.format(lines=LINES, code=code)])
+                for code in range(count)
+            ]
+            return [str(await client.start(spec)) for spec in specs]
+
+    return asyncio.run(start())
+
+
+def assert_all_there(installation, jobs):
+    """Every job has every line once and its own exit code."""
+    expected = "".join(f"{number}\n" for number in range(LINES)).encode()
+
+    async def look(client, job, code):
+        assert expected == b"".join([chunk.data async for chunk in client.stream(job)])
+        status = await client.wait(job)
+        assert (JobState.EXITED, Exited(code)) == (status.state, status.ending), status
+
+    async def look_at_all():
+        async with installation.client() as client:
+            await asyncio.gather(*(look(client, job, code) for code, job in enumerate(jobs)))
+
+    asyncio.run(look_at_all())
+
+
+def test_server_killed_while_50_jobs_run(installation):
+    """A kill -9 of the server loses none of 50 running jobs, no output and no exit code."""
+    jobs = start_writers(installation, 50)
+    installation.kill(installation.server_pid())
+    installation.worker("up")
+    assert set(jobs) == {each["id"] for each in json.loads(installation.worker("list", "-o", "json"))}
+    assert_all_there(installation, jobs)
+
+
+def test_recorder_killed_while_50_jobs_run(installation, until):
+    """A kill -9 of the recorder, again and again, loses or repeats no byte."""
+    jobs = start_writers(installation, 50)
+    for _ in range(3):
+        killed = installation.recorder_pid()
+        installation.kill(killed)
+        until(lambda killed=killed: installation.recorder_pid() not in {0, killed})
+    assert_all_there(installation, jobs)
+
+
+@pytest.mark.skipif(
+    tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15),
+    reason="before Linux 6.15 the kernel forgets the exit code of somebody else's child",
+)
+def test_supervisor_killed_while_jobs_run(installation):
+    """A kill -9 of the supervisor loses no job: its successor reads the true exit codes from the kernel."""
+    jobs = start_writers(installation, 10)
+    installation.kill(installation.supervisor_pid())
+    assert_all_there(installation, jobs)
+
+
+def test_jobs_end_while_no_server_runs(installation, tmp_path, until):
+    """Jobs that end, time out and are killed meanwhile are known to the next server as they ended."""
+    gate = tmp_path / "gate"
+    wait_for_gate = f"while [ ! -e {gate} ]; do sleep 0.05; done"
+    ended = installation.start("sh", "-c", f"{wait_for_gate}; echo done; exit 5")
+    timed_out = installation.start(
+        "--timeout", "4s", "--grace", "500ms", "sh", "-c", "trap '' TERM; sleep 100"
+    )
+    running = installation.start("sleep", "1000")
+    installation.kill(installation.server_pid())
+    gate.touch()
+    for job in (ended, timed_out):
+        until(lambda job=job: recorded_or_forgotten(installation.home / "jobs" / job))
+    installation.worker("up")
+    assert 5 == installation.query(ended)["exit_code"]
+    assert b"done\n" == installation.stream(ended)
+    facts = installation.query(timed_out)
+    assert ("timed out", 137) == (facts["cause"], facts["exit_code"])
+    assert "running" == installation.query(running)["state"]
+    installation.worker("stop", running)
+
+
+def recorded_or_forgotten(directory):
+    """Whether the supervisor has recorded the end of a job; a server that knows it has that forgotten."""
+    record = directory / "exit"
+    return not (directory / "start").exists() or (
+        record.exists() and "end" in json.loads(record.read_text())
+    )
+
+
+def test_down_leaves_jobs_running(installation):
+    """`worker down` says how many jobs run on, and the next server knows them."""
+    job = installation.start("sh", "-c", "sleep 2; echo survived; exit 4")
+    assert "1 job" in installation.worker("down")
+    installation.worker("up")
+    assert b"survived\n" == installation.stream(job)
+    assert 4 == installation.wait(job)["exit_code"]
+
+
+def test_everything_killed(installation):
+    """Server, supervisor and recorder killed at once: what runs on is taken up again."""
+    job = installation.start("sh", "-c", "echo before; sleep 3; echo after; exit 6")
+    for pid in (installation.server_pid(), installation.supervisor_pid(), installation.recorder_pid()):
+        installation.kill(pid)
+    installation.worker("up")
+    assert b"before\nafter\n" == installation.stream(job)
+    assert installation.wait(job)["exit_code"] in {6, -1}

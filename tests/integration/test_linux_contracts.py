@@ -1,0 +1,159 @@
+"""The real spawner, store and recorder pass the same suites as the fakes."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from worker.core.ending import Channel
+from worker.core.job import parse_job_id
+from worker.core.ports import Sink
+from worker.core.testing import OutputBench, OutputStoreContract, SpawnerBench, SpawnerContract
+from worker.linux.layout import Layout, fifo_path
+from worker.linux.locks import lock_holder
+from worker.linux.messages import Message, encode
+from worker.linux.outputs import SEGMENT_SIZE, FifoSink, RecorderStore
+from worker.linux.spawner import SupervisorSpawner
+
+PATIENCE = 60.0
+"""Seconds after which what has not come will not come."""
+
+
+def checks_of(contract: type) -> list[str]:
+    """Return the names of a suite's checks, to be run as tests of their own."""
+    return [name for name in vars(contract) if name.startswith("check_")]
+
+
+# --- the spawner
+
+
+@pytest.fixture(scope="module")
+def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give one state directory to all checks, and see that nothing is left of them."""
+    path = tmp_path_factory.mktemp("state")
+    yield path
+    layout = Layout(path)
+    assert [] == list(layout.jobs.iterdir())
+    for lock in ("lock", "recorder.lock"):
+        wait_until_free(layout.supervisor / lock)
+    assert not (layout.supervisor / "socket").exists()
+
+
+def wait_until_free(lock: Path) -> None:
+    """Return when nobody holds a lock: whoever did has ended."""
+    deadline = time.monotonic() + PATIENCE
+    fd = os.open(lock, os.O_RDWR)
+    try:
+        while holder := lock_holder(fd):
+            assert time.monotonic() < deadline, f"process {holder} still holds {lock}"
+            time.sleep(0.02)
+    finally:
+        os.close(fd)
+
+
+@asynccontextmanager
+async def supervised(state_dir: Path) -> AsyncIterator[SpawnerBench]:
+    """Connect to the supervisor of a state directory."""
+    outputs = RecorderStore(state_dir)
+    bench = SpawnerBench(outputs, lambda: SupervisorSpawner(state_dir))
+    try:
+        yield bench
+    finally:
+        await bench.spawner.close()
+        await outputs.close()
+
+
+@pytest.mark.parametrize("check", checks_of(SpawnerContract))
+def test_supervisor_spawner(check: str, state_dir: Path) -> None:
+    """SupervisorSpawner, with RecorderStore, keeps the promises of a ProcessSpawner."""
+    contract = SpawnerContract(partial(supervised, state_dir))
+    asyncio.run(getattr(contract, check)())
+
+
+# --- the store
+
+
+@contextmanager
+def recorder(lock: Path) -> Iterator[Callable[[Message], None]]:
+    """Run a recorder as the supervisor does; what is yielded sends it a command."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-P", "-m", "worker.linux.recorder", str(theirs.fileno()), str(lock)]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        yield lambda message: ours.sendall(encode(message))
+    assert 0 == process.wait(PATIENCE)
+
+
+class Writer:
+    """Stands for jobs: writes into their FIFOs while the recorder records them."""
+
+    def __init__(self, outputs: RecorderStore, tell: Callable[[Message], None]) -> None:
+        self._outputs = outputs
+        self._tell = tell
+        self._recorded: set[str] = set()
+
+    async def write(self, sink: Sink, data: bytes) -> None:
+        """Write, and return when it is recorded."""
+        assert isinstance(sink, FifoSink)
+        job, channel = parse_job_id(sink.path.parent.name), Channel(sink.path.stem)
+        self._record(sink)
+        end = (await self._outputs.extent(job, channel)).end + len(data)
+        # O_RDWR, as a job has it; held until all is recorded: a FIFO that nobody holds is empty.
+        fd = os.open(sink.path, os.O_RDWR)
+        try:
+            async with self._outputs.watch(job) as watch:
+                assert len(data) == await asyncio.to_thread(os.write, fd, data)
+                while (await self._outputs.extent(job, channel)).end < end:
+                    await asyncio.wait_for(watch.changed(), PATIENCE)
+        finally:
+            os.close(fd)
+
+    def drop(self) -> None:
+        """Have nothing recorded any more."""
+        for job in self._recorded:
+            self._tell({"drop": job})
+
+    def _record(self, sink: FifoSink) -> None:
+        directory = sink.path.parent
+        if directory.name not in self._recorded:
+            self._recorded.add(directory.name)
+            self._tell(
+                {
+                    "record": directory.name,
+                    "directory": str(directory),
+                    "channels": [each for each in Channel if fifo_path(directory, each).exists()],
+                    "segment_size": sink.segment_size,
+                }
+            )
+
+
+@asynccontextmanager
+async def recorded(segment_size: int) -> AsyncIterator[OutputBench]:
+    """Give a store with a recorder of its own."""
+    with TemporaryDirectory() as directory:
+        outputs = RecorderStore(Path(directory), segment_size=segment_size)
+        with recorder(Path(directory, "lock")) as tell:
+            writer = Writer(outputs, tell)
+            try:
+                yield OutputBench(outputs, writer.write)
+            finally:
+                writer.drop()
+                await outputs.close()
+
+
+@pytest.mark.parametrize("segment_size", [65536, SEGMENT_SIZE])
+@pytest.mark.parametrize("check", checks_of(OutputStoreContract))
+def test_recorder_store(check: str, segment_size: int) -> None:
+    """RecorderStore, with the recorder, keeps the promises of an OutputStore."""
+    contract = OutputStoreContract(partial(recorded, segment_size))
+    asyncio.run(getattr(contract, check)())

@@ -1,0 +1,330 @@
+"""The command from `up` to `down`, and what it does when it is interrupted, cut off or in the way."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parents[2] / "docs" / "demo.sh"
+
+UNKNOWN = "b58476f2-9479-445b-898d-29eeaf905a47"
+
+
+def begin(installation, *arguments, **redirected):
+    """Start a command that the test then plays with."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker.cli.main", *arguments],
+        env=installation.env,
+        stdin=subprocess.DEVNULL,
+        stdout=redirected.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        **redirected,
+    )
+
+
+def finish(process):
+    """Return the exit status and the rest of what the command says."""
+    out, err = process.communicate(timeout=60)
+    return process.returncode, (out or b"").decode(), err.decode()
+
+
+def test_the_lines_of_the_design(shared):
+    """Start, query, stream, stop, list, wait and remove print exactly what the design shows."""
+    started = shared.worker("start", "echo", "hi")
+    job = started.split()[1]
+    assert f"Job {job} is started\n" == started
+    assert "0\n" == shared.worker("wait", job)
+    assert re.fullmatch(r"Pid: [1-9]\d* Exit code: 0 Exited: true\n", shared.worker("query", job))
+    assert "hi\n" == shared.worker("stream", job)
+    assert f"Job {job} has been removed\n" == shared.worker("remove", job)
+    sleeper = shared.start("sleep", "1000")
+    assert f"Job {sleeper} has been stopped\n" == shared.worker("stop", sleeper)
+    assert "143\n" == shared.worker("wait", sleeper)
+
+
+def test_list_knows_labels_and_what_runs(shared):
+    """Only jobs with the label, and only those that are not over, are listed where that is asked for."""
+    over = shared.start("--label", "list=test", "true")
+    shared.worker("wait", over)
+    running = shared.start("--label", "list=test", "sleep", "1000")
+    labeled = json.loads(shared.worker("list", "--label", "list=test", "-o", "json"))
+    assert [over, running] == [job["id"] for job in labeled]
+    lines = shared.worker("list", "--running", "--label", "list=test").splitlines()
+    assert ["JOB", running] == [line.split()[0] for line in lines]
+    assert lines[1].endswith("sleep 1000")
+    shared.worker("stop", running)
+
+
+def test_up_is_idempotent(installation):
+    """A server that is up is left alone, and its address is told."""
+    address = (installation.home / "address").read_text().strip()
+    assert f"worker is already up at {address}\n" == installation.worker("up")
+
+
+def test_two_at_once_start_one_server(installation):
+    """Whoever comes second waits for the first, and finds its server."""
+    assert "worker is down\n" == installation.worker("down")
+    both = sorted(finish(each)[:2] for each in [begin(installation, "up"), begin(installation, "up")])
+    address = (installation.home / "address").read_text().strip()
+    assert [(0, f"worker is already up at {address}\n"), (0, f"worker is up at {address}\n")] == both
+
+
+def test_down_is_idempotent(installation):
+    """Where no server runs there is nothing to end."""
+    assert "worker is down\n" == installation.worker("down")
+    assert "worker is not up\n" == installation.worker("down")
+    done = installation.run("list")
+    assert 1 == done.returncode
+    assert b"connection refused; `worker up` starts a server\n" in done.stderr
+
+
+def test_jobs_outlive_the_server(installation):
+    """Down says how many jobs run on; --jobs ends them first."""
+    first, second = installation.start("sleep", "1000"), installation.start("sleep", "1000")
+    assert [
+        "worker is down",
+        "2 jobs keep running; `worker up` finds them again, `worker down --jobs` stops them",
+    ] == installation.worker("down").splitlines()
+    installation.worker("up")
+    assert {"running"} == {installation.query(job)["state"] for job in (first, second)}
+    assert "worker is down\n" == installation.worker("down", "--jobs")
+    installation.worker("up")
+    assert {143} == {installation.query(job)["exit_code"] for job in (first, second)}
+
+
+def test_a_busy_port_is_left_to_its_owner(installation):
+    """Up takes a free port and records it; serve says what is wrong."""
+    installation.worker("down")
+    with socket.create_server(("127.0.0.1", 0)) as owner:
+        busy = f"127.0.0.1:{owner.getsockname()[1]}"
+        done = installation.run("serve", "--listen", busy)
+        assert (1, True) == (
+            done.returncode,
+            done.stderr.decode().endswith(f"cannot listen at {busy}: Address already in use\n"),
+        )
+        assert busy not in installation.worker("up", "--listen", busy)
+        assert "worker is already up at " in installation.worker("up")
+        assert "[]\n" == installation.worker("list", "-o", "json")
+
+
+def test_a_second_server_is_refused(installation):
+    """One home has one server, and the second is told which process that is."""
+    done = installation.run("serve")
+    assert (1, f"another server uses {installation.home}: process {installation.server_pid()}\n") == (
+        done.returncode,
+        done.stderr.decode(),
+    )
+
+
+def test_a_server_that_cannot_start_says_why(installation):
+    """Up shows what the server said last, and leaves nothing running."""
+    installation.worker("down")
+    done = installation.run("up", "--limiter", "nonesuch")
+    assert (1, b"") == (done.returncode, done.stdout)
+    assert "the server did not start; " in done.stderr.decode()
+    assert "there is no limiter 'nonesuch'; there are auto, cgroups, none\n" in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    assert 0 == installation.server_pid()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_ends_when_it_is_asked_to(installation, number):
+    """SIGTERM and Ctrl-C end the server in good order; what streamed is told, and goes on later."""
+    installation.worker("down")
+    server = begin(installation, "serve")
+    for line in server.stderr:
+        if b"listening at" in line:
+            break
+    job = installation.start("sh", "-c", "echo before; sleep 1000")
+    stream = begin(installation, "stream", job)
+    assert b"before\n" == stream.stdout.readline()
+    server.send_signal(number)
+    assert 0 == finish(server)[0]
+    status, _, err = finish(stream)
+    assert 1 == status
+    assert err.startswith("rpc error: code = Unavailable desc = the server is shutting down; ")
+    installation.worker("up")
+    assert "running" == installation.query(job)["state"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -TERM $$"], 143),
+        (["--timeout", "100ms", "sleep", "1000"], 143),
+        (["no-such-command-anywhere"], 127),
+        (["/etc/passwd"], 126),
+        (["/etc"], 126),
+        ([""], 125),
+        (["--user", "no-such-user-anywhere", "true"], 125),
+    ],
+)
+def test_run_ends_as_the_job_did(shared, arguments, status):
+    """The exit code is the job's, or says that there was none: 127, 126 and 125."""
+    done = shared.run("run", *arguments)
+    assert status == done.returncode, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_run_keeps_split_output_apart(shared):
+    """With --split-output stdout goes to stdout and stderr to stderr."""
+    done = shared.run("run", "--split-output", "sh", "-c", "echo out; echo err >&2")
+    assert (0, b"out\n", b"err\n") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupting_run_stops_the_job(shared, number, status):
+    """Ctrl-C lets the job end by itself, and all it still has to say is printed."""
+    run = begin(
+        shared, "run", "sh", "-c", "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    )
+    assert b"ready\n" == run.stdout.readline()
+    run.send_signal(number)
+    ended, out, err = finish(run)
+    assert status == ended
+    assert out.endswith("bye\n")
+    assert "Traceback" not in err
+    assert "[]\n" == shared.worker("list", "--running", "-o", "json")
+
+
+def test_a_second_interrupt_kills_the_job(shared):
+    """Who does not want to wait for the grace need not."""
+    run = begin(
+        shared,
+        "run",
+        "--grace",
+        "1h",
+        "sh",
+        "-c",
+        "trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done",
+    )
+    assert b"ready\n" == run.stdout.readline()
+    run.send_signal(signal.SIGINT)
+    assert b"no\n" in iter(run.stdout.readline, b"")
+    run.send_signal(signal.SIGINT)
+    assert 130 == finish(run)[0]
+    assert "[]\n" == shared.worker("list", "--running", "-o", "json")
+
+
+def test_interrupting_stream_leaves_the_job_alone(shared):
+    """Ctrl-C ends the watching, not what is watched."""
+    job = shared.start("sh", "-c", "echo ready; sleep 1000")
+    stream = begin(shared, "stream", job)
+    assert b"ready\n" == stream.stdout.readline()
+    stream.send_signal(signal.SIGINT)
+    status, out, err = finish(stream)
+    assert (130, "", "") == (status, out, err.strip())
+    assert "running" == shared.query(job)["state"]
+    shared.worker("stop", job)
+
+
+def test_a_closed_pipe_ends_quietly(shared):
+    """As with `yes | head`: no word about it; the job of `run` is stopped, that of `stream` goes on."""
+    job = shared.start("yes")
+    for arguments in (["stream", job], ["run", "yes"]):
+        process = begin(shared, *arguments)
+        assert b"y\n" == process.stdout.readline()
+        process.stdout.close()
+        assert b"" == process.stderr.read()
+        assert 141 == process.wait(timeout=60)
+        process.stderr.close()
+    assert [job] == [each["id"] for each in json.loads(shared.worker("list", "--running", "-o", "json"))]
+    shared.worker("stop", job)
+
+
+def test_a_slow_reader_gets_every_byte(shared):
+    """What is not read yet waits; nothing is lost and nothing given up."""
+    job = shared.start("seq", "1", "300000")
+    shared.worker("wait", job)
+    read, write = os.pipe()
+    stream = begin(shared, "stream", job, stdout=write)
+    os.close(write)
+    with os.fdopen(read, "rb", buffering=0) as pipe:
+        received = b"".join(iter(lambda: pipe.read(1000), b""))
+    assert 0 == finish(stream)[0]
+    assert "".join(f"{number}\n" for number in range(1, 300001)).encode() == received
+
+
+def test_a_reader_may_look_but_not_touch(shared):
+    """With a reader's certificate a job can be watched, not started."""
+    job = shared.start("echo", "hi")
+    pki = shared.home / "pki"
+    reader = ["--cert", str(pki / "reader.crt"), "--key", str(pki / "reader.key")]
+    assert "hi\n" == shared.worker("stream", *reader, job)
+    done = shared.run("start", *reader, "true")
+    assert 1 == done.returncode
+    assert done.stderr.startswith(b"rpc error: code = PermissionDenied desc = ")
+
+
+def test_certificates_of_another_ca(shared, tmp_path):
+    """A server that does not know us is told apart from one that is not there."""
+    other = {**shared.env, "WORKER_HOME": str(tmp_path / "other")}
+    subprocess.run(
+        [sys.executable, "-m", "worker.cli.main", "certs", "init", "--key-type", "p256"],
+        env=other,
+        check=True,
+        capture_output=True,
+    )
+    pki = tmp_path / "other" / "pki"
+    done = shared.run("list", "--cert", str(pki / "writer.crt"), "--key", str(pki / "writer.key"))
+    assert 1 == done.returncode
+    assert b"missing, expired, revoked or of another CA" in done.stderr
+    assert 1 == done.stderr.count(b"\n")
+
+
+def test_keys_are_kept(shared, tmp_path):
+    """Making keys twice is refused with the path of those that are there; a client's are added."""
+    home = {**shared.env, "WORKER_HOME": str(tmp_path / "keys")}
+
+    def certs(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "worker.cli.main", "certs", *arguments, "--key-type", "p256"],
+            env=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    made = json.loads(certs("init", "--host", "worker.example", "-o", "json").stdout)
+    assert ["ca", "server", "writer", "reader"] == [Path(each["certificate"]).stem for each in made]
+    assert {0o600} == {Path(each["key"]).stat().st_mode & 0o777 for each in made}
+    again = certs("init")
+    assert (1, f"{tmp_path}/keys/pki/ca.crt exists; a CA is never overwritten\n") == (
+        again.returncode,
+        again.stderr,
+    )
+    added = certs("issue", "alice", "--role", "reader")
+    assert 0 == added.returncode, added.stderr
+    assert added.stdout.startswith(f"{tmp_path}/keys/pki/alice.crt and alice.key, valid until ")
+
+
+@pytest.mark.parametrize("verb", ["query", "stop", "stream", "wait", "remove"])
+def test_unknown_jobs_are_told_as_the_api_does(shared, verb):
+    """Errors go to stderr as Go prints them, and the status is 1."""
+    done = shared.run(verb, UNKNOWN)
+    assert (1, b"", f"rpc error: code = NotFound desc = Job {UNKNOWN} not found\n") == (
+        done.returncode,
+        done.stdout,
+        done.stderr.decode(),
+    )
+
+
+def test_the_demo(tmp_path):
+    """`make demo` shows a job from start to end, as a new user would run it, and cleans up."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")}
+    env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([DEMO], env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert 0 == done.returncode, done.stderr
+    assert ["up", "start", "stream", "query", "down"] == re.findall(
+        r"^\$ worker (\w+)", done.stdout, re.MULTILINE
+    )
+    assert "\nusr\n" in done.stdout
+    assert "Exit code: 0 Exited: true\n$ worker down\nworker is down\n" in done.stdout
+    assert [] == list(tmp_path.iterdir())

@@ -1,0 +1,221 @@
+"""Decoding is checked: what it accepts, protobuf accepts with the same result."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+import betterproto2
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as GoogleMessage
+from grpc_tools import protoc
+from hypothesis import given
+from hypothesis import strategies as st
+
+import worker.proto
+from worker.api.codec import MAX_FIELDS, MalformedMessage, MessageCodec, decode
+from worker.proto import health
+from worker.proto import worker as proto
+
+MESSAGES = [
+    cls
+    for module in (proto, health)
+    for _, cls in inspect.getmembers(module, inspect.isclass)
+    if issubclass(cls, betterproto2.Message) and cls.__module__ == module.__name__
+]
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    betterproto2.TYPE_BOOL: st.booleans(),
+    betterproto2.TYPE_INT32: st.integers(-(1 << 31), (1 << 31) - 1),
+    betterproto2.TYPE_INT64: st.integers(-(1 << 63), (1 << 63) - 1),
+    betterproto2.TYPE_UINT32: st.integers(0, (1 << 32) - 1),
+    betterproto2.TYPE_UINT64: st.integers(0, (1 << 64) - 1),
+    betterproto2.TYPE_STRING: TEXT,
+    betterproto2.TYPE_BYTES: st.binary(max_size=5),
+    betterproto2.TYPE_MAP: st.dictionaries(TEXT, TEXT, max_size=3),
+}
+
+
+def values_of(message_type: type[betterproto2.Message], field: "dataclasses.Field[Any]") -> Any:
+    """Return a strategy for one field."""
+    meta = betterproto2.FieldMetadata.get(field)
+    inner = message_type._betterproto.cls_by_field[field.name]
+    if meta.proto_type == betterproto2.TYPE_MESSAGE:
+        values: Any = messages(inner)
+    elif meta.proto_type == betterproto2.TYPE_ENUM:
+        values = st.sampled_from(list(inner))
+    else:
+        values = VALUES[meta.proto_type]
+    if meta.repeated:
+        return st.lists(values, max_size=3)
+    return st.none() | values if meta.optional else values
+
+
+def messages(message_type: type[betterproto2.Message]) -> st.SearchStrategy[betterproto2.Message]:
+    """Return a strategy for messages of a type."""
+    fields = dataclasses.fields(message_type)  # type: ignore[arg-type]
+    return st.builds(message_type, **{field.name: values_of(message_type, field) for field in fields})
+
+
+any_message = st.sampled_from(MESSAGES).flatmap(messages)
+any_type = st.sampled_from(MESSAGES)
+
+
+@pytest.fixture(scope="module")
+def google(tmp_path_factory: pytest.TempPathFactory) -> dict[str, type[GoogleMessage]]:
+    """Return protobuf's own classes for our messages, by name."""
+    source = Path(worker.proto.__file__).parent
+    out = tmp_path_factory.mktemp("proto") / "descriptors"
+    command = ["protoc", f"-I{source}", f"--descriptor_set_out={out}", "worker.proto", "health.proto"]
+    assert 0 == protoc.main(command)
+    pool = descriptor_pool.DescriptorPool()
+    files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
+    for file in files:
+        pool.Add(file)
+    return {
+        message.name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"{file.package}.{message.name}")
+        )
+        for file in files
+        for message in file.message_type
+    }
+
+
+def known_fields(parsed: GoogleMessage) -> bytes:
+    """Return a canonical form of a message without what is unknown."""
+    parsed.DiscardUnknownFields()  # type: ignore[attr-defined]
+    return parsed.SerializeToString(deterministic=True)
+
+
+def check_against_protobuf(
+    google: dict[str, type[GoogleMessage]], message_type: type[betterproto2.Message], data: bytes
+) -> None:
+    """Assert that we refuse the data, or that protobuf reads the same from it."""
+    try:
+        ours = decode(data, message_type)
+    except MalformedMessage:
+        return
+    theirs = google[message_type.__name__]()
+    theirs.ParseFromString(data)
+    again = google[message_type.__name__]()
+    again.ParseFromString(bytes(ours))
+    assert known_fields(theirs) == known_fields(again)
+
+
+@given(message=any_message)
+def test_every_message_survives_the_round_trip(message: betterproto2.Message) -> None:
+    """What is encoded is decoded to the same."""
+    codec = MessageCodec()
+    assert message == codec.decode(codec.encode(message, type(message)), type(message))
+
+
+@given(message=any_message)
+def test_messages_of_protobuf_are_read(
+    google: dict[str, type[GoogleMessage]], message: betterproto2.Message
+) -> None:
+    """What protobuf writes for the same values is accepted, with the same values."""
+    theirs = google[type(message).__name__]()
+    theirs.ParseFromString(bytes(message))
+    assert message == decode(theirs.SerializeToString(), type(message))
+
+
+@given(message=any_message)
+def test_every_truncation_is_refused_or_read_as_protobuf_does(
+    google: dict[str, type[GoogleMessage]], message: betterproto2.Message
+) -> None:
+    """A message that is cut short is not taken for data."""
+    data = bytes(message)
+    for end in range(len(data)):
+        check_against_protobuf(google, type(message), data[:end])
+
+
+@given(message_type=any_type, data=st.binary(max_size=40))
+def test_random_bytes_are_refused_or_read_as_protobuf_does(
+    google: dict[str, type[GoogleMessage]], message_type: type[betterproto2.Message], data: bytes
+) -> None:
+    """Nothing is made of bytes that protobuf would not make of them."""
+    check_against_protobuf(google, message_type, data)
+
+
+@given(message=any_message, position=st.integers(0, 200), byte=st.integers(0, 255))
+def test_damaged_messages_are_refused_or_read_as_protobuf_does(
+    google: dict[str, type[GoogleMessage]], message: betterproto2.Message, position: int, byte: int
+) -> None:
+    """One wrong byte is noticed, or means to protobuf what it means here."""
+    data = bytearray(bytes(message))
+    if data:
+        data[position % len(data)] = byte
+    check_against_protobuf(google, type(message), bytes(data))
+
+
+@given(message=any_message, other=any_type, unknown=st.integers(1000, (1 << 29) - 1), value=st.binary())
+def test_unknown_fields_are_allowed(
+    message: betterproto2.Message, other: type[betterproto2.Message], unknown: int, value: bytes
+) -> None:
+    """Fields that a newer client sends change nothing."""
+    tag = betterproto2.encode_varint(unknown << 3 | 2)
+    extra = tag + betterproto2.encode_varint(len(value)) + value
+    assert message == decode(extra + bytes(message) + extra, type(message))
+    assert other() == decode(extra, other)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x0a\x7fls", "cut short"),
+        (b"\xff\xff", "cut short"),
+        (b"\x0a", "cut short"),
+        (b"\x08\x01", "StartRequest.name is a varint, must be length-delimited"),
+        (b"\x0d\0\0\0\0", "StartRequest.name is 4 bytes"),
+        (b"\x0b\x0c", "a group"),
+        (b"\xa3\x06\xa4\x06", "wire type 3"),
+        (b"\x0e", "a group"),
+        (b"\0\0", "field number 0"),
+        (b"\x0a\x02\xff\xfe", "StartRequest.name: is not valid UTF-8"),
+        (b"\x0a\x03\xed\xa0\x80", "not valid UTF-8"),
+        (b"\x42\x01x", "StartRequest.timeout_ms is length-delimited, must be a varint"),
+        (b"\x40" + b"\xff" * 10 + b"\x01", "longer than 64 bits"),
+        (b"\x40" + b"\xff" * 9 + b"\x02", "longer than 64 bits"),
+        (b"\x58\x80\x80\x80\x80\x10", "does not fit 32 bits"),
+        (b"\x8a\x80\x80\x80\x80\x00\x01x", "longer than 32 bits"),
+        (b"\x0a\x81\x80\x80\x80\x80\x00x", "longer than 32 bits"),
+        (b"\x32\x02\x10\x80", "StartRequest.limits: Limits.cpu_weight: the message is cut short"),
+        (b"\x32\x06\x10\x80\x80\x80\x80\x10", "does not fit 32 bits"),
+        (b"\x32\x00\x32\x00", "limits is given twice"),
+        (b"\x3a\x03\x0a\x01\xff", "StartRequest.labels: Entry.key: is not valid UTF-8"),
+        (b"\x3a\x02\x18\x01", "Entry has an unknown field 3"),
+        (b"\xa5\x06\0\0", "cut short"),
+        (b"\xa1\x06\0\0", "cut short"),
+        (b"\x12\x00" * (MAX_FIELDS + 1), "more than"),
+    ],
+)
+def test_each_way_of_being_malformed_is_named(data: bytes, reason: str) -> None:
+    """The error says which field it is and what is wrong with it."""
+    with pytest.raises(MalformedMessage) as caught:
+        decode(data, proto.StartRequest)
+    assert reason in str(caught.value)
+
+
+def test_numbers_of_enums_that_are_unknown_here_pass() -> None:
+    """As in proto3; what they mean is judged where the message is translated."""
+    assert 7 == decode(b"\x58\x07", proto.StartRequest).leftovers
+
+
+def test_a_long_message_of_many_arguments_is_read() -> None:
+    """A megabyte of arguments is normal."""
+    message = proto.StartRequest(name="printf", args=["x" * 9] * 100_000)
+    assert message == decode(bytes(message), proto.StartRequest)
+
+
+def test_a_message_of_another_type_is_not_encoded() -> None:
+    """A handler that answers with the wrong type is a mistake, not a reply."""
+    with pytest.raises(TypeError, match="StopResponse is expected"):
+        MessageCodec().encode(proto.StartResponse(), proto.StopResponse)
+
+
+def test_protobuf_refuses_what_the_comparison_relies_on(google: dict[str, type[GoogleMessage]]) -> None:
+    """The comparison would be worth nothing if protobuf took everything."""
+    with pytest.raises(DecodeError):
+        google["StartRequest"]().ParseFromString(b"\x0a\x7fls")

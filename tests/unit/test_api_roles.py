@@ -1,0 +1,140 @@
+"""Roles and identities: exactly what the certificate says, and nothing if in doubt."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.api import der
+from worker.api.roles import (
+    NOBODY,
+    ROLES_OID,
+    Identity,
+    Right,
+    Role,
+    encode_roles,
+    identify,
+    parse_roles,
+)
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def make_certificate(names: Sequence[str], *extensions: x509.ExtensionType) -> bytes:
+    """Return a DER certificate with these common names."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(KEY.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def roles_extension(value: bytes) -> x509.UnrecognizedExtension:
+    """Return the extension with this value, well-formed or not."""
+    return x509.UnrecognizedExtension(ROLES_OID, value)
+
+
+@pytest.mark.parametrize("roles", [{Role.READER}, {Role.WRITER}, {Role.READER, Role.WRITER}])
+def test_roles_survive_the_round_trip(roles: set[Role]) -> None:
+    """What is put into the extension is read back."""
+    assert roles == parse_roles(encode_roles(roles))
+
+
+def test_the_extension_is_a_utf8_string() -> None:
+    """The bytes are those that other implementations write."""
+    assert b"\x0c\x0dreader,writer" == encode_roles([Role.WRITER, Role.READER])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"writer",
+        b"\x13\x06writer",
+        b"\x0c\x06writer\0",
+        b"\x0c\x07writer",
+        b"\x0c\x81\x06writer",
+        b"\x0c\x80writer\0\0",
+        b"\x0c\x02\xff\xfe",
+        b"\x0c\x00",
+        der.encode(der.UTF8_STRING, b"admin"),
+        der.encode(der.UTF8_STRING, b"writer,admin"),
+        der.encode(der.UTF8_STRING, b"writer,"),
+        der.encode(der.UTF8_STRING, b"Writer"),
+        der.encode(der.UTF8_STRING, b" writer"),
+        der.encode(der.UTF8_STRING, b"writer\0"),
+        der.encode(0x30, der.encode(der.UTF8_STRING, b"writer")),
+    ],
+)
+def test_a_malformed_extension_gives_no_right(value: bytes) -> None:
+    """Anything but a list of known roles in strict DER is refused, and the client may do nothing."""
+    with pytest.raises(ValueError, match=r"."):
+        parse_roles(value)
+    identity = identify(make_certificate(["ann"], roles_extension(value)))
+    assert Identity("ann") == identity
+    assert not any(identity.may(right) for right in Right)
+
+
+@given(value=st.binary(max_size=40))
+def test_arbitrary_bytes_never_crash(value: bytes) -> None:
+    """Random bytes are roles or a ValueError."""
+    try:
+        roles = parse_roles(value)
+    except ValueError:
+        return
+    assert roles
+
+
+def test_rights_of_the_roles() -> None:
+    """A writer may do everything, a reader only read, nobody nothing."""
+    rights = {
+        role: {right for right in Right if Identity("x", frozenset({role})).may(right)} for role in Role
+    }
+    assert {Role.WRITER: {Right.READ, Right.WRITE}, Role.READER: {Right.READ}} == rights
+    assert not any(NOBODY.may(right) for right in Right)
+
+
+def test_the_common_name_is_the_identity() -> None:
+    """Name and roles come from the certificate."""
+    certificate = make_certificate(["ann"], roles_extension(encode_roles([Role.READER])))
+    assert Identity("ann", frozenset({Role.READER})) == identify(certificate)
+
+
+def test_a_certificate_without_roles_gives_no_right() -> None:
+    """The name is known, but it may do nothing."""
+    assert Identity("ann") == identify(make_certificate(["ann"]))
+
+
+@pytest.mark.parametrize("names", [[], ["ann", "bob"]])
+def test_a_name_that_is_missing_or_ambiguous_is_nobody(names: list[str]) -> None:
+    """Roles without exactly one name to hold to account give no right."""
+    assert NOBODY == identify(make_certificate(names, roles_extension(encode_roles([Role.WRITER]))))
+
+
+def test_another_malformed_extension_takes_the_roles_away() -> None:
+    """A certificate that cannot be read as a whole grants nothing."""
+    broken = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\xff\xff")
+    certificate = make_certificate(["ann"], roles_extension(encode_roles([Role.WRITER])), broken)
+    assert Identity("ann") == identify(certificate)
+
+
+@given(data=st.binary(max_size=200))
+def test_bytes_that_are_no_certificate_are_nobody(data: bytes) -> None:
+    """Nothing that a client shows can crash the look at it."""
+    assert NOBODY == identify(data)

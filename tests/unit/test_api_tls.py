@@ -1,0 +1,125 @@
+"""TLS contexts: version 1.3 and nothing else, and errors that name the file."""
+
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from worker.api import certificates, tls
+from worker.api.certificates import KeyType
+
+HEAD, FOOT = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of certificates."""
+    directory = tmp_path_factory.mktemp("tls") / "pki"
+    certificates.init(directory, key_type=KeyType.P256)
+    return directory
+
+
+def client(pki: Path, **files: Path) -> tls.ClientContext:
+    """Return the writer's context, with some files replaced."""
+    usual = {"ca": pki / "ca.crt", "certificate": pki / "writer.crt", "key": pki / "writer.key"}
+    return tls.client_context(**(usual | files))
+
+
+def test_the_server_takes_tls_1_3_with_a_certificate_only(pki: Path) -> None:
+    """No older version, no client without certificate, no resumed session."""
+    context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
+    assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
+    assert ssl.CERT_REQUIRED == context.verify_mode
+    assert 0 == context.num_tickets
+
+
+def test_the_client_checks_the_name_of_the_server(pki: Path) -> None:
+    """It wants TLS 1.3, a certificate, and the right name in it."""
+    context = client(pki)
+    assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
+    assert context.check_hostname
+    assert pki / "writer.crt" == context.certificate
+
+
+@pytest.mark.parametrize("part", ["ca", "certificate", "key"])
+def test_a_missing_file_is_named(pki: Path, tmp_path: Path, part: str) -> None:
+    """The error says which file it is and why."""
+    missing = tmp_path / "missing"
+    with pytest.raises(tls.TlsSetupFailed) as caught:
+        client(pki, **{part: missing})
+    assert f"cannot read {missing}: No such file or directory" == str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["ca", "certificate", "key"])
+def test_a_file_of_another_kind_is_named(pki: Path, tmp_path: Path, part: str) -> None:
+    """What is not PEM is said to be so."""
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"\xff\0not PEM")
+    with pytest.raises(tls.TlsSetupFailed, match=str(garbage)):
+        client(pki, **{part: garbage})
+
+
+def test_a_key_of_another_certificate_is_named(pki: Path) -> None:
+    """The two files are named that do not belong together."""
+    with pytest.raises(tls.TlsSetupFailed, match=r"reader.key does not belong to .*writer.crt"):
+        client(pki, key=pki / "reader.key")
+
+
+def test_an_encrypted_key_is_refused_without_asking(pki: Path, tmp_path: Path) -> None:
+    """Nobody is prompted for a passphrase."""
+    key = load_pem_private_key((pki / "writer.key").read_bytes(), password=None)
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    )
+    with pytest.raises(tls.TlsSetupFailed, match="encrypted"):
+        client(pki, key=encrypted)
+
+
+def test_a_directory_is_named(pki: Path, tmp_path: Path) -> None:
+    """What cannot be read for another reason is named with that reason."""
+    with pytest.raises(tls.TlsSetupFailed, match=f"cannot read {tmp_path}: Is a directory"):
+        client(pki, ca=tmp_path)
+
+
+@pytest.mark.parametrize("days", [1, 365, 3650, 365 * 40])
+def test_validity_is_read_from_the_file(tmp_path: Path, days: int) -> None:
+    """It is what a full parser says; dates from 2050 on have another form."""
+    certificates.init(tmp_path / "pki", key_type=KeyType.P256, ca_days=days)
+    path = tmp_path / "pki" / "ca.crt"
+    parsed = x509.load_pem_x509_certificate(path.read_bytes())
+    assert (parsed.not_valid_before_utc, parsed.not_valid_after_utc) == tls.validity(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "garbage", *(f"{HEAD}\n{data}\n{FOOT}" for data in ("MAA=", "MAIwAA==", "MAQwAgUA"))]
+)
+def test_validity_of_something_else(tmp_path: Path, text: str) -> None:
+    """What is no certificate is a ValueError."""
+    path = tmp_path / "x.crt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"."):
+        tls.validity(path)
+
+
+def test_the_client_side_loads_nothing_that_it_does_not_need() -> None:
+    """A short command does not pay for cryptography, click or cattrs."""
+    program = (
+        "import sys, worker.api.client, worker.api.tls; "
+        "loaded = {name.split('.')[0] for name in sys.modules}; "
+        "print(loaded & {'cryptography', 'click', 'cattrs', 'google'})"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
+    ).stdout
+    assert "set()\n" == output

@@ -1,0 +1,219 @@
+"""Translation between messages and the core's values loses nothing and invents nothing."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.api import translate
+from worker.api.codec import decode
+from worker.core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
+from worker.core.errors import InvalidJobSpec, JobNotFound
+from worker.core.job import (
+    Extent,
+    JobId,
+    JobRecord,
+    JobSpec,
+    JobState,
+    JobStatus,
+    Leftovers,
+    new_job_id,
+)
+from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from worker.proto import worker as proto
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+NAME = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,7}", fullmatch=True)
+COUNT = st.integers(1, (1 << 63) - 1)
+MAYBE_COUNT = st.none() | COUNT
+SIZE = st.integers(0, (1 << 64) - 1)
+MILLISECONDS = st.integers(1, 10**11).map(lambda number: number / 1000)
+
+limits = st.builds(
+    ResourceLimits,
+    cpu=st.builds(
+        CpuLimit,
+        quota=st.none() | st.integers(10, 65_536_000).map(lambda millicores: millicores / 1000),
+        weight=st.none() | st.integers(1, 10_000),
+    ),
+    memory=st.builds(MemoryLimit, MAYBE_COUNT, MAYBE_COUNT, st.none() | st.just(0) | COUNT),
+    io=st.lists(
+        st.builds(IoLimit, TEXT.filter(bool), MAYBE_COUNT, MAYBE_COUNT, MAYBE_COUNT, MAYBE_COUNT),
+        max_size=2,
+    ).map(tuple),
+    pids=MAYBE_COUNT,
+    cpuset=st.none() | TEXT,
+)
+
+
+def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
+    """Return a strategy for jobs."""
+    parts: dict[str, st.SearchStrategy[Any]] = {
+        "command": TEXT.filter(bool),
+        "args": st.lists(TEXT, max_size=3),
+        "env": st.dictionaries(NAME, TEXT, max_size=3),
+        "working_directory": TEXT.map(lambda text: "/" + text),
+        "user": st.none() | NAME,
+        "limits": limits,
+        "labels": st.dictionaries(TEXT, TEXT, max_size=3),
+        "timeout": st.none() | MILLISECONDS,
+        "grace": st.just(0.0) | MILLISECONDS,
+        "leftovers": st.sampled_from(Leftovers),
+        "split_output": st.booleans(),
+    }
+    return st.builds(JobSpec, **(parts | changes))
+
+
+usages = st.builds(ResourceUsage, *[st.none() | SIZE] * 9)
+endings: st.SearchStrategy[Ending] = (
+    st.builds(Exited, st.integers(0, 255)) | st.builds(Signaled, st.integers(1, 64)) | st.builds(Lost, TEXT)
+)
+
+
+@st.composite
+def statuses(draw: st.DrawFn) -> JobStatus:
+    """Return the status of a job at any point of its life, as a server could tell it."""
+    spec = draw(specs(env=st.just({})))
+    state = draw(st.sampled_from(JobState))
+    output = {channel: Extent(*sorted((draw(SIZE), draw(SIZE)))) for channel in spec.channels}
+    ending: Ending | None = None
+    if state is JobState.LOST:
+        ending = Lost(draw(TEXT))
+    elif state is JobState.EXITED:
+        ending = draw(endings.filter(lambda each: not isinstance(each, Lost)))
+    elif state is JobState.STOPPING:
+        ending = draw(st.none() | endings)
+    cause = draw(st.sampled_from(Cause))
+    usage = draw(usages)
+    end = None
+    if state.over and ending is not None:
+        sizes = {channel: extent.end for channel, extent in output.items()}
+        end = End(ending, cause, draw(SIZE), sizes, draw(MILLISECONDS))
+    record = JobRecord(
+        id=JobId(draw(st.uuids())),
+        spec=spec,
+        owner=draw(TEXT),
+        request_id="",
+        created_at=draw(MILLISECONDS),
+        pid=draw(st.none() | st.integers(1, 1 << 22)),
+        started_at=draw(st.none() | MILLISECONDS),
+        end=end,
+        usage=usage,
+        warnings=tuple(draw(st.lists(TEXT, max_size=2))),
+    )
+    return JobStatus(record, state, ending, cause, usage, output)
+
+
+@given(spec=specs(), request_id=TEXT)
+def test_a_job_survives_the_wire(spec: JobSpec, request_id: str) -> None:
+    """The server gets the very specification that the client has."""
+    message = decode(bytes(translate.start_request(spec, request_id)), proto.StartRequest)
+    assert spec == translate.job_spec(message)
+    assert request_id == message.request_id
+
+
+@given(status=statuses())
+def test_a_status_survives_the_wire(status: JobStatus) -> None:
+    """The client gets the very status that the server has, apart from the environment."""
+    message = decode(bytes(translate.query_response(status)), proto.QueryResponse)
+    assert status == translate.job_status(message)
+
+
+def status_of(ending: Ending | None, **spec: Any) -> JobStatus:
+    """Return a status with this ending."""
+    state = JobState.RUNNING if ending is None else JobState.STOPPING
+    record = JobRecord(new_job_id(), JobSpec("x", **spec), "ann", "secret", 1.0, pid=7)
+    return JobStatus(record, state, ending, Cause.NONE, ResourceUsage(), {})
+
+
+@pytest.mark.parametrize(
+    ("ending", "exited", "code", "signal"),
+    [
+        (None, False, 0, 0),
+        (Exited(0), True, 0, 0),
+        (Exited(255), True, 255, 0),
+        (Signaled(9), True, 137, 9),
+        (Lost("the machine went away"), True, -1, 0),
+    ],
+)
+def test_the_original_fields_tell_the_ending(
+    ending: Ending | None,
+    exited: bool,  # noqa: FBT001 - a parameter of the test
+    code: int,
+    signal: int,
+) -> None:
+    """As soon as the main process has ended its code is told, 128 + signal, or -1 when lost."""
+    message = translate.query_response(status_of(ending))
+    assert (7, exited, code, signal) == (message.pid, message.exited, message.exit_code, message.signal)
+
+
+def test_the_environment_is_told_to_nobody() -> None:
+    """It may hold secrets, and a reader may query."""
+    assert b"hunter2" not in bytes(translate.query_response(status_of(None, env={"PASSWORD": "hunter2"})))
+
+
+def test_a_request_of_the_original_api_has_the_defaults() -> None:
+    """Only name and args; everything else is as if nothing had been said."""
+    assert JobSpec("ls", ["/"]) == translate.job_spec(proto.StartRequest(name="ls", args=["/"]))
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (proto.StartRequest(), "command"),
+        (proto.StartRequest(name="a\0b"), "command"),
+        (proto.StartRequest(name="x", working_directory="relative"), "working directory"),
+        (proto.StartRequest(name="x", timeout_ms=0), "timeout"),
+        (proto.StartRequest(name="x", timeout_ms=-1), "timeout"),
+        (proto.StartRequest(name="x", timeout_ms=(1 << 63) - 1), "timeout"),
+        (proto.StartRequest(name="x", grace_ms=-1), "grace"),
+        (proto.StartRequest(name="x", leftovers=proto.Leftovers(9)), "leftovers"),
+        (proto.StartRequest(name="x", env={"A=B": "c"}), "env"),
+        (proto.StartRequest(name="x", limits=proto.Limits(cpu_quota_millicores=0)), "limits.cpu.quota"),
+        (proto.StartRequest(name="x", limits=proto.Limits(memory_max=1 << 63)), "limits.memory.max"),
+        (proto.StartRequest(name="x", limits=proto.Limits(pids_max=0)), "limits.pids"),
+        (proto.StartRequest(name="x", limits=proto.Limits(io=[proto.IoLimit()])), "limits.io.device"),
+    ],
+)
+def test_a_bad_request_names_the_field(message: proto.StartRequest, field: str) -> None:
+    """Whatever cannot be a job is refused with the part that is wrong."""
+    with pytest.raises(InvalidJobSpec) as caught:
+        translate.job_spec(message)
+    assert field == caught.value.field
+
+
+def test_channels() -> None:
+    """The default channel is left to the job, the others are what they are called."""
+    asked = [translate.channel(proto.StreamRequest(channel=each)) for each in proto.Channel]
+    assert [None, Channel.STDOUT, Channel.STDERR] == asked
+    assert list(proto.Channel) == [translate.channel_message(each) for each in asked]
+    with pytest.raises(InvalidJobSpec, match="channel: 5 is not known here; output, stdout, stderr are"):
+        translate.channel(proto.StreamRequest(channel=proto.Channel(5)))
+
+
+@pytest.mark.parametrize(("offset", "accepted"), [(0, True), ((1 << 62) - 1, True), (1 << 62, False)])
+def test_an_offset_that_no_file_can_have(offset: int, accepted: bool) -> None:  # noqa: FBT001 - a parameter
+    """It is refused before anybody seeks there."""
+    message = proto.StreamRequest(offset=offset)
+    if accepted:
+        assert offset == translate.offset(message)
+    else:
+        with pytest.raises(InvalidJobSpec, match="offset"):
+            translate.offset(message)
+
+
+def test_a_reply_that_makes_no_sense_is_refused() -> None:
+    """A client does not show what a server cannot have meant."""
+    with pytest.raises(InvalidJobSpec, match="state"):
+        translate.job_status(proto.QueryResponse())
+    with pytest.raises(JobNotFound):
+        translate.job_status(proto.QueryResponse(state=proto.State.RUNNING))
+
+
+@pytest.mark.parametrize(
+    ("core", "message"), [(JobState, proto.State), (Cause, proto.Cause), (Leftovers, proto.Leftovers)]
+)
+def test_every_member_has_its_counterpart(core: Any, message: Any) -> None:
+    """The wire and the core know the same names."""
+    assert {member.name for member in core} == {member.name for member in message} - {"UNSPECIFIED"}

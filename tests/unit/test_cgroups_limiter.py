@@ -1,0 +1,288 @@
+"""The limiters without a kernel: directories pose as cgroupfs, and no limit can be set there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import pytest
+
+from worker.cgroups.hierarchy import Hierarchy
+from worker.cgroups.limiter import CgroupLimiter
+from worker.cgroups.none import NoLimiter
+from worker.cgroups.scope import NOT_UNIFIED
+from worker.core.errors import LimitsRejected, LimitsUnsupported
+from worker.core.job import JobId, new_job_id
+from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+from worker.core.ports import PlacementKind, ResourceLimiter
+from worker.core.testing.fake_limiter import FakeLimiter
+from worker.core.testing.limiter_contract import LimiterContract
+
+
+def posing_hybrid(directory: Path) -> Hierarchy:
+    """Return a hybrid host's hierarchy made of plain directories."""
+    legacy = {name: directory / name for name in ("cpu", "memory", "pids")}
+    for base in (*legacy.values(), directory / "unified"):
+        base.mkdir()
+    return Hierarchy(legacy, directory / "unified")
+
+
+@asynccontextmanager
+async def fake() -> AsyncIterator[ResourceLimiter]:
+    """Make the fake."""
+    yield FakeLimiter()
+
+
+@asynccontextmanager
+async def fake_with_groups() -> AsyncIterator[ResourceLimiter]:
+    """Make the fake that speaks of control groups."""
+    yield FakeLimiter(kind=PlacementKind.CGROUPS)
+
+
+@asynccontextmanager
+async def none() -> AsyncIterator[ResourceLimiter]:
+    """Make the limiter that refuses all limits."""
+    yield NoLimiter("there is no cgroupfs")
+
+
+@asynccontextmanager
+async def posing() -> AsyncIterator[ResourceLimiter]:
+    """Make the real limiter on posing directories."""
+    with TemporaryDirectory() as directory:
+        yield CgroupLimiter("worker", posing_hybrid(Path(directory)))
+
+
+CHECKS = [
+    pytest.param(check, id=f"{make.__name__}-{check.__name__}")
+    for make in (fake, fake_with_groups, none, posing)
+    for check in LimiterContract(make).checks()
+]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_limiter_fulfils_the_contract(check: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Fake, none and control groups keep the same promises."""
+    asyncio.run(check())
+
+
+def names_below(directory: Path) -> set[str]:
+    """Return all directories below this one, relative to it."""
+    return {str(path.relative_to(directory)) for path in directory.rglob("*")}
+
+
+def test_each_hierarchy_gets_one_group_for_the_job(tmp_path: Path) -> None:
+    """The group is <base>/<parent>/<job id>, and closing takes the empty parent away."""
+
+    async def scenario() -> None:
+        limiter = CgroupLimiter("worker.slice/jobs", posing_hybrid(tmp_path))
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits())
+        place = f"worker.slice/jobs/{job}"
+        assert f"{tmp_path}/unified/{place}" == scope.placement.unified
+        assert (
+            tuple(f"{tmp_path}/{name}/{place}" for name in ("cpu", "memory", "pids"))
+            == scope.placement.legacy
+        )
+        await scope.remove()
+        await limiter.close()
+        assert not (names_below(tmp_path) & {f"{name}/worker.slice/jobs" for name in ("cpu", "unified")})
+
+    asyncio.run(scenario())
+
+
+def test_joined_controllers_share_one_group(tmp_path: Path) -> None:
+    """A v1 directory is named once in the placement, and pure v1 comes with a warning."""
+
+    async def scenario() -> None:
+        limiter = CgroupLimiter("worker", Hierarchy({"cpu": tmp_path, "cpuacct": tmp_path}))
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits())
+        assert scope.placement.unified is None
+        assert (f"{tmp_path}/worker/{job}",) == scope.placement.legacy
+        assert (NOT_UNIFIED,) == tuple(scope.warnings)
+
+    asyncio.run(scenario())
+
+
+def test_sweep_touches_only_what_is_named_like_a_job(tmp_path: Path) -> None:
+    """Groups that others made below or beside the parent stay."""
+
+    async def scenario() -> None:
+        limiter = CgroupLimiter("worker", posing_hybrid(tmp_path))
+        strangers = {
+            f"cpu/{uuid4()}",
+            "cpu/worker/init.scope",
+            f"cpu/worker/{str(uuid4()).upper()}",
+            "memory/worker2",
+        }
+        for name in strangers:
+            (tmp_path / name).mkdir(parents=True)
+        job = new_job_id()
+        (tmp_path / "memory/worker" / str(job)).mkdir(parents=True)
+        before = names_below(tmp_path)
+        await limiter.sweep([])
+        assert {f"memory/worker/{job}"} == before - names_below(tmp_path)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "parent", ["", "/", "/worker", "worker/", "a//b", "../worker", "a/..", ".", "a\0b"]
+)
+def test_parent_must_be_a_relative_path(parent: str) -> None:
+    """A setting can never lead out of the base."""
+    with pytest.raises(ValueError, match="is not the name of a control group"):
+        CgroupLimiter(parent, Hierarchy({}))
+
+
+def test_host_without_control_groups_is_refused_with_a_remedy() -> None:
+    """Whoever asks for the limiter learns at once that there is nothing to work with."""
+    with pytest.raises(LimitsUnsupported, match="Delegate=yes"):
+        CgroupLimiter("worker", Hierarchy({}))
+
+
+def test_controller_that_cannot_be_written_is_refused_with_its_path(tmp_path: Path) -> None:
+    """The user learns what to ask the administrator for; the other limits work."""
+    hierarchy = Hierarchy({"cpu": tmp_path / "not ours", "pids": tmp_path})
+    with pytest.raises(LimitsUnsupported, match=r"limits\.cpu: .*/not ours cannot be written by uid"):
+        asyncio.run(
+            CgroupLimiter("worker", hierarchy).prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(1)))
+        )
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (ResourceLimits(io=(IoLimit("/dev/vda", read_bytes_per_second=1),)), r"limits\.io: "),
+        (ResourceLimits(cpuset="0-1"), r"limits\.cpuset: "),
+        (ResourceLimits(pids=5), r"limits\.pids: there is no pids controller here"),
+        (ResourceLimits(memory=MemoryLimit(high=5)), r"limits\.memory\.high: .*v1"),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused_without_a_trace(
+    tmp_path: Path, limits: ResourceLimits, reason: str
+) -> None:
+    """Every limit holds or is refused; after a refusal there is no group."""
+    hierarchy = posing_hybrid(tmp_path)
+    limiter = CgroupLimiter("worker", Hierarchy({"memory": hierarchy.legacy["memory"]}, hierarchy.unified))
+    job = new_job_id()
+    with pytest.raises(LimitsUnsupported, match=reason):
+        asyncio.run(limiter.prepare(job, limits))
+    assert not any(str(job) in name for name in names_below(tmp_path))
+
+
+def test_limit_that_the_kernel_refuses_leaves_no_trace(tmp_path: Path) -> None:
+    """The groups that were made before the refusal are removed again."""
+    limiter = CgroupLimiter("worker", posing_hybrid(tmp_path))
+    job = new_job_id()
+    with pytest.raises(LimitsRejected, match=r"pids\.max"):
+        asyncio.run(limiter.prepare(job, ResourceLimits(pids=5)))
+    assert not any(str(job) in name for name in names_below(tmp_path))
+
+
+def test_v2_controller_that_cannot_be_enabled_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Without it the job would run unlimited; where no limit is asked it may run."""
+
+    async def scenario() -> None:
+        limiter = CgroupLimiter("worker", Hierarchy({}, tmp_path, frozenset({"pids"})))
+        await (await limiter.prepare(new_job_id(), ResourceLimits())).remove()
+        with pytest.raises(LimitsUnsupported, match=rf"limits\.pids: .* here: {tmp_path}/"):
+            await limiter.prepare(new_job_id(), ResourceLimits(pids=5))
+
+    asyncio.run(scenario())
+
+
+def test_v2_controllers_are_never_enabled_in_a_group_with_processes(tmp_path: Path) -> None:
+    """The kernel would take cpu and pids there, and then no job could be born below."""
+
+    async def scenario() -> None:
+        (tmp_path / "cgroup.type").write_text("domain\n")
+        (tmp_path / "cgroup.procs").write_text("4711\n")
+        (tmp_path / "cgroup.subtree_control").touch()
+        limiter = CgroupLimiter("worker", Hierarchy({}, tmp_path, frozenset({"cpu"})))
+        await (await limiter.prepare(new_job_id(), ResourceLimits())).remove()
+        with pytest.raises(
+            LimitsUnsupported, match=rf"limits\.cpu: .* {tmp_path} is itself inhabited; move"
+        ):
+            await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(1)))
+        assert "" == (tmp_path / "cgroup.subtree_control").read_text()
+
+    asyncio.run(scenario())
+
+
+def test_v2_controllers_are_enabled_from_the_base_down(tmp_path: Path) -> None:
+    """A controller gets to the job if every group above passes it on; nothing is enabled twice."""
+
+    async def scenario() -> None:
+        own = tmp_path / "worker"
+        own.mkdir()
+        for directory, enabled in ((tmp_path, "cpu io\n"), (own, "")):
+            (directory / "cgroup.subtree_control").write_text(enabled)
+        controllers = frozenset({"cpu", "io", "hugetlb"})
+        await CgroupLimiter("worker", Hierarchy({}, tmp_path, controllers)).prepare(
+            new_job_id(), ResourceLimits()
+        )
+        assert "cpu io\n" == (tmp_path / "cgroup.subtree_control").read_text()
+        assert "+cpu" == (own / "cgroup.subtree_control").read_text()
+
+    asyncio.run(scenario())
+
+
+def test_group_that_does_not_go_is_left_to_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Removal gives up after a while, says so, and the final usage is there all the same."""
+
+    async def scenario() -> None:
+        limiter = CgroupLimiter("worker", Hierarchy({"pids": tmp_path}))
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits())
+        stuck = tmp_path / "worker" / str(job) / "pids.current"
+        stuck.write_text("2\n")  # a file of ours is in the way of rmdir as a process would be
+        assert 2 == (await scope.remove()).pids_current
+        assert [True] == [str(job) in message for message in caplog.messages]
+        stuck.unlink()
+        await limiter.sweep([])
+        assert await limiter.reopen(job) is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("limits", "names"),
+    [
+        (ResourceLimits(cpu=CpuLimit(quota=1)), "limits.cpu: "),
+        (ResourceLimits(memory=MemoryLimit(max=1), pids=1), "limits.memory, limits.pids: "),
+    ],
+)
+def test_no_limiter_refuses_every_limit_by_name(limits: ResourceLimits, names: str) -> None:
+    """Nothing is dropped in silence, and the reason is passed on."""
+    with pytest.raises(LimitsUnsupported, match=rf"^{names}.*not root"):
+        asyncio.run(NoLimiter("not root").prepare(new_job_id(), limits))
+
+
+def test_no_limiter_warns_with_its_reason() -> None:
+    """Status and doctor can tell the user what is missing."""
+    scope = asyncio.run(NoLimiter("not root").prepare(new_job_id(), ResourceLimits()))
+    assert [True] == [warning.startswith("no cgroup: not root;") for warning in scope.warnings]
+
+
+def test_fake_remembers_what_was_asked_for() -> None:
+    """Tests of others can look at the limits of each job, also when it is gone."""
+
+    async def scenario() -> None:
+        limiter = FakeLimiter()
+        job, limits = new_job_id(), ResourceLimits(pids=5)
+        await (await limiter.prepare(job, limits)).remove()
+        expected: dict[JobId, ResourceLimits] = {job: limits}
+        assert expected == limiter.limits
+
+    asyncio.run(scenario())
+
+
+def test_fake_refuses_when_told_to() -> None:
+    """The refusal path of a use case can be tested without a kernel."""
+    with pytest.raises(LimitsRejected, match="no more"):
+        asyncio.run(FakeLimiter(refuse="no more").prepare(new_job_id(), ResourceLimits()))

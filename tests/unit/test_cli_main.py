@@ -1,0 +1,173 @@
+"""The command line as a whole: what it loads, what it refuses, how it ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from worker.cli.console import Failure, PipeClosed
+from worker.cli.main import COMMANDS, run
+from worker.cli.main import worker as group
+
+HEAVY = {"asyncio", "ssl", "grpclib", "betterproto2", "cryptography", "tomllib", "sqlite3", "cattrs"}
+
+
+def worker(*arguments: str | bytes, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command as a user does."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "worker.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+def modules(*arguments: str) -> set[str]:
+    """Return what is imported in the course of a command."""
+    script = (
+        "import sys; from worker.cli.main import run; run(sys.argv[1:]); "
+        "print(*sorted(sys.modules), sep='\\n', file=sys.stderr)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    return set(found.stderr.split())
+
+
+def test_help_loads_no_command() -> None:
+    """The overview needs nothing but the names of the commands and what they do."""
+    loaded = modules("--help")
+    assert not HEAVY & loaded
+    assert ["worker.cli", "worker.cli.console", "worker.cli.main"] == sorted(
+        name for name in loaded if name.startswith("worker.cli")
+    )
+
+
+@pytest.mark.parametrize("command", ["start", "query", "stop", "list", "wait", "stream", "run"])
+def test_a_client_loads_nothing_of_the_server(command: str) -> None:
+    """Commands that only talk to a server load no keys, settings, database or adapter."""
+    loaded = modules(command, "--help")
+    assert not {"cryptography", "tomllib", "sqlite3", "cattrs", "worker.core.worker"} & loaded
+    assert not {name for name in loaded if name.startswith(("worker.cgroups", "worker.linux"))}
+
+
+def test_up_loads_no_grpc() -> None:
+    """Starting a server in the background is no reason to load one."""
+    assert not {"asyncio", "grpclib", "betterproto2", "cryptography"} & modules("up", "--help")
+
+
+def test_summaries_are_those_of_the_commands() -> None:
+    """The overview tells of a command what the command tells of itself."""
+    for deferred in COMMANDS:
+        command = deferred.load()
+        assert (command.help or "").startswith(deferred.help or "-"), deferred.name
+        assert deferred.name == command.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nonesuch"], "No such command 'nonesuch'."),
+        (["start"], "Missing argument 'CMD'."),
+        (["start", "--memroy", "1G", "ls"], "No such option"),
+        (["start", "--memory", "10X", "ls"], "--memory 10X: unknown unit 'X'; use K, M, G or T"),
+        (["start", "--env", "HOME", "ls"], "--env HOME: write NAME=VALUE"),
+        (["stop", "--signal", "SIGNOPE", "x"], "--signal SIGNOPE: no such signal"),
+        (["query", "--server", "nowhere", "x"], "--server nowhere: write HOST:PORT, as in 127.0.0.1:7443"),
+        (
+            ["stream", "--tail", "1", "--offset", "0", "x"],
+            "use only one of --offset, --tail and --tail-bytes",
+        ),
+        (["query", "--cert", "/x", "y"], "--cert and --key go together"),
+    ],
+)
+def test_usage_errors(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line says what is wrong with it on stderr, and the status is 2."""
+    assert 2 == run(arguments)
+    out, err = capsys.readouterr()
+    assert "" == out
+    assert reason in err
+
+
+def test_arguments_that_are_no_text_are_refused() -> None:
+    """Bytes that are not UTF-8 cannot travel, and it is said which ones they are."""
+    result = worker("start", "cat", b"\xff.txt", LC_ALL="C.UTF-8")
+    assert 2 == result.returncode
+    assert "argument b'\\xff.txt' is not valid utf-8" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["query", "x"], ["start", "ls"], ["stream", "x"], ["list"]])
+def test_missing_keys_are_named(tmp_path: Path, arguments: list[str]) -> None:
+    """Without keys the path where they were looked for is told, and what helps."""
+    result = worker(*arguments, WORKER_HOME=str(tmp_path))
+    assert (1, "") == (result.returncode, result.stdout)
+    assert f"{tmp_path}/pki/writer.key" in result.stderr
+    assert "`worker up`" in result.stderr
+    assert 1 == result.stderr.count("\n")
+
+
+def test_run_tells_its_own_failures_from_those_of_the_job(tmp_path: Path) -> None:
+    """What is not the job's fault makes run exit with 125."""
+    assert 125 == worker("run", "ls", WORKER_HOME=str(tmp_path)).returncode
+
+
+def test_a_spec_that_no_job_can_have_is_refused_as_the_server_would() -> None:
+    """Values that parse but cannot be are the core's to judge, in the words of the API."""
+    result = worker("start", "")
+    assert (1, "rpc error: code = InvalidArgument desc = command: is empty\n") == (
+        result.returncode,
+        result.stderr,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (Failure("no way", 125), 125, "no way\n"),
+        (PipeClosed(), 141, ""),
+        (click.exceptions.Abort(), 130, ""),
+        (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied\n"),
+        (KeyError("x"), 1, "internal error, please report it: KeyError: 'x' (/"),
+    ],
+)
+def test_whatever_is_raised_becomes_a_line_and_a_status(
+    error: Exception,
+    status: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No exception reaches the user as a traceback."""
+
+    @click.command("fail")
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setitem(group.commands, "fail", fail)
+    assert status == run(["fail"])
+    err = capsys.readouterr().err
+    assert err.startswith(message)
+    assert err.count("\n") == (1 if message else 0)
+
+
+def test_a_full_disk_is_told() -> None:
+    """An answer that cannot be written is a failure, with the reason."""
+    script = (
+        "import sys, click\n"
+        "from worker.cli import console, main\n"
+        "main.worker.add_command(click.Command('speak', callback=lambda: console.say('hello')))\n"
+        "main.main()\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-P", "-c", script, "speak"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (1, "cannot write to stdout: No space left on device\n") == (result.returncode, result.stderr)

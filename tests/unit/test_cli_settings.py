@@ -1,0 +1,124 @@
+"""Where the settings of a server come from."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from worker.cli.address import Address
+from worker.cli.console import Failure
+from worker.cli.settings import Plugin, ServerSettings, resolve, settings_options
+
+
+def resolved(arguments: list[str], environment: dict[str, str] | None = None) -> ServerSettings:
+    """Return what a server with this command line and environment would be set to."""
+    found: list[ServerSettings] = []
+
+    @click.command()
+    @settings_options
+    def server(config: Path | None, **options: object) -> None:
+        found.append(resolve(options, config))
+
+    CliRunner().invoke(server, arguments, env=environment, catch_exceptions=False, standalone_mode=False)
+    return found[0]
+
+
+def config(tmp_path: Path, text: str) -> Path:
+    """Return a file with this text."""
+    path = tmp_path / "worker.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults() -> None:
+    """Without anything set the server listens on loopback, with the adapters of its own."""
+    settings = resolved([])
+    assert Address("127.0.0.1", 7443) == settings.listen
+    assert ["supervisor", "auto", "recorder"] == [
+        settings.spawner.name,
+        settings.limiter.name,
+        settings.output_store.name,
+    ]
+
+
+def test_precedence(tmp_path: Path) -> None:
+    """An option comes before the variable, the variable before the file, the file before the default."""
+    file = ["--config", str(config(tmp_path, 'listen = "127.0.0.1:1"\nlog_level = "debug"'))]
+    variable = {"WORKER_LISTEN": "127.0.0.1:2"}
+    assert 1 == resolved(file).listen.port
+    assert 2 == resolved(file, variable).listen.port
+    assert 3 == resolved([*file, "--listen", "127.0.0.1:3"], variable).listen.port
+    assert "debug" == resolved(file, variable).log_level
+
+
+def test_every_setting_is_an_option_and_a_variable() -> None:
+    """Each field of the table can be set in the three ways, under names that follow from its own."""
+    texts = {
+        "listen": "[::1]:1",
+        "tls_ca": "/a",
+        "tls_cert": "/b",
+        "tls_key": "/c",
+        "spawner": "s",
+        "limiter": "l",
+        "output_store": "o",
+        "shutdown_grace": "1m",
+        "log_level": "error",
+    }
+    assert texts.keys() == set(ServerSettings.__slots__)
+    by_option = resolved(
+        [part for name, text in texts.items() for part in (f"--{name.replace('_', '-')}", text)]
+    )
+    by_variable = resolved([], {f"WORKER_{name.upper()}": text for name, text in texts.items()})
+    assert by_option == by_variable
+    assert (
+        ServerSettings(
+            listen=Address("::1", 1),
+            tls_ca=Path("/a"),
+            tls_cert=Path("/b"),
+            tls_key=Path("/c"),
+            spawner=Plugin("s"),
+            limiter=Plugin("l"),
+            output_store=Plugin("o"),
+            shutdown_grace=60.0,
+            log_level="error",
+        )
+        == by_option
+    )
+
+
+def test_table_of_an_adapter(tmp_path: Path) -> None:
+    """A table chooses an adapter and has its settings, which another adapter does not get."""
+    file = config(
+        tmp_path, '[limiter]\nname = "cgroups"\nparent = "x"\n[output_store]\nsegment_size = 65536'
+    )
+    assert Plugin("cgroups", {"parent": "x"}) == resolve({}, file).limiter
+    assert Plugin("recorder", {"segment_size": 65536}) == resolve({}, file).output_store
+    assert Plugin("cgroups", {"parent": "x"}) == resolve({"limiter": Plugin("cgroups")}, file).limiter
+    assert Plugin("none") == resolve({"limiter": Plugin("none")}, file).limiter
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('output-store = "x"', "unknown setting 'output-store'; there are listen, tls_ca, "),
+        ('listen = "7443"', "listen: write HOST:PORT, as in 127.0.0.1:7443"),
+        ("listen = true", "listen: write a HOST:PORT, as for --listen"),
+        ('shutdown_grace = "1x"', "shutdown_grace: unknown unit 'x'; use ms, s, m, h or d"),
+        ('log_level = "loud"', "log_level: no such level; use debug, info, warning, error"),
+        ("[limiter]\nname = 3", "limiter: name is no text"),
+        ("listen = ", "Invalid value (at end of document)"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, text: str, reason: str) -> None:
+    """What is wrong in the file is refused, with the names of file and key and with what would be right."""
+    file = config(tmp_path, text)
+    with pytest.raises(Failure) as refused:
+        resolve({}, file)
+    assert str(refused.value).startswith(f"{file}: {reason}")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """A file that is not there is an error, not an empty one."""
+    with pytest.raises(Failure, match=r"cannot read .*absent\.toml: No such file or directory"):
+        resolve({}, tmp_path / "absent.toml")

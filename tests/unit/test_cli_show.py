@@ -1,0 +1,98 @@
+"""What is printed about jobs: exact lines, a stable JSON, a table."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from worker.cli.show import job_details, job_line, job_object, job_table
+from worker.core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
+from worker.core.job import Extent, JobId, JobRecord, JobSpec, JobState, JobStatus
+from worker.core.limits import MemoryLimit, ResourceLimits, ResourceUsage
+
+JOB = JobId(UUID("b58476f2-9479-445b-898d-29eeaf905a47"))
+
+
+def job(ending: Ending | None, spec: JobSpec | None = None, cause: Cause = Cause.NONE) -> JobStatus:
+    """Return a job that has ended so, or runs."""
+    record = JobRecord(
+        id=JOB,
+        spec=spec or JobSpec("ls", ["/"]),
+        owner="writer",
+        request_id="",
+        created_at=1.0,
+        pid=63136,
+        started_at=1.25,
+        end=End(ending, cause, 0, {Channel.OUTPUT: 3}, 2.0) if ending else None,
+    )
+    state = JobState.LOST if isinstance(ending, Lost) else JobState.EXITED if ending else JobState.RUNNING
+    return JobStatus(record, state, ending, cause, ResourceUsage(), {Channel.OUTPUT: Extent(0, 3)})
+
+
+@pytest.mark.parametrize(
+    ("ending", "line"),
+    [
+        (Exited(0), "Pid: 63136 Exit code: 0 Exited: true"),
+        (Exited(255), "Pid: 63136 Exit code: 255 Exited: true"),
+        (Signaled(9), "Pid: 63136 Exit code: 137 Exited: true"),
+        (Lost("reboot"), "Pid: 63136 Exit code: -1 Exited: true"),
+        (None, "Pid: 63136 Exit code: 0 Exited: false"),
+    ],
+)
+def test_the_line_of_the_original_design(ending: Ending | None, line: str) -> None:
+    """Query prints exactly the line that the design shows."""
+    assert line == job_line(job(ending))
+
+
+def test_a_job_that_has_not_started_has_no_pid() -> None:
+    """Before the start there is no pid, and the line says 0."""
+    running = job(None)
+    starting = replace(running, record=replace(running.record, pid=None, started_at=None))
+    assert "Pid: 0 Exit code: 0 Exited: false" == job_line(starting)
+
+
+def test_the_json_has_all_keys_in_every_state() -> None:
+    """A program finds the documented keys whatever state the job is in."""
+    keys = [
+        *("id", "state", "exited", "exit_code", "signal", "cause", "oom_kills", "lost_reason", "pid"),
+        *("command", "args", "working_directory", "user", "owner", "labels"),
+        *("created_at", "started_at", "ended_at", "limits", "usage", "output", "warnings"),
+    ]
+    for ending in (None, Exited(1), Signaled(15), Lost("reboot")):
+        assert keys == list(job_object(job(ending)))
+
+
+def test_the_json_of_a_killed_job() -> None:
+    """Signals, causes and times are told in plain values."""
+    shown = job_object(job(Signaled(15), cause=Cause.TIMED_OUT))
+    assert (143, 15, "timed out") == (shown["exit_code"], shown["signal"], shown["cause"])
+    assert "1970-01-01T00:00:01.250Z" == shown["started_at"]
+    assert {"output": {"first": 0, "end": 3}} == shown["output"]
+
+
+def test_details_leave_out_what_does_not_apply() -> None:
+    """People see facts, not empty fields; limits are listed by name."""
+    limited = JobSpec("ls", limits=ResourceLimits(memory=MemoryLimit(max=1024)))
+    lines = job_details(job(Signaled(9), limited, Cause.OOM_KILLED))
+    assert "State:     exited, exit code 137, signal 9, OOM killed" in lines
+    assert "Limits:    memory.max=1024" in lines
+    assert not [line for line in lines if line.startswith(("User", "Labels", "Usage"))]
+
+
+def test_the_table_lines_up() -> None:
+    """Every column begins where its heading does, and the command is as a shell would take it."""
+    heading, first, second = job_table(
+        [job(None), job(Exited(3), JobSpec("sh", ["-c", "echo hi"], labels={"a": "b"}))], wide=True
+    )
+    assert ["JOB", "STATE", "PID", "EXIT", "STARTED", "OWNER", "LABELS", "COMMAND"] == heading.split()
+    assert "running" == first[heading.index("STATE") :].split()[0]
+    assert "3" == second[heading.index("EXIT") :].split()[0]
+    assert "a=b" == second[heading.index("LABELS") :].split()[0]
+    assert "sh -c 'echo hi'" == second[heading.index("COMMAND") :]
+
+
+def test_names_cannot_play_tricks_on_the_terminal() -> None:
+    """Control characters of a job's command are written out, so that a job is one line."""
+    evil = job(None, JobSpec("echo", ["\x1b[2J\n"]))
+    assert job_table([evil], wide=False)[1].endswith(r"echo '\x1b[2J\n'")
+    assert r"Command:   echo '\x1b[2J\n'" in job_details(evil)

@@ -1,0 +1,234 @@
+"""Values refuse what can never work, and name it; packages load no more than they need."""
+
+import math
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.ending import Channel, Exited, Lost, Signaled, exit_code
+from worker.core.errors import InvalidJobSpec, JobNotFound
+from worker.core.job import JobSpec, JobState, new_job_id, parse_job_id
+from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+
+# --- job ids
+
+
+def test_a_job_id_is_read_as_it_is_written() -> None:
+    """The text that Start gives is the one that every other call takes; case does not matter."""
+    job = new_job_id()
+    assert job == parse_job_id(str(job)) == parse_job_id(str(job).upper())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1",
+        "not-a-uuid",
+        "{b58476f2-9479-445b-898d-29eeaf905a47}",
+        "urn:uuid:b58476f2-9479-445b-898d-29eeaf905a47",
+        "b58476f29479445b898d29eeaf905a47",
+        " b58476f2-9479-445b-898d-29eeaf905a47",
+        "b58476f2-9479-445b-898d-29eeaf905a47\n",
+        "../../../../etc/passwd-and-some-more",
+    ],
+)
+def test_what_is_no_job_id_is_no_job(text: str) -> None:
+    """There is one way to write an id; anything else names no job, in the words of the error table."""
+    with pytest.raises(JobNotFound) as raised:
+        parse_job_id(text)
+    assert f"Job {text} not found" == str(raised.value)
+
+
+@given(st.text())
+def test_any_text_is_an_id_or_no_job(text: str) -> None:
+    """Nothing else ever comes out, whatever a client sends."""
+    try:
+        job = parse_job_id(text)
+    except JobNotFound:
+        return
+    assert text.lower() == str(job)
+
+
+@given(st.uuids())
+def test_every_uuid_is_an_id(value: uuid.UUID) -> None:
+    """Ids of other versions, made by other clients, are ids too."""
+    assert value == parse_job_id(str(value))
+
+
+# --- specifications
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "reason"),
+    [
+        (lambda: JobSpec(""), "command", "is empty"),
+        (lambda: JobSpec("l\0s"), "command", "contains a NUL byte"),
+        (lambda: JobSpec("ls", ["a", "b\0"]), "argument 2", "contains a NUL byte"),
+        (lambda: JobSpec("ls", ["\udcff"]), "'argument 1'", "contains a lone surrogate"),
+        (lambda: JobSpec("ls", user="a\0b"), "user", "contains a NUL byte"),
+        (lambda: JobSpec("ls", env={"A": "\0"}), "env A", "contains a NUL byte"),
+        (lambda: JobSpec("ls", env={"\0": ""}), "env \\0", "contains a NUL byte"),
+        (lambda: JobSpec("ls", env={"": "x"}), "env", "'' is not the name of a variable"),
+        (lambda: JobSpec("ls", env={"A=B": "x"}), "env", "'A=B' is not the name of a variable"),
+        (lambda: JobSpec("ls", labels={"a": "\0"}), "label a", "contains a NUL byte"),
+        (lambda: JobSpec("ls", working_directory="tmp"), "working directory", "'tmp' is not an absolute"),
+        (lambda: JobSpec("ls", working_directory=""), "working directory", "'' is not an absolute"),
+        (lambda: JobSpec("ls", working_directory="/\0"), "working directory", "contains a NUL byte"),
+        (lambda: JobSpec("ls", timeout=0.0), "timeout", "0 s; must be above 0"),
+        (lambda: JobSpec("ls", timeout=-1.0), "timeout", "-1 s; must be above 0"),
+        (lambda: JobSpec("ls", timeout=math.nan), "timeout", "nan s; must be above 0"),
+        (lambda: JobSpec("ls", timeout=math.inf), "timeout", "inf s; must be above 0, at most 10 years"),
+        (lambda: JobSpec("ls", grace=-0.5), "grace", "-0.5 s; must be 0 or more"),
+        (lambda: JobSpec("ls", grace=math.nan), "grace", "nan s; must be 0 or more"),
+        (lambda: JobSpec("ls", grace=1e12), "grace", "1e+12 s; must be 0 or more, at most 10 years"),
+        (lambda: CpuLimit(quota=0.0), "limits.cpu.quota", "0.0 cores; 0.01 to 65536"),
+        (lambda: CpuLimit(quota=-1.0), "limits.cpu.quota", "-1.0 cores; 0.01 to 65536"),
+        (lambda: CpuLimit(quota=math.nan), "limits.cpu.quota", "nan cores; 0.01 to 65536"),
+        (lambda: CpuLimit(quota=math.inf), "limits.cpu.quota", "inf cores; 0.01 to 65536"),
+        (lambda: CpuLimit(weight=0), "limits.cpu.weight", "0; 1 to 10000"),
+        (lambda: CpuLimit(weight=10001), "limits.cpu.weight", "10001; 1 to 10000"),
+        (lambda: MemoryLimit(max=0), "limits.memory.max", "0; must be at least 1"),
+        (lambda: MemoryLimit(max=1 << 63), "limits.memory.max", "9223372036854775808; must be"),
+        (lambda: MemoryLimit(high=-1), "limits.memory.high", "-1; must be at least 1"),
+        (lambda: MemoryLimit(swap_max=-1), "limits.memory.swap_max", "-1; must be at least 0"),
+        (lambda: IoLimit(""), "limits.io.device", "is empty"),
+        (
+            lambda: IoLimit("8:0", read_bytes_per_second=0),
+            "limits.io.read_bytes_per_second",
+            "0; must be at least 1",
+        ),
+        (
+            lambda: IoLimit("8:0", write_operations_per_second=-1),
+            "limits.io.write_operations_per_second",
+            "-1; must be at least 1",
+        ),
+        (lambda: ResourceLimits(pids=0), "limits.pids", "0; must be at least 1"),
+    ],
+)
+def test_what_can_never_work_is_refused(make: Callable[[], object], field: str, reason: str) -> None:
+    """The error names the field, says what is wrong with it and what would be right."""
+    with pytest.raises(InvalidJobSpec) as raised:
+        make()
+    assert field == raised.value.field
+    assert raised.value.reason.startswith(reason)
+    assert f"{field}: {raised.value.reason}" == str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: JobSpec(" "),
+        lambda: JobSpec("--help", ["", "-x", "--", "\n", "\N{GRINNING FACE}", "x" * (1 << 20)]),
+        lambda: JobSpec("./ls", env={"A": "", "B": "=", "\N{SNOWMAN}": "\t"}, working_directory="/."),
+        lambda: JobSpec("ls", timeout=0.001, grace=0.0),
+        lambda: CpuLimit(quota=0.01, weight=1),
+        lambda: CpuLimit(quota=65536, weight=10000),
+        lambda: MemoryLimit(max=1, high=(1 << 63) - 1, swap_max=0),
+        lambda: ResourceLimits(pids=1),
+    ],
+)
+def test_what_may_work_is_taken(make: Callable[[], object]) -> None:
+    """Whether a command exists and a limit can hold is for the machine to say, not for the value."""
+    assert make() == make()
+
+
+def test_a_spec_is_a_copy() -> None:
+    """What a caller changes afterwards in its own lists changes no job."""
+    args, env, labels = ["a"], {"A": "1"}, {"l": "1"}
+    spec = JobSpec("ls", args, env=env, labels=labels)
+    args.append("b")
+    env["B"] = labels["m"] = "2"
+    assert JobSpec("ls", ("a",), env={"A": "1"}, labels={"l": "1"}) == spec
+    with pytest.raises(TypeError):
+        spec.env["B"] = "2"
+
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+names = words.filter(lambda name: "=" not in name)
+
+
+@given(
+    arguments=st.fixed_dictionaries(
+        {"command": words, "args": st.lists(words), "env": st.dictionaries(names, words)},
+        optional={
+            "labels": st.dictionaries(words, words),
+            "user": words,
+            "timeout": st.floats(1e-3, 86400.0),
+            "grace": st.floats(0.0, 86400.0),
+            "split_output": st.booleans(),
+        },
+    )
+)
+def test_equal_requests_are_equal_specs(arguments: dict[str, Any]) -> None:
+    """A repeated request is recognized by its value."""
+    assert JobSpec(**arguments) == JobSpec(**arguments)
+    assert JobSpec(**arguments) != JobSpec(**{**arguments, "command": arguments["command"] + "x"})
+
+
+@given(st.text(st.characters()))
+def test_any_text_is_a_command_or_refused(text: str) -> None:
+    """What is taken can be handed to execve(2)."""
+    try:
+        spec = JobSpec("ls", [text])
+    except InvalidJobSpec:
+        return
+    assert b"\0" not in spec.args[0].encode()
+
+
+def test_channels_follow_from_the_spec() -> None:
+    """Output in one, or each descriptor its own; stdout comes first."""
+    assert (Channel.OUTPUT,) == JobSpec("ls").channels
+    assert (Channel.STDOUT, Channel.STDERR) == JobSpec("ls", split_output=True).channels
+
+
+# --- endings
+
+
+def test_exit_code_is_that_of_a_shell() -> None:
+    """The code, 128 + signal, or -1 where nobody knows."""
+    endings = [Exited(0), Exited(255), Signaled(9), Signaled(15), Lost("power")]
+    assert [0, 255, 137, 143, -1] == [exit_code(ending) for ending in endings]
+
+
+def test_states_that_are_over() -> None:
+    """Only EXITED and LOST are final."""
+    assert [JobState.EXITED, JobState.LOST] == [state for state in JobState if state.over]
+
+
+# --- light imports
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("worker", {"asyncio", "worker.core.worker", "worker.core.job", "ssl", "click", "grpclib"}),
+        ("worker.core.lifecycle", {"asyncio", "ssl", "worker.core.worker"}),
+        ("worker.linux.supervisor.service", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
+        ("worker.linux.supervisor.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
+        ("worker.linux.recorder", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
+    ],
+)
+def test_imports_stay_light(module: str, unwanted: set[str]) -> None:
+    """What runs beside every job, or before every command, loads nothing that it does not use."""
+    code = f"import sys, {module}; print(*sys.modules, sep='\\n')"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = set(output.split())
+    assert module in loaded
+    assert set() == loaded & unwanted
+
+
+def test_names_of_the_root_are_those_of_the_core() -> None:
+    """What is written in the README can be imported from the root, and a mistake is an error."""
+    import worker
+
+    for name in worker.__all__:
+        assert name == getattr(worker, name).__name__
+    with pytest.raises(AttributeError, match="has no attribute 'Jobs'"):
+        _ = worker.Jobs

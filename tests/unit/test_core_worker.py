@@ -1,0 +1,325 @@
+"""Asking a Worker about jobs, removing them, many at once, and closing it."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+
+import pytest
+
+from worker.core.ending import Cause, Channel, End, Exited, Lost, Signaled
+from worker.core.errors import (
+    JobNotFound,
+    JobStillRunning,
+    SpawnFailed,
+    WorkerError,
+)
+from worker.core.job import (
+    Extent,
+    JobId,
+    JobRecord,
+    JobSpec,
+    JobState,
+    JobStatus,
+    new_job_id,
+)
+from worker.core.limits import ResourceUsage
+from worker.core.ports import Placement, Process, Sink
+from worker.core.testing import FakeMachine, FakeProgram, FakeSpawner
+from worker.core.testing.fake_spawner import PROGRAMS
+from worker.core.worker import Worker
+
+LONG = JobSpec("sleep", ["1000"])
+ALL_PROGRAMS = {
+    **PROGRAMS,
+    "stubborn": lambda _: FakeProgram(seconds=1000, ignores_sigterm=True),
+    "forker": lambda _: FakeProgram(seconds=1, exit_code=7, child_seconds=50, ignores_sigterm=True),
+}
+
+
+class GatedSpawner(FakeSpawner):
+    """Spawns once its gate is open."""
+
+    def __init__(self, machine: FakeMachine) -> None:
+        super().__init__(programs=machine.programs, clock=machine.clock)
+        self.gate = asyncio.Event()
+
+    async def spawn(
+        self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
+    ) -> Process:
+        """Wait, then spawn."""
+        await self.gate.wait()
+        return await super().spawn(job, spec, placement, sinks)
+
+
+def gated() -> tuple[FakeMachine, asyncio.Event]:
+    """Return a machine that starts nothing before the gate is opened."""
+    machine = FakeMachine(ALL_PROGRAMS)
+    machine.spawner = spawner = GatedSpawner(machine)
+    return machine, spawner.gate
+
+
+async def check_nothing_is_left(machine: FakeMachine) -> None:
+    """No port knows of any job."""
+    assert [] == list(await machine.journal.load())
+    assert {} == machine.limiter.scopes
+    assert {} == machine.outputs._sinks
+    assert {} == await machine.spawner.recover()
+
+
+# --- query, list, wait
+
+
+def test_state_follows_the_job() -> None:
+    """STARTING until the command is executed, RUNNING, STOPPING while others are left, EXITED."""
+
+    async def scenario() -> None:
+        machine, gate = gated()
+        worker = machine.worker()
+        start = asyncio.create_task(worker.start(JobSpec("forker")))
+        await machine.clock.advance(0)
+        [status] = await worker.list()
+        assert (JobState.STARTING, None) == (status.state, status.ending)
+        gate.set()
+        job = await start
+        assert JobState.RUNNING is (await worker.query(job)).state
+        await machine.clock.advance(1.0)
+        status = await worker.query(job)
+        assert (JobState.STOPPING, Exited(7)) == (status.state, status.ending)
+        await machine.clock.advance(2.0)  # what it left ignores SIGTERM
+        assert JobState.EXITED is (await worker.query(job)).state
+
+    asyncio.run(scenario())
+
+
+def test_usage_is_the_scope_s_and_stays() -> None:
+    """While a job runs its usage is read anew; the last reading is kept, the scope is not."""
+
+    async def scenario() -> None:
+        machine = FakeMachine(ALL_PROGRAMS)
+        worker = machine.worker()
+        job = await worker.start(LONG)
+        scope = machine.limiter.scopes[job]
+        for cpu in (1, 2):
+            scope.consumed = ResourceUsage(cpu_usec=cpu)
+            assert cpu == (await worker.query(job)).usage.cpu_usec
+        await worker.stop(job)
+        assert {} == machine.limiter.scopes
+        status = await worker.query(job)
+        assert ResourceUsage(cpu_usec=2) == status.usage == status.record.usage
+
+    asyncio.run(scenario())
+
+
+def test_list_can_be_narrowed() -> None:
+    """Oldest first; by labels, all of which must match; only those that are not over."""
+
+    async def scenario() -> None:
+        machine = FakeMachine(ALL_PROGRAMS)
+        worker = machine.worker()
+        first = await worker.start(JobSpec("sleep", ["9"], labels={"app": "x", "tier": "db"}))
+        second = await worker.start(JobSpec("true", labels={"app": "x"}))
+        third = await worker.start(JobSpec("sleep", ["9"]))
+        await worker.wait(second)
+
+        async def ids(labels: dict[str, str], *, only_running: bool = False) -> list[JobId]:
+            return [each.record.id for each in await worker.list(labels=labels, running=only_running)]
+
+        assert [first, second, third] == await ids({})
+        assert [first, second] == await ids({"app": "x"})
+        assert [first] == await ids({"app": "x", "tier": "db"})
+        assert [] == await ids({"app": "y"})
+        assert [first, third] == await ids({}, only_running=True)
+        assert [first] == await ids({"app": "x"}, only_running=True)
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_job_says_why() -> None:
+    """LOST is a state of its own, with the reason and without an exit code."""
+
+    async def scenario() -> None:
+        machine = FakeMachine()
+        record = JobRecord(new_job_id(), LONG, "", "", 0.0, end=End(Lost("power"), Cause.NONE, 0, {}, 1.0))
+        await machine.journal.put(record)
+        worker = machine.worker()
+        status = await worker.wait(record.id)
+        assert (JobState.LOST, "power") == (status.state, status.lost_reason)
+        assert {Channel.OUTPUT: Extent(0, 0)} == status.output
+
+    asyncio.run(scenario())
+
+
+def test_any_number_can_wait() -> None:
+    """All get the same status, also who comes late; one that is cancelled disturbs nobody."""
+
+    async def scenario() -> None:
+        machine = FakeMachine(ALL_PROGRAMS)
+        worker = machine.worker()
+        job = await worker.start(JobSpec("sleep", ["5"]))
+        waiters = [asyncio.create_task(worker.wait(job)) for _ in range(10)]
+        await machine.clock.advance(0)
+        waiters.pop().cancel()
+        await machine.clock.advance(5.0)
+        statuses = await asyncio.gather(*waiters)
+        assert [await worker.wait(job)] * 9 == statuses
+
+    asyncio.run(scenario())
+
+
+USES: list[Callable[[Worker, JobId], Awaitable[object]]] = [
+    lambda worker, job: worker.stop(job),
+    lambda worker, job: worker.query(job),
+    lambda worker, job: worker.wait(job),
+    lambda worker, job: worker.remove(job),
+    lambda worker, job: anext(worker.stream(job)),
+]
+
+
+@pytest.mark.parametrize("use", USES, ids=["stop", "query", "wait", "remove", "stream"])
+def test_an_unknown_job_is_not_found(use: Callable[[Worker, JobId], Awaitable[object]]) -> None:
+    """Every call says so in the same words."""
+
+    async def scenario() -> None:
+        machine = FakeMachine(ALL_PROGRAMS)
+        worker = machine.worker()
+        job = new_job_id()
+        with pytest.raises(JobNotFound, match=f"^Job {job} not found$"):
+            await use(worker, job)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("use", USES, ids=["stop", "query", "wait", "remove", "stream"])
+def test_a_job_whose_start_fails_is_not_found(
+    use: Callable[[Worker, JobId], Awaitable[object]],
+) -> None:
+    """Whoever saw it STARTING in a list and asks for it waits for the outcome, and gets no half job."""
+
+    async def scenario() -> None:
+        machine, gate = gated()
+        worker = machine.worker()
+        start = asyncio.create_task(worker.start(JobSpec("no-such-command")))
+        await machine.clock.advance(0)
+        [status] = await worker.list()
+        asked = asyncio.create_task(_outcome(use(worker, status.record.id)))
+        await machine.clock.advance(0)
+        gate.set()
+        with pytest.raises(SpawnFailed):
+            await start
+        outcome = await asked
+        assert isinstance(outcome, JobNotFound | JobStatus)  # query does not wait
+        await check_nothing_is_left(machine)
+
+    asyncio.run(scenario())
+
+
+async def _outcome(asked: Awaitable[object]) -> object:
+    try:
+        return await asked
+    except WorkerError as error:
+        return error
+
+
+# --- remove
+
+
+def test_a_removed_job_is_gone_everywhere() -> None:
+    """Record, output and request id are free again."""
+
+    async def scenario() -> None:
+        machine = FakeMachine(ALL_PROGRAMS)
+        worker = machine.worker()
+        job = await worker.start(JobSpec("echo", ["x"]), request_id="r1")
+        await worker.wait(job)
+        await worker.remove(job)
+        await check_nothing_is_left(machine)
+        assert job != await worker.start(JobSpec("true"), request_id="r1")
+
+    asyncio.run(scenario())
+
+
+def test_a_running_job_is_not_removed() -> None:
+    """It must be stopped first, and is left as it is."""
+
+    async def scenario() -> None:
+        machine = FakeMachine(ALL_PROGRAMS)
+        worker = machine.worker()
+        job = await worker.start(LONG)
+        with pytest.raises(JobStillRunning, match="stop it first"):
+            await worker.remove(job)
+        assert JobState.RUNNING is (await worker.query(job)).state
+
+    asyncio.run(scenario())
+
+
+# --- many, and close
+
+
+def test_two_hundred_jobs_at_once() -> None:
+    """All come to their own end, and leave nothing but record and output: no scope, process, task."""
+
+    async def scenario() -> None:
+        machine = FakeMachine(ALL_PROGRAMS)
+        worker = machine.worker()
+        specs = [
+            JobSpec(*each)
+            for number in range(50)
+            for each in (("echo", [str(number)]), ("sleep", ["5"]), ("false", []), ("stubborn", []))
+        ]
+        jobs = await asyncio.gather(*(worker.start(spec) for spec in specs))
+        stops = asyncio.gather(*(worker.stop(job, grace=5.0) for job in jobs[3::4]))
+        await machine.clock.advance(0)
+        await machine.clock.advance(5.0)
+        await stops
+        statuses = await asyncio.gather(*(worker.wait(job) for job in jobs))
+        assert list(jobs) == [status.record.id for status in statuses]
+        expected = [Exited(0), Exited(0), Exited(1), Signaled(signal.SIGKILL)] * 50
+        assert expected == [status.ending for status in statuses]
+        for number, job in enumerate(jobs[::4]):
+            assert f"{number}\n".encode() == await machine.outputs.read(job, Channel.OUTPUT, 0, 100)
+        await machine.clock.advance(0)
+        assert {} == machine.limiter.scopes
+        assert {} == await machine.spawner.recover()
+        assert {asyncio.current_task()} == asyncio.all_tasks()
+
+    asyncio.run(scenario())
+
+
+def test_close_leaves_jobs_running() -> None:
+    """The next Worker has them, with all that was known."""
+
+    async def scenario() -> None:
+        machine = FakeMachine()
+        worker = machine.worker()
+        job = await worker.start(JobSpec("sleep", ["5"]), owner="alice", request_id="r1")
+        before = await worker.query(job)
+        await worker.close()
+        assert machine.limiter.closed
+        worker = machine.worker()
+        assert before == await worker.query(job)
+        assert job == await worker.start(before.record.spec, owner="alice", request_id="r1")
+        await machine.clock.advance(5.0)
+        assert Exited(0) == (await worker.wait(job)).ending
+
+    asyncio.run(scenario())
+
+
+def test_close_waits_for_starts_that_are_under_way() -> None:
+    """Whoever asked for the start gets its answer, and the job is not torn apart."""
+
+    async def scenario() -> None:
+        machine, gate = gated()
+        worker = machine.worker()
+        start = asyncio.create_task(worker.start(LONG))
+        await machine.clock.advance(0)
+        close = asyncio.create_task(worker.close())
+        await machine.clock.advance(0)
+        assert not close.done()
+        gate.set()
+        await close
+        job = await start
+        successor = machine.worker()
+        assert JobState.RUNNING is (await successor.query(job)).state
+        await successor.stop(job)
+
+    asyncio.run(scenario())

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit integration wheel proto format clean
+.PHONY: demo test lint types layers unit integration wheel bench proto format clean
 
 demo: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh
@@ -29,6 +29,9 @@ integration: .venv/ready
 wheel: .venv/ready
 	$(BIN)/pytest tests/wheel
 
+bench: .venv/ready
+	$(BIN)/python benchmarks/placement.py
+
 proto: .venv/ready
 	$(BIN)/python tests/generate_proto.py
 
@@ -42,7 +45,7 @@ clean:
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "worker needs Python 3.11 or later; say which: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -m venv --clear .venv || \
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "python3 has no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@

@@ -26,6 +26,10 @@ _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
 _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 _PIDFD_INFO = struct.Struct("=QQ11Ii")
 
+# rt_sigaction has no common number: asm/unistd_64.h of x86, asm-generic/unistd.h of the others.
+_RT_SIGACTION = 13 if os.uname().machine == "x86_64" else 134
+_DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, no mask
+
 HIGHEST_FD = (1 << 32) - 1
 
 
@@ -53,6 +57,12 @@ def close_from(first: int) -> None:
         if ctypes.get_errno() != errno.ENOSYS:  # Linux 5.9
             _checked(-1, "close_range")
         os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
+def reset_reserved_signals() -> None:
+    """Give the signals 32 and 33 their default disposition; glibc keeps them to itself and refuses."""
+    for number in (32, 33):
+        _checked(_syscall(_RT_SIGACTION, number, _DEFAULT_ACTION, None, 8), "rt_sigaction")
 
 
 def become_subreaper() -> None:

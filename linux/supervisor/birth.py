@@ -116,6 +116,7 @@ def _reset_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
+    syscalls.reset_reserved_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import subprocess
 import sys
 
 import pytest
@@ -148,3 +149,39 @@ def test_impossible_world(shared, options, words):
         f"rpc error: code = InvalidArgument desc = {words}" in done.stderr.decode()
         or words in done.stderr.decode()
     )
+
+
+def test_signals_ignored_by_whoever_starts_the_server(installation):
+    """What a server inherits as ignored no job does, not even the signals that the C library keeps."""
+    installation.worker("down")
+    ignoring = "trap '' HUP INT TERM USR1 PIPE; exec \"$@\""
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            ignoring,
+            "sh",
+            sys.executable,
+            "-c",
+            IGNORE_RESERVED,
+            sys.executable,
+            "-m",
+            "worker.cli.main",
+            "up",
+        ],
+        env=installation.env,
+        check=False,
+        capture_output=True,
+    )
+    assert 0 == done.returncode, done.stderr
+    output = installation.stream(installation.start("cat", "/proc/self/status")).decode()
+    assert "SigIgn:\t0000000000000000\n" in output
+
+
+IGNORE_RESERVED = """
+import ctypes, os, struct, sys
+number = 13 if os.uname().machine == "x86_64" else 134
+for signal in (32, 33):
+    assert ctypes.CDLL(None).syscall(number, signal, struct.pack("4Q", 1, 0, 0, 0), None, 8) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""

@@ -1,0 +1,83 @@
+"""However many jobs have run, nothing of them is left in the kernel or in our processes."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from worker import JobSpec
+from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
+
+LIMITED = ResourceLimits(cpu=CpuLimit(quota=1.0), memory=MemoryLimit(max=64 << 20))
+
+
+def descriptors(installation):
+    """How many descriptors server, supervisor and recorder have open."""
+    pids = (installation.server_pid(), installation.supervisor_pid(), installation.recorder_pid())
+    return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
+
+
+def children(pid):
+    """The children of a process."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def spec(number):
+    """A job with output, a known exit code, and limits where there can be any."""
+    limits = LIMITED if os.geteuid() == 0 else ResourceLimits()
+    return JobSpec("sh", ["-c", f"echo {number}; exit {number % 200}"], limits=limits)
+
+
+async def run_and_check(client, number):
+    """Run a job; it has its own output and exit code."""
+    job = str(await client.start(spec(number)))
+    output = b"".join([chunk.data async for chunk in client.stream(job)])
+    status = await client.wait(job)
+    assert f"{number}\n".encode() == output
+    assert number % 200 == status.ending.code
+    await client.remove(job)
+
+
+async def settled(installation, before):
+    """Wait until no more descriptors are open than before; a call lets go of its own after its answer."""
+    for _ in range(500):
+        if all(now <= then for now, then in zip(descriptors(installation), before, strict=True)):
+            return
+        await asyncio.sleep(0.02)
+    assert before == descriptors(installation)
+
+
+def check(installation, rounds):
+    """Run jobs in rounds, and compare what is open and alive before and after."""
+
+    async def scenario():
+        async with installation.client() as client:
+            await run_and_check(client, 0)  # whatever is opened once, is open now
+            before = descriptors(installation)
+            for numbers in rounds:
+                await asyncio.gather(*(run_and_check(client, number) for number in numbers))
+            await settled(installation, before)
+
+    asyncio.run(scenario())
+    assert [] == installation.cgroups()
+    assert [str(installation.recorder_pid())] == children(installation.supervisor_pid())
+    assert [] == os.listdir(installation.home / "jobs")
+
+
+def test_one_after_the_other(installation):
+    """A thousand jobs in a row leave no cgroup, descriptor, process or file."""
+    check(installation, [[number] for number in range(1000)])
+
+
+def test_200_at_once(installation):
+    """Two hundred jobs at once, three times, leave nothing either."""
+    check(installation, [range(200)] * 3)
+
+
+def test_supervisor_stays_small(installation):
+    """The supervisor has loaded nothing that only a server needs, and neither has the recorder."""
+    installation.wait(installation.start("true"))  # both are up by then
+    for pid in (installation.supervisor_pid(), installation.recorder_pid()):
+        mapped = Path(f"/proc/{pid}/maps").read_text()
+        for library in ("_ssl", "_asyncio", "_sqlite3", "cryptography"):
+            assert library not in mapped, (library, sys.version)

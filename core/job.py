@@ -140,7 +140,8 @@ class Chunk:
 class JobRecord:
     """What is journaled about a job; times in seconds since 1970.
 
-    ``pid`` is None until the job has started, ``end`` until it is over.
+    ``pid`` is None until the job has started, ``end`` until it is over. ``limits`` are those that
+    hold now: what the specification asks for, the server's policy, and later updates in one.
     """
 
     id: JobId
@@ -151,6 +152,7 @@ class JobRecord:
     pid: int | None = None
     started_at: float | None = None
     end: End | None = None
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
     usage: ResourceUsage = field(default_factory=ResourceUsage)
     warnings: tuple[str, ...] = ()
 

@@ -176,12 +176,7 @@ class Lifecycle:
         self._require(self.ending is None, "main process ended twice")
         self.ending = event.ending
         self._oom_kills = max(self._oom_kills, event.oom_kills)
-        if (
-            self.cause is Cause.NONE
-            and event.ending == Signaled(signal.SIGKILL)
-            and self._oom_kills > 0
-            and not self._killed
-        ):
+        if self.cause is Cause.NONE and event.ending == Signaled(signal.SIGKILL) and self._oom_kills > 0:
             self.cause = Cause.OOM_KILLED
         if self._empty:
             return self._drain()

@@ -3,7 +3,8 @@
 https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
 
 from .errors import InvalidJobSpec
 
@@ -66,10 +67,80 @@ class ResourceLimits:
     def __post_init__(self) -> None:
         _check_count("limits.pids", self.pids, 1)
 
+    def updated(self, changes: "ResourceLimits") -> "ResourceLimits":
+        """Return these limits with those replaced that ``changes`` sets; io device by device."""
+        return ResourceLimits(
+            cpu=_filled(changes.cpu, self.cpu),
+            memory=_filled(changes.memory, self.memory),
+            io=_filled_devices(changes.io, self.io),
+            pids=self.pids if changes.pids is None else changes.pids,
+            cpuset=self.cpuset if changes.cpuset is None else changes.cpuset,
+        )
+
+
+_Part = TypeVar("_Part", CpuLimit, MemoryLimit, IoLimit)
+
+
+def _filled(part: _Part, otherwise: _Part) -> _Part:
+    """Return a part of limits with what it does not set taken from another."""
+    gaps = [field.name for field in fields(part) if getattr(part, field.name) is None]
+    return replace(part, **{name: getattr(otherwise, name) for name in gaps})
+
+
+def _filled_devices(parts: tuple[IoLimit, ...], otherwise: tuple[IoLimit, ...]) -> tuple[IoLimit, ...]:
+    named = {part.device: part for part in parts}
+    filled = [_filled(named.pop(part.device, IoLimit(part.device)), part) for part in otherwise]
+    return (*filled, *named.values())
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPolicy:
+    """What a server gives every job: ``default`` where it asks for nothing, and at most ``maximum``."""
+
+    default: ResourceLimits = field(default_factory=ResourceLimits)
+    maximum: ResourceLimits = field(default_factory=ResourceLimits)
+
+    def apply(self, asked: ResourceLimits) -> ResourceLimits:
+        """Return the limits that hold; raise InvalidJobSpec, naming the first that is above the maximum."""
+        limits = self.default.updated(asked)
+        _check_below("limits.cpu", limits.cpu, self.maximum.cpu)
+        _check_below("limits.memory", limits.memory, self.maximum.memory)
+        most = {part.device: part for part in self.maximum.io}
+        for part in limits.io:
+            _check_below(f"limits.io {part.device}", part, most.get(part.device, IoLimit(part.device)))
+        if self.maximum.pids is not None and limits.pids is not None and limits.pids > self.maximum.pids:
+            raise _above("limits.pids", limits.pids, self.maximum.pids)
+        return self.maximum.updated(limits)
+
+
+def _check_below(name: str, part: _Part, most: _Part) -> None:
+    for each in fields(part):
+        value, bound = getattr(part, each.name), getattr(most, each.name)
+        if each.name != "device" and value is not None and bound is not None and value > bound:
+            raise _above(f"{name}.{each.name}", value, bound)
+
+
+def _above(name: str, value: float, bound: float) -> InvalidJobSpec:
+    return InvalidJobSpec(name, f"{value:g} is above this server's maximum of {bound:g}")
+
 
 def _check_count(name: str, value: int | None, least: int) -> None:
     if value is not None and not least <= value < 1 << 63:
         raise InvalidJobSpec(name, f"{value}; must be at least {least} and fit 63 bits")
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How long a job has waited for a resource (PSI): percent of the last ten seconds, and in all.
+
+    ``some``: at least one of its tasks waited; ``full``: all of them did.
+    https://docs.kernel.org/accounting/psi.html
+    """
+
+    some_avg10: float
+    some_total_usec: int
+    full_avg10: float
+    full_total_usec: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +159,6 @@ class ResourceUsage:
     io_write_bytes: int | None = None
     io_read_operations: int | None = None
     io_write_operations: int | None = None
+    cpu_pressure: Pressure | None = None
+    memory_pressure: Pressure | None = None
+    io_pressure: Pressure | None = None

@@ -1,6 +1,6 @@
 """What the core needs of the world, as protocols that adapters fulfil.
 
-Each protocol has a suite in ``worker.core.testing.contracts`` that every adapter passes.
+Each protocol has a suite in ``worker.core.testing`` that every adapter passes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -51,6 +51,13 @@ class Scope(Protocol):
     @property
     def warnings(self) -> Sequence[str]:
         """What cannot be guaranteed here, in words for the user."""
+        ...
+
+    async def update(self, limits: ResourceLimits) -> None:
+        """Replace the limits while the job runs.
+
+        Raises LimitsUnsupported or LimitsRejected, and the limits are as they were then.
+        """
         ...
 
     async def usage(self) -> ResourceUsage:

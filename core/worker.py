@@ -23,7 +23,7 @@ from .errors import (
     StopIncomplete,
 )
 from .job import LONGEST, Chunk, Extent, JobId, JobRecord, JobSpec, JobState, JobStatus, new_job_id
-from .limits import ResourceUsage
+from .limits import LimitPolicy, ResourceLimits, ResourceUsage
 from .ports import (
     Clock,
     JobJournal,
@@ -46,7 +46,7 @@ _T = TypeVar("_T")
 class _Job:
     """A job as the Worker holds it: its record and, while it is not over, what runs it."""
 
-    __slots__ = ("launch", "over", "process", "record", "scope", "watcher")
+    __slots__ = ("launch", "over", "process", "record", "scope", "updating", "watcher")
 
     def __init__(self, record: JobRecord) -> None:
         self.record = record
@@ -55,6 +55,7 @@ class _Job:
         self.scope: Scope | None = None
         self.watcher: asyncio.Task[None] | None = None
         self.over = asyncio.Event()
+        self.updating = asyncio.Lock()
 
     @property
     def progress(self) -> Progress:
@@ -83,6 +84,7 @@ class Worker:
         outputs: OutputStore,
         journal: JobJournal | None = None,
         clock: Clock | None = None,
+        policy: LimitPolicy | None = None,
     ) -> None:
         if limiter.kind not in spawner.accepts:
             raise IncompatibleAdapters(
@@ -98,6 +100,7 @@ class Worker:
         self._outputs = outputs
         self._journal = journal or MemoryJournal()
         self._clock = clock or SystemClock()
+        self._policy = policy or LimitPolicy()
         self._jobs: dict[JobId, _Job] = {}
         self._requests: dict[tuple[str, str], JobId] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,10 +122,10 @@ class Worker:
         await self.recover()
         job = self._repeated(spec, owner, request_id)
         if job is None:
-            job = _Job(JobRecord(new_job_id(), spec, owner, request_id, self._clock.now()))
+            now, limits = self._clock.now(), self._policy.apply(spec.limits)
+            job = _Job(JobRecord(new_job_id(), spec, owner, request_id, now, limits=limits))
             self._add(job)
             job.launch = self._spawn_task(self._launch(job))
-            job.launch.add_done_callback(_retrieve)
         if job.launch is not None:
             await asyncio.shield(job.launch)
         return job.record.id
@@ -208,14 +211,20 @@ class Worker:
             async for chunk in chunks:
                 yield chunk
 
+    async def update(self, job_id: JobId, changes: ResourceLimits) -> None:
+        """Change the limits of a running job to those that ``changes`` sets; the others stay.
+
+        Raises JobAlreadyFinished, LimitsUnsupported, LimitsRejected and InvalidJobSpec.
+        """
+        job = await self._find(job_id)
+        await asyncio.shield(self._spawn_task(self._update(job, changes)))
+
     async def remove(self, job_id: JobId) -> None:
         """Forget a job that is over, with its output; raise JobStillRunning if it is not."""
         job = await self._find(job_id)
         if not job.over.is_set():
             raise JobStillRunning(job_id)
-        removal = self._spawn_task(self._remove(job))
-        removal.add_done_callback(_retrieve)
-        await asyncio.shield(removal)
+        await asyncio.shield(self._spawn_task(self._remove(job)))
 
     async def close(self) -> None:
         """Let go of everything, once the starts that are under way have come to their end; jobs run on."""
@@ -236,7 +245,7 @@ class Worker:
         try:
             undo.append(partial(self._journal.remove, job_id))
             await self._journal.put(job.record)
-            job.scope = await self._limiter.prepare(job_id, spec.limits)
+            job.scope = await self._limiter.prepare(job_id, job.record.limits)
             undo.append(job.scope.remove)
             undo.append(partial(self._outputs.remove, job_id))
             sinks = await self._outputs.create(job_id, spec.channels)
@@ -281,6 +290,16 @@ class Worker:
         await self._journal.remove(job.record.id)
         self._drop(job)
         await self._outputs.remove(job.record.id)
+
+    async def _update(self, job: _Job, changes: ResourceLimits) -> None:
+        async with job.updating:
+            if job.scope is None:
+                raise JobAlreadyFinished
+            limits = self._policy.apply(job.record.limits.updated(changes))
+            await job.scope.update(limits)
+            job.record = replace(job.record, limits=limits)
+            if job.record.end is None:  # else the end is journaled with these limits, or was just before
+                await self._journal.put(job.record)
 
     async def _recover(self) -> None:
         processes = dict(await self._spawner.recover())
@@ -401,9 +420,3 @@ def _channel(spec: JobSpec, asked: Channel | None) -> Channel:
 
 def _names(kinds: Collection[str]) -> str:
     return ", ".join(sorted(kinds))
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Have the exception count as seen: whoever asked for this may have gone away."""
-    if not task.cancelled():
-        task.exception()

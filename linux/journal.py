@@ -15,7 +15,7 @@ import cattrs
 from ..core.ending import End
 from ..core.errors import JournalUnusable
 from ..core.job import JobId, JobRecord
-from .records import end_from_message, end_to_message
+from .values import end_from_message, end_to_message
 
 _VERSION = 1
 _SCHEMA = """

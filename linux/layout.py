@@ -47,11 +47,9 @@ def segment_bases(directory: Path, channel: Channel) -> list[int]:
     return sorted(int(name[len(prefix) :]) for name in os.listdir(directory) if name.startswith(prefix))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put a file in place whole or not at all, as far as the death of processes goes."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_bytes(data)
-    new.replace(path)
+def history_path(directory: Path) -> Path:
+    """Return where the supervisor writes down what becomes of a job."""
+    return directory / "history"
 
 
 def socket_address(directory_fd: int, name: str) -> str:

@@ -17,6 +17,7 @@ LONGEST = 64 << 20
 Message: TypeAlias = dict[str, object]
 """A JSON object."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _LENGTH = struct.Struct(">I")
 
 
@@ -26,7 +27,7 @@ class BadMessage(Exception):
 
 def encode(message: Message) -> bytes:
     """Return the bytes of a message."""
-    body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    body = _encode(message).encode()
     return _LENGTH.pack(len(body)) + body
 
 

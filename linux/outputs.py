@@ -18,6 +18,9 @@ from .layout import Layout, fifo_path, segment_bases, segment_path
 SEGMENT_SIZE = 64 << 20
 """Bytes in a segment: what is deleted at once when a log is bounded."""
 
+_LONGEST_FILE = (1 << 63) - 1
+# What off_t can hold: pread(2) refuses to look beyond.
+
 
 @dataclass(frozen=True, slots=True)
 class FifoSink:
@@ -71,6 +74,8 @@ class RecorderStore:
         if offset < bases[0]:
             raise OutputUnavailable(f"output before byte {bases[0]} is not kept", bases[0])
         base = max(each for each in bases if each <= offset)
+        if offset - base > _LONGEST_FILE - size:
+            return b""
         data = await self._read_segment(segment_path(directory, channel, base), offset - base, size)
         following = [each for each in bases if each > base]
         if not data and following and following[0] != offset:

@@ -17,9 +17,9 @@ from ..core.ports import Placement, PlacementKind, Process, Progress, Sink, Sink
 from .layout import Layout, fifo_path
 from .messages import PROTOCOL, Message
 from .outputs import FifoSink
-from .records import SpawnPlan, end_from_message, ending_from_message, plan_to_message
 from .supervisor_client import SupervisorClient, SupervisorGone
 from .users import Account, account
+from .values import SpawnPlan, end_from_message, ending_from_message, plan_to_message
 
 log = logging.getLogger(__name__)
 

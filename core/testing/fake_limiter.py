@@ -21,6 +21,12 @@ class FakeScope:
         self._limiter = limiter
         self._job = job
 
+    async def update(self, limits: ResourceLimits) -> None:
+        """Remember the limits; raise LimitsRejected if told to."""
+        if self._limiter.refuse is not None:
+            raise LimitsRejected(self._limiter.refuse)
+        self._limiter.limits[self._job] = limits
+
     async def usage(self) -> ResourceUsage:
         """Return what the test says was used."""
         return self.consumed
@@ -36,7 +42,7 @@ class FakeLimiter:
     """A ResourceLimiter that enforces nothing.
 
     ``limits`` holds what was asked for each job, also after its scope is gone; ``scopes`` the
-    scopes there are. With ``refuse`` every ``prepare`` raises LimitsRejected with that reason.
+    scopes there are. With ``refuse`` each ``prepare`` and ``update`` raises LimitsRejected so.
     With another ``kind`` than NONE the placements name directories that do not exist.
     """
 

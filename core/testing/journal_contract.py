@@ -78,7 +78,15 @@ class JournalContract(Contract):
                 record = _record(NOON)
                 end = End(ending, cause, oom_kills=3, output=sizes, ended_at=NOON + 1)
                 await self._check_survival(
-                    replace(record, pid=4194304, started_at=NOON, end=end, usage=USAGE, warnings=("a", "b"))
+                    replace(
+                        record,
+                        pid=4194304,
+                        started_at=NOON,
+                        end=end,
+                        limits=EVERY_LIMIT,
+                        usage=USAGE,
+                        warnings=("a", "b"),
+                    )
                 )
 
     async def check_load_gives_the_oldest_first(self) -> None:

@@ -10,11 +10,13 @@ import os
 import resource
 import signal
 from dataclasses import dataclass
+from functools import cache
 
 from .. import syscalls
-from ..records import SpawnPlan
+from ..values import SpawnPlan
 
 _ERROR_FD = 3
+_ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,9 @@ def bear(plan: SpawnPlan, stdout: int, stderr: int) -> Newborn:
     """Clone a child for a plan; OSError if the kernel cannot."""
     release_read, release_write = os.pipe()
     error_read, error_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    _changed_signals()
     # A signal in the child, before it has reset its handlers, would be taken for the parent's.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     try:
         pid, joins = _clone(plan)
     except OSError:
@@ -113,11 +116,16 @@ def _join(group: str) -> None:
 
 def _reset_signals() -> None:
     """Undo what Python does (it ignores SIGPIPE and SIGXFSZ) and what a parent may have left."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
+    for number in _changed_signals():
+        signal.signal(number, signal.SIG_DFL)
     syscalls.reset_reserved_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+@cache
+def _changed_signals() -> tuple[int, ...]:
+    """Return the signals that this process handles or ignores; asked once, for it takes a while."""
+    return tuple(each for each in _ALL_SIGNALS if signal.getsignal(each) not in {signal.SIG_DFL, None})
 
 
 def _reset_limits() -> None:

@@ -26,8 +26,9 @@ from ...core.lifecycle import (
     TimePassed,
 )
 from .. import procfs
-from ..layout import fifo_path
-from ..records import SpawnPlan, StartRecord, write_end, write_main_ending, write_start
+from ..history import History, StartRecord, write_end, write_main, write_start
+from ..layout import fifo_path, history_path
+from ..values import SpawnPlan
 from .birth import Newborn, bear
 from .group import Group, group_of, oom_kills
 from .loop import Loop, boottime
@@ -154,12 +155,12 @@ class Job:
         deadline = None if self.plan.timeout is None else boottime() + self.plan.timeout
         start = stat.start if stat else 0
         record = StartRecord(self.pid, start, procfs.boot_id(), self.started_at, deadline, self.plan)
-        write_start(self.directory, record)
+        write_start(history_path(self.directory), record)
 
     def _give_up(self) -> None:
         """Leave nothing of a job that never ran."""
         self._recording.drop(self.name)
-        (self.directory / "start").unlink(missing_ok=True)
+        history_path(self.directory).unlink(missing_ok=True)
         self._close()
 
     def open_fifos(self) -> None:
@@ -171,8 +172,9 @@ class Job:
     def _make_group(self, main: int) -> Group:
         return group_of(self.plan.placement, main, f"WORKER_JOB_ID={self.name}".encode())
 
-    def adopt(self, record: StartRecord, known: tuple[Ending, int] | None) -> None:
-        """Take over a job whose supervisor has died; ``known`` is what it recorded of the main process."""
+    def adopt(self, history: History) -> None:
+        """Take over a job whose supervisor has died."""
+        record, known = history.start, history.main
         self.pid, self.started_at = record.pid, record.started_at
         same_boot = record.boot_id == procfs.boot_id()
         orphan = Orphan.find(record) if same_boot and known is None else None
@@ -209,7 +211,7 @@ class Job:
         self.settle_birth()
         if self.pid and self.life.ending is None and self._group is not None:
             kills = oom_kills(self.plan.placement)
-            self._write(partial(write_main_ending, self.directory, ending, kills))
+            self._write(partial(write_main, history_path(self.directory), ending, kills))
             if self._group.empty():  # then there is nobody to be asked to end
                 self._handle(GroupEmptied(kills))
             self._handle(MainEnded(ending, kills))
@@ -293,7 +295,7 @@ class Job:
             case Drain():
                 self._recording.finish(self.name)
             case Finish(end):
-                self._write(partial(write_end, self.directory, end))
+                self._write(partial(write_end, history_path(self.directory), end))
                 self.end = end
                 self._close()
                 self._observer.ended(self)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ...core.ending import Ending, Exited, Lost, Signaled
 from .. import procfs, syscalls
-from ..records import StartRecord
+from ..history import StartRecord
 from .loop import boottime
 
 _PATIENCE = 10.0

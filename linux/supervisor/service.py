@@ -4,20 +4,16 @@ import errno
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
-from ...core.ending import Channel, End, Ending
-from ..layout import Layout, fifo_path
+from ...core.ending import Cause, Channel, End, Lost
+from ..history import History, read_history
+from ..layout import Layout, fifo_path, history_path
 from ..messages import PROTOCOL, Message
-from ..records import (
-    StartRecord,
-    end_to_message,
-    ending_to_message,
-    plan_from_message,
-    read_exit,
-    read_start,
-)
+from ..values import end_to_message, ending_to_message, plan_from_message
 from .connection import Connection
 from .job import Job
 from .loop import Loop, boottime
@@ -30,6 +26,14 @@ IDLE = 2.0
 """Seconds without job and server after which the supervisor leaves."""
 
 
+class Ended(NamedTuple):
+    """A job that is over and not forgotten."""
+
+    pid: int
+    started_at: float
+    end: End
+
+
 class Supervisor:
     """All jobs of one state directory, and the servers that are connected."""
 
@@ -38,7 +42,7 @@ class Supervisor:
         self._loop = loop
         self._jobs: dict[str, Job] = {}
         self._by_pid: dict[int, Job] = {}
-        self._ended: dict[str, End] = {}
+        self._ended: dict[str, Ended] = {}
         self._connections: set[Connection] = set()
         self._asked: dict[str, tuple[Connection, int]] = {}
         self._idle_since = boottime()
@@ -48,20 +52,22 @@ class Supervisor:
         """Start the recorder, and take over what an earlier supervisor has left."""
         self._recording.start()
         for entry in os.scandir(self._layout.jobs):
-            directory = self._layout.job(entry.name)
-            known, start = read_exit(directory), read_start(directory)
-            if isinstance(known, End):
-                self._ended[entry.name] = known
-            elif start is not None:
-                self._adopt(entry.name, start, known)
+            history = read_history(history_path(self._layout.job(entry.name)))
+            if history is None:
+                continue
+            if history.end is None:
+                self._adopt(entry.name, history)
+            else:
+                start = history.start
+                self._ended[entry.name] = Ended(start.pid, start.started_at, history.end)
 
-    def _adopt(self, name: str, start: StartRecord, known: tuple[Ending, int] | None) -> None:
-        plan = start.plan
-        if start.deadline is not None:
-            plan = replace(plan, timeout=max(0.0, start.deadline - boottime()))
+    def _adopt(self, name: str, history: History) -> None:
+        plan, deadline = history.start.plan, history.start.deadline
+        if deadline is not None:
+            plan = replace(plan, timeout=max(0.0, deadline - boottime()))
         job = self._jobs[name] = Job(name, self._layout.job(name), plan, self._loop, self._recording, self)
         try:
-            job.adopt(start, known)
+            job.adopt(history)
         except OSError:
             log.exception("job %s: it cannot be taken over", name)
             del self._jobs[name]
@@ -135,7 +141,7 @@ class Supervisor:
 
     def _spawn(self, connection: Connection, call: int, name: str, plan: Message) -> None:
         directory = self._layout.job(name)
-        if name in self._jobs or name in self._ended or read_start(directory) is not None:
+        if name in self._jobs or name in self._ended or history_path(directory).exists():
             connection.send({"call": call, "failed": "job", "errno": errno.EEXIST})
             return
         job = Job(name, directory, plan_from_message(plan), self._loop, self._recording, self)
@@ -156,18 +162,17 @@ class Supervisor:
         jobs: list[Message] = []
         for name, job in self._jobs.items():
             jobs.append({"job": name, "pid": job.pid, "started_at": job.started_at, **_progress(job)})
-        for name, end in self._ended.items():
-            start = read_start(self._layout.job(name))
-            pid, started_at = (start.pid, start.started_at) if start else (0, end.ended_at)
+        for name, (pid, started_at, end) in self._ended.items():
             jobs.append({"job": name, "pid": pid, "started_at": started_at, "end": end_to_message(end)})
-        connection.send({"call": call, "protocol": PROTOCOL, "jobs": list(jobs)})
+        connection.send({"call": call, "protocol": PROTOCOL, "jobs": jobs})
 
     def _forget(self, name: str) -> None:
+        if name in self._jobs:  # what it writes has to go somewhere
+            return
         self._ended.pop(name, None)
         directory = self._layout.job(name)
-        fifos = (fifo_path(directory, channel) for channel in Channel)
-        # The exit last: without it a start record is a job that runs.
-        for path in (*fifos, directory / "start", directory / "exit"):
+        # The history last: as long as there is one, the job is known.
+        for path in (*(fifo_path(directory, channel) for channel in Channel), history_path(directory)):
             path.unlink(missing_ok=True)
 
     def _disconnected(self, connection: Connection) -> None:
@@ -185,6 +190,10 @@ class Supervisor:
         self._jobs.pop(job.name, None)
         connection, call = self._asked.pop(job.name)
         connection.send({"call": call, "failed": stage, "errno": number})
+        # A server that came in between has listed the job as starting.
+        lost = Lost(f"it could not be started: {stage}: {os.strerror(number)}")
+        end = End(lost, Cause.NONE, 0, {}, time.time())
+        self._tell({"event": "end", "job": job.name, "end": end_to_message(end)}, but=connection)
 
     def progressed(self, job: Job) -> None:
         """Tell every server, unless the end is told anyway."""
@@ -195,16 +204,17 @@ class Supervisor:
         """Tell every server; the record is written."""
         assert job.end is not None
         self._jobs.pop(job.name, None)
-        self._ended[job.name] = job.end
+        self._ended[job.name] = Ended(job.pid, job.started_at, job.end)
         self._tell({"event": "end", "job": job.name, "end": end_to_message(job.end)})
 
     def _drained(self, name: str, output: Mapping[Channel, int]) -> None:
         if name in self._jobs:
             self._jobs[name].drained(output)
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, message: Message, *, but: Connection | None = None) -> None:
         for connection in list(self._connections):
-            connection.send(message)
+            if connection is not but:
+                connection.send(message)
 
 
 def _progress(job: Job) -> Message:

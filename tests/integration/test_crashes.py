@@ -104,11 +104,9 @@ def test_jobs_end_while_no_server_runs(installation, tmp_path, until):
 
 
 def recorded_or_forgotten(directory):
-    """Whether the supervisor has recorded the end of a job; a server that knows it has that forgotten."""
-    record = directory / "exit"
-    return not (directory / "start").exists() or (
-        record.exists() and "end" in json.loads(record.read_text())
-    )
+    """Whether the supervisor has written down the end of a job; once a server knows it, it is forgotten."""
+    history = directory / "history"
+    return not history.exists() or '"end"' in history.read_text()
 
 
 def test_down_leaves_jobs_running(installation):

@@ -66,6 +66,7 @@ def test_a_group_may_be_empty_before_its_main_process_is_reaped() -> None:
     assert [] == job.handle(GroupEmptied(), 0.0)
     assert JobState.RUNNING is job.state
     assert [Drain()] == job.handle(MainEnded(Exited(0)), 0.0)
+    assert JobState.STOPPING is job.state
 
 
 def test_an_empty_group_may_be_noticed_twice() -> None:
@@ -253,6 +254,7 @@ def test_a_sigkill_by_the_oom_killer_is_told() -> None:
         ([], MainEnded(Signaled(signal.SIGKILL), oom_kills=0)),  # somebody else's kill -9
         ([], MainEnded(Exited(1), oom_kills=1)),  # a child was killed, the main process coped
         ([], MainEnded(Signaled(signal.SIGSEGV), oom_kills=1)),
+        ([StopRequested(TERM, GRACE)], MainEnded(Signaled(signal.SIGKILL), oom_kills=1)),
         ([StopRequested(signal.SIGKILL, 0.0)], MainEnded(Signaled(signal.SIGKILL), oom_kills=1)),
     ],
 )

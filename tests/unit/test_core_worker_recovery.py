@@ -8,6 +8,7 @@ from worker.core.defaults import MemoryJournal
 from worker.core.ending import Exited
 from worker.core.errors import JournalUnusable
 from worker.core.job import JobId, JobRecord, JobSpec, new_job_id
+from worker.core.limits import ResourceLimits
 from worker.core.testing import FakeMachine
 
 SLEEP = JobSpec("sleep", ["5"])
@@ -34,6 +35,21 @@ def test_an_end_that_was_journaled_is_forgotten_by_the_next_server() -> None:
     asyncio.run(scenario())
 
 
+def test_a_scope_that_was_left_is_swept() -> None:
+    """What could not be taken down at the end of a job is taken down by the next server."""
+
+    async def scenario() -> None:
+        machine = FakeMachine()
+        worker = machine.worker()
+        ended, runs = await worker.start(JobSpec("true")), await worker.start(SLEEP)
+        await worker.wait(ended)
+        await machine.limiter.prepare(ended, ResourceLimits())
+        assert 2 == len(await machine.worker().list())
+        assert {runs} == machine.limiter.scopes.keys()
+
+    asyncio.run(scenario())
+
+
 def test_a_process_of_nobody_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     """What is not in the journal may belong to somebody: it is told, and neither ended nor swept."""
 
@@ -56,10 +72,12 @@ class BrokenJournal(MemoryJournal):
     def __init__(self) -> None:
         super().__init__()
         self.refused: set[str] = set()
+        self.puts: list[JobId] = []
 
     async def put(self, record: JobRecord) -> None:
         """Insert, or refuse."""
         self._check("put")
+        self.puts.append(record.id)
         await super().put(record)
 
     async def remove(self, job: JobId) -> None:
@@ -106,6 +124,7 @@ def test_a_recovery_that_fails_is_tried_again() -> None:
         await first.close()
         await journal.put(JobRecord(new_job_id(), SLEEP, "", "", machine.clock.now()))
         journal.refused = {"remove"}  # the intent that never ran
+        journal.puts.clear()
         worker = machine.worker()
         for _ in range(2):
             with pytest.raises(JournalUnusable):
@@ -115,6 +134,7 @@ def test_a_recovery_that_fails_is_tried_again() -> None:
         await machine.clock.advance(5.0)
         assert Exited(0) == (await worker.wait(runs)).ending
         assert [runs] == [record.id for record in await journal.load()]
+        assert [runs] == journal.puts
         assert {} == await machine.spawner.recover()
 
     asyncio.run(scenario())

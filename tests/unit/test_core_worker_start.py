@@ -185,6 +185,25 @@ def test_a_failed_start_leaves_nothing(
     asyncio.run(scenario())
 
 
+def test_the_journal_forgets_a_failed_start_last() -> None:
+    """While anything is left of it there is a record: a server that dies meanwhile leaves no orphan."""
+    left: list[tuple[set[JobId], set[JobId]]] = []
+
+    class Looking(MemoryJournal):
+        async def remove(self, job: JobId) -> None:
+            left.append((set(machine.limiter.scopes), set(machine.outputs._sinks)))
+            await super().remove(job)
+
+    machine = FakeMachine(journal=Looking())
+
+    async def scenario() -> None:
+        with pytest.raises(SpawnFailed):
+            await machine.worker().start(JobSpec("no-such-command"))
+
+    asyncio.run(scenario())
+    assert [(set(), set())] == left
+
+
 def test_a_failed_undo_does_not_hide_the_failure(caplog: pytest.LogCaptureFixture) -> None:
     """The first error is told, the second one logged, and the other steps are undone."""
 

@@ -51,7 +51,8 @@ def test_what_does_not_listen_is_killed_after_the_grace(grace: float | None, eff
         if effective:
             await machine.clock.advance(effective - 0.1)
             assert not stop.done()
-            assert JobState.STOPPING is (await worker.query(job)).state
+            status = await worker.query(job)
+            assert (JobState.STOPPING, None, Cause.NONE) == (status.state, status.ending, status.cause)
             await machine.clock.advance(0.1)
         await stop
         assert Signaled(signal.SIGKILL) == (await worker.query(job)).ending
@@ -123,6 +124,8 @@ def test_what_the_kernel_cannot_end_is_named() -> None:
         await machine.clock.advance(1.0 + STOP_MARGIN)
         with pytest.raises(StopIncomplete, match=rf"^Job {job} is not over yet: process {pid} in state D;"):
             await stop
+        await machine.clock.advance(0)
+        assert "Event.wait" not in {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
         assert JobState.STOPPING is (await worker.query(job)).state
         machine.spawner.kill(job)  # the disk has answered at last
         status = await worker.wait(job)

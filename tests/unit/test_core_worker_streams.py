@@ -107,6 +107,31 @@ def test_a_stream_outlasts_the_main_process() -> None:
     asyncio.run(scenario())
 
 
+def test_no_stream_ends_before_the_last_word() -> None:
+    """A job may write and end at any moment of a read that is under way."""
+
+    class Slow(MemoryOutputStore):
+        async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
+            data = await super().read(job, channel, offset, size)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return data
+
+    async def scenario(turns: int) -> None:
+        machine = FakeMachine(outputs=Slow())
+        worker = machine.worker()
+        job = await worker.start(LONG)
+        stream = asyncio.create_task(collect(worker, job))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        sink(machine, job).write(b"last word")
+        machine.spawner.kill(job)
+        assert b"last word" == await stream
+
+    for turns in range(20):
+        asyncio.run(scenario(turns))
+
+
 def test_all_clients_get_the_same_whenever_they_come() -> None:
     """Before, during and after; one that goes away disturbs nobody."""
 

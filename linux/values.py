@@ -1,18 +1,15 @@
-"""How values of the core are written in messages and in the supervisor's records.
+"""How values of the core are written in messages and in the supervisor's histories.
 
 By hand and without cattrs: the supervisor reads them too, and must stay small.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
 from ..core.job import Leftovers
 from ..core.ports import Placement
-from .layout import write_atomically
 
 if TYPE_CHECKING:
     from .messages import Message
@@ -37,22 +34,6 @@ class SpawnPlan:
     timeout: float | None
     grace: float
     leftovers: Leftovers
-
-
-@dataclass(frozen=True, slots=True)
-class StartRecord:
-    """Which process a job is, so that it is known again without its parent.
-
-    ``start`` in clock ticks since boot (proc(5)), ``started_at`` seconds since 1970,
-    ``deadline`` seconds of CLOCK_BOOTTIME.
-    """
-
-    pid: int
-    start: int
-    boot_id: str
-    started_at: float
-    deadline: float | None
-    plan: SpawnPlan
 
 
 def plan_to_message(plan: SpawnPlan) -> "Message":
@@ -145,64 +126,3 @@ def end_from_message(message: Mapping[str, Any]) -> End:
         {Channel(channel): size for channel, size in message["output"].items()},
         message["ended_at"],
     )
-
-
-def write_start(directory: Path, record: StartRecord) -> None:
-    """Make it durable that a job has a process."""
-    message = {
-        "pid": record.pid,
-        "start": record.start,
-        "boot_id": record.boot_id,
-        "started_at": record.started_at,
-        "deadline": record.deadline,
-        "plan": plan_to_message(record.plan),
-    }
-    write_atomically(directory / "start", json.dumps(message).encode())
-
-
-def read_start(directory: Path) -> StartRecord | None:
-    """Return the record of a job's process, None if there is none that can be read."""
-    message = _read(directory / "start")
-    if message is None:
-        return None
-    return StartRecord(
-        message["pid"],
-        message["start"],
-        message["boot_id"],
-        message["started_at"],
-        message["deadline"],
-        plan_from_message(message["plan"]),
-    )
-
-
-def write_main_ending(directory: Path, ending: Ending, oom_kills: int) -> None:
-    """Make it durable how the main process ended, while others may be left."""
-    message = {"main": ending_to_message(ending), "oom_kills": oom_kills}
-    write_atomically(directory / "exit", json.dumps(message).encode())
-
-
-def write_end(directory: Path, end: End) -> None:
-    """Make the end of a job durable."""
-    write_atomically(directory / "exit", json.dumps({"end": end_to_message(end)}).encode())
-
-
-def read_exit(directory: Path) -> End | tuple[Ending, int] | None:
-    """Return the end of a job; or the ending of its main process and the OOM kills until then."""
-    message = _read(directory / "exit")
-    if message is None:
-        return None
-    if "end" in message:
-        return end_from_message(message["end"])
-    ending = ending_from_message(message["main"])
-    assert ending is not None
-    return ending, message["oom_kills"]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        message = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:  # power was lost before the data reached the disk
-        return None
-    return message if isinstance(message, dict) else None

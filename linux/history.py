@@ -3,6 +3,7 @@
 A file of lines of JSON, each appended before what it tells is acted upon:
 
     {"start": ...}   which process the job is; before that is let go
+    {"executed": true}
     {"main": ...}    how the main process ended; before that is reaped
     {"end": ...}     how the job ended; before anybody is told
 
@@ -47,9 +48,13 @@ class StartRecord:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All that is written down of a job; ``main`` has the OOM kills until the main process ended."""
+    """All that is written down of a job; ``main`` has the OOM kills until the main process ended.
+
+    Without ``executed`` nobody knows whether the process ever became the command.
+    """
 
     start: StartRecord
+    executed: bool = False
     main: tuple[Ending, int] | None = None
     end: End | None = None
 
@@ -65,6 +70,11 @@ def write_start(path: Path, record: StartRecord) -> None:
         "plan": plan_to_message(record.plan),
     }
     _append(path, {"start": start})
+
+
+def write_executed(path: Path) -> None:
+    """Write down that the process has become the command."""
+    _append(path, {"executed": True})
 
 
 def write_main(path: Path, ending: Ending, oom_kills: int) -> None:
@@ -94,6 +104,7 @@ def read_history(path: Path) -> History | None:
     main = ending_from_message(facts.get("main"))
     return History(
         start=_start_record(facts["start"]),
+        executed="executed" in facts,
         main=None if main is None else (main, facts["oom_kills"]),
         end=end_from_message(facts["end"]) if "end" in facts else None,
     )

@@ -199,9 +199,12 @@ class SupervisorSpawner:
             answer = await client.call("spawn", job=str(job), plan=plan_to_message(plan))
         except SupervisorGone:
             await self._connected()  # tells whether it was started all the same
-            if not process.pid:
-                raise SpawnerUnavailable("the supervisor died; the job was not started") from None
-            return
+            if process.pid and not isinstance(process.progress.ending, Lost):
+                return
+            if process.pid:
+                await process.wait()
+                await self.call("forget", job=str(job))
+            raise SpawnerUnavailable("the supervisor died; the job was not started") from None
         if "failed" in answer:
             raise _failure(spec, answer["failed"], answer["errno"])
         process.take(answer)

@@ -26,7 +26,7 @@ from ...core.lifecycle import (
     TimePassed,
 )
 from .. import procfs
-from ..history import History, StartRecord, write_end, write_main, write_start
+from ..history import History, StartRecord, write_end, write_executed, write_main, write_start
 from ..layout import fifo_path, history_path
 from ..values import SpawnPlan
 from .birth import Newborn, bear
@@ -138,6 +138,7 @@ class Job:
             self._give_up()
             self._observer.failed(self, stage, int(number))
         else:
+            self._write(partial(write_executed, history_path(self.directory)))
             self._handle(Started())
             self._observer.started(self)
             if self._stop_at_birth is not None:
@@ -186,6 +187,9 @@ class Job:
         if known is not None:
             self._handle(MainEnded(*known))
             self._look_at_group()
+        elif not history.executed:
+            self._group.kill()
+            self.main_ended(Lost("its supervisor died while it was being started"))
         elif orphan is not None:
             self._orphan = orphan
             self._loop.watch(orphan.pidfd, self._orphan_ended)
@@ -304,7 +308,7 @@ class Job:
         try:
             record()
         except OSError:  # a full disk must not stop the job's life; servers are told all the same
-            log.exception("job %s: its end could not be recorded", self.name)
+            log.exception("job %s: what became of it could not be written down", self.name)
 
     def _close(self) -> None:
         self._stop_looking()

@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import suppress
 
 import pytest
 
 from worker import JobSpec, JobState
-from worker.core.ending import Exited
+from worker.api.client import RpcError, ServerUnreachable
+from worker.core.ending import Exited, Lost
 
 LINES = 40
 
@@ -126,3 +128,50 @@ def test_everything_killed(installation):
     installation.worker("up")
     assert b"before\nafter\n" == installation.stream(job)
     assert installation.wait(job)["exit_code"] in {6, -1}
+
+
+@pytest.mark.parametrize("victim", ["server", "supervisor", "recorder"])
+def test_killed_while_jobs_are_being_started(installation, victim, until):
+    """A kill in the middle of starts leaves a job known, with its true end, or without a trace."""
+    pids = {
+        "server": installation.server_pid,
+        "supervisor": installation.supervisor_pid,
+        "recorder": installation.recorder_pid,
+    }
+    started = set()
+    under_way = asyncio.Event()
+
+    async def start_some(client, number):
+        with suppress(RpcError, ServerUnreachable):  # it did not start, or nobody can say
+            started.add(str(await client.start(JobSpec("sh", ["-c", f"echo {number}; exit 3"]))))
+            if len(started) == 10:
+                under_way.set()
+
+    async def storm():
+        under_way.clear()
+        async with installation.client() as client:
+            starts = [asyncio.create_task(start_some(client, number)) for number in range(60)]
+            await under_way.wait()
+            installation.kill(pids[victim]())
+            await asyncio.gather(*starts)
+
+    async def check():
+        """Every job that is known has its true end, or says why nobody knows it; nothing else is there."""
+        async with installation.client() as client:
+            known = {str(status.record.id) for status in await client.list()}
+            assert started <= known
+            assert known == set(os.listdir(installation.home / "jobs"))
+            for job in known:
+                status = await client.wait(job)
+                if victim != "supervisor" or not isinstance(status.ending, Lost):
+                    assert Exited(3) == status.ending
+                await client.remove(job)
+
+    for _ in range(3):
+        until(lambda: pids[victim]() != 0)
+        asyncio.run(storm())
+        if victim == "server":
+            installation.worker("up")
+        asyncio.run(check())
+        assert [] == installation.cgroups()
+        started.clear()

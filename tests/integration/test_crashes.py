@@ -139,18 +139,17 @@ def test_killed_while_jobs_are_being_started(installation, victim, until):
         "recorder": installation.recorder_pid,
     }
     started = set()
-    under_way = asyncio.Event()
 
-    async def start_some(client, number):
+    async def start_some(client, number, under_way):
         with suppress(RpcError, ServerUnreachable):  # it did not start, or nobody can say
             started.add(str(await client.start(JobSpec("sh", ["-c", f"echo {number}; exit 3"]))))
             if len(started) == 10:
                 under_way.set()
 
     async def storm():
-        under_way.clear()
+        under_way = asyncio.Event()
         async with installation.client() as client:
-            starts = [asyncio.create_task(start_some(client, number)) for number in range(60)]
+            starts = [asyncio.create_task(start_some(client, number, under_way)) for number in range(60)]
             await under_way.wait()
             installation.kill(pids[victim]())
             await asyncio.gather(*starts)

@@ -272,19 +272,19 @@ class Worker:
         """Wait for the end, then journal it before anybody is told."""
         end = await process.wait()
         job_id = job.record.id
-        usage = ResourceUsage()
-        if job.scope is not None:
-            usage = await self._attempt(job_id, job.scope.remove()) or usage
-        job.record = replace(job.record, end=end, usage=usage)
-        try:
-            await self._journal.put(job.record)
-        except Exception:
-            # The spawner still has the end, and tells it to the next Worker.
-            log.exception("job %s: its end could not be journaled", job_id)
-        else:
-            await self._attempt(job_id, self._spawner.forget(job_id))
-        job.process = job.scope = job.watcher = None
-        job.over.set()
+        async with job.updating:  # an update would bring back a record without the end
+            usage = await self._attempt(job_id, job.scope.remove()) if job.scope else None
+            record = replace(job.record, end=end, usage=usage or ResourceUsage())
+            try:
+                await self._journal.put(record)
+            except Exception:
+                # The spawner still has the end, and tells it to the next Worker.
+                log.exception("job %s: its end could not be journaled", job_id)
+            else:
+                await self._attempt(job_id, self._spawner.forget(job_id))
+            job.record = record
+            job.process = job.scope = job.watcher = None
+            job.over.set()
 
     async def _remove(self, job: _Job) -> None:
         await self._journal.remove(job.record.id)
@@ -298,8 +298,7 @@ class Worker:
             limits = self._policy.apply(job.record.limits.updated(changes))
             await job.scope.update(limits)
             job.record = replace(job.record, limits=limits)
-            if job.record.end is None:  # else the end is journaled with these limits, or was just before
-                await self._journal.put(job.record)
+            await self._journal.put(job.record)
 
     async def _recover(self) -> None:
         processes = dict(await self._spawner.recover())

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core import output
+from worker.core.defaults import MemoryJournal
 from worker.core.ending import Channel
 from worker.core.errors import InvalidJobSpec, OutputUnavailable
-from worker.core.job import Chunk, JobId, JobSpec, Leftovers
+from worker.core.job import Chunk, JobId, JobRecord, JobSpec, Leftovers
 from worker.core.output import CHUNK_SIZE
 from worker.core.testing import FakeMachine, FakeProgram, MemoryOutputStore
 from worker.core.testing.fake_spawner import PROGRAMS
@@ -426,5 +427,40 @@ def test_output_in_one_has_no_parts() -> None:
         assert b"outerr" == await collect(worker, job)
         with pytest.raises(InvalidJobSpec, match="channel: the job was not started with split output"):
             await collect(worker, job, channel=Channel.STDERR)
+
+    asyncio.run(scenario())
+
+
+class GatedJournal(MemoryJournal):
+    """Takes an end only once its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def put(self, record: JobRecord) -> None:
+        """Wait with the end."""
+        if record.end is not None:
+            await self.gate.wait()
+        await super().put(record)
+
+
+def test_a_stream_ends_when_the_job_is_over_and_not_before() -> None:
+    """Whoever has seen the end of a stream can rely on the job's being over, and remove it."""
+
+    async def scenario() -> None:
+        journal = GatedJournal()
+        worker = FakeMachine(journal=journal).worker()
+        job = await worker.start(JobSpec("echo", ["hi"]))
+        chunks = worker.stream(job)
+        assert b"hi\n" == (await anext(chunks)).data
+        rest = asyncio.ensure_future(anext(chunks, None))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not rest.done()
+        journal.gate.set()
+        assert await rest is None
+        await worker.remove(job)
+        await worker.close()
 
     asyncio.run(scenario())

@@ -19,6 +19,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from ..core.ending import Channel
 from ..core.errors import WorkerError
 from ..core.job import Chunk, JobId, JobSpec, JobStatus, parse_job_id
+from ..core.limits import ResourceLimits
 from ..proto import health, worker
 from . import tls, translate
 from .codec import MalformedMessage, MessageCodec
@@ -132,6 +133,11 @@ class Client:
             reply = await self._worker.wait(worker.WaitRequest(job_id=job))
             return translate.job_status(reply.job or worker.QueryResponse())
 
+    async def update(self, job: str, changes: ResourceLimits) -> None:
+        """Change the limits of a running job to those that ``changes`` sets; the others stay."""
+        async with self._errors_translated():
+            await self._worker.update(translate.update_request(job, changes))
+
     async def remove(self, job: str) -> None:
         """Have the server forget a job that is over, with its output."""
         async with self._errors_translated():
@@ -169,6 +175,8 @@ class Client:
             await replies.send_message(request, end=True)
             async for reply in replies:
                 yield Chunk(reply.offset, reply.output)
+            # By itself grpclib does not look at the status once the connection is being closed.
+            await replies.recv_trailing_metadata()
 
     async def health(self) -> bool:
         """Whether the server serves."""

@@ -34,6 +34,8 @@ from ..proto.worker import (
     StopResponse,
     StreamRequest,
     StreamResponse,
+    UpdateRequest,
+    UpdateResponse,
     WaitRequest,
     WaitResponse,
 )
@@ -84,6 +86,11 @@ class Handlers:
         async with self._drain.interrupts("the job goes on, wait again later"):
             status = await self._worker.wait(job)
         return WaitResponse(job=translate.query_response(status))
+
+    async def update(self, request: UpdateRequest) -> UpdateResponse:
+        """Change limits of a running job."""
+        await self._worker.update(parse_job_id(request.job_id), translate.changes(request))
+        return UpdateResponse()
 
     async def remove(self, request: RemoveRequest) -> RemoveResponse:
         """Forget a job that is over."""

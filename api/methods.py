@@ -56,6 +56,7 @@ _TEXT = ServerStream(
 )
 _LIST = Unary("List", Handlers.list, Right.READ, worker.ListRequest, worker.ListResponse)
 _WAIT = Unary("Wait", Handlers.wait, Right.READ, worker.WaitRequest, worker.WaitResponse)
+_UPDATE = Unary("Update", Handlers.update, Right.WRITE, worker.UpdateRequest, worker.UpdateResponse)
 _REMOVE = Unary("Remove", Handlers.remove, Right.WRITE, worker.RemoveRequest, worker.RemoveResponse)
 _CHECK = Unary(
     "Check", Handlers.check_health, Right.READ, health.HealthCheckRequest, health.HealthCheckResponse
@@ -65,7 +66,7 @@ _WATCH = ServerStream(
 )
 
 SERVICES: Mapping[str, tuple[Method, ...]] = {
-    "worker.v1.WorkerService": (_START, _STOP, _QUERY, _STREAM, _LIST, _WAIT, _REMOVE),
+    "worker.v1.WorkerService": (_START, _STOP, _QUERY, _STREAM, _LIST, _WAIT, _UPDATE, _REMOVE),
     # The original API: no package, and text instead of bytes.
     "WorkerService": (_START, _STOP, _QUERY, _TEXT),
     "grpc.health.v1.Health": (_CHECK, _WATCH),

@@ -19,7 +19,7 @@ from ..core.job import (
     Leftovers,
     parse_job_id,
 )
-from ..core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from ..core.limits import CpuLimit, IoLimit, MemoryLimit, Pressure, ResourceLimits, ResourceUsage
 from ..proto import worker as proto
 
 _STATES = {
@@ -75,13 +75,26 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
         env=message.env if isinstance(message, proto.StartRequest) else {},
         working_directory=message.working_directory or "/",
         user=message.user or None,
-        limits=_limits(message.limits or proto.Limits()),
+        limits=_limits(message.limits) if isinstance(message, proto.StartRequest) else ResourceLimits(),
         labels=message.labels,
         timeout=seconds(message.timeout_ms),
         grace=DEFAULT_GRACE if grace is None else grace,
         leftovers=_known("leftovers", _LEFTOVERS, message.leftovers),
         split_output=message.split_output,
     )
+
+
+def update_request(job: str, changes: ResourceLimits) -> proto.UpdateRequest:
+    """Return the request for this change of limits."""
+    return proto.UpdateRequest(job_id=job, limits=_limits_message(changes))
+
+
+def changes(message: proto.UpdateRequest) -> ResourceLimits:
+    """Return the limits to change; raise InvalidJobSpec if there is none."""
+    asked = _limits(message.limits)
+    if asked == ResourceLimits():
+        raise InvalidJobSpec("limits", "none is given; name at least one to change")
+    return asked
 
 
 def query_response(status: JobStatus) -> proto.QueryResponse:
@@ -104,7 +117,7 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         args=list(spec.args),
         owner=record.owner,
         labels=dict(spec.labels),
-        limits=_limits_message(spec.limits),
+        limits=_limits_message(record.limits),
         usage=_usage_message(status.usage),
         output=[
             proto.OutputSize(channel=_CHANNELS[channel], first=extent.first, end=extent.end)
@@ -142,6 +155,7 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
         pid=message.pid or None,
         started_at=message.started_at_ms / 1000 if message.started_at_ms else None,
         end=end,
+        limits=_limits(message.limits),
         usage=usage,
         warnings=tuple(message.warnings),
     )
@@ -217,7 +231,9 @@ def _limits_message(limits: ResourceLimits) -> proto.Limits | None:
     )
 
 
-def _limits(message: proto.Limits) -> ResourceLimits:
+def _limits(message: proto.Limits | None) -> ResourceLimits:
+    if message is None:
+        return ResourceLimits()
     quota = message.cpu_quota_millicores
     return ResourceLimits(
         cpu=CpuLimit(None if quota is None else quota / 1000, message.cpu_weight),
@@ -248,6 +264,9 @@ def _usage_message(usage: ResourceUsage) -> proto.Usage:
         io_write_bytes=usage.io_write_bytes,
         io_read_operations=usage.io_read_operations,
         io_write_operations=usage.io_write_operations,
+        cpu_pressure=_pressure_message(usage.cpu_pressure),
+        memory_pressure=_pressure_message(usage.memory_pressure),
+        io_pressure=_pressure_message(usage.io_pressure),
     )
 
 
@@ -262,4 +281,29 @@ def _usage(message: proto.Usage) -> ResourceUsage:
         io_write_bytes=message.io_write_bytes,
         io_read_operations=message.io_read_operations,
         io_write_operations=message.io_write_operations,
+        cpu_pressure=_pressure(message.cpu_pressure),
+        memory_pressure=_pressure(message.memory_pressure),
+        io_pressure=_pressure(message.io_pressure),
+    )
+
+
+def _pressure_message(pressure: Pressure | None) -> proto.Pressure | None:
+    if pressure is None:
+        return None
+    return proto.Pressure(
+        some_avg10_basis_points=round(pressure.some_avg10 * 100),
+        some_total_microseconds=pressure.some_total_usec,
+        full_avg10_basis_points=round(pressure.full_avg10 * 100),
+        full_total_microseconds=pressure.full_total_usec,
+    )
+
+
+def _pressure(message: proto.Pressure | None) -> Pressure | None:
+    if message is None:
+        return None
+    return Pressure(
+        some_avg10=message.some_avg10_basis_points / 100,
+        some_total_usec=message.some_total_microseconds,
+        full_avg10=message.full_avg10_basis_points / 100,
+        full_total_usec=message.full_total_microseconds,
     )

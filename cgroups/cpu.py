@@ -3,11 +3,13 @@
 https://docs.kernel.org/scheduler/sched-bwc.html
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..core.limits import CpuLimit, ResourceLimits, ResourceUsage
 from .group import Group
 from .hierarchy import Version
+from .settings import Setting
 
 name = "cpu"
 
@@ -22,13 +24,18 @@ def asked(limits: ResourceLimits) -> bool:
     return limits.cpu != CpuLimit()
 
 
-def apply(group: Group, limits: ResourceLimits) -> None:
-    """Set quota and weight; raise LimitsRejected if the kernel refuses."""
-    if limits.cpu.quota is not None:
-        quota = max(_SHORTEST_QUOTA_USEC, round(limits.cpu.quota * PERIOD_USEC))
-        _set_quota(group, quota)
-    if limits.cpu.weight is not None:
-        _set_weight(group, limits.cpu.weight)
+def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
+    """Plan quota and weight."""
+    quota, weight = limits.cpu.quota, limits.cpu.weight
+    usec = None if quota is None else max(_SHORTEST_QUOTA_USEC, round(quota * PERIOD_USEC))
+    if group.version is Version.V2:
+        yield Setting(group, "cpu.max", None if usec is None else f"{usec} {PERIOD_USEC}", "max")
+        yield Setting(group, "cpu.weight", weight, "100")
+    else:
+        if usec is not None:
+            yield Setting(group, "cpu.cfs_period_us", PERIOD_USEC, str(PERIOD_USEC))
+        yield Setting(group, "cpu.cfs_quota_us", usec, "-1")
+        yield Setting(group, "cpu.shares", None if weight is None else _shares(weight), "1024")
 
 
 def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:
@@ -40,17 +47,5 @@ def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:
     return replace(so_far, throttled_usec=None if throttled is None else throttled // 1000)
 
 
-def _set_quota(group: Group, quota: int) -> None:
-    if group.version is Version.V2:
-        group.set("cpu.max", f"{quota} {PERIOD_USEC}")
-        return
-    group.set("cpu.cfs_period_us", PERIOD_USEC)
-    group.set("cpu.cfs_quota_us", quota)
-
-
-def _set_weight(group: Group, weight: int) -> None:
-    if group.version is Version.V2:
-        group.set("cpu.weight", weight)
-        return
-    shares = round(weight * _SHARES_PER_WEIGHT)
-    group.set("cpu.shares", min(max(shares, _LEAST_SHARES), _MOST_SHARES))
+def _shares(weight: int) -> int:
+    return min(max(round(weight * _SHARES_PER_WEIGHT), _LEAST_SHARES), _MOST_SHARES)

@@ -1,21 +1,24 @@
 """CPU time: a controller of its own on v1, a file of every group on v2. It limits nothing."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..core.limits import ResourceLimits, ResourceUsage
 from .group import Group
 from .hierarchy import CPU_TIME, Version
+from .settings import Setting
 
 name = CPU_TIME
 
 
 def asked(limits: ResourceLimits) -> bool:  # noqa: ARG001 - every controller has the same three functions
-    """Tell that there is nothing to set."""
+    """Tell that there is nothing to limit."""
     return False
 
 
-def apply(group: Group, limits: ResourceLimits) -> None:
-    """Set nothing."""
+def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:  # noqa: ARG001 - likewise
+    """Plan nothing."""
+    return iter(())
 
 
 def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:

@@ -12,7 +12,6 @@ from ..core.errors import LimitsRejected, LimitsUnsupported, QuotaExceeded
 from . import kernel_files
 from .hierarchy import Version
 
-_EMPTY_IT = "move its processes into a group below it, or run the worker as root of the host"
 _CREATION_ATTEMPTS = 10
 _REMOVAL_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(0.1 for _ in range(10)))
 
@@ -43,9 +42,13 @@ class Group:
         """Return the numbers of a flat keyed file such as cpu.stat."""
         return kernel_files.read_table(self.path / name)
 
+    def text(self, name: str) -> str:
+        """Return the content of a file; empty if there is none such."""
+        return kernel_files.read(self.path / name) or ""
+
     def words(self, name: str) -> frozenset[str]:
         """Return the words of a file such as cgroup.controllers or cgroup.procs."""
-        return frozenset((kernel_files.read(self.path / name) or "").split())
+        return frozenset(self.text(name).split())
 
     def populated(self) -> bool:
         """Tell whether a process lives in the group or below it."""
@@ -80,13 +83,19 @@ class Group:
             else:
                 return
 
+    def inhabited(self) -> bool:
+        """Tell whether processes in this group of v2 keep controllers from the groups below it.
+
+        The kernel would refuse memory (EBUSY), but take cpu and pids, and from then on no process
+        could enter the groups below ("domain invalid"). The root, which has no type, is exempt.
+        """
+        return self.has("cgroup.type") and bool(self.words("cgroup.procs"))
+
     def enable(self, controllers: Collection[str]) -> dict[str, str]:
         """Let controllers of v2 into the groups below this one; return why not, for those that cannot."""
         missing = sorted(set(controllers) - self.words("cgroup.subtree_control"))
-        # The kernel would refuse memory (EBUSY), but take cpu and pids, and from then on no process
-        # could enter the groups below ("domain invalid"). The root, which has no type, is exempt.
-        if missing and self.has("cgroup.type") and self.words("cgroup.procs"):
-            return dict.fromkeys(missing, f"{self.path} is itself inhabited; {_EMPTY_IT}")
+        if missing and self.inhabited():
+            return dict.fromkeys(missing, f"{self.path} is itself inhabited")
         obstacles: dict[str, str] = {}
         for name in missing:
             try:

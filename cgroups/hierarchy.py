@@ -3,7 +3,6 @@
 The parsers are pure functions over text; see proc_pid_mountinfo(5) and cgroups(7).
 """
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,10 @@ from enum import IntEnum
 from pathlib import Path, PurePosixPath
 
 from . import kernel_files
+from .delegation import delegated_group
+
+LEGACY_NAMES = {"io": "blkio"}
+"""Controllers that v1 calls by another name; everywhere else here they have that of v2."""
 
 CPU_TIME = "cpuacct"
 """Counted by every group of v2 in cpu.stat, with no controller (Linux 4.15); by v1 in cpuacct."""
@@ -54,12 +57,18 @@ class Hierarchy:
     """The bases below which groups can be made: ``legacy`` by controller of v1, and that of v2.
 
     A controller is either in v1 or in v2, never in both. A hybrid host has a ``unified`` base
-    with few or no controllers in it.
+    with few or no controllers in it. ``delegated``: that base was handed to this process to manage.
     """
 
     legacy: Mapping[str, Path]
     unified: Path | None = None
     unified_controllers: frozenset[str] = frozenset()
+    delegated: bool = False
+
+    @property
+    def has_unified_controllers(self) -> bool:
+        """Whether v2 is where controllers are to be looked for: all hosts but v1 and hybrid ones."""
+        return self.unified is not None and not self.legacy.keys() - {CPU_TIME}
 
     def home(self, controller: str) -> Home | None:
         """Return where groups with this controller are made, None if it is not there at all."""
@@ -124,22 +133,19 @@ def directory_of(group: str, mount: CgroupMount) -> Path:
 def find_legacy(mounts: Iterable[CgroupMount], own_groups: Mapping[str, str]) -> dict[str, Path]:
     """Return where each v1 controller is mounted; of several mounts the first writable one."""
     legacy: dict[str, Path] = {}
+    names = {legacy: name for name, legacy in LEGACY_NAMES.items()}
     for mount in _writable_first(mounts, Version.V1):
         # Other options are not controllers: rw, xattr, release_agent=..., name=systemd.
         for controller in mount.options & own_groups.keys():
-            legacy.setdefault(controller, Path(mount.point))
+            legacy.setdefault(names.get(controller, controller), Path(mount.point))
     return legacy
 
 
-def find_unified(mounts: Iterable[CgroupMount], own_groups: Mapping[str, str]) -> list[Path]:
-    """Return the bases that v2 may offer, the better first: the top of a mount, and the own group.
-
-    Without root only what was delegated can be written, and that is the own group.
-    """
+def find_unified(mounts: Iterable[CgroupMount], own_groups: Mapping[str, str]) -> list[tuple[Path, Path]]:
+    """Return the mounts of v2, the better first: the top of each, and the own group below it."""
     return [
-        base
+        (Path(mount.point), directory_of(own_groups.get("", "/"), mount))
         for mount in _writable_first(mounts, Version.V2)
-        for base in dict.fromkeys([Path(mount.point), directory_of(own_groups.get("", "/"), mount)])
     ]
 
 
@@ -149,12 +155,16 @@ def _writable_first(mounts: Iterable[CgroupMount], version: Version) -> list[Cgr
 
 
 def detect(proc: Path = Path("/proc/self")) -> Hierarchy:
-    """Return what this process can see; empty where no cgroup file system is mounted."""
+    """Return what this process can see and may use; empty where no cgroup file system is mounted.
+
+    In v2 that is what was delegated to this process, else the top, which only root can write.
+    """
     mounts = parse_mountinfo(kernel_files.read(proc / "mountinfo") or "")
     own_groups = parse_own_groups(kernel_files.read(proc / "cgroup") or "")
     legacy, candidates = find_legacy(mounts, own_groups), find_unified(mounts, own_groups)
     if not candidates:
         return Hierarchy(legacy)
-    unified = next((base for base in candidates if os.access(base, os.W_OK)), candidates[0])
+    delegated = next(filter(None, (delegated_group(*candidate) for candidate in candidates)), None)
+    unified = delegated or candidates[0][0]
     controllers = kernel_files.read(unified / "cgroup.controllers") or ""
-    return Hierarchy(legacy, unified, frozenset(controllers.split()))
+    return Hierarchy(legacy, unified, frozenset(controllers.split()), delegated is not None)

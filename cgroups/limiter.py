@@ -10,17 +10,19 @@ from ..core.errors import JobNotFound, LimitsRejected, LimitsUnsupported
 from ..core.job import JobId, parse_job_id
 from ..core.limits import ResourceLimits
 from ..core.ports import PlacementKind
-from .controllers import CONTROLLERS, Controller
+from . import cpuset, io
+from .controllers import CONTROLLERS, Controller, plan, with_devices
+from .delegation import vacate
 from .group import Group
 from .hierarchy import Hierarchy, Home, Version, detect
+from .private_mount import unmount
 from .scope import CgroupScope
+from .settings import enforce
+from .unenforceable import REMEDY, Unenforceable, absent, unwritable
 
 _log = logging.getLogger(__name__)
 
-REMEDY = (
-    "run the worker as root, or in a group that is delegated to its user "
-    "(systemd-run --user --scope -p Delegate=yes, or Delegate=yes in its unit)"
-)
+_EMPTY_IT = "move its processes into a group below it, or run the worker as root of the host"
 
 
 class CgroupLimiter:
@@ -36,26 +38,30 @@ class CgroupLimiter:
     def __init__(self, parent: str, hierarchy: Hierarchy | None = None) -> None:
         self._parent = _checked(parent)
         self._hierarchy = detect() if hierarchy is None else hierarchy
-        self._unified = self._writable(self._hierarchy.unified)
-        self._homes = dict(self._find_homes())
-        if not self._bases():
-            raise LimitsUnsupported(f"no control group can be made by uid {os.geteuid()} here; {REMEDY}")
+        self.unified = self._writable(self._hierarchy.unified)
+        self.homes = dict(self._find_homes())
+        self._counting = False
+        if not self.bases():
+            raise self._nowhere()
 
     async def prepare(self, job: JobId, limits: ResourceLimits) -> CgroupScope:
         """Make the job's groups with the limits set; those that an earlier attempt left are replaced.
 
-        Raises LimitsUnsupported, LimitsRejected, or QuotaExceeded if the kernel has no more groups to
-        give, and leaves nothing behind then.
+        Raises LimitsUnsupported, LimitsRejected, InvalidJobSpec for devices and CPUs that are not
+        there, or QuotaExceeded if the kernel has no more groups to give, and leaves nothing behind then.
         """
-        self._refuse_what_no_group_can_do(limits)
+        limits = await with_devices(limits)
+        self._refuse_the_homeless(limits)
         scope = self._scope(job)
         if scope.exists():
             await self._clear(scope, job)
         try:
             for group in scope.groups:
                 group.make()
-            self._apply(limits, scope)
-        except Exception:
+            self._open_groups(job)
+            self._admit(limits)
+            enforce(plan(scope.controllers, limits))
+        except BaseException:
             await self._scope(job).remove()
             raise
         return scope
@@ -77,30 +83,47 @@ class CgroupLimiter:
                 await scope.remove()
 
     async def close(self) -> None:
-        """Remove the parent groups that are empty."""
-        for base in self._bases():
+        """Remove the parent groups that are empty, and a mount of our own that nobody needs then."""
+        for base in self.bases():
             with suppress(OSError):  # jobs run in it, or another limiter was faster
                 (base / self._parent).rmdir()
+        if self.unified and not (self.unified / self._parent).exists():
+            unmount(self.unified)
 
-    def _refuse_what_no_group_can_do(self, limits: ResourceLimits) -> None:
-        if limits.io:
-            raise LimitsUnsupported("limits.io: not enforced by this version of the worker; leave it away")
-        if limits.cpuset is not None:
-            raise LimitsUnsupported(
-                "limits.cpuset: not enforced by this version of the worker; leave it away"
-            )
-        for controller in CONTROLLERS:
-            if controller.asked(limits) and controller.name not in self._homes:
-                raise LimitsUnsupported(f"limits.{controller.name}: {self._why_homeless(controller)}")
-
-    def _why_homeless(self, controller: Controller) -> str:
+    def obstacle(self, controller: Controller) -> Unenforceable | None:
+        """Tell why no group can have a controller here, None if it can; changes nothing."""
+        limit = f"limits.{controller.name}"
         home = self._hierarchy.home(controller.name)
         if home is None:
-            return (
-                f"there is no {controller.name} controller here; it may be disabled in the kernel "
-                "(cgroup_disable=), not mounted, or not delegated to this group"
-            )
-        return f"{home.base} cannot be written by uid {os.geteuid()}; {REMEDY}"
+            return absent(limit, controller.name, unified=self._hierarchy.has_unified_controllers)
+        if controller.name not in self.homes:
+            return unwritable(limit, home.base)
+        return None
+
+    def _admit(self, limits: ResourceLimits) -> None:
+        """Have the kernel enable what the limits need; raise LimitsUnsupported for what cannot be."""
+        self._refuse_the_homeless(limits)
+        obstacles = self._enable_controllers()
+        for controller in CONTROLLERS:
+            if controller.asked(limits) and controller.name in obstacles:
+                reason = f"cannot be enabled here: {obstacles[controller.name]}"
+                raise Unenforceable(f"limits.{controller.name}", reason, _EMPTY_IT)
+
+    def _refuse_the_homeless(self, limits: ResourceLimits) -> None:
+        for controller in CONTROLLERS:
+            if controller.asked(limits) and (obstacle := self.obstacle(controller)):
+                raise obstacle
+
+    def _nowhere(self) -> LimitsUnsupported:
+        seen = [
+            *([self._hierarchy.unified] if self._hierarchy.unified else []),
+            *self._hierarchy.legacy.values(),
+        ]
+        if seen:
+            return unwritable("no control group can be made here", seen[0])
+        return Unenforceable(
+            "no control group can be made here", "no cgroup file system is mounted", REMEDY
+        )
 
     async def _clear(self, scope: CgroupScope, job: JobId) -> None:
         """Remove what a start that was cut short has left."""
@@ -108,15 +131,14 @@ class CgroupLimiter:
             raise LimitsRejected(f"there are processes in the control groups of job {job} already")
         await self._scope(job).remove()
 
-    def _apply(self, limits: ResourceLimits, scope: CgroupScope) -> None:
-        obstacles = self._enable_controllers()
-        for controller in CONTROLLERS:
-            if not controller.asked(limits):
-                continue
-            if controller.name in obstacles:
-                reason = obstacles[controller.name]
-                raise LimitsUnsupported(f"limits.{controller.name}: cannot be enabled here: {reason}")
-            controller.apply(scope.controllers[controller.name], limits)
+    def _open_groups(self, job: JobId) -> None:
+        """Do what v1 needs before a process can join a group, or is counted in it."""
+        homes = {name: home for name, home in self.homes.items() if home.version is Version.V1}
+        if cpuset.name in homes:
+            cpuset.inherit(_path_down(homes[cpuset.name].base, self._parent / str(job)))
+        if io.name in homes and not self._counting:
+            io.count(Group(homes[io.name].base / self._parent, Version.V1))
+            self._counting = True
 
     def _enable_controllers(self) -> dict[str, str]:
         """Let the controllers of v2 into the job's group, from the base down.
@@ -125,29 +147,32 @@ class CgroupLimiter:
         that kind and no readings, which is in order as long as no such limit is asked for.
         """
         obstacles: dict[str, str] = {}
-        if self._unified is not None:
-            ours = self._hierarchy.unified_controllers & self._homes.keys()
-            for directory in _path_down(self._unified, self._parent):
-                obstacles |= Group(directory, Version.V2).enable(ours - obstacles.keys())
+        if self.unified is None:
+            return obstacles
+        ours = self._hierarchy.unified_controllers & self.homes.keys()
+        if ours and self._hierarchy.delegated and Group(self.unified, Version.V2).inhabited():
+            vacate(self.unified)
+        for directory in _path_down(self.unified, self._parent):
+            obstacles |= Group(directory, Version.V2).enable(ours - obstacles.keys())
         return obstacles
 
     def _scope(self, job: JobId) -> CgroupScope:
         place = Path(self._parent, str(job))
-        groups = {name: Group(home.base / place, home.version) for name, home in self._homes.items()}
-        unified = Group(self._unified / place, Version.V2) if self._unified else None
-        return CgroupScope(groups, unified)
+        groups = {name: Group(home.base / place, home.version) for name, home in self.homes.items()}
+        unified = Group(self.unified / place, Version.V2) if self.unified else None
+        return CgroupScope(groups, unified, self._admit)
 
     def _jobs(self) -> set[JobId]:
         """Return the jobs that have a group in any hierarchy."""
         found: set[JobId] = set()
-        for base in self._bases():
+        for base in self.bases():
             with suppress(FileNotFoundError):
                 found.update(_jobs_named(os.listdir(base / self._parent)))
         return found
 
-    def _bases(self) -> set[Path]:
-        unified = {self._unified} if self._unified else set()
-        return unified | {home.base for home in self._homes.values()}
+    def bases(self) -> set[Path]:
+        unified = {self.unified} if self.unified else set()
+        return unified | {home.base for home in self.homes.values()}
 
     def _find_homes(self) -> Iterator[tuple[str, Home]]:
         for controller in CONTROLLERS:

@@ -3,18 +3,25 @@
 https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
 """
 
+from asyncio import to_thread
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
-from ..core.errors import LimitsUnsupported
 from ..core.limits import MemoryLimit, ResourceLimits, ResourceUsage
+from . import kernel_files
 from .group import Group
 from .hierarchy import Version
+from .settings import Setting
+from .unenforceable import Unenforceable
 
 name = "memory"
 
 _USE_V2 = "boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1)"
 _ACCOUNT_SWAP = "boot with swapaccount=1, or leave the limit away"
+_MEMORY, _MEMORY_AND_SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 _LARGEST = (1 << 63) - 1
+_LARGE_CACHE = 64 << 20
 
 
 def asked(limits: ResourceLimits) -> bool:
@@ -22,12 +29,13 @@ def asked(limits: ResourceLimits) -> bool:
     return limits.memory != MemoryLimit()
 
 
-def apply(group: Group, limits: ResourceLimits) -> None:
-    """Set the limits; raise LimitsUnsupported or LimitsRejected."""
-    if group.version is Version.V2:
-        _apply_v2(group, limits.memory)
-    else:
-        _apply_v1(group, limits.memory)
+def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
+    """Plan the limits; raise Unenforceable for what the kernel does not have."""
+    limit = limits.memory
+    if limit.swap_max is not None:
+        # Also where there is no swap now: some may be switched on while the job runs.
+        _require_swap_accounting(group)
+    return _settings_v2(group, limit) if group.version is Version.V2 else _settings_v1(group, limit)
 
 
 def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:
@@ -45,46 +53,54 @@ def oom_events(group: Group) -> str | None:
     return str(group.path / file) if group.has(file) else None
 
 
-def _apply_v2(group: Group, limit: MemoryLimit) -> None:
-    if limit.swap_max is not None:
-        _require_swap_accounting(group, "memory.swap.max")
-        group.set("memory.swap.max", limit.swap_max)
-    if limit.high is not None:
-        group.set("memory.high", limit.high)
-    if limit.max is not None:
-        group.set("memory.max", limit.max)
+async def release(group: Group) -> None:
+    """Have the kernel drop what a group without processes has in its page cache.
 
-
-def _apply_v1(group: Group, limit: MemoryLimit) -> None:
-    if limit.high is not None:
-        raise LimitsUnsupported(
-            f"limits.memory.high: cgroup v1 cannot slow a job down; use max, or {_USE_V2}"
-        )
-    if limit.swap_max is not None:
-        # Also where there is no swap now: some may be switched on while the job runs.
-        _require_swap_accounting(group, "memory.memsw.limit_in_bytes")
-    if limit.max is None:
-        raise LimitsUnsupported(
-            "limits.memory.swap_max: cgroup v1 bounds swap only together with memory; "
-            f"set limits.memory.max too, or {_USE_V2}"
-        )
-    if limit.swap_max is None:
-        group.set("memory.limit_in_bytes", limit.max)
+    Every page would keep the group alive, invisible after rmdir (``nr_dying_descendants``) and
+    costing more than the page. A large cache is left alone: it may be wanted yet, and since RAM is
+    finite there are few of them. Files in a tmpfs stay charged, and their group with them.
+    """
+    current = group.count("memory.current" if group.version is Version.V2 else "memory.usage_in_bytes")
+    if current is None or not 0 < current <= _LARGE_CACHE:
+        return
+    if group.version is Version.V2:
+        request = ("memory.reclaim", str(current))  # Linux 5.19
     else:
-        _set_both(group, limit.max, min(limit.max + limit.swap_max, _LARGEST))
+        request = ("memory.force_empty", "0")
+    with suppress(OSError):  # not there, or not all could be had back
+        await to_thread(kernel_files.write, group.path / request[0], request[1])
 
 
-def _set_both(group: Group, memory: int, memory_and_swap: int) -> None:
-    """Set both limits of v1, neither of which may pass the other on the way (EINVAL)."""
-    steps = [("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", memory_and_swap)]
-    if memory_and_swap > (group.count("memory.memsw.limit_in_bytes") or 0):
-        steps.reverse()
-    for file, value in steps:
-        group.set(file, value)
+def _settings_v2(group: Group, limit: MemoryLimit) -> Iterator[Setting]:
+    yield Setting(group, "memory.swap.max", limit.swap_max, "max")
+    yield Setting(group, "memory.high", limit.high, "max")
+    yield Setting(group, "memory.max", limit.max, "max")
 
 
-def _require_swap_accounting(group: Group, file: str) -> None:
-    if not group.has(file):
-        raise LimitsUnsupported(
-            f"limits.memory.swap_max: this kernel does not account swap; {_ACCOUNT_SWAP}"
+def _settings_v1(group: Group, limit: MemoryLimit) -> Iterator[Setting]:
+    if limit.high is not None:
+        raise Unenforceable(
+            "limits.memory.high",
+            "cgroup v1 cannot slow a job down (its soft limit acts only when the whole host is short)",
+            f"use limits.memory.max, or {_USE_V2}",
         )
+    if limit.swap_max is not None and limit.max is None:
+        raise Unenforceable(
+            "limits.memory.swap_max",
+            "cgroup v1 bounds swap only together with memory",
+            f"set limits.memory.max too, or {_USE_V2}",
+        )
+    both = None
+    if limit.max is not None and limit.swap_max is not None:
+        both = min(limit.max + limit.swap_max, _LARGEST)
+    settings = [Setting(group, _MEMORY, limit.max, "-1"), Setting(group, _MEMORY_AND_SWAP, both, "-1")]
+    # Neither may pass the other on the way (EINVAL): the sum goes first when it is raised.
+    if both is None or both > (group.count(_MEMORY_AND_SWAP) or 0):
+        settings.reverse()
+    return iter(settings)
+
+
+def _require_swap_accounting(group: Group) -> None:
+    file = "memory.swap.max" if group.version is Version.V2 else _MEMORY_AND_SWAP
+    if not group.has(file):
+        raise Unenforceable("limits.memory.swap_max", "this kernel does not account swap", _ACCOUNT_SWAP)

@@ -14,9 +14,14 @@ class NoScope:
     placement = Placement()
 
     def __init__(self, reason: str) -> None:
+        self._reason = reason
         self.warnings: Sequence[str] = (
             f"no cgroup: {reason}; nothing limits the job, and processes that hide may outlive it",
         )
+
+    async def update(self, limits: ResourceLimits) -> None:
+        """Refuse every limit, as when the job was started."""
+        _refuse(limits, self._reason)
 
     async def usage(self) -> ResourceUsage:
         return ResourceUsage()
@@ -36,11 +41,7 @@ class NoLimiter:
 
     async def prepare(self, job: JobId, limits: ResourceLimits) -> NoScope:  # noqa: ARG002 - the port's signature
         """Return the empty scope; raise LimitsUnsupported if any limit is asked for."""
-        default = ResourceLimits()
-        asked = [name for name in default.__slots__ if getattr(limits, name) != getattr(default, name)]
-        if asked:
-            names = ", ".join(f"limits.{name}" for name in asked)
-            raise LimitsUnsupported(f"{names}: cannot be enforced: {self._reason}")
+        _refuse(limits, self._reason)
         return self._scope
 
     async def reopen(self, job: JobId) -> NoScope:  # noqa: ARG002 - the port's signature
@@ -52,3 +53,11 @@ class NoLimiter:
 
     async def close(self) -> None:
         pass
+
+
+def _refuse(limits: ResourceLimits, reason: str) -> None:
+    default = ResourceLimits()
+    asked = [name for name in default.__slots__ if getattr(limits, name) != getattr(default, name)]
+    if asked:
+        names = ", ".join(f"limits.{name}" for name in asked)
+        raise LimitsUnsupported(f"{names}: cannot be enforced: {reason}")

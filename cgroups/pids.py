@@ -1,9 +1,11 @@
 """The pids controller: how many processes and threads there may be. The same on v1 and v2."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..core.limits import ResourceLimits, ResourceUsage
 from .group import Group
+from .settings import Setting
 
 name = "pids"
 
@@ -13,10 +15,9 @@ def asked(limits: ResourceLimits) -> bool:
     return limits.pids is not None
 
 
-def apply(group: Group, limits: ResourceLimits) -> None:
-    """Set the limit; raise LimitsRejected if the kernel refuses."""
-    if limits.pids is not None:
-        group.set("pids.max", limits.pids)
+def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
+    """Plan the limit."""
+    yield Setting(group, "pids.max", limits.pids, "max")
 
 
 def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:

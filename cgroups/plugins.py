@@ -11,8 +11,10 @@ from cattrs import Converter, ForbiddenExtraKeysError
 
 from ..core.errors import LimitsUnsupported
 from ..core.ports import ResourceLimiter
+from .hierarchy import detect
 from .limiter import CgroupLimiter
 from .none import NoLimiter
+from .private_mount import MOUNT_NAME, unmount, with_unified
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +40,13 @@ def cgroups(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
     Raises LimitsUnsupported where no group can be made, ValueError for wrong settings.
     """
     chosen = _structure(settings, CgroupSettings)
-    return CgroupLimiter(chosen.parent or default_parent(state_dir))
+    parent = chosen.parent or default_parent(state_dir)
+    hierarchy = with_unified(detect(), state_dir)
+    try:
+        return CgroupLimiter(parent, hierarchy)
+    except (LimitsUnsupported, ValueError):
+        unmount(state_dir / MOUNT_NAME)
+        raise
 
 
 def none(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:  # noqa: ARG001 - a plug-in's signature

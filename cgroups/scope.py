@@ -1,14 +1,15 @@
 """The control groups of one job."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from ..core.limits import ResourceUsage
+from ..core.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement
 from . import memory
-from .controllers import read_usage
+from .controllers import plan, read_usage, with_devices
 from .group import Group
 from .hierarchy import Version
+from .settings import replace
 
 _log = logging.getLogger(__name__)
 
@@ -19,13 +20,22 @@ NOT_UNIFIED = (
 
 
 class CgroupScope:
-    """A Scope whose groups are given by controller; ``unified`` is for tracking and ending."""
+    """A Scope whose groups are given by controller; ``unified`` is for tracking and ending.
 
-    def __init__(self, controllers: Mapping[str, Group], unified: Group | None) -> None:
+    ``admit`` raises LimitsUnsupported for limits that these groups cannot have.
+    """
+
+    def __init__(
+        self,
+        controllers: Mapping[str, Group],
+        unified: Group | None,
+        admit: Callable[[ResourceLimits], None],
+    ) -> None:
         self.controllers = controllers
         self.unified = unified
         # Several controllers may share a group: all of v2, and joined ones of v1.
         self.groups = tuple(dict.fromkeys([*([unified] if unified else []), *controllers.values()]))
+        self._admit = admit
         self._final: ResourceUsage | None = None
 
     @property
@@ -51,9 +61,20 @@ class CgroupScope:
         """Tell whether a process lives in any of the groups."""
         return any(group.populated() for group in self.groups)
 
+    async def update(self, limits: ResourceLimits) -> None:
+        """Replace all limits; one that is None is lifted.
+
+        Lowering memory.max below what is in use has the kernel reclaim, and on v2 kill (OOM) where
+        that is not enough; on v1 it is refused. Raises LimitsUnsupported, LimitsRejected and
+        InvalidJobSpec, and the limits are as they were then.
+        """
+        limits = await with_devices(limits)
+        self._admit(limits)
+        replace(plan(self.controllers, limits))
+
     async def usage(self) -> ResourceUsage:
         """Return what has been used so far, or in all once the scope is removed."""
-        return self._final or read_usage(self.controllers)
+        return self._final or self._read_usage()
 
     async def remove(self) -> ResourceUsage:
         """Return the final usage and remove the groups, also those that the job made in them.
@@ -61,10 +82,15 @@ class CgroupScope:
         A group that the kernel does not let go of is logged and left to the next sweep.
         """
         if self._final is None:
-            self._final = read_usage(self.controllers)
+            self._final = self._read_usage()
+            if memory.name in self.controllers:
+                await memory.release(self.controllers[memory.name])
         for group in self.groups:
             try:
                 await group.remove()
             except OSError as error:
                 _log.warning("control group left for the next start to remove: %s", error)
         return self._final
+
+    def _read_usage(self) -> ResourceUsage:
+        return read_usage(self.controllers, self.unified)

@@ -25,4 +25,5 @@ def make_worker(
         outputs=outputs or OUTPUT_STORES.make(settings.output_store, home.path),
         journal=journal or SqliteJournal(home.journal),
         clock=clock,
+        policy=settings.limits,
     )

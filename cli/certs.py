@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from ..api.certificates import LEAF_DAYS, CertificateError, KeyType, init, issue
+from ..api.certificates import LEAF_DAYS, CertificateError, KeyType, init, issue, issue_server
 from ..api.roles import Role
 from ..api.tls import validity
 from .console import Failure, progress, say
@@ -64,24 +64,37 @@ def init_command(host: Sequence[str], key_type: str, days: int, form: str | None
     "roles",
     type=click.Choice([each.value for each in Role]),
     multiple=True,
-    required=True,
     help="What the client may do: a writer everything, a reader what changes nothing.",
 )
+@click.option("--server", is_flag=True, help="Make those of a server rather than of a client.")
+@click.option("--host", multiple=True, help="A further name or address of that server; may be repeated.")
 @_key_options
 @format_option("json")
-def issue_command(name: str, roles: Sequence[str], key_type: str, days: int, form: str | None) -> None:
-    """Make key and certificate of a client; NAME is who owns its jobs."""
-    kind = KeyType(key_type)
+def issue_command(
+    name: str,
+    roles: Sequence[str],
+    host: Sequence[str],
+    key_type: str,
+    days: int,
+    form: str | None,
+    *,
+    server: bool,
+) -> None:
+    """Make key and certificate of a client; NAME is who owns its jobs.
+
+    With --server those of a server. What exists is never overwritten: to renew NAME.crt, move it
+    away first.
+    """
+    if server == bool(roles) or (host and not server):
+        raise click.UsageError("write either --role for a client, or --server, with --host, for a server")
+    kind, pki = KeyType(key_type), worker_home().pki
     with _failures():
-        certificate = issue(
-            worker_home().pki,
-            name,
-            [Role(each) for each in roles],
-            key_type=kind,
-            days=days,
-            on_key=_progress(kind),
-        )
-    _show([certificate], form)
+        if server:
+            made = issue_server(pki, name, hosts=host, key_type=kind, days=days, on_key=_progress(kind))
+        else:
+            granted = [Role(each) for each in roles]
+            made = issue(pki, name, granted, key_type=kind, days=days, on_key=_progress(kind))
+    _show([made], form)
 
 
 def _progress(kind: KeyType) -> Callable[[str], None]:

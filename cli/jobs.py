@@ -1,4 +1,4 @@
-"""Commands about jobs that answer at once: start, stop, query, list, wait, remove."""
+"""Commands about jobs that answer at once: start, stop, query, list, wait, update, remove."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -9,11 +9,13 @@ import click
 from ..api.client import Client, ServerUnreachable
 from ..core.ending import exit_code
 from ..core.job import JobId, JobSpec
+from ..core.limits import ResourceLimits
 from .connection import Connection, call, connection_options
 from .console import note, printable, say
+from .limits import Limits, limit_options, resource_limits
 from .parameters import DURATION, PAIR, SIGNAL
 from .show import format_option, show_job, show_jobs, show_json
-from .spec import JOB_COMMAND, JobOptions, job_options, job_spec
+from .spec import JOB_COMMAND, JobOptions, job_options, job_spec, refusals
 
 job_argument = click.argument("job", metavar="JOB")
 
@@ -100,6 +102,27 @@ def wait(connection: Connection, job: str, form: str | None) -> None:
     say(str(exit_code(status.ending)))
     if status.lost_reason:
         note(f"the job is lost: {printable(status.lost_reason)}")
+
+
+@click.command()
+@limit_options
+@job_argument
+@format_option("json")
+@connection_options
+def update(connection: Connection, job: str, form: str | None, **limits: Unpack[Limits]) -> None:
+    """Change limits of a running job.
+
+    Those that are not named stay as they are.
+    """
+    with refusals():
+        changes = resource_limits(limits)
+    if changes == ResourceLimits():
+        raise click.UsageError("no limit to change is given; name one, as --memory 1G")
+    call(connection, lambda client: client.update(job, changes))
+    if form == "json":
+        show_json({"id": job, "updated": True})
+    else:
+        say(f"Job {printable(job)} has been updated")
 
 
 @click.command()

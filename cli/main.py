@@ -62,9 +62,11 @@ COMMANDS = (
     Deferred("stop", "jobs", "End a job with all of its processes."),
     Deferred("list", "jobs", "Print all jobs.", "list_jobs"),
     Deferred("wait", "jobs", "Wait for the end of a job and print its exit code."),
+    Deferred("update", "jobs", "Change limits of a running job."),
     Deferred("remove", "jobs", "Forget a job that is over, with its output."),
     Deferred("serve", "serve", "Run the server in the foreground."),
     Deferred("certs", "certs", "Make the keys and certificates of servers and clients."),
+    Deferred("doctor", "doctor", "Tell what this machine can do, what is missing and what helps."),
 )
 
 

@@ -14,8 +14,10 @@ from .quantities import (
     parse_device_rate,
     parse_duration,
     parse_size,
+    parse_weight,
 )
 
+Command = TypeVar("Command", bound=Callable[..., object])
 Value = TypeVar("Value")
 
 
@@ -35,6 +37,34 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         except ValueError as error:
             where = f"{param.opts[-1]} " if param is not None else ""
             raise click.UsageError(f"{where}{value}: {error}", ctx) from None
+
+    def from_file(self, value: object, name: str) -> object:
+        """Return the value of a key in a TOML file; its ValueError names the option that is like it."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(  # noqa: TRY004 - one error for all that is wrong in a file
+                f"write a {self.name}, as for {option_name(name)}"
+            )
+        return self.parse(str(value))
+
+
+def option_name(name: str) -> str:
+    """Return what a setting is called on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def server_option(
+    name: str, kind: Parsed, meaning: str, *, multiple: bool = False
+) -> Callable[[Command], Command]:
+    """Return what gives a command the option of a server's setting, which is a variable too."""
+    return click.option(
+        option_name(name),
+        name,
+        type=kind,
+        multiple=multiple,
+        envvar=f"WORKER_{name.upper()}",
+        show_envvar=True,
+        help=meaning,
+    )
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -58,9 +88,11 @@ def parse_signal(text: str) -> int:
 ADDRESS = Parsed("HOST:PORT", parse_address)
 CORES = Parsed("CORES", parse_cores)
 COUNT = Parsed("NUMBER", parse_count)
+CPU_LIST = Parsed("LIST", str)
 DEVICE_OPERATIONS = Parsed("DEVICE=NUMBER", parse_device_operations)
 DEVICE_RATE = Parsed("DEVICE=RATE", parse_device_rate)
 DURATION = Parsed("DURATION", parse_duration)
 PAIR = Parsed("NAME=VALUE", parse_pair)
 SIGNAL = Parsed("SIGNAL", parse_signal)
 SIZE = Parsed("SIZE", parse_size)
+WEIGHT = Parsed("WEIGHT", parse_weight)

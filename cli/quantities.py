@@ -12,9 +12,11 @@ _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _WITH_UNIT = re.compile(rf"({_NUMBER})\s*(\D*)", re.ASCII)
 _STEP = re.compile(rf"({_NUMBER})([^\d.\s]*)", re.ASCII)
 
-# Powers of 1024, as docker, systemd and the kernel count memory.
-_SIZES = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZES |= {f"{unit}IB": size for unit, size in _SIZES.items() if unit not in {"", "B"}}
+# Powers of 1024 however they are spelled, as docker, systemd and the kernel count memory.
+_POWERS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZES = {"": 1, "B": 1} | {
+    f"{unit}{end}": size for unit, size in _POWERS.items() for end in ("", "B", "IB")
+}
 
 # Powers of 1000: these are counted, not stored.
 _COUNTS = {"": 1, "K": 1000, "M": 1000_000}
@@ -30,7 +32,7 @@ _SECONDS: Mapping[str, Decimal] = {
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of ``512K``, ``100M``, ``1.5G``, ``1GiB`` or ``4096``, rounded down."""
+    """Return the bytes of ``512K``, ``100MB``, ``1.5g``, ``1GiB`` or ``4096``, rounded down."""
     return _scaled(text, _SIZES, "K, M, G or T")
 
 
@@ -50,6 +52,13 @@ def parse_cores(text: str) -> float:
     if not re.fullmatch(_NUMBER, number, re.ASCII):
         raise ValueError("not a number of cores; write 0.5 or 50%")
     return float(Decimal(number) / 100 if text.endswith("%") else Decimal(number))
+
+
+def parse_weight(text: str) -> int:
+    """Return the weight written as ``200``."""
+    if not re.fullmatch(r"[0-9]{1,20}", text, re.ASCII):
+        raise ValueError("not a whole number; 1 to 10000 can be set")
+    return int(text)
 
 
 def parse_duration(text: str) -> float:
@@ -82,6 +91,26 @@ def parse_device_operations(text: str) -> tuple[str, int]:
     """Return the device and the operations per second of ``/dev/vda=500``."""
     device, limit = _split_device(text)
     return device, parse_count(limit)
+
+
+def format_size(size: int) -> str:
+    """Return bytes as people write them: ``512K`` where it comes out even, else about, as ``1.5G``."""
+    for unit, power in reversed(_POWERS.items()):
+        if size >= power:
+            even = size % power == 0
+            return f"{size // power}{unit}" if even else f"{size / power:.1f}{unit}"
+    return str(size)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time that has passed: ``12ms``, ``3.21s``, ``1h2m3s``."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    if seconds < 60:
+        return f"{seconds:.2f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
 def _split_device(text: str) -> tuple[str, str]:

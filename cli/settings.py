@@ -5,17 +5,21 @@ A setting comes from, in this order: its option, its WORKER_* variable, the TOML
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from ..core.limits import LimitPolicy
 from .address import Address
 from .console import Failure
 from .home import DEFAULT_PORT
-from .parameters import ADDRESS, DURATION, Parsed
+from .parameters import ADDRESS, DURATION, Parsed, option_name, server_option
+from .policy import chosen_policy, policy_options, read_policy
 
 Command = TypeVar("Command", bound=Callable[..., object])
+Value = TypeVar("Value")
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -52,7 +56,10 @@ def _about(kind: Parsed, meaning: str) -> Mapping[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The table. Durations are in seconds; a file that is None lies in WORKER_HOME/pki."""
+    """The table. Durations are in seconds; a file that is None lies in WORKER_HOME/pki.
+
+    ``limits`` are no single option but one per limit.
+    """
 
     listen: Address = field(
         default=Address("127.0.0.1", DEFAULT_PORT),
@@ -81,41 +88,50 @@ class ServerSettings:
         default=10.0, metadata=_about(DURATION, "How long calls may take to end at shutdown.")
     )
     log_level: str = field(default="info", metadata=_about(_LEVEL, f"One of {', '.join(LOG_LEVELS)}."))
+    limits: LimitPolicy = field(default_factory=LimitPolicy)
+
+
+_SETTINGS = {each.name: each for each in fields(ServerSettings) if each.metadata}
 
 
 def settings_options(command: Command) -> Command:
     """Give a command one option per setting, and --config."""
-    for each in reversed(fields(ServerSettings)):
+    command = policy_options(command)
+    for each in reversed(_SETTINGS.values()):
         default = f"{each.default:g}s" if isinstance(each.default, float) else each.default
-        command = click.option(
-            option_name(each),
-            each.name,
-            type=each.metadata["kind"],
-            envvar=f"WORKER_{each.name.upper()}",
-            show_envvar=True,
-            help=each.metadata["help"] + ("" if default is None else f"  [default: {default}]"),
-        )(command)
+        meaning = each.metadata["help"] + ("" if default is None else f"  [default: {default}]")
+        command = server_option(each.name, each.metadata["kind"], meaning)(command)
     return click.option(
         "--config",
         type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
         envvar="WORKER_CONFIG",
         show_envvar=True,
-        help="TOML file: the same settings, and a table for those of an adapter.",
+        help="TOML file: the same settings, and tables for limits and for the settings of an adapter.",
     )(command)
 
 
-def option_name(setting: "Field[Any]") -> str:
-    """Return what the setting is called on the command line."""
-    return f"--{setting.name.replace('_', '-')}"
+def arguments(options: Mapping[str, object]) -> list[str]:
+    """Return the options that were given, as they are written."""
+    written: list[str] = []
+    for name, value in options.items():
+        if isinstance(value, tuple) and not isinstance(value, Address):
+            for device, limit in value:
+                written += [option_name(name), f"{device}={limit}"]
+        elif value is not None:
+            written += [option_name(name), str(value)]
+    return written
 
 
 def resolve(options: Mapping[str, object], config: Path | None) -> ServerSettings:
     """Return the settings; an option that was not given is None. Raises Failure, naming file and key."""
-    chosen = dict(_read(config)) if config is not None else {}
-    for name, option in options.items():
+    in_file = _read(config) if config is not None else _Settings()
+    chosen = dict(in_file.values)
+    for name in _SETTINGS:
+        option = options.get(name)
         if option is not None and not _repeats(option, chosen.get(name)):
             chosen[name] = option
-    return ServerSettings(**chosen)  # type: ignore[arg-type]  # each was parsed by its own field's parser
+    # Each was parsed by its own field's parser.
+    return ServerSettings(**chosen, limits=chosen_policy(options, in_file.limits))  # type: ignore[arg-type]
 
 
 def _repeats(option: object, in_file: object) -> bool:
@@ -123,7 +139,15 @@ def _repeats(option: object, in_file: object) -> bool:
     return isinstance(option, Plugin) and isinstance(in_file, Plugin) and option.name == in_file.name
 
 
-def _read(config: Path) -> Mapping[str, object]:
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What a file sets."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    limits: LimitPolicy = field(default_factory=LimitPolicy)
+
+
+def _read(config: Path) -> _Settings:
     import tomllib  # noqa: PLC0415 - loaded only where there is a file
 
     try:
@@ -134,17 +158,23 @@ def _read(config: Path) -> Mapping[str, object]:
         raise Failure(f"{config}: {error}") from None
 
 
-def _understand(table: Mapping[str, object]) -> Mapping[str, object]:
-    known = {each.name: each for each in fields(ServerSettings)}
-    understood: dict[str, object] = {}
-    for key, value in table.items():
-        if key not in known:
-            raise ValueError(f"unknown setting {key!r}; there are {', '.join(known)}")
-        try:
-            understood[key] = _from_file(known[key], value)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from None
-    return understood
+def _understand(table: dict[str, object]) -> _Settings:
+    limits = _about_key("limits", read_policy, table.pop("limits", {}))
+    for key in table:
+        if key not in _SETTINGS:
+            raise ValueError(f"unknown setting {key!r}; there are {', '.join(_SETTINGS)}, limits")
+    values = {
+        key: _about_key(key, partial(_from_file, _SETTINGS[key]), value) for key, value in table.items()
+    }
+    return _Settings(values, limits)
+
+
+def _about_key(key: str, understand: Callable[[object], Value], value: object) -> Value:
+    """Return what a value means; an error names its key."""
+    try:
+        return understand(value)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def _from_file(setting: "Field[Any]", value: object) -> object:
@@ -155,8 +185,4 @@ def _from_file(setting: "Field[Any]", value: object) -> object:
         if not isinstance(name, str):
             raise ValueError("name is no text")
         return Plugin(name, value)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(  # noqa: TRY004 - one error for all that is wrong in a file
-            f"write a {kind.name}, as for {option_name(setting)}"
-        )
-    return kind.parse(str(value))
+    return kind.from_file(value, setting.name)

@@ -6,8 +6,12 @@ ever renamed. What is not known, or does not apply, is null.
     id, state, exited, exit_code, signal, cause, oom_kills, lost_reason, pid,
     command, args, working_directory, user, owner, labels,
     created_at, started_at, ended_at    times in UTC, as 2026-01-31T12:00:00.123Z
-    limits    {cpu: {quota, weight}, memory: {max, high, swap_max}, io: [{device, ...}], pids, cpuset}
-    usage     {cpu_usec, throttled_usec, memory_current, memory_peak, pids_current, io_...}
+    limits    those that hold now: {cpu: {quota, weight}, memory: {max, high, swap_max}, pids, cpuset,
+              io: [{device, read_bytes_per_second, write_..., read_operations_per_second, write_...}]}
+    usage     {cpu_usec, throttled_usec, memory_current, memory_peak, pids_current,
+              io_read_bytes, io_write_bytes, io_read_operations, io_write_operations,
+              cpu_pressure, memory_pressure, io_pressure}; a pressure (PSI) is
+              {some_avg10, some_total_usec, full_avg10, full_total_usec}, the averages in percent
     output    for each channel {first, end}: the offsets of the bytes that are kept
     warnings  what the machine cannot do for this job, in words
 
@@ -26,6 +30,7 @@ import click
 from ..core.ending import Cause, Signaled, exit_code
 from ..core.job import JobStatus
 from .console import printable, say
+from .resources import limits_line, usage_facts
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -87,7 +92,7 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "created_at": _timestamp(record.created_at),
         "started_at": _timestamp(record.started_at),
         "ended_at": _timestamp(record.end.ended_at if record.end else None),
-        "limits": asdict(record.spec.limits),
+        "limits": asdict(record.limits),
         "usage": asdict(status.usage),
         "output": {channel.value: asdict(extent) for channel, extent in status.output.items()},
         "warnings": list(record.warnings),
@@ -109,8 +114,9 @@ def job_details(status: JobStatus) -> list[str]:
         ("Created", _local(record.created_at)),
         ("Started", _local(record.started_at)),
         ("Ended", _local(record.end.ended_at if record.end else None)),
-        ("Limits", _set_values(asdict(record.spec.limits))),
-        ("Usage", _set_values(asdict(status.usage))),
+        ("Limits", limits_line(record.limits)),
+        *usage_facts(status.usage),
+        ("OOM kills", status.oom_kills or None),
         *(
             ("Output", f"{extent.end} bytes of {channel}, kept from {extent.first}")
             for channel, extent in status.output.items()
@@ -164,19 +170,6 @@ def _command(status: JobStatus) -> str:
 
 def _labels(status: JobStatus) -> str:
     return ",".join(f"{name}={value}" for name, value in status.record.spec.labels.items())
-
-
-def _set_values(values: dict[str, object]) -> str:
-    """Return the leaves that are set, as ``memory.max=1048576``."""
-    leaves: list[str] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            leaves += [f"{name}.{leaf}" for leaf in _set_values(value).split()]
-        elif isinstance(value, tuple):
-            leaves += [f"{name}.{leaf}" for each in value for leaf in _set_values(each).split()]
-        elif value is not None:
-            leaves.append(f"{name}={value}")
-    return " ".join(leaves)
 
 
 def _timestamp(seconds: float | None) -> str | None:

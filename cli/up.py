@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -16,7 +15,7 @@ from ..linux.locks import lock_holder, open_lock
 from .console import Failure, progress, say
 from .home import Home, worker_home
 from .notify import ADDRESS_VARIABLE, NotifyListener
-from .settings import ServerSettings, option_name, settings_options
+from .settings import arguments, settings_options
 from .show import format_option, show_json
 
 _LAST_LINES = 10
@@ -33,26 +32,18 @@ def up(config: Path | None, form: str | None, **options: object) -> None:
     """
     home = worker_home()
     home.make()
+    given = [*(["--config", str(config)] if config is not None else []), *arguments(options)]
     with _one_at_a_time(home):
         if _runs(home):
             address, started = str(home.address()), False
         else:
             if not any(options[name] for name in ("tls_ca", "tls_cert", "tls_key")):
                 _make_keys(home)
-            address, started = _start(home, _arguments(config, options)), True
+            address, started = _start(home, given), True
     if form == "json":
         show_json({"address": address, "started": started})
     else:
         say(f"worker is {'up' if started else 'already up'} at {address}")
-
-
-def _arguments(config: Path | None, options: dict[str, object]) -> list[str]:
-    """Return the options that were given, as they are written."""
-    given = ["--config", str(config)] if config is not None else []
-    for setting in fields(ServerSettings):
-        if (value := options[setting.name]) is not None:
-            given += [option_name(setting), str(value)]
-    return given
 
 
 def _make_keys(home: Home) -> None:
@@ -66,13 +57,13 @@ def _make_keys(home: Home) -> None:
         raise Failure(str(error)) from None
 
 
-def _start(home: Home, arguments: Sequence[str]) -> str:
+def _start(home: Home, given: Sequence[str]) -> str:
     """Start the server, wait until it is ready, and return its address."""
     with NotifyListener() as listener, open(home.log, "ab", opener=_private) as log:
         begin = log.tell()
         server = subprocess.Popen(
             # -P: a directory `worker` where we happen to be is not the package.
-            [sys.executable, "-P", "-m", "worker.cli.main", "serve", "--free-port-if-busy", *arguments],
+            [sys.executable, "-P", "-m", "worker.cli.main", "serve", "--free-port-if-busy", *given],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

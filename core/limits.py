@@ -3,6 +3,7 @@
 https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
 
+import re
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
@@ -110,6 +111,8 @@ class LimitPolicy:
             _check_below(f"limits.io {part.device}", part, most.get(part.device, IoLimit(part.device)))
         if self.maximum.pids is not None and limits.pids is not None and limits.pids > self.maximum.pids:
             raise _above("limits.pids", limits.pids, self.maximum.pids)
+        if limits.cpuset is not None and self.maximum.cpuset is not None:
+            _check_among(limits.cpuset, self.maximum.cpuset)
         return self.maximum.updated(limits)
 
 
@@ -120,8 +123,27 @@ def _check_below(name: str, part: _Part, most: _Part) -> None:
             raise _above(f"{name}.{each.name}", value, bound)
 
 
+def _check_among(cpus: str, most: str) -> None:
+    if beyond := parse_cpus(cpus) - parse_cpus(most):
+        raise InvalidJobSpec(
+            "limits.cpuset", f"CPU {min(beyond)} is not among those that this server allows, {most}"
+        )
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """Return the CPUs in a list like "0-2,4"; raise InvalidJobSpec for anything else."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip(), re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise InvalidJobSpec("limits.cpuset", f"{part!r} is neither a CPU nor a range; write 0-2,4")
+        found.update(range(first, last + 1))
+    return frozenset(found)
+
+
 def _above(name: str, value: float, bound: float) -> InvalidJobSpec:
-    return InvalidJobSpec(name, f"{value:g} is above this server's maximum of {bound:g}")
+    return InvalidJobSpec(name, f"{value} is above this server's maximum of {bound}")
 
 
 def _check_count(name: str, value: int | None, least: int) -> None:

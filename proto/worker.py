@@ -12,6 +12,7 @@ __all__ = (
     "ListRequest",
     "ListResponse",
     "OutputSize",
+    "Pressure",
     "QueryRequest",
     "QueryResponse",
     "RemoveRequest",
@@ -23,6 +24,8 @@ __all__ = (
     "StopResponse",
     "StreamRequest",
     "StreamResponse",
+    "UpdateRequest",
+    "UpdateResponse",
     "Usage",
     "WaitRequest",
     "WaitResponse",
@@ -284,6 +287,27 @@ default_message_pool.register_message("worker.v1", "OutputSize", OutputSize)
 
 
 @dataclass(eq=False, repr=False)
+class Pressure(betterproto2.Message):
+    """
+    How long a job has waited for a resource (PSI), as some or all of its tasks did.
+    """
+
+    some_avg10_basis_points: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    Hundredths of a percent of the last ten seconds.
+    """
+
+    some_total_microseconds: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+
+    full_avg10_basis_points: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+
+    full_total_microseconds: "int" = betterproto2.field(4, betterproto2.TYPE_UINT64)
+
+
+default_message_pool.register_message("worker.v1", "Pressure", Pressure)
+
+
+@dataclass(eq=False, repr=False)
 class QueryRequest(betterproto2.Message):
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
@@ -342,6 +366,9 @@ class QueryResponse(betterproto2.Message):
     )
 
     limits: "Limits | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Those that hold now: asked for at the start, given by the server, updated since.
+    """
 
     usage: "Usage | None" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -522,6 +549,27 @@ default_message_pool.register_message("worker.v1", "StreamResponse", StreamRespo
 
 
 @dataclass(eq=False, repr=False)
+class UpdateRequest(betterproto2.Message):
+    job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    limits: "Limits | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Those to change; limits that are absent stay as they are.
+    """
+
+
+default_message_pool.register_message("worker.v1", "UpdateRequest", UpdateRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateResponse(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("worker.v1", "UpdateResponse", UpdateResponse)
+
+
+@dataclass(eq=False, repr=False)
 class Usage(betterproto2.Message):
     """
     A field that is absent: the host does not tell.
@@ -544,6 +592,12 @@ class Usage(betterproto2.Message):
     io_read_operations: "int | None" = betterproto2.field(8, betterproto2.TYPE_UINT64, optional=True)
 
     io_write_operations: "int | None" = betterproto2.field(9, betterproto2.TYPE_UINT64, optional=True)
+
+    cpu_pressure: "Pressure | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True)
+
+    memory_pressure: "Pressure | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True)
+
+    io_pressure: "Pressure | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("worker.v1", "Usage", Usage)
@@ -670,6 +724,24 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
             "/worker.v1.WorkerService/Wait",
             message,
             WaitResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def update(
+        self,
+        message: "UpdateRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "UpdateResponse":
+
+        return await self._unary_unary(
+            "/worker.v1.WorkerService/Update",
+            message,
+            UpdateResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,

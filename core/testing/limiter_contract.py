@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 from ..errors import InvalidJobSpec, LimitsRejected, LimitsUnsupported, WorkerError
 from ..job import new_job_id
-from ..limits import IoLimit, ResourceLimits, ResourceUsage
+from ..limits import IoLimit, Pressure, ResourceLimits, ResourceUsage
 from ..ports import PlacementKind, ResourceLimiter
 from .contract import Contract
 
@@ -82,7 +82,9 @@ class LimiterContract(Contract):
             scope = await limiter.prepare(new_job_id(), NO_LIMITS)
             usage = await scope.usage()
             readings = [getattr(usage, name) for name in ResourceUsage.__slots__]
-            assert all(reading is None or reading >= 0 for reading in readings)
+            assert all(reading >= 0 for reading in readings if isinstance(reading, int))
+            pressures = [reading for reading in readings if isinstance(reading, Pressure)]
+            assert all(pressure.some_total_usec >= 0 for pressure in pressures)
             assert usage.cpu_usec in {None, 0}
             await scope.remove()
 
@@ -110,6 +112,31 @@ class LimiterContract(Contract):
                 assert scope is None or limiter.kind is PlacementKind.NONE
             elif scope is not None:
                 await scope.remove()
+
+    async def check_update_to_no_limits_is_always_taken(self) -> None:
+        """Lift all limits, of which there may be none, in a scope of one's own or a reopened one."""
+        async with self._make() as limiter:
+            job = new_job_id()
+            scope = await limiter.prepare(job, NO_LIMITS)
+            await scope.update(NO_LIMITS)
+            reopened = await limiter.reopen(job)
+            assert reopened is not None
+            await reopened.update(NO_LIMITS)
+            await reopened.remove()
+
+    async def check_a_refused_update_leaves_the_scope_in_use(self) -> None:
+        """Refuse a limit that cannot hold with a reason; the job runs on in its place."""
+        async with self._make() as limiter:
+            job = new_job_id()
+            scope = await limiter.prepare(job, NO_LIMITS)
+            refusal: WorkerError | None = None
+            try:
+                await scope.update(NO_SUCH_DEVICE)
+            except (InvalidJobSpec, LimitsRejected, LimitsUnsupported) as error:
+                refusal = error
+            assert refusal is None or str(refusal)
+            assert await limiter.reopen(job) is not None
+            await scope.remove()
 
     async def check_sweep_removes_all_but_the_kept(self) -> None:
         """Sweep what belongs to no known job, and nothing else."""

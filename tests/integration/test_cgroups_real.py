@@ -5,15 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from worker.cgroups import memory
-from worker.cgroups.hierarchy import Hierarchy, detect
+from worker.cgroups.hierarchy import CPU_TIME, LEGACY_NAMES, Hierarchy, Home, Version, detect
 from worker.cgroups.limiter import CgroupLimiter
 from worker.core.errors import LimitsRejected, LimitsUnsupported
 from worker.core.job import JobId, new_job_id
@@ -24,13 +23,31 @@ from worker.core.testing.limiter_contract import LimiterContract
 HIERARCHY: Hierarchy = detect()
 MIB = 1 << 20
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="control groups can be made by root only"),
-    pytest.mark.skipif(
-        HIERARCHY.unified is None or not HIERARCHY.legacy.keys() >= {"cpu", "memory", "pids"},
-        reason="this host has no v1 controllers beside a unified hierarchy",
-    ),
-]
+
+def homes() -> Mapping[str, Home]:
+    """Return where this process can make groups, by controller; nowhere without the rights."""
+    try:
+        return CgroupLimiter("worker-test", HIERARCHY).homes
+    except LimitsUnsupported:
+        return {}
+
+
+HOMES = homes()
+needs_io = pytest.mark.skipif("io" not in HOMES, reason="there is no io controller for this process")
+needs_cpuset = pytest.mark.skipif(
+    "cpuset" not in HOMES, reason="there is no cpuset controller for this process"
+)
+
+pytestmark = pytest.mark.skipif(
+    not HOMES.keys() >= {"cpu", "memory", "pids"} or HIERARCHY.unified is None,
+    reason="control groups can be made by root, or where they are delegated, only",
+)
+needs_v1 = pytest.mark.skipif(
+    "memory" in HIERARCHY.unified_controllers, reason="cgroup v2 can do what v1 cannot"
+)
+needs_v2 = pytest.mark.skipif(
+    "memory" not in HIERARCHY.unified_controllers, reason="the controllers are in cgroup v1 here"
+)
 
 HOG = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.4: pass"
 JOIN = 'for group; do echo $$ > "$group/cgroup.procs"; done; exec "$PYTHON" -c "$CODE"'
@@ -53,7 +70,7 @@ def run_inside(placement: Placement, code: str) -> subprocess.Popen[bytes]:
 
 def bases() -> set[Path]:
     """Return where groups are made on this machine."""
-    return {path for path in (HIERARCHY.unified, *HIERARCHY.legacy.values()) if path}
+    return {home.base for home in HOMES.values()} | {path for path in (HIERARCHY.unified,) if path}
 
 
 @pytest.fixture
@@ -75,9 +92,22 @@ async def limiter_named(parent: str) -> AsyncIterator[CgroupLimiter]:
         await limiter.close()
 
 
-def file_of(job: JobId, parent: str, controller: str, name: str) -> str:
-    """Return the content of a kernel file of a job."""
-    return (HIERARCHY.legacy[controller] / parent / str(job) / name).read_text().strip()
+def said(job: JobId, parent: str, v1: str, v2: str) -> str:
+    """Return what a kernel file of a job says, which has one name on v1 and another on v2."""
+    home = HOMES[v2.partition(".")[0]]
+    name = v1 if home.version is Version.V1 else v2
+    return (home.base / parent / str(job) / name).read_text().strip()
+
+
+def swap_sum(memory_max: int, swap_max: int) -> str:
+    """Return what the kernel says about a swap limit: v1 counts it together with memory."""
+    both = memory_max + swap_max if HOMES["memory"].version is Version.V1 else swap_max
+    return str(both)
+
+
+MEMORY = ("memory.limit_in_bytes", "memory.max")
+SWAP = ("memory.memsw.limit_in_bytes", "memory.swap.max")
+PIDS = ("pids.max", "pids.max")
 
 
 def lines_of(file: str) -> list[str]:
@@ -110,12 +140,13 @@ def test_limits_are_in_place_before_anything_runs(parent: str) -> None:
                 pids=20,
             )
             await limiter.prepare(job, limits)
-            assert "100000" == file_of(job, parent, "cpu", "cpu.cfs_period_us")
-            assert "50000" == file_of(job, parent, "cpu", "cpu.cfs_quota_us")
-            assert "2048" == file_of(job, parent, "cpu", "cpu.shares")
-            assert str(64 * MIB) == file_of(job, parent, "memory", "memory.limit_in_bytes")
-            assert str(80 * MIB) == file_of(job, parent, "memory", "memory.memsw.limit_in_bytes")
-            assert "20" == file_of(job, parent, "pids", "pids.max")
+            quota = said(job, parent, "cpu.cfs_quota_us", "cpu.max")
+            assert "50000" == quota.removesuffix(" 100000")
+            weight = said(job, parent, "cpu.shares", "cpu.weight")
+            assert ("2048" if HOMES["cpu"].version is Version.V1 else "200") == weight
+            assert str(64 * MIB) == said(job, parent, *MEMORY)
+            assert swap_sum(64 * MIB, 16 * MIB) == said(job, parent, *SWAP)
+            assert "20" == said(job, parent, *PIDS)
 
     asyncio.run(scenario())
 
@@ -145,17 +176,62 @@ def test_every_value_that_the_core_lets_pass_is_taken_by_the_kernel(
 
 
 def test_memory_and_swap_are_raised_and_lowered_in_an_order_that_the_kernel_takes(parent: str) -> None:
-    """Neither limit may pass the other at any moment, so the order depends on the direction."""
+    """Neither limit of v1 may pass the other at any moment, so the order depends on the direction."""
 
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
             job = new_job_id()
             scope = await limiter.prepare(job, ResourceLimits())
             for size in (16 * MIB, 64 * MIB, 8 * MIB):
-                limits = ResourceLimits(memory=MemoryLimit(max=size, swap_max=MIB))
-                memory.apply(scope.controllers["memory"], limits)
-                assert str(size) == file_of(job, parent, "memory", "memory.limit_in_bytes")
-                assert str(size + MIB) == file_of(job, parent, "memory", "memory.memsw.limit_in_bytes")
+                await scope.update(ResourceLimits(memory=MemoryLimit(max=size, swap_max=MIB)))
+                assert str(size) == said(job, parent, *MEMORY)
+                assert swap_sum(size, MIB) == said(job, parent, *SWAP)
+
+    asyncio.run(scenario())
+
+
+def test_limits_that_are_not_asked_for_any_more_are_lifted(parent: str) -> None:
+    """An update replaces all limits; none is left over from before."""
+
+    async def scenario() -> None:
+        async with limiter_named(parent) as limiter:
+            job, plain = new_job_id(), new_job_id()
+            limits = ResourceLimits(cpu=CpuLimit(0.5, 50), memory=MemoryLimit(max=MIB, swap_max=0), pids=5)
+            scope = await limiter.prepare(job, limits)
+            await limiter.prepare(plain, ResourceLimits())
+            reopened = await limiter.reopen(job)
+            assert reopened is not None
+            await reopened.update(ResourceLimits())
+            for names in (
+                MEMORY,
+                SWAP,
+                PIDS,
+                ("cpu.cfs_quota_us", "cpu.max"),
+                ("cpu.shares", "cpu.weight"),
+            ):
+                assert said(plain, parent, *names) == said(job, parent, *names)
+            await scope.remove()
+
+    asyncio.run(scenario())
+
+
+def test_update_that_the_kernel_refuses_changes_nothing(parent: str) -> None:
+    """What was written before the refusal is set back, in the opposite order."""
+
+    async def scenario() -> None:
+        async with limiter_named(parent) as limiter:
+            job = new_job_id()
+            before = ResourceLimits(cpu=CpuLimit(0.5), memory=MemoryLimit(max=64 * MIB, swap_max=MIB))
+            scope = await limiter.prepare(job, before)
+            memory = MemoryLimit(max=16 * MIB, swap_max=4 * MIB)
+            refused = ResourceLimits(cpu=CpuLimit(0.2), memory=memory, pids=1 << 62)
+            with pytest.raises(LimitsRejected, match=r"pids\.max"):
+                await scope.update(refused)
+            quota = said(job, parent, "cpu.cfs_quota_us", "cpu.max")
+            assert "50000" == quota.removesuffix(" 100000")
+            assert str(64 * MIB) == said(job, parent, *MEMORY)
+            assert swap_sum(64 * MIB, MIB) == said(job, parent, *SWAP)
+            assert "max" == said(job, parent, *PIDS)
 
     asyncio.run(scenario())
 
@@ -175,12 +251,12 @@ def test_what_the_kernel_refuses_names_file_and_data_and_leaves_nothing(parent: 
     asyncio.run(scenario())
 
 
+@needs_v1
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
         (ResourceLimits(memory=MemoryLimit(max=MIB, high=MIB)), "limits.memory.high: cgroup v1"),
         (ResourceLimits(memory=MemoryLimit(swap_max=MIB)), "limits.memory.swap_max: cgroup v1"),
-        (ResourceLimits(cpuset="0"), "limits.cpuset"),
     ],
 )
 def test_limits_that_v1_cannot_enforce_are_refused(
@@ -207,7 +283,9 @@ def test_a_process_sees_itself_in_its_groups(parent: str) -> None:
             scope = await limiter.prepare(job, ResourceLimits())
             output, _ = run_inside(scope.placement, "print(open('/proc/self/cgroup').read())").communicate()
             groups = dict(line.split(":")[1:] for line in output.decode().split())
-            assert {f"/{parent}/{job}"} == {groups[name] for name in ("cpu", "memory", "pids", "")}
+            names = [name for name in HOMES if name in HIERARCHY.legacy and name != CPU_TIME]
+            seen = {groups[LEGACY_NAMES.get(name, name)] for name in names} | {groups[""]}
+            assert {f"/{parent}/{job}"} == {name[name.index(f"/{parent}") :] for name in seen}
 
     asyncio.run(scenario())
 
@@ -217,7 +295,7 @@ def test_a_busy_loop_is_throttled_and_its_time_is_counted(parent: str) -> None:
 
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
-            scope = await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(quota=0.4)))
+            scope = await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(quota=0.1)))
             hog = run_inside(scope.placement, HOG)
             hog.communicate()
             assert 0 == hog.returncode
@@ -304,7 +382,7 @@ def test_sweep_leaves_what_runs_alone_and_says_so(parent: str, caplog: pytest.Lo
             try:
                 await asyncio.to_thread(wait_until_inside, scope.placement, process.pid)
                 await limiter.sweep([])
-                assert str(process.pid) in lines_of(scope.placement.legacy[0] + "/cgroup.procs")
+                assert str(process.pid) in lines_of(directories(scope.placement)[0] + "/cgroup.procs")
                 assert await limiter.reopen(empty) is None
                 with pytest.raises(LimitsRejected, match="already"):
                     await limiter.prepare(job, ResourceLimits())

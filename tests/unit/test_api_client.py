@@ -13,7 +13,7 @@ from worker.api.certificates import KeyType
 from worker.api.client import Client, RpcError, ServerUnreachable
 from worker.api.roles import Role
 from worker.api.server import ApiServer
-from worker.core.job import JobSpec
+from worker.core.job import Chunk, JobSpec, new_job_id
 from worker.core.testing import FakeLimiter, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 
@@ -161,6 +161,34 @@ def test_a_server_that_dies_during_a_call(pki: Path) -> None:
                 await call
 
     run(pki, scenario)
+
+
+def test_a_status_that_comes_just_before_the_end_of_the_connection(pki: Path) -> None:
+    """A stream that the server breaks off is told so, and never taken for one that is complete."""
+
+    class Speaking(Worker):
+        async def stream(self, *_: Any, **__: Any) -> Any:
+            yield Chunk(0, b"before")
+            await asyncio.Future()
+
+    async def scenario(served: Served) -> None:
+        async with served.client() as client:
+            chunks = client.stream(str(new_job_id()))
+            assert Chunk(0, b"before") == await anext(chunks)
+            await served.server.drain(timeout=10)
+            # The server's last answer arrives after that of its drain: this call is refused.
+            with pytest.raises(RpcError, match="call again later"):
+                await client.health()
+            connection = client._channel.current
+            assert connection is not None
+            assert connection._transport is not None
+            connection._transport.close()
+            with pytest.raises(
+                RpcError, match=r"Unavailable desc = the server is shutting down; .* offset 6"
+            ):
+                await anext(chunks)
+
+    run(pki, scenario, Speaking)
 
 
 def test_text_that_cannot_be_sent_is_refused_here(pki: Path) -> None:

@@ -25,6 +25,7 @@ from worker.api.roles import Right
 from worker.api.server import ApiServer
 from worker.core.ending import Exited, Signaled
 from worker.core.job import Chunk, JobId, JobSpec, JobState
+from worker.core.limits import IoLimit, LimitPolicy, MemoryLimit, ResourceLimits
 from worker.core.testing import FakeLimiter, FakeProgram, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 from worker.proto import health
@@ -160,6 +161,55 @@ def test_the_whole_life_of_a_job(pki: Path) -> None:
     run(pki, scenario)
 
 
+def test_limits_are_updated_while_a_job_runs(pki: Path) -> None:
+    """What an update names is changed and told by query, the rest stays; nothing named is no update."""
+
+    async def scenario(served: Served) -> None:
+        async with served.client() as client:
+            spec = JobSpec("sleep", ["1000"], limits=ResourceLimits(pids=5, io=(IoLimit("/dev/vda", 1),)))
+            job = str(await client.start(spec))
+            await client.update(job, ResourceLimits(pids=7, io=(IoLimit("/dev/vda", None, 2),)))
+            holds = ResourceLimits(pids=7, io=(IoLimit("/dev/vda", 1, 2),))
+            assert holds == (await client.query(job)).record.limits
+            with pytest.raises(RpcError, match="InvalidArgument desc = limits: none is given"):
+                await client.update(job, ResourceLimits())
+            await client.stop(job)
+            with pytest.raises(RpcError, match="FailedPrecondition desc = the process is already finished"):
+                await client.update(job, ResourceLimits(pids=9))
+            assert holds == (await client.query(job)).record.limits
+
+    run(pki, scenario)
+
+
+def test_the_policy_of_the_server_binds_every_job(pki: Path) -> None:
+    """A job that asks for nothing gets the default; above the maximum it is refused, with the bound."""
+    policy = LimitPolicy(
+        ResourceLimits(pids=10), ResourceLimits(pids=20, memory=MemoryLimit(max=4096), cpuset="0-1,3")
+    )
+    worker = Worker(
+        spawner=FakeSpawner(), limiter=FakeLimiter(), outputs=MemoryOutputStore(), policy=policy
+    )
+
+    async def scenario(served: Served) -> None:
+        async with served.client() as client:
+            job = str(await client.start(JobSpec("sleep", ["1000"])))
+            holds = ResourceLimits(pids=10, memory=MemoryLimit(max=4096), cpuset="0-1,3")
+            assert holds == (await client.query(job)).record.limits
+            refusal = "InvalidArgument desc = limits.pids: 21 is above this server's maximum of 20"
+            with pytest.raises(RpcError, match=refusal):
+                await client.start(JobSpec("true", limits=ResourceLimits(pids=21)))
+            with pytest.raises(RpcError, match=refusal):
+                await client.update(job, ResourceLimits(pids=21))
+            refusal = "limits.cpuset: CPU 2 is not among those that this server allows, 0-1,3"
+            with pytest.raises(RpcError, match=refusal):
+                await client.update(job, ResourceLimits(cpuset="1-3"))
+            await client.update(job, ResourceLimits(cpuset="3,0"))
+            assert [job] == [str(each.record.id) for each in await client.list()]
+            await client.stop(job, grace=0)
+
+    run(pki, scenario, worker)
+
+
 def test_stop_answers_when_the_job_is_over(pki: Path) -> None:
     """The signal is the one asked for; a second stop is told that there is nothing to stop."""
 
@@ -206,7 +256,13 @@ def test_a_method_that_is_not_in_the_table_does_not_exist(pki: Path) -> None:
 
     async def scenario(served: Served) -> None:
         async with served.channel() as channel:
-            for path in ("/WorkerService/List", "/worker.v1.WorkerService/Update", "/x/y", "/"):
+            for path in (
+                "/WorkerService/List",
+                "/worker.v1.WorkerService/Restart",
+                "/WorkerService/Update",
+                "/x/y",
+                "/",
+            ):
                 with pytest.raises(GRPCError) as caught:
                     await unary(channel, path, proto.StopRequest(), proto.StopResponse)
                 assert Status.UNIMPLEMENTED == caught.value.status

@@ -20,7 +20,14 @@ from worker.core.job import (
     Leftovers,
     new_job_id,
 )
-from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from worker.core.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    Pressure,
+    ResourceLimits,
+    ResourceUsage,
+)
 from worker.proto import worker as proto
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -65,7 +72,9 @@ def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
     return st.builds(JobSpec, **(parts | changes))
 
 
-usages = st.builds(ResourceUsage, *[st.none() | SIZE] * 9)
+PERCENT = st.integers(0, 100_00).map(lambda hundredths: hundredths / 100)
+pressures = st.none() | st.builds(Pressure, PERCENT, SIZE, PERCENT, SIZE)
+usages = st.builds(ResourceUsage, *[st.none() | SIZE] * 9, *[pressures] * 3)
 endings: st.SearchStrategy[Ending] = (
     st.builds(Exited, st.integers(0, 255)) | st.builds(Signaled, st.integers(1, 64)) | st.builds(Lost, TEXT)
 )
@@ -74,7 +83,7 @@ endings: st.SearchStrategy[Ending] = (
 @st.composite
 def statuses(draw: st.DrawFn) -> JobStatus:
     """Return the status of a job at any point of its life, as a server could tell it."""
-    spec = draw(specs(env=st.just({})))
+    spec = draw(specs(env=st.just({}), limits=st.just(ResourceLimits())))
     state = draw(st.sampled_from(JobState))
     output = {channel: Extent(*sorted((draw(SIZE), draw(SIZE)))) for channel in spec.channels}
     ending: Ending | None = None
@@ -99,6 +108,7 @@ def statuses(draw: st.DrawFn) -> JobStatus:
         pid=draw(st.none() | st.integers(1, 1 << 22)),
         started_at=draw(st.none() | MILLISECONDS),
         end=end,
+        limits=draw(limits),
         usage=usage,
         warnings=tuple(draw(st.lists(TEXT, max_size=2))),
     )
@@ -115,9 +125,21 @@ def test_a_job_survives_the_wire(spec: JobSpec, request_id: str) -> None:
 
 @given(status=statuses())
 def test_a_status_survives_the_wire(status: JobStatus) -> None:
-    """The client gets the very status that the server has, apart from the environment."""
+    """The client gets the very status that the server has, but the environment and the first limits."""
     message = decode(bytes(translate.query_response(status)), proto.QueryResponse)
     assert status == translate.job_status(message)
+
+
+@given(changes=limits)
+def test_changes_of_limits_survive_the_wire(changes: ResourceLimits) -> None:
+    """The server changes what the client asked for, and refuses a request that changes nothing."""
+    message = decode(bytes(translate.update_request("x", changes)), proto.UpdateRequest)
+    assert "x" == message.job_id
+    if changes == ResourceLimits():
+        with pytest.raises(InvalidJobSpec, match="limits: none is given"):
+            translate.changes(message)
+    else:
+        assert changes == translate.changes(message)
 
 
 def status_of(ending: Ending | None, **spec: Any) -> JobStatus:

@@ -8,6 +8,7 @@ from worker.cgroups import cpu, cpuacct, kernel_files, memory, pids
 from worker.cgroups.controllers import CONTROLLERS, Controller, read_usage
 from worker.cgroups.group import Group
 from worker.cgroups.hierarchy import Version
+from worker.cgroups.settings import enforce
 from worker.core.errors import LimitsRejected, LimitsUnsupported
 from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits, ResourceUsage
 
@@ -30,6 +31,11 @@ def posing_group(directory: Path, version: Version, **files: str) -> Group:
     for name, content in files.items():
         (directory / name.replace("_", ".", 1)).write_text(content)
     return Group(directory, version)
+
+
+def apply(controller: Controller, group: Group, limits: ResourceLimits) -> None:
+    """Set limits in a group as if it were a new one."""
+    enforce(controller.settings(group, limits))
 
 
 def content(group: Group, name: str) -> str | None:
@@ -57,8 +63,8 @@ def test_cpu_quota_is_a_part_of_the_period(tmp_path: Path, quota: float, expecte
     """Cores become microseconds per 100 ms."""
     limits = ResourceLimits(cpu=CpuLimit(quota=quota))
     v1 = posing_group(tmp_path, Version.V1, cpu_cfs_quota_us="", cpu_cfs_period_us="", cpu_max="")
-    cpu.apply(v1, limits)
-    cpu.apply(Group(tmp_path, Version.V2), limits)
+    apply(cpu, v1, limits)
+    apply(cpu, Group(tmp_path, Version.V2), limits)
     assert "100000" == content(v1, "cpu.cfs_period_us")
     assert expected == content(v1, "cpu.cfs_quota_us")
     assert f"{expected} 100000" == content(v1, "cpu.max")
@@ -69,8 +75,8 @@ def test_cpu_weight_keeps_its_proportion_to_the_default(tmp_path: Path, weight: 
     """Weight 100 is the default of v2 and 1024 shares that of v1."""
     limits = ResourceLimits(cpu=CpuLimit(weight=weight))
     group = posing_group(tmp_path, Version.V1, cpu_shares="", cpu_weight="")
-    cpu.apply(group, limits)
-    cpu.apply(Group(tmp_path, Version.V2), limits)
+    apply(cpu, group, limits)
+    apply(cpu, Group(tmp_path, Version.V2), limits)
     assert shares == content(group, "cpu.shares")
     assert str(weight) == content(group, "cpu.weight")
 
@@ -79,7 +85,7 @@ def test_memory_limits_of_v2_are_written_as_they_are(tmp_path: Path) -> None:
     """Core speaks the terms of v2."""
     group = posing_group(tmp_path, Version.V2, memory_max="", memory_high="")
     (tmp_path / "memory.swap.max").touch()
-    memory.apply(group, ResourceLimits(memory=MemoryLimit(max=300, high=200, swap_max=0)))
+    apply(memory, group, ResourceLimits(memory=MemoryLimit(max=300, high=200, swap_max=0)))
     assert ("300", "200", "0") == tuple(
         content(group, f"memory.{name}") for name in ("max", "high", "swap.max")
     )
@@ -89,7 +95,7 @@ def test_swap_of_v1_is_counted_together_with_memory(tmp_path: Path) -> None:
     """swap_max is what there may be beyond max, whereas memsw is the sum."""
     group = posing_group(tmp_path, Version.V1, memory_limit_in_bytes="")
     (tmp_path / "memory.memsw.limit_in_bytes").touch()
-    memory.apply(group, ResourceLimits(memory=MemoryLimit(max=300, swap_max=100)))
+    apply(memory, group, ResourceLimits(memory=MemoryLimit(max=300, swap_max=100)))
     assert "300" == content(group, "memory.limit_in_bytes")
     assert "400" == content(group, "memory.memsw.limit_in_bytes")
 
@@ -97,7 +103,7 @@ def test_swap_of_v1_is_counted_together_with_memory(tmp_path: Path) -> None:
 def test_memory_of_v1_alone_leaves_swap_alone(tmp_path: Path) -> None:
     """Without a swap limit there is none, as on v2."""
     group = posing_group(tmp_path, Version.V1, memory_limit_in_bytes=UNLIMITED_V1)
-    memory.apply(group, ResourceLimits(memory=MemoryLimit(max=1 << 62)))
+    apply(memory, group, ResourceLimits(memory=MemoryLimit(max=1 << 62)))
     assert (content(group, "memory.limit_in_bytes") or "").startswith(str(1 << 62))
 
 
@@ -107,7 +113,7 @@ def test_swap_limit_needs_swap_accounting(tmp_path: Path, version: Version, swap
     """Even no swap cannot be promised without it, since swap may be switched on later."""
     group = posing_group(tmp_path, version, memory_limit_in_bytes="", memory_max="")
     with pytest.raises(LimitsUnsupported, match=r"limits\.memory\.swap_max: .*swapaccount=1"):
-        memory.apply(group, ResourceLimits(memory=MemoryLimit(max=300, swap_max=swap_max)))
+        apply(memory, group, ResourceLimits(memory=MemoryLimit(max=300, swap_max=swap_max)))
     assert "" == content(group, "memory.limit_in_bytes")
 
 
@@ -117,7 +123,7 @@ def test_a_refused_write_names_file_data_and_reason(tmp_path: Path) -> None:
     with pytest.raises(
         LimitsRejected, match=rf"{tmp_path}/pids\.max: No such file or directory, writing '7'"
     ):
-        pids.apply(group, ResourceLimits(pids=7))
+        apply(pids, group, ResourceLimits(pids=7))
 
 
 def test_usage_of_v1_is_told_in_the_units_of_v2(tmp_path: Path) -> None:
@@ -134,7 +140,7 @@ def test_usage_of_v1_is_told_in_the_units_of_v2(tmp_path: Path) -> None:
     expected = ResourceUsage(
         cpu_usec=401234, throttled_usec=812345, memory_current=4096, memory_peak=8192, pids_current=3
     )
-    assert expected == read_usage({controller.name: group for controller in CONTROLLERS})
+    assert expected == read_usage({controller.name: group for controller in CONTROLLERS}, None)
 
 
 def test_usage_of_v2_needs_no_cpu_controller_for_cpu_time(tmp_path: Path) -> None:

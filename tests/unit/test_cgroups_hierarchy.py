@@ -70,7 +70,7 @@ def test_v2_host_offers_the_top_and_the_own_group() -> None:
     mounts, own = parse_mountinfo(SYSTEMD_V2), parse_own_groups(SYSTEMD_V2_OWN)
     assert {} == find_legacy(mounts, own)
     delegated = "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/run-r1.scope"
-    assert [Path("/sys/fs/cgroup"), Path(delegated)] == find_unified(mounts, own)
+    assert [(Path("/sys/fs/cgroup"), Path(delegated))] == find_unified(mounts, own)
 
 
 def test_hybrid_host_has_v1_controllers_and_a_unified_mount() -> None:
@@ -79,7 +79,7 @@ def test_hybrid_host_has_v1_controllers_and_a_unified_mount() -> None:
     names = ("cpu", "cpuacct", "memory", "pids")
     legacy = {name: Path("/sys/fs/cgroup", name) for name in names}
     assert legacy == {name: path for name, path in find_legacy(mounts, own).items() if "=" not in name}
-    assert [Path("/sys/fs/cgroup/unified")] == find_unified(mounts, own)
+    assert [(Path("/sys/fs/cgroup/unified"),) * 2] == find_unified(mounts, own)
 
 
 def test_joined_controllers_share_a_mount() -> None:
@@ -98,7 +98,9 @@ def test_of_several_mounts_the_writable_one_counts() -> None:
 
 def test_container_with_its_own_namespace_sees_one_base() -> None:
     """The own group is the root there, so that it is not named twice."""
-    assert [Path("/sys/fs/cgroup")] == find_unified(parse_mountinfo(DOCKER_V2), parse_own_groups("0::/\n"))
+    assert [(Path("/sys/fs/cgroup"),) * 2] == find_unified(
+        parse_mountinfo(DOCKER_V2), parse_own_groups("0::/\n")
+    )
 
 
 def test_host_without_cgroups_has_nothing() -> None:

@@ -212,13 +212,29 @@ def test_v2_controllers_are_never_enabled_in_a_group_with_processes(tmp_path: Pa
     asyncio.run(scenario())
 
 
+def test_delegated_group_is_vacated_before_controllers_are_enabled(tmp_path: Path) -> None:
+    """Whoever got a group that processes are in has to move them; here nothing moves, so it is refused."""
+
+    async def scenario() -> None:
+        (tmp_path / "worker-server").mkdir()
+        for name, text in (("cgroup.type", "domain"), ("cgroup.procs", "4711\n")):
+            (tmp_path / name).write_text(text)
+        (tmp_path / "worker-server/cgroup.procs").touch()
+        limiter = CgroupLimiter("worker", Hierarchy({}, tmp_path, frozenset({"pids"}), delegated=True))
+        with pytest.raises(LimitsUnsupported, match="is itself inhabited"):
+            await limiter.prepare(new_job_id(), ResourceLimits(pids=5))
+        assert "4711" == (tmp_path / "worker-server/cgroup.procs").read_text()
+
+    asyncio.run(scenario())
+
+
 def test_v2_controllers_are_enabled_from_the_base_down(tmp_path: Path) -> None:
     """A controller gets to the job if every group above passes it on; nothing is enabled twice."""
 
     async def scenario() -> None:
         own = tmp_path / "worker"
         own.mkdir()
-        for directory, enabled in ((tmp_path, "cpu io\n"), (own, "")):
+        for directory, enabled in ((tmp_path, "cpu io\n"), (own, "io\n")):
             (directory / "cgroup.subtree_control").write_text(enabled)
         controllers = frozenset({"cpu", "io", "hugetlb"})
         await CgroupLimiter("worker", Hierarchy({}, tmp_path, controllers)).prepare(
@@ -261,6 +277,13 @@ def test_no_limiter_refuses_every_limit_by_name(limits: ResourceLimits, names: s
     """Nothing is dropped in silence, and the reason is passed on."""
     with pytest.raises(LimitsUnsupported, match=rf"^{names}.*not root"):
         asyncio.run(NoLimiter("not root").prepare(new_job_id(), limits))
+
+
+def test_no_limiter_refuses_updates_as_well() -> None:
+    """A limit is never silently dropped, whenever it comes."""
+    scope = asyncio.run(NoLimiter("not root").prepare(new_job_id(), ResourceLimits()))
+    with pytest.raises(LimitsUnsupported, match=r"^limits\.pids: .*not root"):
+        asyncio.run(scope.update(ResourceLimits(pids=1)))
 
 
 def test_no_limiter_warns_with_its_reason() -> None:

@@ -47,7 +47,7 @@ def test_help_loads_no_command() -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["start", "query", "stop", "list", "wait", "stream", "run"])
+@pytest.mark.parametrize("command", ["start", "query", "stop", "list", "wait", "update", "stream", "run"])
 def test_a_client_loads_nothing_of_the_server(command: str) -> None:
     """Commands that only talk to a server load no keys, settings, database or adapter."""
     loaded = modules(command, "--help")
@@ -75,6 +75,12 @@ def test_summaries_are_those_of_the_commands() -> None:
         (["start"], "Missing argument 'CMD'."),
         (["start", "--memroy", "1G", "ls"], "No such option"),
         (["start", "--memory", "10X", "ls"], "--memory 10X: unknown unit 'X'; use K, M, G or T"),
+        (["run", "--io-write", "4M", "ls"], "--io-write 4M: write DEVICE=LIMIT, as in /dev/vda=1M"),
+        (["update", "x"], "no limit to change is given; name one, as --memory 1G"),
+        (["update", "--cpu-weight", "high", "x"], "--cpu-weight high: not a whole number; 1 to 10000"),
+        (["certs", "issue", "x"], "write either --role for a client, or --server"),
+        (["certs", "issue", "--role", "reader", "--host", "h", "x"], "write either --role for a client"),
+        (["serve", "--max-memory", "1Q"], "--max-memory 1Q: unknown unit 'Q'"),
         (["start", "--env", "HOME", "ls"], "--env HOME: write NAME=VALUE"),
         (["stop", "--signal", "SIGNOPE", "x"], "--signal SIGNOPE: no such signal"),
         (["query", "--server", "nowhere", "x"], "--server nowhere: write HOST:PORT, as in 127.0.0.1:7443"),

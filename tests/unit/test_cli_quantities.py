@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.cli.quantities import (
+    format_duration,
+    format_size,
     parse_cores,
     parse_count,
     parse_device_operations,
@@ -15,6 +17,7 @@ from worker.cli.quantities import (
     parse_duration,
     parse_rate,
     parse_size,
+    parse_weight,
 )
 
 PARSERS: list[Callable[[str], object]] = [
@@ -25,6 +28,7 @@ PARSERS: list[Callable[[str], object]] = [
     parse_duration,
     parse_rate,
     parse_size,
+    parse_weight,
 ]
 
 
@@ -35,6 +39,9 @@ PARSERS: list[Callable[[str], object]] = [
         ("4096", 4096),
         ("100B", 100),
         ("512K", 512 << 10),
+        ("10MB", 10 << 20),
+        ("10mb", 10 << 20),
+        ("10kib", 10 << 10),
         ("100M", 100 << 20),
         ("100m", 100 << 20),
         ("1.5G", 3 << 29),
@@ -44,7 +51,7 @@ PARSERS: list[Callable[[str], object]] = [
     ],
 )
 def test_sizes(text: str, size: int) -> None:
-    """Sizes are powers of 1024, with or without iB, rounded down to whole bytes."""
+    """Sizes are powers of 1024 in every spelling and case, rounded down to whole bytes."""
     assert size == parse_size(text)
 
 
@@ -74,7 +81,9 @@ def test_device_limits() -> None:
     ("parse", "text", "reason"),
     [
         (parse_size, "10X", "unknown unit 'X'; use K, M, G or T"),
-        (parse_size, "10MB", "unknown unit 'MB'; use K, M, G or T"),
+        (parse_size, "10MX", "unknown unit 'MX'; use K, M, G or T"),
+        (parse_size, "10iB", "unknown unit 'iB'; use K, M, G or T"),
+        (parse_weight, "1.5", "not a whole number; 1 to 10000 can be set"),
         (parse_size, "-1", "not a number with a unit; use K, M, G or T"),
         (parse_size, "", "not a number with a unit; use K, M, G or T"),
         (parse_size, "1e3", "not a number with a unit; use K, M, G or T"),
@@ -115,6 +124,23 @@ def test_units_scale(number: int, unit: tuple[str, int]) -> None:
     """Every unit multiplies by its power of 1024, in both spellings."""
     name, power = unit
     assert number << power == parse_size(f"{number}{name}") == parse_size(f"{number}{name}iB")
+
+
+@given(st.integers(0, 1 << 62))
+def test_sizes_are_shown_about_as_they_are(size: int) -> None:
+    """What is shown is a size again, within a twentieth; what comes out even is shown exactly."""
+    shown = parse_size(format_size(size))
+    assert abs(shown - size) <= size / 20
+    assert size << 10 == parse_size(format_size(size << 10)) or size >= 1 << 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0ms"), (0.0124, "12ms"), (3.214, "3.21s"), (61, "1m1s"), (3723.4, "1h2m3s"), (7200, "2h0m0s")],
+)
+def test_times_that_have_passed(seconds: float, shown: str) -> None:
+    """A time is shown as finely as matters at its length."""
+    assert shown == format_duration(seconds)
 
 
 @given(st.integers(0, 1000), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from worker.cli.address import Address
 from worker.cli.console import Failure
-from worker.cli.settings import Plugin, ServerSettings, resolve, settings_options
+from worker.cli.settings import Plugin, ServerSettings, arguments, resolve, settings_options
+from worker.core.limits import CpuLimit, IoLimit, LimitPolicy, MemoryLimit, ResourceLimits
 
 
 def resolved(arguments: list[str], environment: dict[str, str] | None = None) -> ServerSettings:
@@ -65,7 +66,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "shutdown_grace": "1m",
         "log_level": "error",
     }
-    assert texts.keys() == set(ServerSettings.__slots__)
+    assert texts.keys() | {"limits"} == set(ServerSettings.__slots__)
     by_option = resolved(
         [part for name, text in texts.items() for part in (f"--{name.replace('_', '-')}", text)]
     )
@@ -101,6 +102,21 @@ def test_table_of_an_adapter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ("[limits]\nmemory = '1G'", "limits: write [limits.default] and [limits.maximum]"),
+        (
+            "[limits.default]\nmemroy = '1G'",
+            "limits: default: unknown limit 'memroy'; there are cpu, cpu_w",
+        ),
+        ("[limits.maximum]\nmemory = '1X'", "limits: maximum.memory: unknown unit 'X'; use K, M, G or T"),
+        ("[limits.maximum]\nmemory = true", "limits: maximum.memory: write a SIZE, as for --memory"),
+        (
+            "[limits.maximum]\nio_read = '1M'",
+            "limits: maximum.io_read: write a table, as { '/dev/vda' = '1M' }",
+        ),
+        (
+            "[limits.default]\ncpu = 0",
+            "limits: default: limits.cpu.quota: 0.0 cores; 0.01 to 65536 can be set",
+        ),
         ('output-store = "x"', "unknown setting 'output-store'; there are listen, tls_ca, "),
         ('listen = "7443"', "listen: write HOST:PORT, as in 127.0.0.1:7443"),
         ("listen = true", "listen: write a HOST:PORT, as for --listen"),
@@ -116,6 +132,76 @@ def test_wrong_files(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(Failure) as refused:
         resolve({}, file)
     assert str(refused.value).startswith(f"{file}: {reason}")
+
+
+LIMITS = {
+    "cpu": "50%",
+    "cpu_weight": "200",
+    "cpus": "0-1",
+    "memory": "100M",
+    "memory_high": "80M",
+    "swap": "0",
+    "pids": "2K",
+    "io_read": "/dev/vda=1M",
+    "io_write": "/var=2M",
+    "io_read_iops": "/dev/vda=100",
+    "io_write_iops": "/var=200",
+}
+
+
+def test_limits_for_all_jobs_can_be_set_in_three_ways(tmp_path: Path) -> None:
+    """Every limit has a default and a maximum: as option, as variable, and in a table of the file."""
+    given = [(f"{table}_{name}", text) for table in ("default", "max") for name, text in LIMITS.items()]
+    by_option = resolved([part for name, text in given for part in (f"--{name.replace('_', '-')}", text)])
+    by_variable = resolved([], {f"WORKER_{name.upper()}": text for name, text in given})
+    lines = [
+        f"{name} = {{'{text.split('=')[0]}' = '{text.split('=')[1]}'}}"
+        if "=" in text
+        else f"{name} = '{text}'"
+        for name, text in LIMITS.items()
+    ]
+    tables = "\n".join(["[limits.default]", *lines, "[limits.maximum]", *lines])
+    by_file = resolve({}, config(tmp_path, tables))
+    limits = ResourceLimits(
+        CpuLimit(0.5, 200),
+        MemoryLimit(100 << 20, 80 << 20, 0),
+        (IoLimit("/dev/vda", 1 << 20, None, 100), IoLimit("/var", None, 2 << 20, None, 200)),
+        pids=2000,
+        cpuset="0-1",
+    )
+    assert LimitPolicy(limits, limits) == by_option.limits
+    assert by_option == by_variable == by_file
+
+
+def test_an_option_replaces_one_limit_of_the_file(tmp_path: Path) -> None:
+    """The other limits of the file still hold."""
+    file = config(tmp_path, "[limits.default]\nmemory = '1G'\npids = 100\nio_read = {'/' = '1M'}")
+    changed = resolved(["--config", str(file), "--default-pids", "50", "--default-io-write", "/=2M"])
+    assert (
+        ResourceLimits(memory=MemoryLimit(1 << 30), pids=50, io=(IoLimit("/", 1 << 20, 2 << 20),))
+        == changed.limits.default
+    )
+
+
+def test_a_default_above_the_maximum_is_refused() -> None:
+    """It would have every job refused that asks for nothing."""
+    with pytest.raises(Failure, match=r"limits\.pids: 20 is above this server's maximum of 10"):
+        resolved(["--default-pids", "20", "--max-pids", "10"])
+
+
+def test_up_hands_on_what_it_was_given() -> None:
+    """The arguments written from options give the same settings again."""
+    given = [f"--{name}={text}" for name, text in {"listen": "[::1]:1", "limiter": "none"}.items()]
+    given += [f"--default-{name.replace('_', '-')}={text}" for name, text in LIMITS.items()]
+    found: list[list[str]] = []
+
+    @click.command()
+    @settings_options
+    def up(config: Path | None, **options: object) -> None:
+        found.append(arguments(options))
+
+    CliRunner().invoke(up, given, catch_exceptions=False, standalone_mode=False)
+    assert resolved(given) == resolved(found[0])
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -8,7 +8,14 @@ import pytest
 from worker.cli.show import job_details, job_line, job_object, job_table
 from worker.core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
 from worker.core.job import Extent, JobId, JobRecord, JobSpec, JobState, JobStatus
-from worker.core.limits import MemoryLimit, ResourceLimits, ResourceUsage
+from worker.core.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    Pressure,
+    ResourceLimits,
+    ResourceUsage,
+)
 
 JOB = JobId(UUID("b58476f2-9479-445b-898d-29eeaf905a47"))
 
@@ -71,12 +78,53 @@ def test_the_json_of_a_killed_job() -> None:
 
 
 def test_details_leave_out_what_does_not_apply() -> None:
-    """People see facts, not empty fields; limits are listed by name."""
-    limited = JobSpec("ls", limits=ResourceLimits(memory=MemoryLimit(max=1024)))
-    lines = job_details(job(Signaled(9), limited, Cause.OOM_KILLED))
+    """People see facts, not empty fields."""
+    lines = job_details(job(Signaled(9), cause=Cause.OOM_KILLED))
     assert "State:     exited, exit code 137, signal 9, OOM killed" in lines
-    assert "Limits:    memory.max=1024" in lines
-    assert not [line for line in lines if line.startswith(("User", "Labels", "Usage"))]
+    names = {line.split(":")[0] for line in lines}
+    assert {"Job", "Command", "State", "Pid", "Owner", "Directory"} < names
+    assert not {"User", "Labels", "Limits", "CPU", "Memory", "Pressure", "OOM kills"} & names
+
+
+def test_limits_and_usage_are_told_in_the_units_of_people() -> None:
+    """Limits have the names of their options; those that hold are shown, not those first asked for."""
+    status = job(Signaled(9), JobSpec("ls", limits=ResourceLimits(pids=3)), Cause.OOM_KILLED)
+    assert status.record.end is not None
+    record = replace(
+        status.record,
+        limits=ResourceLimits(
+            CpuLimit(0.5, 200),
+            MemoryLimit(100 << 20, swap_max=0),
+            (IoLimit("/dev/vda", 4 << 20, None, None, 500),),
+            pids=50,
+            cpuset="0-1",
+        ),
+        end=replace(status.record.end, oom_kills=2),
+    )
+    usage = ResourceUsage(
+        cpu_usec=3_210_000,
+        throttled_usec=500_000,
+        memory_peak=105_000_000,
+        pids_current=3,
+        io_read_bytes=4096,
+        io_read_operations=1,
+        io_write_bytes=0,
+        memory_pressure=Pressure(12.34, 1_500_000, 0.0, 12_000),
+    )
+    lines = job_details(replace(status, record=record, usage=usage))
+    assert [
+        (
+            "Limits:    cpu 0.5, cpu-weight 200, cpus 0-1, memory 100M, swap 0, pids 50, "
+            "io-read /dev/vda=4M, io-write-iops /dev/vda=500"
+        ),
+        "CPU:       3.21s used, 500ms throttled",
+        "Memory:    100.1M peak",
+        "Processes: 3",
+        "I/O:       4K read in 1 operation, 0 written",
+        "Pressure:  memory some 12.34% (1.50s) full 0% (12ms)",
+        "OOM kills: 2",
+    ] == [line for line in lines if line.startswith(("Lim", "CPU", "Mem", "Proc", "I/O", "Pres", "OOM"))]
+    assert 50 == job_object(replace(status, record=record))["limits"]["pids"]  # type: ignore[index]
 
 
 def test_the_table_lines_up() -> None:

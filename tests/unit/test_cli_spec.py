@@ -7,6 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from worker.cli.console import Failure
+from worker.cli.jobs import start, update
+from worker.cli.limits import LIMITS
+from worker.cli.run import run
 from worker.cli.spec import JOB_COMMAND, JobOptions, job_options, job_spec
 from worker.core.job import JobSpec, Leftovers
 from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
@@ -95,6 +98,13 @@ def test_what_no_job_can_be(arguments: list[str], reason: str) -> None:
     with pytest.raises(Failure) as refused:
         spec_of(*arguments)
     assert f"rpc error: code = InvalidArgument desc = {reason}" == str(refused.value)
+
+
+def test_an_update_takes_the_same_limits() -> None:
+    """All limits of a start can be changed later, by options of the same names."""
+    limits = {limit.option for limit in LIMITS}
+    for command in (start, run, update):
+        assert limits <= {name for option in command.params for name in option.opts}
 
 
 def test_no_limit_is_dropped_for_another() -> None:

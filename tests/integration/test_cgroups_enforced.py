@@ -1,0 +1,310 @@
+"""That the kernel does what the limits say, and that nothing is left, on this very machine."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from worker.cgroups import memory
+from worker.cgroups.hierarchy import detect
+from worker.cgroups.limiter import CgroupLimiter
+from worker.cgroups.scope import CgroupScope
+from worker.core.errors import InvalidJobSpec, LimitsUnsupported
+from worker.core.job import new_job_id
+from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+
+MIB = 1 << 20
+
+
+def controllers_here() -> set[str]:
+    """Return the controllers that this process can use."""
+    try:
+        return set(CgroupLimiter("worker-test", detect()).homes)
+    except LimitsUnsupported:
+        return set()
+
+
+def needs(controller: str) -> pytest.MarkDecorator:
+    """Skip where a controller cannot be used."""
+    reason = f"this process cannot use the {controller} controller"
+    return pytest.mark.skipif(controller not in controllers_here(), reason=reason)
+
+
+pytestmark = needs("pids")
+
+JOIN = 'for group; do echo $$ > "$group/cgroup.procs"; done; exec sh -c "$CODE"'
+
+
+def run_inside(scope: CgroupScope, code: str) -> "subprocess.Popen[bytes]":
+    """Start a shell in the groups of a scope; it joined all of them before it was executed."""
+    groups = [path for path in (scope.placement.unified, *scope.placement.legacy) if path]
+    return subprocess.Popen(
+        ["/bin/sh", "-c", JOIN, "sh", *groups],
+        env={"PYTHON": sys.executable, "CODE": code, "PATH": "/usr/bin:/bin"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+@asynccontextmanager
+async def scope_with(parent: str, limits: ResourceLimits) -> AsyncIterator[CgroupScope]:
+    """Make a job's groups, and take down what is left of them."""
+    limiter = CgroupLimiter(parent)
+    scope = await limiter.prepare(new_job_id(), limits)
+    try:
+        yield scope
+    finally:
+        if scope.unified and scope.unified.has(
+            "cgroup.kill"
+        ):  # a test that has failed may have left its job
+            scope.unified.set("cgroup.kill", 1)
+        await scope.remove()
+        await limiter.close()
+
+
+@pytest.fixture
+def parent() -> Iterator[str]:
+    """Name a parent group that nobody else has, and insist that it is gone afterwards."""
+    name = f"worker-test-{uuid4().hex[:8]}"
+    yield name
+    assert [] == [base / name for base in CgroupLimiter(name).bases() if (base / name).exists()]
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Path:
+    """Return a directory whose file system has a disk of its own."""
+    if os.major(tmp_path.stat().st_dev) == 0:
+        pytest.skip(f"{tmp_path} is on no block device")
+    return tmp_path
+
+
+@needs("cpu")
+def test_a_busy_loop_gets_no_more_than_its_quota(parent: str) -> None:
+    """A fifth of a core for two processes together, within 15 %."""
+
+    async def scenario() -> None:
+        async with scope_with(parent, ResourceLimits(cpu=CpuLimit(quota=0.2))) as scope:
+            hog = '"$PYTHON" -c "import time\nwhile time.process_time() < 0.25: pass"'
+            begin = time.monotonic()
+            run_inside(scope, f"{hog} & {hog}; wait").communicate()
+            elapsed = time.monotonic() - begin
+            used = (await scope.usage()).cpu_usec
+            assert used is not None
+            assert used >= 500_000
+            # Beyond the rate there is one quota of 20 ms at the beginning.
+            assert used / 1e6 - 0.02 <= 0.2 * 1.15 * elapsed
+
+    asyncio.run(scenario())
+
+
+def test_a_fork_bomb_does_not_pass_its_limit(parent: str) -> None:
+    """However many are asked for, there are never more than twenty."""
+    bomb = """
+import os
+children = 0
+try:
+    while True:
+        if os.fork() == 0:
+            os.read(0, 1)
+            os._exit(0)
+        children += 1
+except BlockingIOError:
+    print(children, flush=True)
+os.read(0, 1)
+"""
+
+    async def scenario() -> None:
+        async with scope_with(parent, ResourceLimits(pids=20)) as scope:
+            job = run_inside(scope, f"exec \"$PYTHON\" -c '{bomb}'")
+            assert job.stdout is not None
+            assert b"19\n" == job.stdout.readline()
+            assert 20 == (await scope.usage()).pids_current
+            job.communicate(b"\n" * 20)
+
+    asyncio.run(scenario())
+
+
+@needs("io")
+@pytest.mark.parametrize(
+    ("rate", "command", "least"),
+    [
+        ({"write_bytes_per_second": 4 * MIB}, "dd if=/dev/zero of=file bs=1M count=8 oflag=direct", 8 / 4),
+        ({"read_bytes_per_second": 4 * MIB}, "dd if=file of=/dev/null bs=1M count=8 iflag=direct", 8 / 4),
+        (
+            {"write_operations_per_second": 50},
+            "dd if=/dev/zero of=file bs=4k count=100 oflag=direct",
+            100 / 50,
+        ),
+    ],
+    ids=["write", "read", "operations"],
+)
+def test_direct_io_is_no_faster_than_its_rate(
+    on_disk: Path, parent: str, rate: dict[str, int], command: str, least: float
+) -> None:
+    """Within 20 %; the disk is found by a path on it."""
+    (on_disk / "file").write_bytes(bytes(8 * MIB))
+    os.sync()
+
+    async def scenario() -> None:
+        limits = ResourceLimits(io=(IoLimit(str(on_disk), **rate),))
+        async with scope_with(parent, limits) as scope:
+            begin = time.monotonic()
+            job = run_inside(scope, f"cd {on_disk} && exec {command} 2>&1")
+            output, _ = job.communicate()
+            assert (0, True) == (job.returncode, time.monotonic() - begin >= 0.8 * least), output
+            usage = await scope.usage()
+            assert usage.io_read_bytes is not None
+            assert usage.io_write_bytes is not None
+            assert usage.io_read_bytes + usage.io_write_bytes >= 100 * 4096
+            assert (usage.io_read_operations or 0) + (usage.io_write_operations or 0) >= 8
+
+    asyncio.run(scenario())
+
+
+@needs("io")
+def test_io_is_counted_without_any_limit(on_disk: Path, parent: str) -> None:
+    """Usage tells what was read and written also where nothing bounds it."""
+
+    async def scenario() -> None:
+        async with scope_with(parent, ResourceLimits()) as scope:
+            run_inside(
+                scope, f"dd if=/dev/zero of={on_disk}/file bs=1M count=2 oflag=direct 2>&1"
+            ).communicate()
+            written = (await scope.remove()).io_write_bytes
+            assert written is not None
+            assert written >= 2 * MIB
+
+    asyncio.run(scenario())
+
+
+@needs("io")
+def test_a_rate_is_lifted_while_the_job_runs(on_disk: Path, parent: str) -> None:
+    """What would have taken hours is done as soon as the limit is gone."""
+
+    async def scenario() -> None:
+        crawl = ResourceLimits(io=(IoLimit(str(on_disk), write_bytes_per_second=4096),))
+        async with scope_with(parent, crawl) as scope:
+            job = run_inside(
+                scope, f"echo; exec dd if=/dev/zero of={on_disk}/file bs=1M count=16 oflag=direct 2>&1"
+            )
+            assert job.stdout is not None
+            assert b"\n" == job.stdout.readline()
+            await scope.update(ResourceLimits())
+            job.communicate()
+            assert 0 == job.returncode
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        ("/dev/null", "/dev/null is a character device"),
+        ("/proc", "/proc is on proc, which is no block device; name the disk as MAJ:MIN"),
+        ("/nonexistent/path", "/nonexistent/path: No such file or directory"),
+        ("4095:77", "there is no block device 4095:77"),
+        ("sda", "'sda' is neither MAJ:MIN nor an absolute path"),
+    ],
+)
+def test_what_is_no_disk_is_refused_by_name(parent: str, device: str, reason: str) -> None:
+    """The reason says what the user has named, and no group is left."""
+    limits = ResourceLimits(io=(IoLimit(device, read_bytes_per_second=1),))
+    with pytest.raises(InvalidJobSpec, match=f"limits.io: {reason}"):
+        asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), limits))
+
+
+@needs("cpuset")
+def test_a_job_runs_on_its_cpus_and_moves_with_an_update(parent: str) -> None:
+    """The job sees its affinity, on the first of our CPUs and then on the last."""
+    cpus = sorted(os.sched_getaffinity(0))
+    look = "import os\\nwhile True: print(sorted(os.sched_getaffinity(0)), flush=True); input()"
+
+    async def scenario() -> None:
+        async with scope_with(parent, ResourceLimits(cpuset=str(cpus[0]))) as scope:
+            job = run_inside(scope, f'exec "$PYTHON" -c "$(printf \'{look}\')"')
+            assert job.stdout is not None
+            assert job.stdin is not None
+            assert f"[{cpus[0]}]\n" == job.stdout.readline().decode()
+            await scope.update(ResourceLimits(cpuset=str(cpus[-1])))
+            job.stdin.write(b"\n")
+            job.stdin.flush()
+            assert f"[{cpus[-1]}]\n" == job.stdout.readline().decode()
+            await scope.update(ResourceLimits())
+            job.stdin.write(b"\n")
+            job.stdin.flush()
+            assert f"{cpus}\n" == job.stdout.readline().decode()
+            job.kill()
+            job.communicate()
+
+    asyncio.run(scenario())
+
+
+@needs("cpuset")
+def test_cpus_that_are_not_there_are_refused_by_number(parent: str) -> None:
+    """The kernel of v2 would take them, and let the job run anywhere."""
+    with pytest.raises(
+        InvalidJobSpec, match=r"limits\.cpuset: there is no CPU 4094-4095 here; there are 0"
+    ):
+        asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), ResourceLimits(cpuset="0,4094-4095")))
+    asyncio.run(CgroupLimiter(parent).close())
+
+
+KILLED_AT_STEP = """
+import asyncio, os, signal, sys
+from worker.cgroups.limiter import CgroupLimiter
+from worker.core.job import new_job_id
+from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
+
+parent, left = sys.argv[1], int(sys.argv[2])
+
+def count(event, arguments):
+    global left
+    if event in {"os.mkdir", "open"} and parent in str(arguments[0]):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+limits = ResourceLimits(cpu=CpuLimit(0.5, 50), memory=MemoryLimit(1 << 26), pids=5)
+asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), limits))
+"""
+
+
+def test_a_server_killed_while_it_prepares_leaves_nothing_to_the_next(parent: str) -> None:
+    """At whichever file it dies, the next sweep removes the groups; the fixture sees that none is left."""
+    for step in range(1, 60, 4):
+        died = subprocess.run([sys.executable, "-c", KILLED_AT_STEP, parent, str(step)], check=False)
+        limiter = CgroupLimiter(parent)
+        asyncio.run(limiter.sweep([]))
+        assert [] == [job for base in limiter.bases() for job in (base / parent).glob("*-*")]
+        if died.returncode == 0:
+            break
+        assert -signal.SIGKILL == died.returncode
+    asyncio.run(CgroupLimiter(parent).close())
+
+
+@needs("memory")
+def test_page_cache_does_not_keep_a_group_alive(on_disk: Path, parent: str) -> None:
+    """What a job wrote to files is taken back; each page would keep its group as a dying one."""
+
+    async def scenario() -> None:
+        async with scope_with(parent, ResourceLimits(memory=MemoryLimit(max=64 * MIB))) as scope:
+            group = scope.controllers["memory"]
+            command = f"dd if=/dev/zero of={on_disk}/file bs=1M count=8 conv=fsync 2>&1"
+            run_inside(scope, command).communicate()
+            before = (await scope.usage()).memory_current
+            await memory.release(group)
+            after = (await scope.usage()).memory_current
+            assert before is not None
+            assert after is not None
+            assert (True, True) == (before >= 8 * MIB, after < 4 * MIB)
+
+    asyncio.run(scenario())

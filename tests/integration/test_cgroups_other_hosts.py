@@ -1,0 +1,110 @@
+"""Hosts made out of this one: other mounts, seen by one process in a mount namespace of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker.cgroups.hierarchy import detect
+
+HIERARCHY = detect()
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces are made by root only"),
+    pytest.mark.skipif(
+        HIERARCHY.unified is None or not HIERARCHY.legacy.keys() >= {"cpu", "memory", "pids"},
+        reason="this host has no v1 controllers beside a unified hierarchy",
+    ),
+]
+
+PURE_V1 = f"umount {HIERARCHY.unified}"
+NO_CGROUPS = "for m in $(awk '$3 ~ /^cgroup/ { print $2 }' /proc/mounts); do umount $m; done"
+READ_ONLY = """
+for m in $(awk '$3 ~ /^cgroup/ { print $2 }' /proc/mounts); do mount -o remount,bind,ro $m; done
+"""
+
+DOCTOR = """
+from worker.cgroups.capabilities import capabilities
+found = capabilities("worker-test-doctor")
+print(found.hierarchy, found.usable.available, found.limits["pids"].available, found.cgroup_kill.available)
+for each in (found.usable, found.limits["memory.max"], found.limits["memory.high"], found.cgroup_kill):
+    print(each.reason, each.remedy, sep=" -- ")
+"""
+
+LIMITER = """
+import asyncio, sys
+from pathlib import Path
+from worker.cgroups.plugins import cgroups
+from worker.core.job import new_job_id
+from worker.core.limits import ResourceLimits
+
+async def scenario():
+    limiter = cgroups({}, Path(sys.argv[1]))
+    scope = await limiter.prepare(new_job_id(), ResourceLimits(pids=5))
+    other = cgroups({}, Path(sys.argv[1]))
+    print(scope.placement.unified)
+    print(Path(scope.placement.unified, "cgroup.kill").exists(), list(scope.warnings))
+    print((await other.reopen(new_job_id())) is None, other.unified == limiter.unified)
+    await limiter.close()
+    print(Path(scope.placement.unified).is_dir())
+    await scope.remove()
+    await limiter.close()
+    print(list(Path(sys.argv[1]).iterdir()))
+
+asyncio.run(scenario())
+"""
+
+
+def output_on(host: str, code: str, *arguments: str) -> list[str]:
+    """Return what Python prints on such a host."""
+    command = ["unshare", "-m", "sh", "-c", f'{host}\nexec "$@"', "sh", sys.executable, "-c", code]
+    return subprocess.run(
+        [*command, *arguments], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+
+
+def test_pure_v1_can_limit_and_says_what_it_lacks() -> None:
+    """Without a unified hierarchy there is no cgroup.kill, and the remedy is a mount."""
+    lines = output_on(PURE_V1, DOCTOR)
+    assert "v1 True True False" == lines[0]
+    assert lines[4].startswith("there is no cgroup v2 hierarchy that can be used -- mount one")
+
+
+def test_read_only_hierarchies_are_told_as_such() -> None:
+    """As in most containers; being root does not help."""
+    lines = output_on(READ_ONLY, DOCTOR)
+    assert "hybrid False False False" == lines[0]
+    assert "is mounted read-only -- have the cgroup file system mounted writable" in lines[1]
+
+
+def test_host_without_control_groups_has_nothing() -> None:
+    """The reason and the remedy stand at every limit."""
+    lines = output_on(NO_CGROUPS, DOCTOR)
+    assert "none False False False" == lines[0]
+    assert lines[1].startswith("no cgroup file system is mounted -- ")
+    assert lines[1] == lines[2]
+
+
+WRONG_SETTING = """
+import sys
+from pathlib import Path
+from worker.cgroups.plugins import cgroups
+try:
+    cgroups({"parent": "/"}, Path(sys.argv[1]))
+except ValueError:
+    print(list(Path(sys.argv[1]).iterdir()))
+"""
+
+
+def test_nothing_stays_mounted_for_a_limiter_that_cannot_be_made(tmp_path: Path) -> None:
+    """A wrong setting on pure v1 changes nothing."""
+    assert ["[]"] == output_on(PURE_V1, WRONG_SETTING, str(tmp_path))
+
+
+def test_pure_v1_gets_a_unified_hierarchy_of_its_own(tmp_path: Path) -> None:
+    """Mounted in the state directory while it is needed, found again by the next server, then gone."""
+    place, kill, shared, during, after = output_on(PURE_V1, LIMITER, str(tmp_path))
+    assert place.startswith(f"{tmp_path}/worker-cgroup2/worker-")
+    assert ("True []", "True True", "True", "[]") == (kill, shared, during, after)

@@ -1,0 +1,87 @@
+"""The doctor on this very machine."""
+
+import json
+import os
+
+import pytest
+
+from worker.linux import probes
+
+
+def examined(installation, code=0):
+    """Return all findings by their subject."""
+    told = json.loads(installation.worker("doctor", "-o", "json", code=code))
+    assert told["ok"] == (code == 0)
+    return {each["subject"]: each for each in told["findings"]}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups can be missing otherwise")
+def test_a_healthy_worker(shared):
+    """Nothing required is missing, the server answers, and the doctor leaves no trace."""
+    before = sorted(shared.home.iterdir())
+    findings = examined(shared)
+    for subject in (
+        "control groups",
+        "limit --cpu",
+        "limit --memory",
+        "limit --pids",
+        "pidfd",
+        "recording",
+    ):
+        assert "ok" == findings[subject]["verdict"], findings[subject]
+    address = (shared.home / "address").read_text().strip()
+    assert f"answers at {address}" == findings["server"]["text"]
+    assert findings["state"]["text"].startswith(
+        f"{shared.home} on {probes.file_system(shared.home).kind}, "
+    )
+    assert before == sorted(shared.home.iterdir())
+
+
+def test_jobs_are_not_disturbed(shared):
+    """The doctor may come while jobs run."""
+    job = shared.start("sleep", "1000")
+    shared.worker("doctor", code=None)
+    assert "running" == shared.query(job)["state"]
+    shared.worker("stop", "--grace", "0", job)
+
+
+def test_whatever_is_not_well_has_a_remedy(shared):
+    """A finding that is not ok says what helps, and each is one line for people."""
+    findings = examined(shared, code=None) if os.geteuid() else examined(shared)
+    assert [] == [each for each in findings.values() if (each["verdict"] == "ok") == bool(each["remedy"])]
+    lines = shared.worker("doctor", code=None).splitlines()
+    assert [each["verdict"] for each in findings.values()] == [line.split()[0] for line in lines]
+
+
+def test_a_server_that_is_down(installation):
+    """It is a warning: the machine is fine, and `worker up` helps."""
+    installation.worker("down")
+    finding = examined(installation)["server"]
+    assert "warning" == finding["verdict"]
+    assert finding["text"].endswith(": connection refused")
+    assert "`worker up` starts a server" == finding["remedy"]
+
+
+def test_a_server_without_certificate(installation):
+    """What is required and missing makes the doctor fail; another certificate can be had for it."""
+    pki = installation.home / "pki"
+    own = installation.home / "own"
+    own.mkdir()
+    for file in pki.iterdir():
+        (own / file.name).write_bytes(file.read_bytes())
+        (own / file.name).chmod(0o600)
+    pki.unlink()
+    own.rename(pki)
+    (pki / "server.crt").unlink()
+    finding = examined(installation, code=1)["certificate server"]
+    assert ("missing", f"{pki}/server.crt: No such file or directory") == (
+        finding["verdict"],
+        finding["text"],
+    )
+    installation.worker(
+        "certs", "issue", "server", "--server", "--key-type", "p256", "--host", "example.org"
+    )
+    assert "ok" == examined(installation)["certificate server"]["verdict"]
+    installation.worker("down")
+    installation.worker("up")
+    assert "ok" == examined(installation)["server"]["verdict"]

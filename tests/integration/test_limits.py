@@ -1,0 +1,225 @@
+"""Limits that hold, seen from outside and by the job itself."""
+
+import json
+import os
+import re
+import sys
+from datetime import datetime
+
+import pytest
+
+from worker.cgroups.hierarchy import detect
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups are made")
+
+HIERARCHY = detect()
+
+SPIN = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
+
+ALLOCATE = "import sys; block = b'x' * (int(sys.argv[1]) << 20); print(len(block))"
+
+FORK_BOMB = """
+import os, time
+children = refused = 0
+for _ in range(200):
+    try:
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(1000)
+    except OSError:
+        refused += 1
+    else:
+        children += 1
+print(children, refused, flush=True)
+time.sleep(1000)
+"""
+
+DIRECT_IO = """
+import mmap, os, sys, time
+path, size, write = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "write"
+flags = os.O_DIRECT | (os.O_WRONLY | os.O_CREAT if write else os.O_RDONLY)
+fd, block = os.open(path, flags), mmap.mmap(-1, 1 << 20)
+begin = time.monotonic()
+for offset in range(0, size, 1 << 20):
+    (os.pwritev if write else os.preadv)(fd, [block], offset)
+print(time.monotonic() - begin)
+"""
+
+
+def python(program, *arguments):
+    """Return the command that runs a program of ours."""
+    return [sys.executable, "-c", program, *map(str, arguments)]
+
+
+def groups_of(job):
+    """Return the cgroups of a job as a process finds them in its /proc/self/cgroup."""
+    return re.compile(rf"^\d+:([^:]*):(/.*)?/{job}$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("limit", [["--memory", "1G"], []])
+def test_the_first_thing_that_a_job_sees_is_its_own_group(shared, limit):
+    """Its first instruction is run inside: in every hierarchy that the worker uses, limited or not."""
+    job = shared.start(*limit, "cat", "/proc/self/cgroup")
+    inside = {
+        controller
+        for names, _ in groups_of(job).findall(shared.stream(job).decode())
+        for controller in names.split(",")
+    }
+    home = HIERARCHY.home("memory")
+    assert home is not None
+    assert ("memory" if home.base != HIERARCHY.unified else "") in inside
+    assert HIERARCHY.unified is None or "" in inside
+
+
+def test_a_fifth_of_a_core(shared):
+    """A job that wants a whole core gets the fifth that it may have, as its own group counts it."""
+    facts = shared.wait(shared.start("--cpu", "0.2", *python(SPIN.format(seconds=4))))
+    begin, end = (datetime.fromisoformat(facts[key]) for key in ("started_at", "ended_at"))
+    share = facts["usage"]["cpu_usec"] / 1e6 / (end - begin).total_seconds()
+    assert 0.2 * 0.85 < share < 0.2 * 1.15
+    assert facts["usage"]["throttled_usec"] > 1e6
+
+
+def test_more_memory_than_allowed(shared):
+    """The kernel kills, the job says so in every way there is, and its peak is the limit."""
+    job = shared.start("--memory", "50M", "--swap", "0", *python(ALLOCATE, 200))
+    facts = shared.wait(job)
+    told = (facts["exit_code"], facts["signal"], facts["cause"], facts["oom_kills"])
+    assert (137, 9, "OOM killed", 1) == told
+    assert 0.9 < facts["usage"]["memory_peak"] / (50 << 20) <= 1
+    wide = shared.worker("query", "-o", "wide", job)
+    assert "State:     exited, exit code 137, signal 9, OOM killed\n" in wide
+    assert "Limits:    memory 50M, swap 0\n" in wide
+    assert "OOM kills: 1\n" in wide
+
+
+def test_less_memory_than_allowed(shared):
+    """What fits is not touched."""
+    facts = shared.wait(shared.start("--memory", "200M", *python(ALLOCATE, 50)))
+    assert (0, None, 0) == (facts["exit_code"], facts["cause"], facts["oom_kills"])
+    assert 50 << 20 < facts["usage"]["memory_peak"] < 200 << 20
+
+
+def test_run_tells_of_the_oom_kill(shared):
+    """Whoever waits for the command learns why it died."""
+    done = shared.run("run", "--memory", "50M", "--swap", "0", *python(ALLOCATE, 200))
+    assert 137 == done.returncode
+    assert re.fullmatch(r"worker: Job [0-9a-f-]{36} was OOM killed\n", done.stderr.decode())
+
+
+def test_a_fork_bomb(shared, until):
+    """It cannot pass its limit, whatever sessions it makes, and stop ends all of it."""
+    job = shared.start("--pids", "20", *python(FORK_BOMB))
+    until(lambda: shared.query(job)["output"]["output"]["end"] > 0)
+    assert 20 == shared.query(job)["usage"]["pids_current"]
+    shared.worker("stop", "--grace", "0", job)
+    assert b"19 181\n" == shared.stream(job)
+    assert [] == [path for path in shared.cgroups() if path.name == job]
+
+
+def test_an_update_while_the_job_runs(shared, until):
+    """The new limit holds at once, in the kernel and in what is told; the others stay."""
+    job = shared.start("--pids", "20", "--memory", "500M", "sleep", "1000")
+    assert f"Job {job} has been updated\n" == shared.worker("update", "--memory", "100M", job)
+    assert {"id": job, "updated": True} == json.loads(
+        shared.worker("update", "-o", "json", "--memory", "200M", "--cpu", "50%", job)
+    )
+    limits = shared.query(job)["limits"]
+    assert (20, 200 << 20, 0.5) == (limits["pids"], limits["memory"]["max"], limits["cpu"]["quota"])
+    home = HIERARCHY.home("memory")
+    group = next(path for path in shared.cgroups() if path.name == job and path.is_relative_to(home.base))
+    file = "memory.max" if home.version == 2 else "memory.limit_in_bytes"
+    assert 200 << 20 == int((group / file).read_text())
+    shared.worker("stop", job)
+    done = shared.run("update", "--memory", "1G", job)
+    assert (1, "rpc error: code = FailedPrecondition desc = the process is already finished\n") == (
+        done.returncode,
+        done.stderr.decode(),
+    )
+    assert limits == shared.query(job)["limits"]
+
+
+def test_an_update_that_the_kernel_refuses_changes_nothing(shared):
+    """Limits are changed together or not at all."""
+    job = shared.start("--pids", "20", "--memory", "500M", "sleep", "1000")
+    before = shared.query(job)["limits"]
+    done = shared.run("update", "--pids", "30", "--cpus", "4000", job)
+    assert done.stderr.startswith(
+        b"rpc error: code = InvalidArgument desc = limits.cpuset: there is no CPU 4000"
+    )
+    assert before == shared.query(job)["limits"]
+    shared.worker("stop", job)
+
+
+@pytest.mark.parametrize("operation", ["write", "read"])
+def test_four_megabytes_per_second(shared, tmp_path, operation):
+    """Direct I/O takes as long as its limit has it take, and its bytes are counted."""
+    if os.major(tmp_path.stat().st_dev) == 0:
+        pytest.skip("the temporary directory is on no block device")
+    file, size = tmp_path / "file", 12 << 20
+    file.write_bytes(bytes(size))
+    os.sync()
+    job = shared.start(f"--io-{operation}", f"{tmp_path}=4M", *python(DIRECT_IO, file, size, operation))
+    facts = shared.wait(job)
+    assert 0 == facts["exit_code"], shared.stream(job)
+    rate = size / float(shared.stream(job))
+    assert 0.8 * (4 << 20) < rate < 1.2 * (4 << 20)
+    assert size <= facts["usage"][f"io_{operation}_bytes"] < size + (4 << 20)
+    assert facts["usage"][f"io_{operation}_operations"] > 0
+
+
+def test_only_on_some_processors(shared):
+    """The job sees the CPUs that it may use, and none else."""
+    (cpu, *_) = sorted(os.sched_getaffinity(0))
+    program = "import os; print(sorted(os.sched_getaffinity(0)))"
+    job = shared.start("--cpus", str(cpu), *python(program))
+    assert f"[{cpu}]\n".encode() == shared.stream(job)
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "reason"),
+    [
+        (["--io-write", "/proc=4M"], "InvalidArgument", "/proc"),
+        (["--io-write", "/dev/null=4M"], "InvalidArgument", "/dev/null"),
+        (["--io-write", "/nonexistent=4M"], "InvalidArgument", "/nonexistent"),
+        (["--cpus", "4000"], "InvalidArgument", "there is no CPU 4000"),
+        (["--cpus", "x"], "InvalidArgument", "'x'"),
+    ],
+)
+def test_what_is_not_there_cannot_be_limited(shared, option, code, reason):
+    """It is refused by its name, and no job is left."""
+    before = shared.worker("list", "-o", "json")
+    done = shared.run("start", *option, "true")
+    assert 1 == done.returncode
+    assert done.stderr.startswith(f"rpc error: code = {code} desc = limits.".encode())
+    assert reason.encode() in done.stderr
+    assert before == shared.worker("list", "-o", "json")
+
+
+def test_what_the_host_cannot_enforce_is_refused_with_the_remedy(shared):
+    """The doctor knows beforehand, and a start says the same; a limit is never dropped."""
+    findings = json.loads(shared.worker("doctor", "-o", "json", code=None))["findings"]
+    (high,) = [each for each in findings if each["subject"] == "limit --memory-high"]
+    done = shared.run("start", "--memory-high", "50M", "true")
+    if high["verdict"] == "ok":
+        assert 0 == done.returncode
+    else:
+        refusal = f"limits.memory.high: {high['text']}; {high['remedy']}"
+        assert f"rpc error: code = FailedPrecondition desc = {refusal}\n" == done.stderr.decode()
+
+
+def test_limits_for_all_jobs(installation):
+    """A server gives its default to who asks for nothing, and refuses what is above its maximum."""
+    installation.worker("down")
+    config = installation.home / "worker.toml"
+    config.write_text("[limits.default]\npids = 30\n\n[limits.maximum]\nmemory = '100M'\n")
+    installation.worker("up", "--config", str(config), "--max-pids", "40")
+    facts = installation.wait(installation.start(*python(ALLOCATE, 200)))
+    assert (30, 100 << 20) == (facts["limits"]["pids"], facts["limits"]["memory"]["max"])
+    assert "OOM killed" == facts["cause"]
+    for option, reason in [
+        (["--memory", "101M"], "limits.memory.max: 105906176 is above this server's maximum of 104857600"),
+        (["--pids", "41"], "limits.pids: 41 is above this server's maximum of 40"),
+    ]:
+        done = installation.run("start", *option, "true")
+        assert f"rpc error: code = InvalidArgument desc = {reason}\n" == done.stderr.decode()

@@ -1,0 +1,119 @@
+"""Which disk a name means, on a directory posing as /sys and on the paths of this machine."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.cgroups.devices import device_number, disks, is_stacked, on_devices
+from worker.core.errors import InvalidJobSpec
+from worker.core.limits import IoLimit
+
+
+@pytest.fixture
+def sys(tmp_path: Path) -> Path:
+    """Pose as /sys with a disk of two partitions, LVM on one of them, and an empty loop device."""
+    files = {
+        "devices/vda/dev": "254:0\n",
+        "devices/vda/size": "1000\n",
+        "devices/vda/vda1/dev": "254:1\n",
+        "devices/vda/vda1/partition": "1\n",
+        "devices/vda/vda2/dev": "254:2\n",
+        "devices/vda/vda2/partition": "2\n",
+        "devices/dm-0/dev": "253:0\n",
+        "devices/dm-0/size": "500\n",
+        "devices/dm-0/slaves/vda2": "",
+        "devices/loop0/dev": "7:0\n",
+        "devices/loop0/size": "0\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    numbers = {
+        "254:0": "vda",
+        "254:1": "vda/vda1",
+        "254:2": "vda/vda2",
+        "253:0": "dm-0",
+        "7:0": "loop0",
+    }
+    for folder in ("dev/block", "block"):
+        (tmp_path / folder).mkdir(parents=True)
+    for number, name in numbers.items():
+        (tmp_path / "dev/block" / number).symlink_to(tmp_path / "devices" / name)
+    for name in ("vda", "dm-0", "loop0"):
+        (tmp_path / "block" / name).symlink_to(tmp_path / "devices" / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("254:0", "254:0"), ("254:2", "254:0"), ("253:0", "253:0"), ("0254:01", "254:0")]
+)
+def test_a_partition_means_its_disk_and_a_mapped_device_itself(sys: Path, name: str, expected: str) -> None:
+    """The kernel limits whole devices; LVM and dm are whole devices."""
+    assert expected == device_number(name, sys)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("9:9", "limits.io: there is no block device 9:9; see lsblk"),
+        ("vda", "limits.io: 'vda' is neither MAJ:MIN nor an absolute path"),
+        ("1:2:3", "limits.io: '1:2:3' is neither MAJ:MIN nor an absolute path"),
+        ("/nonexistent", "limits.io: /nonexistent: No such file or directory"),
+        ("/a\0b", "limits.io: /a\0b: embedded null byte"),
+        ("/dev/zero", "limits.io: /dev/zero is a character device; I/O is limited on block devices"),
+        ("/proc/1", "limits.io: /proc/1 is on proc, which is no block device; name the disk as MAJ:MIN"),
+    ],
+)
+def test_what_is_no_disk_is_refused_by_its_name(sys: Path, name: str, reason: str) -> None:
+    """The user sees the word that is wrong."""
+    with pytest.raises(InvalidJobSpec) as error:
+        device_number(name, sys)
+    assert str(error.value).startswith(reason)
+
+
+def test_limits_of_one_disk_become_one(sys: Path) -> None:
+    """A disk may be named twice, by its partitions or itself, for different things."""
+    limits = [
+        IoLimit("254:1", read_bytes_per_second=1),
+        IoLimit("253:0", write_bytes_per_second=5),
+        IoLimit("254:2", read_bytes_per_second=1, write_bytes_per_second=2),
+    ]
+    expected = (
+        IoLimit("254:0", read_bytes_per_second=1, write_bytes_per_second=2),
+        IoLimit("253:0", write_bytes_per_second=5),
+    )
+    assert expected == on_devices(limits, sys)
+
+
+def test_two_rates_for_one_disk_are_refused_with_both_names(sys: Path) -> None:
+    """Neither is chosen in silence."""
+    limits = [IoLimit("254:1", read_bytes_per_second=1), IoLimit("254:0", read_bytes_per_second=2)]
+    with pytest.raises(
+        InvalidJobSpec,
+        match="254:1 and 254:0 are one device, 254:0, with two values for read_bytes_per_second",
+    ):
+        on_devices(limits, sys)
+
+
+def test_only_disks_with_something_in_them_are_listed(sys: Path) -> None:
+    """A loop device without a file behind it counts nothing."""
+    assert ["253:0", "254:0"] == disks(sys)
+
+
+def test_a_device_upon_others_is_stacked(sys: Path) -> None:
+    """Its I/O is counted again below."""
+    names = ("253:0", "254:0", "9:9")
+    assert (True, False, False) == tuple(is_stacked(name, sys) for name in names)
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_device_or_refused(text: str) -> None:
+    """Nothing else is ever raised."""
+    try:
+        number = device_number(text)
+    except InvalidJobSpec:
+        return
+    assert all(part.isdecimal() for part in number.split(":"))

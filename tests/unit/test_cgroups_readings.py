@@ -1,0 +1,207 @@
+"""Texts of the kernel as recorded on several hosts: I/O counters, pressure, CPU lists."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.cgroups import cpuset, io, memory, pressure
+from worker.cgroups.group import Group
+from worker.cgroups.hierarchy import Version
+from worker.cgroups.settings import enforce, replace
+from worker.core.errors import InvalidJobSpec, LimitsUnsupported
+from worker.core.limits import IoLimit, MemoryLimit, Pressure, ResourceLimits, ResourceUsage
+
+IO_STAT = """\
+254:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0
+7:0 rbytes=100 wbytes=0 rios=3 wios=0 dbytes=0 dios=0
+8:0
+"""
+SERVICE_BYTES = """\
+254:0 Read 4096
+254:0 Write 8388608
+254:0 Sync 8392704
+254:0 Async 0
+254:0 Discard 0
+254:0 Total 8392704
+Total 8392704
+"""
+SERVICED = SERVICE_BYTES.replace("4096", "1").replace("8388608", "16").replace("8392704", "17")
+PRESSURE = """\
+some avg10=12.34 avg60=3.00 avg300=0.50 total=123456
+full avg10=1.50 avg60=0.00 avg300=0.00 total=789
+"""
+
+UNLIMITED_DISK = "254:0 rbps=max wbps=max riops=max wiops=max"
+LIMIT = IoLimit("254:0", read_bytes_per_second=1024, write_operations_per_second=50)
+THROTTLE_V1 = [
+    f"blkio.throttle.{name}_device" for name in ("read_bps", "write_bps", "read_iops", "write_iops")
+]
+
+
+def group_with(directory: Path, version: Version, files: dict[str, str]) -> Group:
+    """Pose as a group with these files."""
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    return Group(directory, version)
+
+
+def test_io_of_v2_is_added_up_over_devices(tmp_path: Path) -> None:
+    """A device that has counted nothing yet is a line with its number alone."""
+    group = group_with(tmp_path, Version.V2, {"io.stat": IO_STAT})
+    expected = ResourceUsage(
+        io_read_bytes=4196, io_write_bytes=8192, io_read_operations=4, io_write_operations=2
+    )
+    assert expected == io.usage(group, ResourceUsage())
+
+
+@pytest.mark.parametrize("recursive", ["", "_recursive"])
+def test_io_of_v1_is_read_with_that_of_nested_groups_where_there_is_such(
+    tmp_path: Path, recursive: str
+) -> None:
+    """Linux 4.2 brought the recursive files."""
+    files = {
+        f"blkio.throttle.io_service_bytes{recursive}": SERVICE_BYTES,
+        f"blkio.throttle.io_serviced{recursive}": SERVICED,
+    }
+    expected = ResourceUsage(
+        io_read_bytes=4096, io_write_bytes=8388608, io_read_operations=1, io_write_operations=16
+    )
+    assert expected == io.usage(group_with(tmp_path, Version.V1, files), ResourceUsage())
+
+
+@pytest.mark.parametrize(
+    ("version", "files"),
+    [
+        (Version.V2, {"io.stat": ""}),
+        (Version.V1, {"blkio.throttle.io_service_bytes": "Total 0\n"}),
+    ],
+)
+def test_no_io_is_zero(tmp_path: Path, version: Version, files: dict[str, str]) -> None:
+    """Only where there is no counter it is unknown."""
+    expected = ResourceUsage(io_read_bytes=0, io_write_bytes=0, io_read_operations=0, io_write_operations=0)
+    assert expected == io.usage(group_with(tmp_path, version, files), ResourceUsage())
+
+
+def test_io_limits_of_v2_are_one_line(tmp_path: Path) -> None:
+    """What is not limited is said to be so, which lifts an earlier limit."""
+    group = group_with(tmp_path, Version.V2, {"io.max": ""})
+    enforce(io.settings(group, ResourceLimits(io=(LIMIT,))))
+    assert "254:0 rbps=1024 wbps=max riops=max wiops=50" == group.text("io.max")
+
+
+def test_io_limits_of_v1_are_a_file_each(tmp_path: Path) -> None:
+    """Files of other limits are left alone; operations fit the kernel's 32 bits."""
+    group = group_with(tmp_path, Version.V1, dict.fromkeys(THROTTLE_V1, ""))
+    many = IoLimit("254:0", read_bytes_per_second=1024, write_operations_per_second=1 << 40)
+    enforce(io.settings(group, ResourceLimits(io=(many,))))
+    expected = ["254:0 1024", "", "", "254:0 4294967295"]
+    assert expected == [group.text(name) for name in THROTTLE_V1]
+
+
+def test_io_limits_that_are_no_longer_asked_for_are_lifted(tmp_path: Path) -> None:
+    """The kernel's files tell which devices there are limits for."""
+    v2 = group_with(tmp_path, Version.V2, {"io.max": "254:0 rbps=1024 wbps=max riops=max wiops=50\n"})
+    replace(io.settings(v2, ResourceLimits()))
+    assert v2.text("io.max").startswith(UNLIMITED_DISK)
+    v1 = group_with(tmp_path, Version.V1, {**dict.fromkeys(THROTTLE_V1, ""), THROTTLE_V1[0]: "254:0 7\n"})
+    replace(io.settings(v1, ResourceLimits()))
+    assert ["254:0 0\n", "", "", ""] == [v1.text(name) for name in THROTTLE_V1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (PRESSURE, Pressure(12.34, 123456, 1.5, 789)),
+        (PRESSURE.splitlines()[0], Pressure(12.34, 123456, 0.0, 0)),
+        ("", None),
+    ],
+)
+def test_pressure_is_read_where_there_is_such(text: str, expected: Pressure | None) -> None:
+    """Before Linux 5.13 the CPU has no line for all tasks."""
+    assert expected == pressure.parse(text)
+
+
+def test_pressure_comes_from_the_group_of_v2(tmp_path: Path) -> None:
+    """Also on a hybrid host, where that group has no controllers."""
+    names = ("cpu.pressure", "memory.pressure", "io.pressure")
+    group = group_with(tmp_path, Version.V2, dict.fromkeys(names, PRESSURE))
+    reading = Pressure(12.34, 123456, 1.5, 789)
+    expected = ResourceUsage(cpu_pressure=reading, memory_pressure=reading, io_pressure=reading)
+    assert expected == pressure.usage(group, ResourceUsage())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0", {0}), ("0-2,4", {0, 1, 2, 4}), (" 3 , 1 ", {1, 3}), ("1,1-1", {1})]
+)
+def test_list_of_cpus_is_read(text: str, expected: set[int]) -> None:
+    """As the kernel and taskset write it."""
+    assert expected == cpuset.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "2-1", "-1", "0,", "0--1", "²", "0-2:1/2"])
+def test_what_is_no_list_of_cpus_is_refused(text: str) -> None:
+    """With an example of what is one."""
+    with pytest.raises(
+        InvalidJobSpec, match=r"limits\.cpuset: .* is neither a CPU nor a range; write 0-2,4"
+    ):
+        cpuset.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("0-9999999", "no CPU 9999999 here"), ("0," * 3000 + "0", "6001 characters")]
+)
+def test_huge_lists_of_cpus_are_refused_at_once(text: str, reason: str) -> None:
+    """A request of a few bytes does not cost the server a second."""
+    with pytest.raises(InvalidJobSpec, match=reason):
+        cpuset.parse(text)
+
+
+@given(st.frozensets(st.integers(0, 300), min_size=1))
+def test_list_of_cpus_that_was_written_reads_the_same(cpus: frozenset[int]) -> None:
+    """Writing and reading are each other's opposite."""
+    assert cpus == cpuset.parse(cpuset.listed(cpus))
+
+
+@pytest.mark.parametrize("version", Version)
+def test_cpus_that_are_not_there_are_refused(tmp_path: Path, version: Version) -> None:
+    """The kernel of v2 would take them, and let the job run anywhere."""
+    (tmp_path / "job").mkdir()
+    group_with(tmp_path, version, {"cpuset.cpus": "0-3\n", "cpuset.cpus.effective": "0-3\n"})
+    limits = ResourceLimits(cpuset="2-8191")
+    with pytest.raises(InvalidJobSpec, match="there is no CPU 4-8191 here; there are 0-3"):
+        list(cpuset.settings(Group(tmp_path / "job", version), limits))
+
+
+def test_new_groups_of_v1_get_the_cpus_of_the_group_above(tmp_path: Path) -> None:
+    """Without CPUs and memory no process can join; what is there already is left alone."""
+    parent, job = tmp_path / "worker", tmp_path / "worker/job"
+    job.mkdir(parents=True)
+    for directory, cpus in ((tmp_path, "0-3"), (parent, "1"), (job, "\n")):
+        files = {"cpuset.cpus": cpus, "cpuset.mems": cpus, "cgroup.clone_children": "0"}
+        group_with(directory, Version.V1, files)
+    cpuset.inherit([tmp_path, parent, job])
+    names = ("cpuset.cpus", "cpuset.mems", "cgroup.clone_children")
+    assert ("0-3", "0-3", "0") == tuple((tmp_path / name).read_text() for name in names)
+    assert ("1", "1", "1") == tuple((parent / name).read_text() for name in names)
+    assert ("1", "1", "0") == tuple((job / name).read_text() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        (MemoryLimit(high=1), r"limits\.memory\.high: cgroup v1 .*soft limit.*; use limits\.memory\.max"),
+        (
+            MemoryLimit(max=1, swap_max=1),
+            r"limits\.memory\.swap_max: .* does not account swap; .*swapaccount=1",
+        ),
+    ],
+)
+def test_what_memory_of_v1_cannot_do_is_refused_with_the_remedy(
+    tmp_path: Path, limit: MemoryLimit, reason: str
+) -> None:
+    """A host without swap accounting has no memsw files."""
+    group = group_with(tmp_path, Version.V1, {"memory.limit_in_bytes": "-1"})
+    with pytest.raises(LimitsUnsupported, match=reason):
+        list(memory.settings(group, ResourceLimits(memory=limit)))

@@ -1,0 +1,167 @@
+"""What the doctor says about a home, its certificates and what does not work."""
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from worker.api import certificates
+from worker.api.certificates import KeyType
+from worker.api.roles import Role
+from worker.cgroups.capabilities import Capabilities, Capability, HierarchyKind
+from worker.cli import cgroup_checks, checks
+from worker.cli.doctor import lines
+from worker.cli.findings import Finding, Verdict, missing, ok, tried, warning
+from worker.cli.home import Home
+from worker.cli.main import run
+from worker.linux import probes
+
+
+def found(findings: list[Finding], subject: str) -> Finding:
+    """Return what is said about one subject."""
+    (finding,) = [each for each in findings if each.subject == subject]
+    return finding
+
+
+def capabilities(**changes: object) -> Capabilities:
+    """Return those of a host that can do everything, but for what is changed."""
+    parts: dict[str, object] = {
+        "hierarchy": HierarchyKind.V2,
+        "controllers": {"memory": Path("/sys/fs/cgroup")},
+        "unified": None,
+        "delegated": True,
+        "usable": Capability(),
+        "limits": {"memory.max": Capability(), "memory.high": Capability(), "io": Capability()},
+        "cgroup_kill": Capability(),
+        "pressure": Capability(),
+    }
+    return Capabilities(**(parts | changes))  # type: ignore[arg-type]  # each has the type of its part
+
+
+def cgroup_findings(monkeypatch: pytest.MonkeyPatch, here: Capabilities) -> list[Finding]:
+    """Return what is found on a host with these capabilities."""
+    monkeypatch.setattr(cgroup_checks, "capabilities", lambda _: here)
+    return list(cgroup_checks.check_cgroups(Home(Path("/nonexistent"))))
+
+
+def test_a_host_that_can_do_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is well, and it is said where the controllers are and that they were handed over."""
+    findings = cgroup_findings(monkeypatch, capabilities())
+    assert {Verdict.OK} == {each.verdict for each in findings}
+    assert "v2, delegated to this process: memory in /sys/fs/cgroup" == findings[0].text
+
+
+def test_a_limit_that_cannot_be_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some can be done without, those that keep a machine alive are required; each has its remedy."""
+    not_here = Capability(available=False, reason="not here", remedy="ask for it")
+    limits = {"memory.max": not_here, "memory.high": not_here}
+    findings = cgroup_findings(monkeypatch, capabilities(limits=limits))
+    assert missing("limit --memory", "not here", "ask for it") == found(findings, "limit --memory")
+    assert warning("limit --memory-high", "not here", "ask for it") == found(
+        findings, "limit --memory-high"
+    )
+
+
+def test_no_control_groups_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told what that means."""
+    unusable = Capability(available=False, reason="none are writable", remedy="run as root")
+    findings = cgroup_findings(monkeypatch, capabilities(usable=unusable))
+    reason = "none are writable: no limit can be enforced, and processes can escape"
+    assert [missing("control groups", reason, "run as root")] == findings
+
+
+def test_every_limit_of_the_host_has_the_name_of_its_option() -> None:
+    """What the host is asked for and what is shown are the same limits."""
+    here = cgroup_checks.capabilities("worker-doctor-test")
+    assert here.limits.keys() == cgroup_checks._OPTIONS.keys()
+
+
+def test_certificates(tmp_path: Path) -> None:
+    """Each is looked at: valid, soon to end, ended, missing, no certificate, with a key for all to read."""
+    pki = tmp_path / "pki"
+    certificates.init(pki, key_type=KeyType.P256)
+    for name, days in (("old", -1), ("aging", 10), ("open", 100)):
+        certificates.issue(pki, name, [Role.READER], key_type=KeyType.P256, days=days)
+    (pki / "server.crt").unlink()
+    (pki / "reader.crt").write_text("nonsense")
+    (pki / "open.key").chmod(0o644)
+    findings = list(checks._check_certificates(Home(tmp_path)))
+    assert {
+        "ca": Verdict.OK,
+        "writer": Verdict.OK,
+        "server": Verdict.MISSING,
+        "reader": Verdict.MISSING,
+        "old": Verdict.MISSING,
+        "aging": Verdict.WARNING,
+        "open": Verdict.WARNING,
+    } == {each.subject.removeprefix("certificate "): each.verdict for each in findings}
+    assert re.fullmatch(
+        r"valid for 364 days, until \d{4}-\d\d-\d\d", found(findings, "certificate writer").text
+    )
+    assert found(findings, "certificate server").remedy.endswith(
+        "`worker certs issue server --server` makes another"
+    )
+    assert f"chmod 600 {pki}/open.key" == found(findings, "certificate open").remedy
+
+
+def test_a_home_that_is_yet_to_be_made(tmp_path: Path) -> None:
+    """It is judged by where it would lie, and nothing is made."""
+    home = Home(tmp_path / "not" / "yet")
+    (finding,) = checks._check_state(home)
+    assert finding.text.startswith(f"{home.path} on ")
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_home_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    """What the recorder does is done there once, and nothing of it stays."""
+    assert ok("recording", "works") == found(list(checks._check_state(Home(tmp_path))), "recording")
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_read_only_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file system that cannot be written is no place for state, and is not tried."""
+    remote = probes.FileSystem("iso9660", "/", 1 << 30, read_only=True)
+    monkeypatch.setattr(probes, "file_system", lambda _: remote)
+    (finding,) = checks._check_state(Home(tmp_path))
+    assert f"{tmp_path} on iso9660, 1G free: mounted read-only" == finding.text
+    assert Verdict.MISSING is finding.verdict
+
+
+def test_a_network_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Locks and notifications are not to be trusted there."""
+    remote = probes.FileSystem("nfs4", "/", 1 << 40, read_only=False)
+    monkeypatch.setattr(probes, "file_system", lambda _: remote)
+    finding = found(list(checks._check_state(Home(tmp_path))), "state")
+    assert Verdict.WARNING is finding.verdict
+    assert "on nfs4, 1T free: locks and notifications cannot be relied on" in finding.text
+
+
+def test_what_is_tried_and_fails() -> None:
+    """The kernel's reason is told, with what helps."""
+
+    def fail() -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    finding = tried("pidfd", fail, missing, "use another kernel")
+    assert "does not work: Function not implemented; use another kernel" == finding.told
+
+
+def test_one_line_for_each_finding() -> None:
+    """The verdict comes first, then columns; control characters are written out."""
+    shown = lines([ok("a", "fine"), missing("longer", "not\nthere", "get it")])
+    assert ["ok       a       fine", r"missing  longer  not\nthere; get it"] == shown
+
+
+@pytest.mark.parametrize(("verdict", "status"), [(Verdict.WARNING, 0), (Verdict.MISSING, 1)])
+def test_the_status_tells_whether_something_required_is_missing(
+    verdict: Verdict,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A warning is no failure."""
+    monkeypatch.setattr("worker.cli.doctor.examine", lambda _: [Finding(verdict, "x", "y", "z")])
+    assert status == run(["doctor"])
+    assert f"{verdict:<7}  x  y; z\n" == capsys.readouterr().out

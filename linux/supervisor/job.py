@@ -4,6 +4,7 @@ import os
 import select
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -126,7 +127,8 @@ class Job:
             self._end_birth()  # nobody lets the child go now, so it ends itself
             self._give_up()
             raise
-        os.write(self._newborn.release, b"!")
+        with suppress(BrokenPipeError):  # it has failed already, and tells why
+            os.write(self._newborn.release, b"!")
 
     def settle_birth(self) -> None:
         """Learn whether the command was executed, if that is known by now."""

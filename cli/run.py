@@ -53,6 +53,10 @@ async def _run(connection: Connection, spec: JobSpec) -> int:
             status = await client.wait(job)
         except ServerUnreachable as error:
             raise Failure(f"{error}; the job goes on: worker stream {job}") from None
+        except asyncio.CancelledError:
+            if not interrupts.failed:
+                raise
+            raise Failure(f"the job could not be stopped: worker query {job}", FAILED) from None
         except (PipeClosed, WriteFailed):
             await _stop(client, job)  # as SIGPIPE would end a command of this shell
             raise
@@ -88,12 +92,15 @@ def _exit_status(job: str, status: JobStatus) -> int:
     return exit_code(status.ending)
 
 
-async def _stop(client: Client, job: str, grace: float | None = None) -> None:
+async def _stop(client: Client, job: str, grace: float | None = None) -> bool:
+    """Return whether the job is over; if it cannot be stopped, say why."""
     try:
         await client.stop(job, grace=grace)
     except RpcError as error:
         if error.code != "FailedPrecondition":  # it was faster
             note(printable(str(error)))
+            return False
+    return True
 
 
 class _Interrupts:
@@ -101,9 +108,11 @@ class _Interrupts:
 
     def __init__(self, client: Client) -> None:
         self.first: int | None = None
+        self.failed = False
         self._client = client
         self._job: str | None = None
-        self._stops: set[asyncio.Task[None]] = set()
+        self._stops: set[asyncio.Task[bool]] = set()
+        self._main = asyncio.current_task()
         # What our parent ignores (nohup, a background job of a script) stays ignored.
         self._signals = [
             number
@@ -143,6 +152,13 @@ class _Interrupts:
         if self._job is not None:
             stop = asyncio.ensure_future(_stop(self._client, self._job, grace))
             self._stops.add(stop)
+            stop.add_done_callback(self._stopped)
+
+    def _stopped(self, stop: "asyncio.Task[bool]") -> None:
+        """Wait no longer for a job that cannot be stopped."""
+        if self._main is not None and not stop.cancelled() and not stop.exception() and not stop.result():
+            self.failed = True
+            self._main.cancel()
 
     def _let_go(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import ssl
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) ->
     _log_to_stderr(settings.log_level)
     home = worker_home()
     home.make()
+    _allow_many_descriptors()
     os.chdir(home.path)  # keeps no file system busy that somebody wants to unmount
     with _server_lock(home):
         asyncio.run(_serve(home, settings, notifier, free_port_if_busy=free_port_if_busy))
@@ -53,7 +55,10 @@ async def _serve(
         server = ApiServer(worker, tls)
         stopping = _stop_signal()
         address = await _listen(server, settings.listen, free_port_if_busy=free_port_if_busy)
-        home.record_address(address)
+        try:
+            home.record_address(address)
+        except OSError as error:  # a full disk is no reason not to serve; its jobs want to be stopped
+            log.warning("the address cannot be recorded, name it with --server: %s", error)
         log.info("listening at %s", address)
         notifier.tell(READY="1", STATUS=f"Listening at {address}", **{ADDRESS_VARIABLE: str(address)})
         await stopping.wait()
@@ -89,6 +94,12 @@ async def _drain(server: ApiServer, grace: float, hurry: asyncio.Event) -> None:
     finally:
         draining.cancel()
         hurrying.cancel()
+
+
+def _allow_many_descriptors() -> None:
+    """Take the hard limit: every job that runs needs one, every connection another."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stop_signal() -> asyncio.Event:

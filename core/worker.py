@@ -18,6 +18,7 @@ from .errors import (
     JobAlreadyFinished,
     JobNotFound,
     JobStillRunning,
+    JournalUnusable,
     OutputUnavailable,
     RequestIdReused,
     StopIncomplete,
@@ -150,9 +151,8 @@ class Worker:
         await asyncio.shield(process.stop(signal, grace))
         if not await self._within(job.over.wait(), grace + STOP_MARGIN):
             left = ", ".join(f"{each.pid} in state {each.state}" for each in await process.survivors())
-            raise StopIncomplete(
-                f"Job {job_id} is not over yet: process {left or 'unknown'}; the killing goes on"
-            )
+            rest = f"process {left}; the killing goes on" if left else "its output is still being recorded"
+            raise StopIncomplete(f"Job {job_id} is not over yet: {rest}")
 
     async def query(self, job_id: JobId) -> JobStatus:
         """Return what is known about a job at this moment."""
@@ -287,7 +287,11 @@ class Worker:
             job.over.set()
 
     async def _remove(self, job: _Job) -> None:
-        await self._journal.remove(job.record.id)
+        try:
+            await self._journal.remove(job.record.id)
+        except JournalUnusable:  # a full disk, perhaps: the output makes room
+            await self._outputs.remove(job.record.id)
+            await self._journal.remove(job.record.id)
         self._drop(job)
         await self._outputs.remove(job.record.id)
 

@@ -69,7 +69,7 @@ def write_start(path: Path, record: StartRecord) -> None:
         "deadline": record.deadline,
         "plan": plan_to_message(record.plan),
     }
-    _append(path, {"start": start})
+    _append(path, {"start": start}, os.O_CREAT)
 
 
 def write_executed(path: Path) -> None:
@@ -121,9 +121,9 @@ def _start_record(message: Mapping[str, Any]) -> StartRecord:
     )
 
 
-def _append(path: Path, message: Mapping[str, object]) -> None:
+def _append(path: Path, message: Mapping[str, object], flags: int = 0) -> None:
     line = f"\n{json.dumps(message)}".encode()  # after a torn line, too, it begins on its own
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
     try:
         if os.write(fd, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -25,6 +25,7 @@ CREATE TABLE jobs (
     record TEXT NOT NULL
 ) WITHOUT ROWID
 """
+_ALL = "SELECT id, record FROM jobs ORDER BY created_at"
 _T = TypeVar("_T")
 
 
@@ -38,10 +39,14 @@ class SqliteJournal:
         self._database: sqlite3.Connection | None = None
 
     async def load(self) -> Sequence[JobRecord]:
-        rows = await self._run(
-            lambda db: db.execute("SELECT record FROM jobs ORDER BY created_at").fetchall()
-        )
-        return [_from_json(text) for (text,) in rows]
+        rows = await self._run(lambda db: db.execute(_ALL).fetchall())
+        return [self._record(job, text) for job, text in rows]
+
+    def _record(self, job: str, text: str) -> JobRecord:
+        try:
+            return _from_json(text)
+        except Exception as error:  # whatever a converter makes of a row that is none of ours
+            raise JournalUnusable(f"{self._path}: the record of job {job} cannot be read") from error
 
     async def put(self, record: JobRecord) -> None:
         row = (str(record.id), record.created_at, _to_json(record))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.ending import Channel
-from ..core.errors import OutputUnavailable
+from ..core.errors import OutputUnavailable, QuotaExceeded
 from ..core.job import Extent, JobId
 from ..core.ports import Sink, SinkKind
 from .inotify import DirectoryWatch, Inotify
@@ -48,7 +48,13 @@ class RecorderStore:
         return SinkKind.FIFO
 
     async def create(self, job: JobId, channels: Collection[Channel]) -> Mapping[Channel, Sink]:
-        directory = self._layout.job(job)
+        try:
+            return self._create(self._layout.job(job), channels)
+        except OSError as error:
+            await self.remove(job)
+            raise QuotaExceeded(f"there is no room for the output of a job: {error}") from error
+
+    def _create(self, directory: Path, channels: Collection[Channel]) -> Mapping[Channel, Sink]:
         directory.mkdir(mode=0o700)
         sinks: dict[Channel, Sink] = {}
         for channel in channels:

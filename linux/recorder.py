@@ -14,6 +14,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..core.ending import Channel
@@ -26,8 +28,8 @@ _AT_ONCE = 1 << 20
 _LINGER = 20
 """Milliseconds that a thread waits for more before it ends; making another costs 0.1 ms."""
 
-_DISK_AGAIN = 0.2
-"""Seconds until another try on a disk that refuses; the job blocks on its full pipe meanwhile."""
+_AGAIN = 0.2
+"""Seconds until another try of what disk or kernel refuse; a job blocks on its full pipe meanwhile."""
 
 
 class Recorder:
@@ -40,18 +42,21 @@ class Recorder:
         self._by_fd: dict[int, ChannelRecording] = {}
         self._sending = threading.Lock()
         self._decoder = Decoder()
-        self._ended = threading.Event()
+        self._again: list[Callable[[], None]] = []
 
     def run(self) -> None:
         """Record until the supervisor has gone and nothing is left to record."""
         control = self._supervisor.fileno()
         self._epoll.register(control, select.EPOLLIN)
         while self._supervisor.fileno() >= 0 or self._jobs:
-            for fd, _ in self._epoll.poll():
+            for fd, _ in self._epoll.poll(_AGAIN if self._again else None):
                 if fd == control and self._supervisor.fileno() >= 0:
                     self._read_commands()
                 elif fd in self._by_fd:
                     self._by_fd[fd].wake()
+            failed, self._again = self._again, []
+            for step in failed:
+                step()
 
     def arm(self, channel: "ChannelRecording") -> None:
         """Have a silent channel waited for; once, until it is armed again."""
@@ -66,6 +71,10 @@ class Recorder:
         """Tell why output is not being recorded."""
         self._tell({"trouble": job, "reason": reason})
 
+    def later(self, step: Callable[[], None]) -> None:
+        """Try something again in a while that could not be done for want of something."""
+        self._again.append(step)
+
     def forget(self, channel: "ChannelRecording") -> None:
         """Stop waiting for a channel, before its descriptor is closed."""
         if self._by_fd.pop(channel.fifo, None):
@@ -79,7 +88,10 @@ class Recorder:
             pass  # it has gone; the next supervisor asks again
 
     def _read_commands(self) -> None:
-        data = self._supervisor.recv(65536)
+        try:
+            data = self._supervisor.recv(65536)
+        except ConnectionError:  # it died with words of ours unread
+            data = b""
         if not data:
             self._epoll.unregister(self._supervisor.fileno())
             self._supervisor.close()
@@ -99,15 +111,23 @@ class Recorder:
                     self._jobs.pop(job).drop()
 
     def _record(self, job: str, directory: Path, channels: list[Channel], segment_size: int) -> None:
+        recording = self._jobs[job] = JobRecording(self, job, directory, channels, segment_size)
+        self._begin(job, recording)
+
+    def _begin(self, job: str, recording: "JobRecording") -> None:
+        """Begin to record, now or as soon as there are descriptors and a disk for it."""
+        if self._jobs.get(job) is not recording:
+            return  # dropped meanwhile
         try:
-            recording = JobRecording(self, job, directory, channels, segment_size)
+            recording.open()
         except OSError as error:
             self.trouble(job, str(error))
+            self.later(partial(self._begin, job, recording))
             return
-        self._jobs[job] = recording
         for channel in recording.channels:
             self._by_fd[channel.fifo] = channel
             self._epoll.register(channel.fifo, select.EPOLLIN | select.EPOLLONESHOT)
+        recording.opened()
 
 
 class JobRecording:
@@ -118,18 +138,33 @@ class JobRecording:
     ) -> None:
         self._recorder = recorder
         self._job = job
+        self._directory = directory
+        self._names = channels
+        self._segment_size = segment_size
         self._lock = threading.Lock()
         self._sizes: dict[Channel, int] = {}
+        self._finishing = False
         self.channels: list[ChannelRecording] = []
+
+    def open(self) -> None:
+        """Open FIFOs and segments, all or none; OSError if that cannot be."""
         try:
-            for channel in channels:
-                self.channels.append(ChannelRecording(recorder, self, directory, channel, segment_size))
+            for name in self._names:
+                channel = ChannelRecording(self._recorder, self, self._directory, name, self._segment_size)
+                self.channels.append(channel)
         except OSError:
             self.drop()
+            self.channels.clear()
             raise
+
+    def opened(self) -> None:
+        """Go on with what was asked for before that."""
+        if self._finishing:
+            self.finish()
 
     def finish(self) -> None:
         """Record what is still in the FIFOs, then tell the sizes."""
+        self._finishing = True
         for channel in self.channels:
             channel.finish()
 
@@ -169,7 +204,7 @@ class ChannelRecording:
         self.fifo = os.open(fifo_path(directory, name), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._base = max(segment_bases(directory, name), default=0)
-            self._segment = self._open_segment()
+            self._segment = self._open_segment(self._base)
         except OSError:
             os.close(self.fifo)
             raise
@@ -180,7 +215,11 @@ class ChannelRecording:
             if self._pumping:
                 return
             self._pumping = True
-        threading.Thread(target=self._pump, daemon=True).start()
+        try:
+            threading.Thread(target=self._pump, daemon=True).start()
+        except RuntimeError:  # as many threads as the system gives
+            self._pumping = False
+            self._recorder.later(self.wake)
 
     def finish(self) -> None:
         """Pump what is left, then complete."""
@@ -215,11 +254,11 @@ class ChannelRecording:
     def _move_all(self) -> None:
         """Splice until the FIFO is empty."""
         while True:
-            size = self._size()
-            if size >= self._segment_size:
-                self._next_segment()
-                size = 0
             try:
+                size = self._size()
+                if size >= self._segment_size:
+                    self._next_segment()
+                    size = 0
                 os.splice(
                     self.fifo,
                     self._segment,
@@ -231,18 +270,19 @@ class ChannelRecording:
                 return
             except OSError as error:  # a full disk, most likely; what is in the pipe stays there
                 self._job.trouble(f"{self._directory}: {error.strerror}")
-                time.sleep(_DISK_AGAIN)
+                time.sleep(_AGAIN)
 
     def _size(self) -> int:
         return os.fstat(self._segment).st_size
 
     def _next_segment(self) -> None:
+        following = self._open_segment(self._base + self._segment_size)
         os.close(self._segment)
         self._base += self._segment_size
-        self._segment = self._open_segment()
+        self._segment = following
 
-    def _open_segment(self) -> int:
-        path = segment_path(self._directory, self.name, self._base)
+    def _open_segment(self, base: int) -> int:
+        path = segment_path(self._directory, self.name, base)
         # Not O_APPEND: splice(2) refuses that with EINVAL.
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,8 @@ from .users import Account, account
 from .values import SpawnPlan, end_from_message, ending_from_message, plan_to_message
 
 log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
 
 
 class SupervisedProcess:
@@ -111,8 +114,8 @@ class SupervisorSpawner:
         plan = _plan(job, spec, placement, sinks, who)
         # Known before it is asked for: its end may be told together with its start.
         process = self._processes[job] = SupervisedProcess(self, job)
-        process.hold(self._layout.job(job))
         try:
+            process.hold(self._layout.job(job))
             await self._spawn(job, spec, plan, process)
         except BaseException:
             del self._processes[job]
@@ -139,26 +142,33 @@ class SupervisorSpawner:
 
     async def call(self, do: str, **arguments: object) -> dict[str, Any]:
         """Ask for what may be asked twice; SpawnerUnavailable if there is no supervisor to be had."""
-        for _ in range(3):
+        for _ in range(_ATTEMPTS):
             client = await self._connected()
-            try:
+            with suppress(SupervisorGone):
                 return await client.call(do, **arguments)
-            except SupervisorGone:
-                continue
         raise SpawnerUnavailable("the supervisor dies again and again; see its log")
 
     async def _connected(self) -> SupervisorClient:
         """Return a connection over which everything that the supervisor knows has been told."""
         async with self._connecting:
-            if self._client is None:
-                client = SupervisorClient(self._layout, self._take, self._lost)
-                await client.connect()
-                answer = await client.call("list")
-                if answer.get("protocol") != PROTOCOL:
-                    raise SpawnerUnavailable(f"the supervisor speaks another protocol: {answer}")
-                self._take_list(answer["jobs"])
-                self._client = client
-            return self._client
+            for _ in range(_ATTEMPTS):
+                if self._client is not None:
+                    return self._client
+                with suppress(SupervisorGone):  # it was just leaving
+                    self._client = await self._connect()
+            raise SpawnerUnavailable("the supervisor dies again and again; see its log")
+
+    async def _connect(self) -> SupervisorClient:
+        client = SupervisorClient(self._layout, self._take, self._lost)
+        try:
+            await client.connect()
+            answer = await client.call("list")
+            _check_protocol(answer)
+        except BaseException:
+            await client.close()
+            raise
+        self._take_list(answer["jobs"])
+        return client
 
     def _take_list(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         for each in jobs:
@@ -190,7 +200,7 @@ class SupervisorSpawner:
     async def _reconnect(self) -> None:
         try:
             await self._connected()
-        except (SpawnerUnavailable, SupervisorGone):
+        except SpawnerUnavailable:
             log.exception("no supervisor can be had; the next call tries again")
 
     async def _spawn(self, job: JobId, spec: JobSpec, plan: SpawnPlan, process: SupervisedProcess) -> None:
@@ -210,6 +220,11 @@ class SupervisorSpawner:
         process.take(answer)
 
 
+def _check_protocol(answer: Mapping[str, Any]) -> None:
+    if answer.get("protocol") != PROTOCOL:
+        raise SpawnerUnavailable(f"the supervisor speaks protocol {answer.get('protocol')}, not {PROTOCOL}")
+
+
 def _plan(
     job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink], who: Account
 ) -> SpawnPlan:
@@ -220,8 +235,8 @@ def _plan(
         "USER": who.name,
         "LOGNAME": who.name,
         "LANG": "C.UTF-8",
-        "WORKER_JOB_ID": str(job),
         **spec.env,
+        "WORKER_JOB_ID": str(job),  # last: without cgroups it is how the job's processes are found
     }
     return SpawnPlan(
         argv=(spec.command, *spec.args),

@@ -12,8 +12,6 @@ from ..core.errors import SpawnerUnavailable
 from .layout import Layout, socket_address
 from .messages import Decoder, Message, encode
 
-_LOG_TAIL = 2000
-
 
 class SupervisorGone(Exception):
     """The supervisor has died, or was never reached; nobody knows whether it did what was asked."""
@@ -43,7 +41,9 @@ class SupervisorClient:
             else:
                 self._reading = asyncio.create_task(self._read(reader))
                 return
-        raise SpawnerUnavailable("the supervisor ends as soon as it is started; see its log")
+        raise SpawnerUnavailable(
+            f"the supervisor ends as soon as it is started; see {self._layout.supervisor}/log"
+        )
 
     async def call(self, do: str, **arguments: object) -> dict[str, Any]:
         """Ask and wait for the answer; SupervisorGone if it does not come."""
@@ -126,8 +126,7 @@ def _start_supervisor(layout: Layout) -> None:
         os.close(ready_write)
         ready_write = -1
         if not os.read(ready_read, 100):
-            tail = log_path.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
-            raise SpawnerUnavailable(f"the supervisor could not be started: {tail or 'it says nothing'}")
+            raise SpawnerUnavailable(f"the supervisor could not be started; {log_path} says why")
     finally:
         os.close(ready_read)
         if ready_write >= 0:

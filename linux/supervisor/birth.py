@@ -34,7 +34,12 @@ class Newborn:
 def bear(plan: SpawnPlan, stdout: int, stderr: int) -> Newborn:
     """Clone a child for a plan; OSError if the kernel cannot."""
     release_read, release_write = os.pipe()
-    error_read, error_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        error_read, error_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        os.close(release_read)
+        os.close(release_write)
+        raise
     _changed_signals()
     # A signal in the child, before it has reset its handlers, would be taken for the parent's.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)

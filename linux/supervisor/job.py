@@ -1,10 +1,10 @@
 """One job under supervision: the state machine of core, driven by the kernel's events."""
 
-import logging
 import os
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -32,10 +32,9 @@ from ..values import SpawnPlan
 from .birth import Newborn, bear
 from .group import Group, group_of, oom_kills
 from .loop import Loop, boottime
+from .notebook import Notebook
 from .orphan import Orphan
 from .recording import Recording
-
-log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 0.01
 """Seconds until another look at a group that cannot tell when it empties; doubles up to the longest."""
@@ -70,6 +69,7 @@ class Job:
         plan: SpawnPlan,
         loop: Loop,
         recording: Recording,
+        notebook: Notebook,
         observer: Observer,
     ) -> None:
         self.name = name
@@ -81,6 +81,7 @@ class Job:
         self.life = Lifecycle(timeout=plan.timeout, grace=plan.grace, leftovers=plan.leftovers)
         self._loop = loop
         self._recording = recording
+        self._notebook = notebook
         self._observer = observer
         self._newborn: Newborn | None = None
         self._stop_at_birth: StopRequested | None = None
@@ -101,7 +102,11 @@ class Job:
 
     def spawn(self) -> None:
         """Clone, record, release. The observer is told the outcome; OSError if it cannot even begin."""
-        self.open_fifos()
+        try:
+            self.open_fifos()
+        except OSError:
+            self._close()
+            raise
         stdout = self._fifos.get(Channel.STDOUT, self._fifos.get(Channel.OUTPUT))
         stderr = self._fifos.get(Channel.STDERR, self._fifos.get(Channel.OUTPUT))
         assert stdout is not None
@@ -122,7 +127,8 @@ class Job:
             self._end_birth()  # nobody lets the child go now, so it ends itself
             self._give_up()
             raise
-        os.write(self._newborn.release, b"!")
+        with suppress(BrokenPipeError):  # it has failed already, and tells why
+            os.write(self._newborn.release, b"!")
 
     def settle_birth(self) -> None:
         """Learn whether the command was executed, if that is known by now."""
@@ -138,7 +144,7 @@ class Job:
             self._give_up()
             self._observer.failed(self, stage, int(number))
         else:
-            self._write(partial(write_executed, history_path(self.directory)))
+            self._notebook.write(partial(write_executed, history_path(self.directory)))
             self._handle(Started())
             self._observer.started(self)
             if self._stop_at_birth is not None:
@@ -196,6 +202,12 @@ class Job:
         else:
             self.main_ended(Lost(_DIED_UNSEEN if same_boot else "the machine restarted"))
 
+    def abandon(self) -> None:
+        """End what could not be taken over: nobody would ever know when it ends."""
+        if self._group is not None:
+            self._group.kill()
+        self._close()
+
     def _orphan_ended(self) -> None:
         """Ask for the exit code until init has reaped the process, or it is clear that nobody knows."""
         assert self._orphan is not None
@@ -215,7 +227,7 @@ class Job:
         self.settle_birth()
         if self.pid and self.life.ending is None and self._group is not None:
             kills = oom_kills(self.plan.placement)
-            self._write(partial(write_main, history_path(self.directory), ending, kills))
+            self._notebook.write(partial(write_main, history_path(self.directory), ending, kills))
             if self._group.empty():  # then there is nobody to be asked to end
                 self._handle(GroupEmptied(kills))
             self._handle(MainEnded(ending, kills))
@@ -299,16 +311,10 @@ class Job:
             case Drain():
                 self._recording.finish(self.name)
             case Finish(end):
-                self._write(partial(write_end, history_path(self.directory), end))
+                self._notebook.write(partial(write_end, history_path(self.directory), end))
                 self.end = end
                 self._close()
                 self._observer.ended(self)
-
-    def _write(self, record: Callable[[], None]) -> None:
-        try:
-            record()
-        except OSError:  # a full disk must not stop the job's life; servers are told all the same
-            log.exception("job %s: what became of it could not be written down", self.name)
 
     def _close(self) -> None:
         self._stop_looking()

@@ -10,9 +10,13 @@ from pathlib import Path
 from ...core.ending import Channel
 from ..messages import Message
 from .connection import Connection
-from .loop import Loop
+from .loop import Loop, boottime
 
 log = logging.getLogger(__name__)
+
+
+_AGAIN = 1.0
+"""Seconds between recorders that die at once."""
 
 
 class Recording:
@@ -27,9 +31,13 @@ class Recording:
         self._jobs: dict[str, Message] = {}
         self._finishing: set[str] = set()
         self._recorder: Connection | None = None
+        self._started_at = 0.0
+        self.start_at: float | None = None
+        """When another recorder is due, for the last one died as soon as it was started."""
 
     def start(self) -> None:
         """Start a recorder, and hand it all jobs that are being recorded."""
+        self._started_at, self.start_at = boottime(), None
         ours, theirs = socket.socketpair()
         arguments = [
             sys.executable,
@@ -40,8 +48,15 @@ class Recording:
             str(self._lock),
         ]
         theirs.set_inheritable(True)
-        os.posix_spawn(sys.executable, arguments, os.environ)
-        theirs.close()
+        try:
+            os.posix_spawn(sys.executable, arguments, os.environ)
+        except OSError:
+            log.exception("no recorder can be started; trying again")
+            ours.close()
+            self.start_at = boottime() + _AGAIN
+            return
+        finally:
+            theirs.close()
         self._recorder = Connection(self._loop, ours, self._take, self._died)
         for job, message in self._jobs.items():
             self._send(message)
@@ -82,7 +97,11 @@ class Recording:
     def _died(self, recorder: Connection) -> None:
         if recorder is self._recorder:
             log.error("the recorder has died; starting another")
-            self.start()
+            self._recorder = None
+            if boottime() < self._started_at + _AGAIN:
+                self.start_at = boottime() + _AGAIN
+            else:
+                self.start()
 
     def _take(self, recorder: Connection, message: Message) -> None:
         del recorder

@@ -13,10 +13,11 @@ from ...core.ending import Cause, Channel, End, Lost
 from ..history import History, read_history
 from ..layout import Layout, fifo_path, history_path
 from ..messages import PROTOCOL, Message
-from ..values import end_to_message, ending_to_message, plan_from_message
+from ..values import SpawnPlan, end_to_message, ending_to_message, plan_from_message
 from .connection import Connection
 from .job import Job
 from .loop import Loop, boottime
+from .notebook import Notebook
 from .orphan import ending_of_child
 from .recording import Recording
 
@@ -46,6 +47,7 @@ class Supervisor:
         self._connections: set[Connection] = set()
         self._asked: dict[str, tuple[Connection, int]] = {}
         self._idle_since = boottime()
+        self._notebook = Notebook()
         self._recording = Recording(loop, layout.supervisor / "recorder.lock", self._drained)
 
     def start(self) -> None:
@@ -65,12 +67,20 @@ class Supervisor:
         plan, deadline = history.start.plan, history.start.deadline
         if deadline is not None:
             plan = replace(plan, timeout=max(0.0, deadline - boottime()))
-        job = self._jobs[name] = Job(name, self._layout.job(name), plan, self._loop, self._recording, self)
+        job = self._jobs[name] = self._job(name, plan)
         try:
             job.adopt(history)
-        except OSError:
+        except OSError as error:
             log.exception("job %s: it cannot be taken over", name)
             del self._jobs[name]
+            job.abandon()
+            start, lost = history.start, Lost(f"no supervisor could take it over: {error}")
+            end = End(lost, Cause.NONE, 0, {}, time.time())
+            self._ended[name] = Ended(start.pid, start.started_at, end)
+
+    def _job(self, name: str, plan: SpawnPlan) -> Job:
+        directory = self._layout.job(name)
+        return Job(name, directory, plan, self._loop, self._recording, self._notebook, self)
 
     def accept(self, listener: socket.socket) -> None:
         """Take in a server."""
@@ -103,7 +113,11 @@ class Supervisor:
             if job.deadline is not None and job.deadline <= now:
                 job.pass_time(now)
         deadlines = [job.deadline for job in self._jobs.values() if job.deadline is not None]
-        if self._jobs or self._connections:
+        self._notebook.retry(now)
+        if self._recording.start_at is not None and self._recording.start_at <= now:
+            self._recording.start()
+        deadlines += [at for at in (self._recording.start_at, self._notebook.retry_at) if at is not None]
+        if self._jobs or self._connections or self._notebook.retry_at is not None:
             self._idle_since = now
         else:
             deadlines.append(self._idle_since + IDLE)
@@ -144,7 +158,7 @@ class Supervisor:
         if name in self._jobs or name in self._ended or history_path(directory).exists():
             connection.send({"call": call, "failed": "job", "errno": errno.EEXIST})
             return
-        job = Job(name, directory, plan_from_message(plan), self._loop, self._recording, self)
+        job = self._job(name, plan_from_message(plan))
         self._asked[name] = connection, call
         try:
             job.spawn()
@@ -184,6 +198,7 @@ class Supervisor:
         """Answer the server that asked for it."""
         connection, call = self._asked.pop(job.name)
         connection.send({"call": call, "pid": job.pid, "started_at": job.started_at})
+        self._tell({"event": "progress", "job": job.name, **_progress(job)}, but=connection)
 
     def failed(self, job: Job, stage: str, number: int) -> None:
         """Answer the server that asked for it, and keep nothing."""

@@ -26,6 +26,7 @@ class Installation:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.command = [sys.executable, "-m", "worker.cli.main"]
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},
             "WORKER_HOME": str(home),
@@ -41,7 +42,7 @@ class Installation:
     def run(self, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[bytes]:
         """Run a command and return all there is to know about it."""
         return subprocess.run(
-            [sys.executable, "-m", "worker.cli.main", *arguments],
+            [*self.command, *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -97,10 +98,12 @@ class Installation:
         assert pid
         pidfd = os.pidfd_open(pid)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        self._await_end(pidfd)
+        self.await_pidfd(pidfd)
 
     def down(self) -> None:
         """Stop everything, and wait for the supervisor and the recorder to leave."""
+        if not self.server_pid():  # a test has killed it; only a server tidies up after it
+            self.worker("up", code=None)
         self.worker("down", "--jobs", code=None)
         for pid in (self.supervisor_pid(), self.recorder_pid()):
             try:
@@ -108,7 +111,7 @@ class Installation:
             except ProcessLookupError:
                 continue
             if pidfd is not None:
-                self._await_end(pidfd)
+                self.await_pidfd(pidfd)
 
     def cgroups(self) -> list[Path]:
         """Return the control groups of this worker that exist."""
@@ -118,7 +121,8 @@ class Installation:
             if path.is_dir()
         ]
 
-    def _await_end(self, pidfd: int) -> None:
+    def await_pidfd(self, pidfd: int) -> None:
+        """Wait until a process has ended, and close its pidfd."""
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         gone = poll.poll(PATIENCE * 1000)
@@ -164,13 +168,26 @@ def _install(home: Path, pki: Path) -> Installation:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, pki: Path) -> Iterator[Installation]:
+def install(pki: Path) -> Iterator[Callable[[Path], Installation]]:
+    """Make workers in directories of the test's choice, not yet up; nothing is left of them after it."""
+    installations = []
+
+    def make(home: Path) -> Installation:
+        installations.append(_install(home, pki))
+        return installations[-1]
+
+    yield make
+    for installation in installations:
+        installation.down()
+        _assert_nothing_left(installation)
+
+
+@pytest.fixture
+def installation(tmp_path: Path, install: Callable[[Path], Installation]) -> Installation:
     """A worker of the test's own, up."""
-    installation = _install(tmp_path / "home", pki)
+    installation = install(tmp_path / "home")
     installation.worker("up")
-    yield installation
-    installation.down()
-    _assert_nothing_left(installation)
+    return installation
 
 
 @pytest.fixture(scope="module")

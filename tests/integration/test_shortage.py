@@ -1,0 +1,121 @@
+"""When the disk is full, the kernel refuses, or processes die at a bad moment: late, but never wrong."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from worker import JobSpec
+from worker.core.ending import Exited
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 6 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "none", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@needs_root
+def test_a_full_disk_delays_and_loses_nothing(small_disk, install, tmp_path, until):
+    """A job that fills the disk blocks; one that ends meanwhile keeps its exit code, also after a crash."""
+    worker = install(small_disk)
+    worker.worker("up")
+    gate = tmp_path / "gate"
+    ending = worker.start("sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.05; done; exit 5")
+    filling = worker.start("head", "-c", "20000000", "/dev/zero")
+    until(lambda: os.statvfs(small_disk).f_bavail == 0)
+    gate.touch()
+    until(lambda: worker.query(ending)["exited"])
+    assert 5 == worker.query(ending)["exit_code"]
+    worker.kill(worker.server_pid())
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    worker.worker("up")
+    assert 5 == worker.wait(ending)["exit_code"]
+    assert bytes(20_000_000) == worker.stream(filling)
+    assert 0 == worker.wait(filling)["exit_code"]
+
+
+def test_server_killed_while_the_supervisor_is_busy(installation, until):
+    """A start whose answer nobody waits for ends known or without a trace, never as a ghost."""
+    supervisor = installation.supervisor_pid()
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        starts = [
+            subprocess.Popen(
+                [*installation.command, "start", command],
+                env=installation.env,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for command in ("true", "/nonexistent")
+        ]
+        directories = installation.home / "jobs"
+        until(lambda: len(os.listdir(directories)) == 2)
+        installation.kill(installation.server_pid())
+        for start in starts:
+            start.wait()
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    installation.worker("up")
+    for job in json.loads(installation.worker("list", "-o", "json")):
+        assert installation.wait(job["id"])["state"] in {"exited", "lost"}
+
+
+def test_output_of_a_job_that_outlives_server_and_supervisor(installation, tmp_path):
+    """The recorder goes on when both are killed with its messages unread."""
+    gate = tmp_path / "gate"
+    job = installation.start("sh", "-c", f"echo one; while [ ! -e {gate} ]; do sleep 0.05; done; echo two")
+
+    async def start_many():
+        async with installation.client() as client:
+            await asyncio.gather(*(client.start(JobSpec("true")) for _ in range(20)))
+            installation.kill(installation.server_pid())
+
+    asyncio.run(start_many())
+    installation.kill(installation.supervisor_pid())
+    # The job ends, and only the recorder is there to take what it writes.
+    history = (installation.home / "jobs" / job / "history").read_text()
+    main = os.pidfd_open(int(re.search(r'"pid": (\d+)', history)[1]))
+    gate.touch()
+    installation.await_pidfd(main)
+    installation.worker("up")
+    assert b"one\ntwo\n" == installation.stream(job)
+
+
+def test_a_job_cannot_pass_for_another(installation):
+    """WORKER_JOB_ID is the job's own, whatever --env says."""
+    job = installation.start(
+        "--env", "WORKER_JOB_ID=00000000-0000-4000-8000-000000000000", "printenv", "WORKER_JOB_ID"
+    )
+    assert f"{job}\n".encode() == installation.stream(job)
+
+
+def test_few_descriptors(install, tmp_path):
+    """With hardly any descriptors starts are refused as such, and what was started gets over."""
+    worker = install(tmp_path / "home")
+    up = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *worker.command, "up"]
+    subprocess.run(up, env=worker.env, check=True, stdout=subprocess.DEVNULL)
+
+    async def start_many():
+        async with worker.client() as client:
+            jobs = await asyncio.gather(
+                *(client.start(JobSpec("sleep", ["1"])) for _ in range(60)), return_exceptions=True
+            )
+            for job in jobs:
+                if isinstance(job, Exception):
+                    assert "ResourceExhausted" in str(job)
+                else:
+                    assert Exited(0) == (await client.wait(str(job))).ending
+            return sum(not isinstance(job, Exception) for job in jobs)
+
+    assert 0 < asyncio.run(start_many())

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from errno import EAGAIN, EMFILE, ENFILE, ENOMEM
+from os import strerror
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -65,6 +66,9 @@ def failure_of(error: Exception) -> Failure:
             return Failure(known, _text(error))
         case MalformedMessage():
             return Failure(Status.INVALID_ARGUMENT, f"malformed request: {_text(error)}")
+        case OSError() if error.errno in _SCARCE:
+            reason = f"the worker is short of resources: {strerror(error.errno)}"
+            return Failure(Status.RESOURCE_EXHAUSTED, reason, error.errno)
         case GRPCError():
             return Failure(error.status, _printable(error.message or code_name(error.status)))
     log.error("a call failed unexpectedly", exc_info=error)

@@ -119,3 +119,5 @@ def test_few_descriptors(install, tmp_path):
             return sum(not isinstance(job, Exception) for job in jobs)
 
     assert 0 < asyncio.run(start_many())
+    worker.worker("down")
+    worker.worker("up")  # with descriptors enough to sweep what could not be removed without

@@ -78,7 +78,7 @@ class Handlers:
     async def list(self, request: ListRequest) -> ListResponse:
         """Tell what is known about every job that matches."""
         found = await self._worker.list(labels=request.labels, running=request.running)
-        return ListResponse(jobs=[translate.query_response(status) for status in found])
+        return ListResponse(jobs=[translate.list_entry(status) for status in found])
 
     async def wait(self, request: WaitRequest) -> WaitResponse:
         """Answer when the job is over."""

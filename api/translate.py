@@ -47,6 +47,9 @@ _LONGEST_OUTPUT = 1 << 62
 _Core = TypeVar("_Core")
 _Proto = TypeVar("_Proto", bound=int)
 
+_LIST_ARGUMENTS = 1024
+"""Bytes of arguments that a job shows in a list: clients refuse replies of more than 4 MiB."""
+
 
 def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
     """Return the request for this job."""
@@ -131,6 +134,18 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         leftovers=_LEFTOVERS[spec.leftovers],
         split_output=spec.split_output,
     )
+
+
+def list_entry(status: JobStatus) -> proto.QueryResponse:
+    """Return the status as one of many: arguments beyond the first kilobyte become ``...``."""
+    response = query_response(status)
+    room = _LIST_ARGUMENTS
+    for position, argument in enumerate(response.args):
+        room -= len(argument.encode())
+        if room < 0:
+            response.args[position:] = ["..."]
+            break
+    return response
 
 
 def job_status(message: proto.QueryResponse) -> JobStatus:

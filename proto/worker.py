@@ -266,6 +266,9 @@ default_message_pool.register_message("worker.v1", "ListRequest", ListRequest)
 @dataclass(eq=False, repr=False)
 class ListResponse(betterproto2.Message):
     jobs: "list[QueryResponse]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Oldest first. Arguments beyond the first kilobyte of a job are cut, and end in "...".
+    """
 
 
 default_message_pool.register_message("worker.v1", "ListResponse", ListResponse)

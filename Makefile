@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit integration wheel bench proto format clean
+.PHONY: demo test lint types layers unit integration wheel guest soak bench proto format clean
 
 demo: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh
 
-test: lint types layers wheel unit integration
+test: lint types layers wheel unit integration guest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -31,6 +31,14 @@ wheel: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/placement.py
+
+# What takes too long for every run.
+soak: .venv/ready
+	$(BIN)/pytest tests/soak
+
+# On cgroup v2 with systemd as PID 1, in a Debian guest under qemu; root on Debian installs what that needs.
+guest: .venv/ready
+	$(BIN)/pytest tests/guest
 
 proto: .venv/ready
 	$(BIN)/python tests/generate_proto.py

@@ -114,12 +114,13 @@ class Installation:
                 self.await_pidfd(pidfd)
 
     def cgroups(self) -> list[Path]:
-        """Return the control groups of this worker that exist."""
-        return [
-            path
-            for path in Path("/sys/fs/cgroup").glob(f"*/{default_parent(self.home)}/*")
-            if path.is_dir()
-        ]
+        """Return the control groups of this worker's jobs that exist."""
+        return [path for parent in self.parent_cgroups() for path in parent.iterdir() if path.is_dir()]
+
+    def parent_cgroups(self) -> list[Path]:
+        """Return this worker's own control groups: one per hierarchy of v1, one on v2."""
+        name, root = default_parent(self.home), Path("/sys/fs/cgroup")
+        return [path for path in (root / name, *root.glob(f"*/{name}")) if path.is_dir()]
 
     def await_pidfd(self, pidfd: int) -> None:
         """Wait until a process has ended, and close its pidfd."""
@@ -214,8 +215,6 @@ def _assert_nothing_left(installation: Installation) -> None:
         if home in words and entry.isdigit() and int(entry) != os.getpid():
             left.append((entry, words[:200]))
     assert [] == left
-    assert [] == [
-        str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{default_parent(installation.home)}")
-    ]
+    assert [] == installation.parent_cgroups()
     special = [path for path in installation.home.rglob("*") if path.is_fifo() or path.is_socket()]
     assert [] == special

@@ -1,0 +1,22 @@
+"""One guest for all tests, with the worker installed: cgroup v2 and systemd as PID 1."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from .image import GuestUnavailableError, find_image
+from .machine import Guest
+from .payload import install
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    """A machine that has the command `worker` and the tests of the integration folder."""
+    directory = tmp_path_factory.mktemp("guest")
+    try:
+        image = find_image()
+    except GuestUnavailableError as error:
+        pytest.skip(f"no guest: {error}")
+    with Guest(image, directory) as machine:
+        install(machine, directory)
+        yield machine

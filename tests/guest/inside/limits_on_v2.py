@@ -1,0 +1,195 @@
+"""The limiter on cgroup v2, in the guest: as root, and as a user in a delegated group.
+
+pytest runs it there; on the host it is no test.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from worker.cgroups.plugins import cgroups
+from worker.core.job import new_job_id
+from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from worker.core.ports import ResourceLimiter, Scope
+from worker.core.testing.limiter_contract import LimiterContract
+
+MIB = 1 << 20
+DISK = "254:0"
+"""/dev/vda, on which the root file system lies."""
+
+JOIN = 'echo $$ > "$GROUP/cgroup.procs"; exec "$@"'
+
+
+@asynccontextmanager
+async def any_limiter() -> AsyncIterator[ResourceLimiter]:
+    """Make a limiter with a parent of its own, as the server does; see that it leaves nothing."""
+    limiter = cgroups({"parent": f"limits-{uuid4().hex[:8]}"}, Path("/"))
+    try:
+        place = parent_of(await limiter.prepare(new_job_id(), ResourceLimits()))
+        await limiter.sweep([])
+        yield limiter
+    finally:
+        await limiter.sweep([])
+        await limiter.close()
+    assert not place.exists()
+
+
+@asynccontextmanager
+async def scope_with(limits: ResourceLimits) -> AsyncIterator[Scope]:
+    """Make the scope of a job, and remove it."""
+    async with any_limiter() as limiter:
+        scope = await limiter.prepare(new_job_id(), limits)
+        yield scope
+        await scope.remove()
+
+
+def parent_of(scope: Scope) -> Path:
+    """Return the group that all jobs of a limiter are in."""
+    return group_of(scope).parent
+
+
+def group_of(scope: Scope) -> Path:
+    """Return the one group of a scope on cgroup v2."""
+    assert () == tuple(scope.placement.legacy)
+    assert scope.placement.unified is not None
+    return Path(scope.placement.unified)
+
+
+def read(scope: Scope, name: str) -> str:
+    """Return the content of a kernel file of a job."""
+    return (group_of(scope) / name).read_text().strip()
+
+
+def lines_of(file: str) -> list[str]:
+    """Return the lines of a kernel file."""
+    return Path(file).read_text().splitlines()
+
+
+def run_inside(scope: Scope, *command: str) -> subprocess.Popen[bytes]:
+    """Start a command in the group; it joined before it was executed."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", JOIN, "sh", *command],
+        env={"PATH": os.environ["PATH"], "GROUP": str(group_of(scope))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Return how a command ended and all that it said."""
+    out, _ = process.communicate(timeout=120)
+    return process.returncode, out.decode()
+
+
+def used(usage: ResourceUsage, name: str) -> int:
+    """Return a figure that the host must tell."""
+    value = getattr(usage, name)
+    assert isinstance(value, int), (name, usage)
+    return value
+
+
+@pytest.mark.parametrize("check", LimiterContract(any_limiter).checks(), ids=lambda check: check.__name__)
+def test_the_contract(check: Callable[[], Coroutine[None, None, None]]) -> None:
+    """The real adapter passes the suite of the fake, on cgroup v2 too."""
+    asyncio.run(check())
+
+
+def test_every_limit_is_written_as_the_kernel_wants_it() -> None:
+    """Each can be read back before anything runs, and so can each change."""
+
+    async def scenario() -> None:
+        limits = ResourceLimits(
+            cpu=CpuLimit(quota=0.5, weight=200),
+            memory=MemoryLimit(max=64 * MIB, high=48 * MIB, swap_max=16 * MIB),
+            io=(IoLimit("/var", read_bytes_per_second=4 * MIB, write_operations_per_second=100),),
+            pids=20,
+            cpuset="1",
+        )
+        async with scope_with(limits) as scope:
+            assert "50000 100000" == read(scope, "cpu.max")
+            assert "200" == read(scope, "cpu.weight")
+            assert str(64 * MIB) == read(scope, "memory.max")
+            assert str(48 * MIB) == read(scope, "memory.high")
+            assert str(16 * MIB) == read(scope, "memory.swap.max")
+            assert f"{DISK} rbps={4 * MIB} wbps=max riops=max wiops=100" == read(scope, "io.max")
+            assert "20" == read(scope, "pids.max")
+            assert "1" == read(scope, "cpuset.cpus.effective")
+            changes = ResourceLimits(
+                cpu=CpuLimit(quota=1.5),
+                memory=MemoryLimit(max=32 * MIB, high=24 * MIB),
+                io=(IoLimit("/var", read_bytes_per_second=MIB),),
+                pids=30,
+                cpuset="0-1",
+            )
+            await scope.update(limits.updated(changes))
+            assert "150000 100000" == read(scope, "cpu.max")
+            assert str(32 * MIB) == read(scope, "memory.max")
+            assert str(24 * MIB) == read(scope, "memory.high")
+            assert f"{DISK} rbps={MIB} wbps=max riops=max wiops=100" == read(scope, "io.max")
+            assert "30" == read(scope, "pids.max")
+            assert "0-1" == read(scope, "cpuset.cpus.effective")
+
+    asyncio.run(scenario())
+
+
+def test_too_much_memory_ends_in_an_oom_kill() -> None:
+    """What takes more than memory.max dies of SIGKILL, and the file of the placement says why."""
+
+    async def scenario() -> None:
+        limits = ResourceLimits(memory=MemoryLimit(max=32 * MIB, swap_max=0))
+        async with scope_with(limits) as scope:
+            glutton = run_inside(scope, sys.executable, "-S", "-c", "b'x' * (256 << 20)")
+            assert -signal.SIGKILL == finish(glutton)[0]
+            assert scope.placement.oom_events is not None
+            assert "oom_kill 1" in lines_of(scope.placement.oom_events)
+            assert 16 * MIB < used(await scope.usage(), "memory_peak") <= 32 * MIB
+
+    asyncio.run(scenario())
+
+
+def test_groups_that_the_job_made_itself_go_too() -> None:
+    """A job may manage groups below its own, with controllers; removing takes all of them down."""
+
+    async def scenario() -> None:
+        async with any_limiter() as limiter:
+            job = new_job_id()
+            scope = await limiter.prepare(job, ResourceLimits(pids=20))
+            (group_of(scope) / "cgroup.subtree_control").write_text("+pids")
+            (group_of(scope) / "a" / "b").mkdir(parents=True)
+            await scope.remove()
+            assert await limiter.reopen(job) is None
+
+    asyncio.run(scenario())
+
+
+def test_many_jobs_leave_no_dying_groups() -> None:
+    """What is removed is gone from the kernel too, memory controller included."""
+
+    async def scenario() -> None:
+        async with any_limiter() as limiter:
+            limits = ResourceLimits(memory=MemoryLimit(max=64 * MIB), pids=10)
+            for _ in range(5):
+                scopes = await asyncio.gather(*(limiter.prepare(new_job_id(), limits) for _ in range(40)))
+                place = parent_of(scopes[0])
+                await asyncio.gather(*(scope.remove() for scope in scopes))
+            await asyncio.to_thread(wait_until_freed, place)
+
+    asyncio.run(scenario())
+
+
+def wait_until_freed(group: Path) -> None:
+    """Return once the kernel has freed what was removed below a group, which it does when it gets to it."""
+    deadline = time.monotonic() + 60
+    while "nr_dying_descendants 0" not in lines_of(str(group / "cgroup.stat")):
+        assert time.monotonic() < deadline, lines_of(str(group / "cgroup.stat"))
+        time.sleep(0.2)

@@ -1,0 +1,135 @@
+"""Workers in the guest: root's, and those of a user to whom systemd has delegated a control group."""
+
+import json
+from abc import ABC, abstractmethod
+
+from .machine import PATIENCE, Guest
+
+CGROUPS = "/sys/fs/cgroup"
+RUNTIME_DIRECTORY = "/run/user/1000"
+
+LOCK_HOLDER = """
+import sys
+from worker.linux.locks import lock_holder, open_lock
+from pathlib import Path
+print(lock_holder(open_lock(Path(sys.argv[1]))))
+"""
+
+
+class Installation(ABC):
+    """A worker with a WORKER_HOME of its own, and what can be seen of it from outside."""
+
+    user = "tester"
+    user_home = "/home/tester"
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.home = f"{self.user_home}/{type(self).__name__}"
+        self.variables = [f"WORKER_HOME={self.home}", "WORKER_LISTEN=127.0.0.1:0"]
+
+    @abstractmethod
+    def up(self) -> None:
+        """Start the server, again if it has ended, where such a user would."""
+
+    def worker(self, *arguments: str, code: int | None = 0, timeout: float = PATIENCE) -> str:
+        """Run the command as the worker's user and return what it prints; assert its exit status."""
+        done = self.guest.run(self.as_user("worker", *arguments), timeout=timeout)
+        assert code is None or code == done.returncode, (done.returncode, done.stdout, done.stderr)
+        return (done.stdout + done.stderr if code else done.stdout).decode()
+
+    def as_user(self, *command: str) -> list[str]:
+        """Return a command as the worker's user would run it."""
+        identity = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--init-groups"]
+        session = [f"HOME={self.user_home}", f"XDG_RUNTIME_DIR={RUNTIME_DIRECTORY}"]
+        return [*identity, "env", *session, *self.variables, *command]
+
+    def start(self, *command: str) -> str:
+        """Start a job and return its id."""
+        return self.worker("start", *command).split()[1]
+
+    def query(self, job: str) -> dict[str, object]:
+        """Return all facts about a job now."""
+        facts = json.loads(self.worker("query", "-o", "json", job))
+        assert isinstance(facts, dict)
+        return facts
+
+    def first_line(self, job: str) -> str:
+        """Return the first line that a job writes, once it has."""
+        read = 'read -r line < <("$@"); kill $!; echo "$line"'
+        return self.guest.check(
+            *("bash", "-c", read, "bash"), *self.as_user("worker", "stream", job)
+        ).rstrip("\n")
+
+    def groups(self) -> list[str]:
+        """Return the control groups of jobs, of this worker or another, below their mount point."""
+        found = self.guest.check("find", CGROUPS, "-type", "d", "-name", "*-*-*-*-*")
+        return [path.removeprefix(CGROUPS) for path in found.split()]
+
+    def group_file(self, group: str, name: str) -> str:
+        """Return the content of a kernel file of a control group."""
+        return self.guest.check("cat", f"{CGROUPS}{group}/{name}").strip()
+
+    def processes(self, job: str) -> list[str]:
+        """Return the pids of a job by the variable that each of its processes has inherited."""
+        found = self.guest.run(["bash", "-c", f"grep -slz '^WORKER_JOB_ID={job}$' /proc/[0-9]*/environ"])
+        return found.stdout.decode().split()
+
+    def wait_until(self, condition: str) -> None:
+        """Return once a shell's condition holds in the guest; nothing else would announce it."""
+        self.guest.check("bash", "-c", f"until {condition}; do sleep 0.1; done")
+
+    def kill_server(self) -> None:
+        """End the server as a crash would."""
+        server = self.guest.check("python3", "-c", LOCK_HOLDER, f"{self.home}/server.lock").strip()
+        self.guest.check("kill", "-KILL", server)
+
+    def down(self) -> None:
+        """Stop everything, and wait for the supervisor and the recorder to leave."""
+        self.worker("down", "--jobs", code=None)
+        self.wait_until(f"! pgrep -f '[ ]{self.home}'")
+
+
+class RootInstallation(Installation):
+    """Root starts it; its groups lie in the root of the hierarchy."""
+
+    user = "root"
+    user_home = "/root"
+
+    def up(self) -> None:
+        """Start it from wherever we are."""
+        self.worker("up")
+
+
+class UserServiceInstallation(Installation):
+    """The administrator has made a service with User= and Delegate=yes."""
+
+    UNIT = "worker-of-tester"
+
+    def up(self) -> None:
+        """Have systemd start it; after a crash what is left of the unit goes on, and gets a new server."""
+        if self.guest.run(["systemctl", "is-active", self.UNIT]).returncode == 0:
+            # As DelegateSubgroup= does it from systemd 254 on.
+            enter = f"echo $$ > {CGROUPS}/system.slice/{self.UNIT}.service/worker-server/cgroup.procs"
+            self.guest.check("bash", "-c", f'{enter}; exec "$@"', "-", *self.as_user("worker", "up"))
+            return
+        settings = ["Delegate=yes", "Type=oneshot", "RemainAfterExit=yes", "OOMPolicy=continue"]
+        self.guest.check(
+            *("systemd-run", "--quiet", f"--unit={self.UNIT}", f"--uid={self.user}"),
+            *(f"--property={setting}" for setting in settings),
+            *(f"--setenv={variable}" for variable in self.variables),
+            *("worker", "up"),
+        )
+
+    def down(self) -> None:
+        """Take the unit down as well."""
+        super().down()
+        self.guest.check("systemctl", "stop", self.UNIT)
+
+
+class UserScopeInstallation(Installation):
+    """The user has a systemd of its own, and takes a scope from it."""
+
+    def up(self) -> None:
+        """Start it in a scope of its own; that of a server that crashed lives on with its jobs."""
+        scope = ["systemd-run", "--user", "--scope", "--quiet", "--property=Delegate=yes"]
+        self.guest.check(*self.as_user(*scope, "worker", "up"))

@@ -1,0 +1,133 @@
+"""A guest: a machine under qemu, spoken to through the agent in it."""
+
+import io
+import json
+import socket
+import subprocess
+import tarfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from .agent import PORT_NAME
+from .image import Image
+
+BOOT_TIMEOUT = 180.0
+PATIENCE = 120.0
+"""Seconds that a command may take: what is done in 1 s on the host takes 12 s in a guest."""
+
+KERNEL_COMMAND_LINE = (
+    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable random.trust_cpu=1 "
+    "psi=1 systemd.unified_cgroup_hierarchy=1 audit=0"
+)
+
+
+class Guest:
+    """One running machine; use it as a context manager, so that it ends with the test run.
+
+    Raises RuntimeError if it does not boot.
+    """
+
+    def __init__(self, image: Image, directory: Path) -> None:
+        self._console = directory / "console.log"
+        ours, agents = socket.socketpair()
+        with agents:
+            self._qemu = subprocess.Popen(
+                _qemu_command(image, self._console, agents.fileno()),
+                stdin=subprocess.DEVNULL,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(directory)},
+                pass_fds=[agents.fileno()],
+                # Ctrl-C in the terminal is for pytest, which then ends us in good order.
+                start_new_session=True,
+            )
+        self._socket = ours
+        self._port = ours.makefile("rb")
+
+    def __enter__(self) -> Self:
+        with ExitStack() as boot:
+            boot.callback(self._end)
+            try:
+                self.run(["systemctl", "is-system-running", "--wait"], timeout=BOOT_TIMEOUT)
+            except (OSError, EOFError) as error:
+                console = self._console.read_text(errors="replace") if self._console.exists() else ""
+                raise RuntimeError(f"the guest does not boot; its console:\n{console[-2000:]}") from error
+            boot.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        """Switch the machine off; nothing of it is kept."""
+        self._port.close()
+        self._socket.close()
+        self._qemu.kill()
+        self._qemu.wait()
+
+    def run(
+        self, command: Sequence[str], *, data: bytes = b"", timeout: float = PATIENCE
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command as root and return all there is to know about it; status 124 after the timeout.
+
+        One command at a time.
+        """
+        request = {"command": list(command), "timeout": timeout, "input": len(data)}
+        # The agent keeps to the timeout; if it does not, the guest itself is stuck.
+        self._socket.settimeout(timeout + 60)
+        self._socket.sendall(json.dumps(request).encode() + b"\n" + data)
+        header = json.loads(self._read_line())
+        out, err = _read_exactly(self._port, header["stdout"]), _read_exactly(self._port, header["stderr"])
+        return subprocess.CompletedProcess(command, header["status"], out, err)
+
+    def check(self, *command: str, timeout: float = PATIENCE) -> str:
+        """Run a command that must succeed, and return what it prints."""
+        done = self.run(command, timeout=timeout)
+        assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
+        return done.stdout.decode()
+
+    def push(self, source: Path, target: str) -> None:
+        """Copy a file, or all that is in a directory, into a directory of the guest."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(source, arcname="." if source.is_dir() else source.name, filter=_as_root)
+        self.check("mkdir", "-p", target)
+        done = self.run(["tar", "-xf", "-", "-C", target], data=archive.getvalue())
+        assert done.returncode == 0, done.stderr
+
+    def _read_line(self) -> bytes:
+        line = self._port.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError(f"the guest has ended: qemu's status is {self._qemu.poll()}")
+        return line
+
+
+def _read_exactly(port: BinaryIO, size: int) -> bytes:
+    data = port.read(size)
+    if len(data) < size:
+        raise EOFError("the guest has ended in the middle of an answer")
+    return data
+
+
+def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Give to the guest's root what is ours."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    return entry
+
+
+def _qemu_command(image: Image, console: Path, agent: int) -> list[str]:
+    """Return the command line; qemu dies with us, whatever happens (PR_SET_PDEATHSIG)."""
+    return [
+        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-M", "q35,usb=off,sata=off,smbus=off", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-smp", "2", "-m", "1024"),
+        *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", KERNEL_COMMAND_LINE),
+        *("-serial", f"file:{console}"),
+        # snapshot=on: what the guest writes goes to a temporary file that has no name.
+        *("-drive", f"file={image.root},format=raw,if=none,id=root,snapshot=on,cache=unsafe"),
+        *("-device", "virtio-blk-pci,drive=root,romfile="),
+        *("-chardev", f"socket,id=agent,fd={agent}", "-device", "virtio-serial-pci"),
+        *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
+    ]

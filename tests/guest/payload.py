@@ -1,0 +1,47 @@
+"""The worker as its users get it, a built wheel with what it depends on, for the guest's Python."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from .machine import Guest
+
+ROOT = Path(__file__).parents[2]
+TEST_REQUIREMENTS = ("pytest", "hypothesis")
+CHECKOUT = "/opt/checkout"
+"""Where the tests that run in the guest lie there."""
+
+
+def install(guest: Guest, directory: Path) -> None:
+    """Install the worker and the tests into a guest, through a directory of the host."""
+    version = guest.check("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    site = directory / "site"
+    # By way of a source distribution: what earlier builds have left in the tree is not in it.
+    _run("build", "--outdir", str(directory), str(ROOT))
+    (wheel,) = directory.glob("*.whl")
+    # No package of the guest is downloaded as source, so the host's Python may be another one.
+    platforms = [f"--platform={name}" for name in ("manylinux_2_28_x86_64", "manylinux2014_x86_64")]
+    _run(
+        *("pip", "install", "--quiet", "--only-binary=:all:", f"--python-version={version}", *platforms),
+        *("--target", str(site), str(wheel), *TEST_REQUIREMENTS),
+    )
+    packages = f"/usr/local/lib/python{version}/dist-packages"
+    guest.push(site, packages)
+    # Compiled by pip already, unless the host's Python is another one.
+    guest.check("python3", "-m", "compileall", "-q", packages, timeout=600)
+    guest.check("sed", f"1c #!/usr/bin/python{version}", f"{packages}/bin/worker", "-i")
+    guest.check("ln", "-s", f"{packages}/bin/worker", "/usr/local/bin/worker")
+    guest.push(ROOT / "pyproject.toml", CHECKOUT)
+    for folder in ("integration", "guest/inside"):
+        guest.push(ROOT / "tests" / folder, f"{CHECKOUT}/tests/{folder}")
+
+
+def _run(module: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class Stat:
     start: int
 
 
+@cache
 def boot_id() -> str:
     """Return what is different after every boot."""
     with open("/proc/sys/kernel/random/boot_id") as file:

@@ -1,5 +1,6 @@
 """The control groups of one job."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -70,7 +71,8 @@ class CgroupScope:
         """
         limits = await with_devices(limits)
         self._admit(limits)
-        replace(plan(self.controllers, limits))
+        # Lowering memory waits for the kernel to reclaim it.
+        await asyncio.to_thread(replace, plan(self.controllers, limits))
 
     async def usage(self) -> ResourceUsage:
         """Return what has been used so far, or in all once the scope is removed."""

@@ -9,6 +9,9 @@ from typing import TypeVar
 
 from .errors import InvalidJobSpec
 
+_LONGEST_CPU_LIST = 1024
+_HIGHEST_CPU = 8191  # NR_CPUS of the largest kernels
+
 
 @dataclass(frozen=True, slots=True)
 class CpuLimit:
@@ -113,6 +116,11 @@ class LimitPolicy:
             raise _above("limits.pids", limits.pids, self.maximum.pids)
         if limits.cpuset is not None and self.maximum.cpuset is not None:
             _check_among(limits.cpuset, self.maximum.cpuset)
+        # A weight is a share and no bound: who asks for none has 100, and is not raised to the maximum.
+        weight = limits.cpu.weight
+        if weight is None and self.maximum.cpu.weight is not None:
+            weight = min(100, self.maximum.cpu.weight)
+        limits = replace(limits, cpu=replace(limits.cpu, weight=weight))
         return self.maximum.updated(limits)
 
 
@@ -132,11 +140,13 @@ def _check_among(cpus: str, most: str) -> None:
 
 def parse_cpus(text: str) -> frozenset[int]:
     """Return the CPUs in a list like "0-2,4"; raise InvalidJobSpec for anything else."""
+    if len(text) > _LONGEST_CPU_LIST:
+        raise InvalidJobSpec("limits.cpuset", f"is a list of {len(text)} characters")
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip(), re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
+        if first > last or last > _HIGHEST_CPU:
             raise InvalidJobSpec("limits.cpuset", f"{part!r} is neither a CPU nor a range; write 0-2,4")
         found.update(range(first, last + 1))
     return frozenset(found)

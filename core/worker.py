@@ -19,6 +19,7 @@ from .errors import (
     JobNotFound,
     JobStillRunning,
     JournalUnusable,
+    LimitsUnsupported,
     OutputUnavailable,
     RequestIdReused,
     StopIncomplete,
@@ -297,8 +298,12 @@ class Worker:
 
     async def _update(self, job: _Job, changes: ResourceLimits) -> None:
         async with job.updating:
-            if job.scope is None:
+            if job.process is None:
                 raise JobAlreadyFinished
+            if job.scope is None:
+                raise LimitsUnsupported(
+                    "the control groups of this job are not found: it was started under other settings"
+                )
             limits = self._policy.apply(job.record.limits.updated(changes))
             await job.scope.update(limits)
             job.record = replace(job.record, limits=limits)

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from .. import syscalls
@@ -37,21 +38,22 @@ def main() -> None:
     supervisor = Supervisor(layout, loop)
     _reap_on_sigchld(loop, supervisor)
     supervisor.start()
-    listener = _listen(layout)
+    directory = os.open(layout.supervisor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = _listen(directory)
     loop.watch(listener.fileno(), lambda: supervisor.accept(listener))
     os.write(ready, b"ready")
     os.close(ready)
     loop.run(supervisor.turn)
-    (layout.supervisor / "socket").unlink(missing_ok=True)
+    with suppress(FileNotFoundError):  # by descriptor: the path may be another installation's by now
+        os.unlink("socket", dir_fd=directory)
 
 
-def _listen(layout: Layout) -> socket.socket:
-    directory = os.open(layout.supervisor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    (layout.supervisor / "socket").unlink(missing_ok=True)  # the lock is ours: whoever made it is dead
+def _listen(directory: int) -> socket.socket:
+    with suppress(FileNotFoundError):  # the lock is ours: whoever made it is dead
+        os.unlink("socket", dir_fd=directory)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(socket_address(directory, "socket"))
     listener.listen(64)
-    os.close(directory)
     return listener
 
 

@@ -39,20 +39,27 @@ class Group(Protocol):
 
 def group_of(placement: Placement, main: int, cookie: bytes) -> Group:
     """Return the best means that this placement gives."""
+    legacy = LegacyGroup([Path(directory) for directory in placement.legacy])
     if placement.unified:
-        return UnifiedGroup(Path(placement.unified))
-    if placement.legacy:
-        return LegacyGroup(Path(placement.legacy[0]))
-    return SessionGroup(main, cookie)
+        unified = UnifiedGroup(Path(placement.unified))
+        return HybridGroup(unified, legacy) if placement.legacy else unified
+    return legacy if placement.legacy else SessionGroup(main, cookie)
 
 
 def oom_kills(placement: Placement) -> int:
     """Return how many processes of the job the kernel has killed for want of memory."""
     if placement.oom_events is None:
         return 0
+    events = Path(placement.oom_events)
+    if events.name == "memory.events":
+        return _oom_kills_in(events)
+    # Not hierarchical on v1: the groups that the job made itself count on their own.
+    return sum(_oom_kills_in(Path(where, events.name)) for where, _, _ in os.walk(events.parent))
+
+
+def _oom_kills_in(events: Path) -> int:
     try:
-        with open(placement.oom_events) as file:
-            counts = dict(line.split() for line in file)
+        counts = dict(line.split() for line in events.read_text().splitlines())
     except FileNotFoundError:
         return 0
     return int(counts.get("oom_kill", 0))  # v1 has the line since Linux 4.13
@@ -89,13 +96,13 @@ class UnifiedGroup:
 
 
 class LegacyGroup:
-    """A cgroup of v1: nothing tells when it empties."""
+    """Cgroups of v1: nothing tells when they empty."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directories: list[Path]) -> None:
+        self._directories = directories
 
     def pids(self) -> list[int]:
-        return _pids_below(self._directory)
+        return list({pid for directory in self._directories for pid in _pids_below(directory)})
 
     def empty(self) -> bool:
         return not self.pids()
@@ -108,6 +115,33 @@ class LegacyGroup:
 
     def open_events(self) -> int | None:
         return None
+
+
+class HybridGroup:
+    """A cgroup of v2 to track and to end with, and those of v1 that hold the limits.
+
+    Root can leave one of them (systemd-run and PAM sessions do so by the way) and stay in another.
+    """
+
+    def __init__(self, unified: UnifiedGroup, legacy: LegacyGroup) -> None:
+        self._unified = unified
+        self._legacy = legacy
+
+    def pids(self) -> list[int]:
+        return list({*self._unified.pids(), *self._legacy.pids()})
+
+    def empty(self) -> bool:
+        return self._unified.empty() and self._legacy.empty()
+
+    def signal(self, number: int) -> None:
+        _signal_members(self.pids, number)
+
+    def kill(self) -> None:
+        self._unified.kill()
+        self._legacy.kill()
+
+    def open_events(self) -> int | None:
+        return self._unified.open_events()
 
 
 class SessionGroup:

@@ -276,12 +276,9 @@ class Job:
             self._events = self._group.open_events()
             if self._events is not None:
                 self._loop.watch(self._events, self._group_changed, select.EPOLLPRI)
-                if self._group.empty():  # between the first look and the watch
-                    self._look_at = boottime()
-                return
-        if self._events is None:
-            self._look_at = boottime() + self._look_pause
-            self._look_pause = min(2 * self._look_pause, _LOOK_LONGEST)
+        # The events tell of v2 alone, and not of what happened between the look and the watch.
+        self._look_at = boottime() + self._look_pause
+        self._look_pause = min(2 * self._look_pause, _LOOK_LONGEST)
 
     def _group_changed(self) -> None:
         assert self._events is not None

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -223,3 +224,18 @@ def test_limits_for_all_jobs(installation):
     ]:
         done = installation.run("start", *option, "true")
         assert f"rpc error: code = InvalidArgument desc = {reason}\n" == done.stderr.decode()
+
+
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/unified").is_dir(), reason="only a hybrid host has both")
+def test_a_job_that_leaves_its_unified_group(shared):
+    """Whoever moves itself out of the v2 group, as a PAM session does, is still found by its v1 groups."""
+    escape = "echo $$ > /sys/fs/cgroup/unified/cgroup.procs; echo out; exec sleep 1000"
+    job = shared.start("--grace", "1s", "sh", "-c", escape)
+    while "out" not in shared.worker("stream", "--no-follow", job):
+        pass
+    shared.worker("stop", job)
+    assert "exited" == shared.query(job)["state"]
+    child = "(echo 0 > /sys/fs/cgroup/unified/cgroup.procs; exec setsid sleep 1000) & sleep 0.3"
+    facts = shared.wait(shared.start("sh", "-c", child))
+    assert 0 == facts["exit_code"]
+    assert [] == shared.cgroups()

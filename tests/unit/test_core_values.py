@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from worker.core.ending import Channel, Exited, Lost, Signaled, exit_code
 from worker.core.errors import InvalidJobSpec, JobNotFound
 from worker.core.job import JobSpec, JobState, new_job_id, parse_job_id
-from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+from worker.core.limits import CpuLimit, IoLimit, LimitPolicy, MemoryLimit, ResourceLimits, parse_cpus
 
 # --- job ids
 
@@ -232,3 +232,18 @@ def test_names_of_the_root_are_those_of_the_core() -> None:
         assert name == getattr(worker, name).__name__
     with pytest.raises(AttributeError, match="has no attribute 'Jobs'"):
         _ = worker.Jobs
+
+
+def test_a_maximum_for_the_weight_raises_nobodys() -> None:
+    """A share is no bound: a job that asks for none has everybody's, not the maximum."""
+    policy = LimitPolicy(maximum=ResourceLimits(cpu=CpuLimit(weight=1000)))
+    assert 100 == policy.apply(ResourceLimits()).cpu.weight
+    policy = LimitPolicy(maximum=ResourceLimits(cpu=CpuLimit(weight=50)))
+    assert 50 == policy.apply(ResourceLimits()).cpu.weight
+
+
+def test_a_long_list_of_cpus_is_refused_at_once() -> None:
+    """A request cannot keep the server busy with CPUs that no machine has."""
+    for cpus in (",".join(["0-8191"] * 5000), "0-99999"):
+        with pytest.raises(InvalidJobSpec, match="cpuset"):
+            parse_cpus(cpus)

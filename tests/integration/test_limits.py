@@ -239,3 +239,34 @@ def test_a_job_that_leaves_its_unified_group(shared):
     facts = shared.wait(shared.start("sh", "-c", child))
     assert 0 == facts["exit_code"]
     assert [] == shared.cgroups()
+
+
+def test_a_frozen_group(shared):
+    """Stop ends a job whose group somebody has frozen."""
+    ignoring = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    job = shared.start("--grace", "200ms", "sh", "-c", ignoring)
+    while "ready" not in shared.worker("stream", "--no-follow", job):
+        pass
+    groups = [path / "cgroup.freeze" for path in shared.cgroups() if path.name == job]
+    [freeze] = [path for path in groups if path.exists()]
+    freeze.write_text("1")
+    shared.worker("stop", job)
+    facts = shared.query(job)
+    assert ("exited", 137) == (facts["state"], facts["exit_code"])
+
+
+def test_what_happened_while_no_server_ran(installation, tmp_path, until):
+    """An OOM kill, and what a job has used, are known to the next server."""
+    gate = tmp_path / "gate"
+    eat = f"while [ ! -e {gate} ]; do sleep 0.05; done; exec {sys.executable} -c 'b\"x\" * (256 << 20)'"
+    job = installation.start("--memory", "32M", "sh", "-c", eat)
+    installation.kill(installation.server_pid())
+    gate.touch()
+    history = installation.home / "jobs" / job / "history"
+    until(lambda: '"end"' in history.read_text())
+    installation.worker("up")
+    facts = installation.wait(job)
+    assert ("OOM killed", 137, 9) == (facts["cause"], facts["exit_code"], facts["signal"])
+    assert 1 <= facts["oom_kills"]
+    assert 16 << 20 <= facts["usage"]["memory_peak"] <= 32 << 20
+    assert 0 < facts["usage"]["cpu_usec"]

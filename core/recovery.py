@@ -1,0 +1,54 @@
+"""Taking up the jobs of an earlier Worker: what the journal says, and what the spawner knows."""
+
+import asyncio
+import logging
+
+from .held import HeldJob
+from .running import JobRunner
+
+log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """It happens once, before anything else; after a failure the next call tries again."""
+
+    def __init__(self, runner: JobRunner) -> None:
+        self._runner = runner
+        self._attempt: asyncio.Task[None] | None = None
+
+    async def complete(self) -> None:
+        """Return when all jobs are taken up; safe to cancel."""
+        if self._attempt is None:
+            self._attempt = self._runner.tasks.start(self._recover())
+            self._attempt.add_done_callback(self._attempted)
+        await asyncio.shield(self._attempt)
+
+    def _attempted(self, attempt: asyncio.Task[None]) -> None:
+        if attempt.cancelled() or attempt.exception():
+            self._attempt = None
+
+    async def _recover(self) -> None:
+        runner = self._runner
+        processes = dict(await runner.spawner.recover())
+        for record in await runner.journal.load():
+            job = HeldJob(record)
+            process = processes.pop(record.id, None)
+            if record.id in runner.jobs:
+                continue  # taken up by an earlier try, which failed at another job
+            if record.end is not None:
+                job.over.set()
+                runner.jobs.add(job)
+                if process is not None:  # journaled, but the server died before it said so
+                    await runner.spawner.forget(record.id)
+            elif process is not None:
+                job.scope = await runner.limiter.reopen(record.id)
+                runner.jobs.add(job)
+                runner.attach(job, process)
+            else:
+                await runner.journal.remove(record.id)  # an intent that never ran
+        for job_id in processes:
+            log.warning("job %s is not in the journal; it is left alone", job_id)
+        held = list(runner.jobs)
+        running = [job.record.id for job in held if not job.over.is_set()]
+        await runner.limiter.sweep([*running, *processes])
+        await runner.outputs.sweep([*(job.record.id for job in held), *processes])

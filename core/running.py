@@ -1,0 +1,118 @@
+"""Carrying jobs through their lives over the ports: launch, change of limits, end, removal."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from .errors import JobAlreadyFinished, JournalUnusable, LimitsUnsupported
+from .held import HeldJob, HeldJobs
+from .job import JobId
+from .limits import LimitPolicy, ResourceLimits, ResourceUsage
+from .ports import JobJournal, OutputStore, Process, ProcessSpawner, ResourceLimiter
+from .tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRunner:
+    """Does one step of a job's life at a time; whoever calls it sees to it that the step is finished."""
+
+    spawner: ProcessSpawner
+    limiter: ResourceLimiter
+    outputs: OutputStore
+    journal: JobJournal
+    policy: LimitPolicy
+    jobs: HeldJobs
+    tasks: Tasks
+
+    async def launch(self, job: HeldJob) -> None:
+        """Journal the intent, prepare, spawn. What fails is undone, newest first."""
+        job_id, spec = job.record.id, job.record.spec
+        undo: list[Callable[[], Awaitable[object]]] = []
+        try:
+            undo.append(partial(self.journal.remove, job_id))
+            await self.journal.put(job.record)
+            job.scope = await self.limiter.prepare(job_id, job.record.limits)
+            undo.append(job.scope.remove)
+            undo.append(partial(self.outputs.remove, job_id))
+            sinks = await self.outputs.create(job_id, spec.channels)
+            process = await self.spawner.spawn(job_id, spec, job.scope.placement, sinks)
+        except BaseException:
+            self.jobs.drop(job)
+            for step in reversed(undo):
+                await _attempt(job_id, step())
+            raise
+        job.launch = None
+        self.attach(job, process)
+
+    def attach(self, job: HeldJob, process: Process) -> None:
+        """Take up a job that runs, and see it out."""
+        job.process = process
+        job.record = replace(
+            job.record,
+            pid=process.pid,
+            started_at=process.started_at,
+            warnings=tuple(job.scope.warnings) if job.scope else (),
+        )
+        job.watcher = self.tasks.start(self._see_out(job, process))
+
+    async def update(self, job: HeldJob, changes: ResourceLimits) -> None:
+        """Change the limits of a job that runs."""
+        async with job.updating:
+            if job.process is None:
+                raise JobAlreadyFinished
+            if job.scope is None:
+                raise LimitsUnsupported(
+                    "the control groups of this job are not found: it was started under other settings"
+                )
+            limits = self.policy.apply(job.record.limits.updated(changes))
+            await job.scope.update(limits)
+            job.record = replace(job.record, limits=limits)
+            await self.journal.put(job.record)
+
+    async def remove(self, job: HeldJob) -> None:
+        """Forget a job that is over, with its output."""
+        try:
+            await self.journal.remove(job.record.id)
+        except JournalUnusable:  # a full disk, perhaps: the output makes room
+            await self.outputs.remove(job.record.id)
+            await self.journal.remove(job.record.id)
+        self.jobs.drop(job)
+        await self.outputs.remove(job.record.id)
+
+    async def close(self) -> None:
+        """Let go of the ports; jobs run on."""
+        for port in (self.spawner, self.outputs, self.limiter, self.journal):
+            await port.close()
+
+    async def _see_out(self, job: HeldJob, process: Process) -> None:
+        """Wait for the end, then journal it before anybody is told."""
+        end = await process.wait()
+        job_id = job.record.id
+        async with job.updating:  # an update would bring back a record without the end
+            usage = await _attempt(job_id, job.scope.remove()) if job.scope else None
+            record = replace(job.record, end=end, usage=usage or ResourceUsage())
+            try:
+                await self.journal.put(record)
+            except Exception:
+                # The spawner still has the end, and tells it to the next Worker.
+                log.exception("job %s: its end could not be journaled", job_id)
+            else:
+                await _attempt(job_id, self.spawner.forget(job_id))
+            job.record = record
+            job.process = job.scope = job.watcher = None
+            job.over.set()
+
+
+async def _attempt(job_id: JobId, step: Awaitable[_T]) -> _T | None:
+    """Do a step of tidying up; if it fails, the next sweep does it."""
+    try:
+        return await step
+    except Exception:
+        log.exception("job %s: could not tidy up", job_id)
+        return None

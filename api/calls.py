@@ -20,6 +20,7 @@ from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
 
 from ..core.errors import AccessDenied
+from ..core.steps import Step, reached
 from .codec import decode
 from .draining import Drain
 from .errors import Failure, code_name, failure_of
@@ -106,6 +107,7 @@ class Calls:
             if isinstance(method, Unary):
                 reply = await method.handler(self._handlers, request)
                 await stream.send_message(reply)
+                reached(Step.TOLD)
             else:
                 async with aclosing(method.handler(self._handlers, request)) as replies:
                     async for reply in replies:

@@ -15,6 +15,7 @@ import click
 
 from ..api.server import ApiServer
 from ..api.tls import TlsSetupFailed, server_context
+from ..linux import fuse
 from ..linux.locks import lock_holder, open_lock, try_lock
 from .address import Address
 from .bootstrap import make_worker
@@ -40,6 +41,7 @@ def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) ->
     home = worker_home()
     home.make()
     _allow_many_descriptors()
+    fuse.arm("server")
     os.chdir(home.path)  # keeps no file system busy that somebody wants to unmount
     with _server_lock(home):
         asyncio.run(_serve(home, settings, notifier, free_port_if_busy=free_port_if_busy))

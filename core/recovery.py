@@ -5,6 +5,7 @@ import logging
 
 from .held import HeldJob
 from .running import JobRunner
+from .steps import Step, reached
 
 log = logging.getLogger(__name__)
 
@@ -52,3 +53,4 @@ class Recovery:
         running = [job.record.id for job in held if not job.over.is_set()]
         await runner.limiter.sweep([*running, *processes])
         await runner.outputs.sweep([*(job.record.id for job in held), *processes])
+        reached(Step.RECOVERED)

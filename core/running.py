@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from .errors import JobAlreadyFinished, JournalUnusable, LimitsUnsupported
 from .held import HeldJob, HeldJobs
-from .job import JobId
+from .job import JobId, JobRecord
 from .limits import LimitPolicy, ResourceLimits, ResourceUsage
 from .ports import JobJournal, OutputStore, Process, ProcessSpawner, ResourceLimiter
+from .steps import Step, reached
 from .tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -37,16 +38,20 @@ class JobRunner:
         try:
             undo.append(partial(self.journal.remove, job_id))
             await self.journal.put(job.record)
+            reached(Step.INTENT_JOURNALED)
             job.scope = await self.limiter.prepare(job_id, job.record.limits)
+            reached(Step.CGROUP_MADE)
             undo.append(job.scope.remove)
             undo.append(partial(self.outputs.remove, job_id))
             sinks = await self.outputs.create(job_id, spec.channels)
+            reached(Step.FIFO_MADE)
             process = await self.spawner.spawn(job_id, spec, job.scope.placement, sinks)
         except BaseException:
             self.jobs.drop(job)
             for step in reversed(undo):
                 await _attempt(job_id, step())
             raise
+        reached(Step.STARTED)
         job.launch = None
         self.attach(job, process)
 
@@ -82,8 +87,10 @@ class JobRunner:
         except JournalUnusable:  # a full disk, perhaps: the output makes room
             await self.outputs.remove(job.record.id)
             await self.journal.remove(job.record.id)
+        reached(Step.UNJOURNALED)
         self.jobs.drop(job)
         await self.outputs.remove(job.record.id)
+        reached(Step.OUTPUT_REMOVED)
 
     async def close(self) -> None:
         """Let go of the ports; jobs run on."""
@@ -93,20 +100,31 @@ class JobRunner:
     async def _see_out(self, job: HeldJob, process: Process) -> None:
         """Wait for the end, then journal it before anybody is told."""
         end = await process.wait()
+        reached(Step.END_HEARD)
         job_id = job.record.id
         async with job.updating:  # an update would bring back a record without the end
-            usage = await _attempt(job_id, job.scope.remove()) if job.scope else None
+            usage = await _attempt(job_id, job.scope.usage()) if job.scope else None
             record = replace(job.record, end=end, usage=usage or ResourceUsage())
-            try:
-                await self.journal.put(record)
-            except Exception:
-                # The spawner still has the end, and tells it to the next Worker.
-                log.exception("job %s: its end could not be journaled", job_id)
-            else:
+            journaled = await self._journal_end(record)
+            if job.scope:  # and with it the usage: journaled before
+                await _attempt(job_id, job.scope.remove())
+                reached(Step.CGROUP_REMOVED)
+            if journaled:
                 await _attempt(job_id, self.spawner.forget(job_id))
+                reached(Step.FORGOTTEN)
             job.record = record
             job.process = job.scope = job.watcher = None
             job.over.set()
+
+    async def _journal_end(self, record: JobRecord) -> bool:
+        """Tell whether the end is journaled: if not, the spawner keeps it for the next Worker."""
+        try:
+            await self.journal.put(record)
+        except Exception:
+            log.exception("job %s: its end could not be journaled", record.id)
+            return False
+        reached(Step.JOURNALED)
+        return True
 
 
 async def _attempt(job_id: JobId, step: Awaitable[_T]) -> _T | None:

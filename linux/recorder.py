@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from ..core.ending import Channel
+from ..core.steps import Step, reached
+from . import fuse
 from .layout import fifo_path, segment_bases, segment_path
 from .locks import lock_holder, open_lock
 from .messages import Decoder, Message, encode
@@ -66,6 +68,7 @@ class Recorder:
         """Tell that everything written is recorded."""
         self._jobs.pop(job, None)
         self._tell({"drained": job, "output": dict(sizes)})
+        reached(Step.DRAINED_TOLD)
 
     def trouble(self, job: str, reason: str) -> None:
         """Tell why output is not being recorded."""
@@ -266,6 +269,7 @@ class ChannelRecording:
                     offset_dst=size,
                     flags=_SPLICE_F_NONBLOCK,
                 )
+                reached(Step.SPLICED)
             except BlockingIOError:
                 return
             except OSError as error:  # a full disk, most likely; what is in the pipe stays there
@@ -284,7 +288,9 @@ class ChannelRecording:
     def _open_segment(self, base: int) -> int:
         path = segment_path(self._directory, self.name, base)
         # Not O_APPEND: splice(2) refuses that with EINVAL.
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        segment = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        reached(Step.SEGMENT_MADE)
+        return segment
 
 
 def take_over(lock: Path) -> None:
@@ -300,6 +306,7 @@ def main() -> None:
     """Run as ``python -m worker.linux.recorder SOCKET_FD LOCK``."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the supervisor ignores it; it is how to take over
     take_over(Path(sys.argv[2]))
+    fuse.arm("recorder")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     supervisor = socket.socket(fileno=int(sys.argv[1]))

@@ -9,7 +9,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from .. import syscalls
+from ...core.steps import Step, reached
+from .. import fuse, syscalls
 from ..layout import Layout, socket_address
 from ..locks import open_lock, try_lock
 from .loop import Loop
@@ -31,6 +32,7 @@ def main() -> None:
     if not try_lock(lock):
         os.write(ready, b"another one runs")
         return
+    fuse.arm("supervisor")
     syscalls.become_subreaper()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -44,6 +46,7 @@ def main() -> None:
     os.write(ready, b"ready")
     os.close(ready)
     loop.run(supervisor.turn)
+    reached(Step.RETIRED)
     with suppress(FileNotFoundError):  # by descriptor: the path may be another installation's by now
         os.unlink("socket", dir_fd=directory)
 

@@ -25,6 +25,7 @@ from ...core.lifecycle import (
     StopRequested,
     TimePassed,
 )
+from ...core.steps import Step, reached
 from .. import procfs
 from ..history import History, StartRecord, write_end, write_executed, write_main, write_start
 from ..layout import fifo_path, history_path
@@ -116,6 +117,7 @@ class Job:
         except OSError:
             self._close()
             raise
+        reached(Step.CLONED)
         self.pid = self._newborn.pid
         self.started_at = time.time()
         self._group = self._make_group(self.pid)
@@ -127,8 +129,10 @@ class Job:
             self._end_birth()  # nobody lets the child go now, so it ends itself
             self._give_up()
             raise
+        reached(Step.RECORDED)
         with suppress(BrokenPipeError):  # it has failed already, and tells why
             os.write(self._newborn.release, b"!")
+        reached(Step.RELEASED)
 
     def settle_birth(self) -> None:
         """Learn whether the command was executed, if that is known by now."""
@@ -145,6 +149,7 @@ class Job:
             self._observer.failed(self, stage, int(number))
         else:
             self._notebook.write(partial(write_executed, history_path(self.directory)))
+            reached(Step.EXECUTED)
             self._handle(Started())
             self._observer.started(self)
             if self._stop_at_birth is not None:
@@ -228,6 +233,7 @@ class Job:
         if self.pid and self.life.ending is None and self._group is not None:
             kills = oom_kills(self.plan.placement)
             self._notebook.write(partial(write_main, history_path(self.directory), ending, kills))
+            reached(Step.MAIN_EXIT_RECORDED)
             if self._group.empty():  # then there is nobody to be asked to end
                 self._handle(GroupEmptied(kills))
             self._handle(MainEnded(ending, kills))
@@ -256,6 +262,7 @@ class Job:
 
     def drained(self, output: Mapping[Channel, int]) -> None:
         """All output is recorded."""
+        reached(Step.DRAINED)
         self._handle(OutputDrained(output, time.time()))
 
     def survivors(self) -> list[tuple[int, str]]:
@@ -306,9 +313,11 @@ class Job:
             case Kill():
                 self._group.kill()
             case Drain():
+                reached(Step.LEFTOVERS_GONE)
                 self._recording.finish(self.name)
             case Finish(end):
                 self._notebook.write(partial(write_end, history_path(self.directory), end))
+                reached(Step.EXIT_RECORDED)
                 self.end = end
                 self._close()
                 self._observer.ended(self)

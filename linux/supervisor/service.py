@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ...core.ending import Cause, Channel, End, Lost
+from ...core.steps import Step, reached
 from ..history import History, read_history
 from ..layout import Layout, fifo_path, history_path
 from ..messages import PROTOCOL, Message
@@ -70,6 +71,7 @@ class Supervisor:
         job = self._jobs[name] = self._job(name, plan)
         try:
             job.adopt(history)
+            reached(Step.ADOPTED)
         except OSError as error:
             log.exception("job %s: it cannot be taken over", name)
             del self._jobs[name]
@@ -103,8 +105,10 @@ class Supervisor:
                 return
             job = self._by_pid.pop(info.si_pid, None)
             if job is not None:
+                reached(Step.MAIN_EXIT_SEEN)
                 job.main_ended(ending_of_child(info))
             os.waitpid(info.si_pid, 0)
+            reached(Step.REAPED)
 
     def turn(self) -> float | None:
         """Do what is due; return when more will be. Ends the loop when there is nobody to serve."""
@@ -188,6 +192,7 @@ class Supervisor:
         # The history last: as long as there is one, the job is known.
         for path in (*(fifo_path(directory, channel) for channel in Channel), history_path(directory)):
             path.unlink(missing_ok=True)
+        reached(Step.FORGOTTEN)
 
     def _disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -198,6 +203,7 @@ class Supervisor:
         """Answer the server that asked for it."""
         connection, call = self._asked.pop(job.name)
         connection.send({"call": call, "pid": job.pid, "started_at": job.started_at})
+        reached(Step.REPORTED)
         self._tell({"event": "progress", "job": job.name, **_progress(job)}, but=connection)
 
     def failed(self, job: Job, stage: str, number: int) -> None:
@@ -221,6 +227,7 @@ class Supervisor:
         self._jobs.pop(job.name, None)
         self._ended[job.name] = Ended(job.pid, job.started_at, job.end)
         self._tell({"event": "end", "job": job.name, "end": end_to_message(job.end)})
+        reached(Step.ANNOUNCED)
 
     def _drained(self, name: str, output: Mapping[Channel, int]) -> None:
         if name in self._jobs:

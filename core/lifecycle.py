@@ -41,10 +41,14 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class MainEnded:
-    """The main process has ended; ``oom_kills`` is the group's count at this moment."""
+    """The main process has ended; ``oom_kills`` is the group's count at this moment.
+
+    ``cause`` is why it was being ended, as far as an earlier owner of the job knew.
+    """
 
     ending: Ending
     oom_kills: int = 0
+    cause: Cause = Cause.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,8 @@ class Lifecycle:
         self._require_alive("main process ended")
         self._require(self.ending is None, "main process ended twice")
         self.ending = event.ending
+        if event.cause is not Cause.NONE:
+            self.cause = event.cause
         self._oom_kills = max(self._oom_kills, event.oom_kills)
         if self.cause is Cause.NONE and event.ending == Signaled(signal.SIGKILL) and self._oom_kills > 0:
             self.cause = Cause.OOM_KILLED

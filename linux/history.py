@@ -2,10 +2,12 @@
 
 A file of lines of JSON, each appended before what it tells is acted upon:
 
-    {"start": ...}   which process the job is; before that is let go
-    {"executed": true}
-    {"main": ...}    how the main process ended; before that is reaped
-    {"end": ...}     how the job ended; before anybody is told
+    {"start": ...}       which process the job is, and whose; before it is let go
+    {"stillborn": ...}   by the process itself, that it never became the command
+    {"generation": ...}  whose the job is now: a supervisor has taken it over from a dead one
+    {"stop": ...}        somebody wants it to end; before it is signalled
+    {"main": ...}        how the main process ended; before that is reaped
+    {"end": ...}         how the job ended; before anybody is told
 
 The death of the supervisor cannot tear a line. A loss of power or a full disk can: it does not count then.
 """
@@ -18,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.ending import End, Ending
+from ..core.ending import Cause, End
+from ..core.lifecycle import MainEnded
 from .values import (
     SpawnPlan,
     end_from_message,
@@ -48,18 +51,27 @@ class StartRecord:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All that is written down of a job; ``main`` has the OOM kills until the main process ended.
+    """All that is written down of a job.
 
-    Without ``executed`` nobody knows whether the process ever became the command.
+    ``generation`` is that of its supervisor, see linux/generations.py; ``stillborn``: no
+    instruction of the command has run, or ever will; ``stop``: with which signal it was asked to
+    end, and the boottime at which it is to be killed.
     """
 
     start: StartRecord
-    executed: bool = False
-    main: tuple[Ending, int] | None = None
+    generation: str = ""
+    stillborn: bool = False
+    stop: tuple[int, float] | None = None
+    main: MainEnded | None = None
     end: End | None = None
 
 
-def write_start(path: Path, record: StartRecord) -> None:
+def open_history(path: Path) -> int:
+    """Begin a history, and return the descriptor that it is written to; FileExistsError if there is one."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def write_start(history: int, record: StartRecord, generation: str) -> None:
     """Write down that a job has a process; OSError if the disk refuses."""
     start = {
         "pid": record.pid,
@@ -69,17 +81,30 @@ def write_start(path: Path, record: StartRecord) -> None:
         "deadline": record.deadline,
         "plan": plan_to_message(record.plan),
     }
-    _append(path, {"start": start}, os.O_CREAT)
+    _write(history, {"start": start, "generation": generation})
 
 
-def write_executed(path: Path) -> None:
-    """Write down that the process has become the command."""
-    _append(path, {"executed": True})
+def write_stillborn(history: int, reason: str) -> None:
+    """Write down that the process has not become the command, and never will."""
+    _write(history, {"stillborn": reason})
 
 
-def write_main(path: Path, ending: Ending, oom_kills: int) -> None:
+def write_generation(path: Path, generation: str) -> None:
+    """Write down whose job it is now."""
+    _append(path, {"generation": generation})
+
+
+def write_stop(path: Path, signal: int, kill_at: float) -> None:
+    """Write down that somebody wants the job to end."""
+    _append(path, {"stop": [signal, kill_at]})
+
+
+def write_main(path: Path, main: MainEnded) -> None:
     """Write down how the main process ended, while others may be left."""
-    _append(path, {"main": ending_to_message(ending), "oom_kills": oom_kills})
+    _append(
+        path,
+        {"main": ending_to_message(main.ending), "oom_kills": main.oom_kills, "cause": main.cause},
+    )
 
 
 def write_end(path: Path, end: End) -> None:
@@ -104,8 +129,10 @@ def read_history(path: Path) -> History | None:
     main = ending_from_message(facts.get("main"))
     return History(
         start=_start_record(facts["start"]),
-        executed="executed" in facts,
-        main=None if main is None else (main, facts["oom_kills"]),
+        generation=facts.get("generation", ""),
+        stillborn="stillborn" in facts,
+        stop=tuple(facts["stop"]) if "stop" in facts else None,
+        main=MainEnded(main, facts["oom_kills"], Cause(facts.get("cause", Cause.NONE))) if main else None,
         end=end_from_message(facts["end"]) if "end" in facts else None,
     )
 
@@ -121,11 +148,15 @@ def _start_record(message: Mapping[str, Any]) -> StartRecord:
     )
 
 
-def _append(path: Path, message: Mapping[str, object], flags: int = 0) -> None:
-    line = f"\n{json.dumps(message)}".encode()  # after a torn line, too, it begins on its own
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
+def _append(path: Path, message: Mapping[str, object]) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
-        if os.write(fd, line) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _write(fd, message)
     finally:
         os.close(fd)
+
+
+def _write(fd: int, message: Mapping[str, object]) -> None:
+    line = f"\n{json.dumps(message)}".encode()  # after a torn line, too, it begins on its own
+    if os.write(fd, line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -2,8 +2,9 @@
 
 jobs/ID/CHANNEL.fifo       what the job has as stdout and stderr, until the output is complete
 jobs/ID/CHANNEL-OFFSET     a segment of recorded output; OFFSET is that of its first byte
-jobs/ID/start, exit        records of the supervisor, until the end is journaled
-supervisor/                socket, locks and log of the supervisor and the recorder
+jobs/ID/history            what the supervisor writes down of the job, until its end is journaled
+supervisor/log             of every supervisor and recorder
+supervisor/GENERATION/     socket and lock of a supervisor, lock of its recorder
 """
 
 import os
@@ -20,6 +21,10 @@ class Layout:
         self.state_dir = state_dir
         self.jobs = state_dir / "jobs"
         self.supervisor = state_dir / "supervisor"
+
+    def generation(self, name: str) -> Path:
+        """Return the directory of a generation of supervisors; "" is that of protocol 1."""
+        return self.supervisor / name
 
     def make(self) -> None:
         """Create the directories, closed to everybody else."""

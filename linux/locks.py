@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import signal
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -28,3 +30,12 @@ def lock_holder(fd: int) -> int:
     question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, question))
     return int(pid) if kind != fcntl.F_UNLCK else 0
+
+
+def seize_lock(fd: int) -> None:
+    """Take the lock from the process that has it, by SIGTERM; wait until it has gone."""
+    holder = lock_holder(fd)
+    if holder:
+        with suppress(ProcessLookupError):
+            os.kill(holder, signal.SIGTERM)
+    fcntl.lockf(fd, fcntl.LOCK_EX)

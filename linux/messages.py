@@ -8,8 +8,11 @@ import struct
 from collections.abc import Iterator
 from typing import TypeAlias
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the conversation between server and supervisor."""
+
+OLDEST_PROTOCOL = 1
+"""The oldest that is understood. It knew no hello, no adoption on request, and one supervisor."""
 
 LONGEST = 64 << 20
 """Bytes in a message; more is no message of ours."""

@@ -46,3 +46,12 @@ def has_variable(pid: int, variable: bytes) -> bool:
             return variable in file.read().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
+
+
+def command_line(pid: int) -> bytes:
+    """Return the arguments of a process, each ended by NUL; nothing if it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

@@ -5,7 +5,6 @@ file, so another goes on where the file ends. The main thread waits for output a
 a channel has a thread only while it has output, so that a slow disk holds up none but its own.
 """
 
-import fcntl
 import os
 import resource
 import select
@@ -22,7 +21,7 @@ from ..core.ending import Channel
 from ..core.steps import Step, reached
 from . import fuse
 from .layout import fifo_path, segment_bases, segment_path
-from .locks import lock_holder, open_lock
+from .locks import open_lock, seize_lock
 from .messages import Decoder, Message, encode
 
 _SPLICE_F_NONBLOCK = 2
@@ -293,19 +292,11 @@ class ChannelRecording:
         return segment
 
 
-def take_over(lock: Path) -> None:
-    """Be the only recorder of this state directory; one that outlived its supervisor is asked to leave."""
-    fd = open_lock(lock)
-    holder = lock_holder(fd)
-    if holder:
-        os.kill(holder, signal.SIGTERM)
-    fcntl.lockf(fd, fcntl.LOCK_EX)  # held until this process ends
-
-
 def main() -> None:
     """Run as ``python -m worker.linux.recorder SOCKET_FD LOCK``."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the supervisor ignores it; it is how to take over
-    take_over(Path(sys.argv[2]))
+    # The only one of its generation: one that outlived its supervisor leaves. Held until this process ends.
+    seize_lock(open_lock(Path(sys.argv[2])))
     fuse.arm("recorder")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

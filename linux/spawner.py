@@ -1,4 +1,4 @@
-"""The ProcessSpawner that works through the supervisor."""
+"""The ProcessSpawner that works through supervisors."""
 
 import asyncio
 import errno
@@ -7,94 +7,39 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ..core.ending import Cause, Channel, End, Lost
+from ..core.ending import Channel
 from ..core.errors import InvalidJobSpec, LimitsRejected, SpawnerUnavailable, SpawnFailed
-from ..core.job import DEFAULT_PATH, JobId, JobSpec, JobState
-from ..core.ports import Placement, PlacementKind, Process, Progress, Sink, SinkKind, Survivor
-from .layout import Layout, fifo_path
-from .messages import PROTOCOL, Message
+from ..core.job import DEFAULT_PATH, JobId, JobSpec
+from ..core.ports import Placement, PlacementKind, Process, Sink, SinkKind
+from .generations import known_generations, remove_if_dead, this_generation
+from .layout import Layout
+from .messages import Message
 from .outputs import FifoSink
-from .supervisor_client import SupervisorClient, SupervisorGone
+from .supervised import SupervisedProcess
+from .supervisor_client import SupervisorClient, SupervisorGone, start_supervisor
 from .users import Account, account
-from .values import SpawnPlan, end_from_message, ending_from_message, plan_to_message
+from .values import SpawnPlan, plan_to_message
 
 log = logging.getLogger(__name__)
 
-_ATTEMPTS = 3
-
-
-class SupervisedProcess:
-    """A job as the supervisor tells of it."""
-
-    def __init__(self, spawner: "SupervisorSpawner", job: JobId) -> None:
-        self.pid = 0
-        self.started_at = 0.0
-        self.progress = Progress(JobState.RUNNING)
-        self._spawner = spawner
-        self._job = job
-        self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        self._fifos: list[int] = []
-
-    async def stop(self, signal: int, grace: float) -> None:
-        await self._spawner.call("stop", job=str(self._job), signal=int(signal), grace=float(grace))
-
-    async def survivors(self) -> Sequence[Survivor]:
-        answer = await self._spawner.call("survivors", job=str(self._job))
-        return [Survivor(pid, state) for pid, state in answer["survivors"]]
-
-    async def wait(self) -> End:
-        return await asyncio.shield(self._end)
-
-    @property
-    def over(self) -> bool:
-        """Whether the end is known."""
-        return self._end.done()
-
-    def hold(self, directory: Path) -> None:
-        """Hold the FIFOs open, so that what is in them survives supervisor and recorder."""
-        for channel in Channel:
-            try:
-                path = fifo_path(directory, channel)
-                self._fifos.append(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
-            except FileNotFoundError:
-                continue
-
-    def take(self, message: Mapping[str, Any]) -> None:
-        """Take in what the supervisor tells."""
-        if "pid" in message:
-            self.pid, self.started_at = message["pid"], message["started_at"]
-        if "end" in message:
-            self.finish(end_from_message(message["end"]))
-        elif "state" in message:
-            ending = ending_from_message(message["ending"])
-            self.progress = Progress(JobState(message["state"]), ending, Cause(message["cause"]))
-
-    def finish(self, end: End) -> None:
-        """Tell everybody who waits."""
-        if not self._end.done():
-            self.progress = Progress.at_end(end)
-            self._end.set_result(end)
-        self.release()
-
-    def release(self) -> None:
-        """Let go of the FIFOs."""
-        for fd in self._fifos:
-            os.close(fd)
-        self._fifos.clear()
+_ATTEMPTS = 5
 
 
 class SupervisorSpawner:
-    """Spawns through the supervisor of a state directory, and stays connected to it."""
+    """Spawns through the supervisor of its generation, and stays connected to older ones with jobs."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, generation: str | None = None) -> None:
         self._layout = Layout(state_dir)
         self._layout.make()
+        self._generation = generation or this_generation()
         self._processes: dict[JobId, SupervisedProcess] = {}
-        self._client: SupervisorClient | None = None
+        self._clients: dict[str, SupervisorClient] = {}
+        self._complete = False  # everything that supervisors know has been told to us
         self._connecting = asyncio.Lock()
         self._reconnection: asyncio.Task[None] | None = None
 
@@ -113,9 +58,9 @@ class SupervisorSpawner:
         who = account(None) if spec.user is None else await asyncio.to_thread(account, spec.user)
         plan = _plan(job, spec, placement, sinks, who)
         # Known before it is asked for: its end may be told together with its start.
-        process = self._processes[job] = SupervisedProcess(self, job)
+        process = self._processes[job] = SupervisedProcess(self, job, self._generation)
         try:
-            process.hold(self._layout.job(job))
+            process.hold_fifos(self._layout.job(job))
             await self._spawn(job, spec, plan, process)
         except BaseException:
             del self._processes[job]
@@ -128,63 +73,116 @@ class SupervisorSpawner:
         return dict(self._processes)
 
     async def forget(self, job: JobId) -> None:
-        self._processes.pop(job, None)
-        await self.call("forget", job=str(job))
+        await self.call(job, "forget")
+        process = self._processes.pop(job, None)
+        if process is not None and process.generation != self._generation:
+            await self._retire(process.generation)
 
     async def close(self) -> None:
         if self._reconnection:
             self._reconnection.cancel()
-        if self._client:
-            await self._client.close()
-            self._client = None
+        await self._disconnect()
         for process in self._processes.values():
             process.release()
 
-    async def call(self, do: str, **arguments: object) -> dict[str, Any]:
+    async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
         """Ask for what may be asked twice; SpawnerUnavailable if there is no supervisor to be had."""
         for _ in range(_ATTEMPTS):
-            client = await self._connected()
-            with suppress(SupervisorGone):
-                return await client.call(do, **arguments)
+            await self._connected()
+            process = self._processes.get(job)
+            client = self._clients.get(process.generation if process else self._generation)
+            if client is not None:
+                with suppress(SupervisorGone):
+                    return await client.call(do, job=str(job), **arguments)
         raise SpawnerUnavailable("the supervisor dies again and again; see its log")
 
-    async def _connected(self) -> SupervisorClient:
-        """Return a connection over which everything that the supervisor knows has been told."""
+    # --- connections
+
+    async def _connected(self) -> None:
+        """Be connected to every supervisor, with everything told that they know."""
         async with self._connecting:
             for _ in range(_ATTEMPTS):
-                if self._client is not None:
-                    return self._client
+                if self._complete:
+                    return
                 with suppress(SupervisorGone):  # it was just leaving
-                    self._client = await self._connect()
-            raise SpawnerUnavailable("the supervisor dies again and again; see its log")
+                    self._complete = True
+                    await self._connect()
+            self._complete = False
+            raise SpawnerUnavailable(
+                f"the supervisor ends as soon as it is started; see {self._layout.supervisor}/log"
+            )
 
-    async def _connect(self) -> SupervisorClient:
-        client = SupervisorClient(self._layout, self._take, self._lost)
-        try:
-            await client.connect()
+    async def _connect(self) -> None:
+        for generation in known_generations(self._layout):
+            await self._open(generation)
+        if self._generation not in self._clients:
+            await asyncio.to_thread(start_supervisor, self._layout, self._generation)
+            await self._open(self._generation)
+        await self._hand_over()
+        told: set[JobId] = set()
+        for generation, client in list(self._clients.items()):
             answer = await client.call("list")
-            _check_protocol(answer)
+            told |= self._take_list(generation, answer["jobs"])
+            await self._retire(generation)
+        for job in self._processes.keys() - told:
+            process = self._processes[job]
+            if process.pid and not process.over:  # without a pid it is just being asked for
+                process.lose("the supervisor ended and nothing was recorded about the job", time.time())
+        for generation in set(known_generations(self._layout)) - {self._generation, *self._clients}:
+            remove_if_dead(self._layout, generation)
+
+    async def _open(self, generation: str) -> None:
+        if generation in self._clients:
+            return
+        directory = self._layout.generation(generation)
+        client = SupervisorClient(directory, self._take, partial(self._lost, generation))
+        try:
+            if await client.connect():
+                self._clients[generation] = client
         except BaseException:
             await client.close()
             raise
-        self._take_list(answer["jobs"])
-        return client
 
-    def _take_list(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+    async def _hand_over(self) -> None:
+        """Have the jobs of dead supervisors taken over by that of our generation."""
+        pidfds = {
+            str(job): process.pidfd for job, process in self._processes.items() if process.pidfd is not None
+        }
+        # On a connection of its own: descriptors go with the first byte of a message, past any writer.
+        client = SupervisorClient(self._layout.generation(self._generation), _ignore, _ignore)
+        try:
+            if not await client.connect():
+                raise SupervisorGone
+            await client.hand_over(pidfds)
+        finally:
+            await client.close()
+
+    def _take_list(self, generation: str, jobs: Sequence[Mapping[str, Any]]) -> set[JobId]:
+        told = set()
         for each in jobs:
             job = JobId(UUID(each["job"]))
-            if job not in self._processes:
-                self._processes[job] = SupervisedProcess(self, job)
-                self._processes[job].hold(self._layout.job(job))
-            self._processes[job].take(each)
-        told = {JobId(UUID(each["job"])) for each in jobs}
-        for job in self._processes.keys() - told:
-            self._finish_lost(self._processes[job])
+            told.add(job)
+            process = self._processes.get(job)
+            if process is None:
+                process = self._processes[job] = SupervisedProcess(self, job, generation)
+                process.hold_fifos(self._layout.job(job))
+            process.generation = generation
+            process.take(each)
+        return told
 
-    def _finish_lost(self, process: SupervisedProcess) -> None:
-        if process.pid and not process.over:  # without a pid it is just being asked for
-            ending = Lost("the supervisor ended and nothing was recorded about the job")
-            process.finish(End(ending, Cause.NONE, 0, {}, time.time()))
+    async def _retire(self, generation: str) -> None:
+        """Let go of an older supervisor that has no job left; it leaves then."""
+        if generation == self._generation:
+            return
+        if all(process.generation != generation for process in self._processes.values()):
+            client = self._clients.pop(generation, None)
+            if client is not None:
+                await client.close()
+
+    async def _disconnect(self) -> None:
+        while self._clients:
+            _, client = self._clients.popitem()
+            await client.close()
 
     def _take(self, message: Message) -> None:
         job = JobId(UUID(str(message["job"])))
@@ -192,9 +190,10 @@ class SupervisorSpawner:
         if process is not None:
             process.take(message)
 
-    def _lost(self) -> None:
-        log.error("the supervisor has gone; starting another")
-        self._client = None
+    def _lost(self, generation: str) -> None:
+        log.error("the supervisor of generation %s has gone; its jobs are taken over", generation)
+        self._clients.pop(generation, None)
+        self._complete = False
         self._reconnection = asyncio.create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
@@ -204,25 +203,24 @@ class SupervisorSpawner:
             log.exception("no supervisor can be had; the next call tries again")
 
     async def _spawn(self, job: JobId, spec: JobSpec, plan: SpawnPlan, process: SupervisedProcess) -> None:
-        client = await self._connected()
-        try:
-            answer = await client.call("spawn", job=str(job), plan=plan_to_message(plan))
-        except SupervisorGone:
+        await self._connected()
+        client = self._clients.get(self._generation)
+        answer: Mapping[str, Any] | None = None
+        with suppress(SupervisorGone):
+            if client is not None:
+                answer = await client.call("spawn", job=str(job), plan=plan_to_message(plan))
+        if answer is None:
             await self._connected()  # tells whether it was started all the same
-            if process.pid and not isinstance(process.progress.ending, Lost):
-                return
-            if process.pid:
-                await process.wait()
-                await self.call("forget", job=str(job))
-            raise SpawnerUnavailable("the supervisor died; the job was not started") from None
+            if not process.pid:
+                raise SpawnerUnavailable("the supervisor died; the job was not started")
+            return
         if "failed" in answer:
             raise _failure(spec, answer["failed"], answer["errno"])
         process.take(answer)
 
 
-def _check_protocol(answer: Mapping[str, Any]) -> None:
-    if answer.get("protocol") != PROTOCOL:
-        raise SpawnerUnavailable(f"the supervisor speaks protocol {answer.get('protocol')}, not {PROTOCOL}")
+def _ignore(*_: object) -> None:
+    """Hear nothing: another connection tells."""
 
 
 def _plan(

@@ -1,16 +1,20 @@
-"""The server's line to the supervisor: it is started when there is none, and called over its socket."""
+"""The server's line to one supervisor, over its socket, and how one is started."""
 
 import asyncio
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import SpawnerUnavailable
 from .layout import Layout, socket_address
-from .messages import Decoder, Message, encode
+from .messages import OLDEST_PROTOCOL, PROTOCOL, Decoder, Message, encode
+
+_AT_ONCE = 200
+"""Descriptors in one message; SCM_MAX_FD of the kernel is 253."""
 
 
 class SupervisorGone(Exception):
@@ -21,9 +25,9 @@ class SupervisorClient:
     """One connection. ``on_event`` hears what becomes of jobs, ``on_lost`` that the supervisor has gone."""
 
     def __init__(
-        self, layout: Layout, on_event: Callable[[Message], None], on_lost: Callable[[], None]
+        self, directory: Path, on_event: Callable[[Message], None], on_lost: Callable[[], None]
     ) -> None:
-        self._layout = layout
+        self._directory = directory
         self._on_event = on_event
         self._on_lost = on_lost
         self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -31,29 +35,46 @@ class SupervisorClient:
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
 
-    async def connect(self) -> None:
-        """Connect to the supervisor that runs, or to a new one; SpawnerUnavailable if there can be none."""
-        for _ in range(5):  # one that is just leaving, or another server's that is just coming
-            try:
-                reader, self._writer = await self._open()
-            except (FileNotFoundError, ConnectionRefusedError):
-                await asyncio.to_thread(_start_supervisor, self._layout)
-            else:
-                self._reading = asyncio.create_task(self._read(reader))
-                return
-        raise SpawnerUnavailable(
-            f"the supervisor ends as soon as it is started; see {self._layout.supervisor}/log"
-        )
+    async def connect(self) -> bool:
+        """Connect to the supervisor of this generation if there is one that is understood."""
+        try:
+            reader, self._writer = await self._open()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        self._reading = asyncio.create_task(self._read(reader))
+        _check_protocol(await self.call("hello", protocol=PROTOCOL, oldest=OLDEST_PROTOCOL))
+        return True
 
     async def call(self, do: str, **arguments: object) -> dict[str, Any]:
         """Ask and wait for the answer; SupervisorGone if it does not come."""
         if self._writer is None or self._writer.is_closing():
             raise SupervisorGone
+        message, answer = self._ask(do, **arguments)
+        self._writer.write(message)
+        return await answer
+
+    def _ask(self, do: str, **arguments: object) -> tuple[bytes, asyncio.Future[dict[str, Any]]]:
+        """Return a message to be sent, and what will be its answer."""
         self._last_call += 1
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._calls[self._last_call] = answer
-        self._writer.write(encode({"call": self._last_call, "do": do, **arguments}))
-        return await answer
+        return encode({"call": self._last_call, "do": do, **arguments}), answer
+
+    async def hand_over(self, pidfds: Mapping[str, int]) -> None:
+        """Have it take over the jobs of the dead; the pidfds, by job, tell their exit codes.
+
+        To be called while nothing else is.
+        """
+        assert self._writer is not None
+        names = list(pidfds)
+        peer = socket.socket(fileno=os.dup(self._writer.get_extra_info("socket").fileno()))
+        with peer:
+            for first in range(0, len(names), _AT_ONCE):
+                batch = names[first : first + _AT_ONCE]
+                message, answer = self._ask("hold", jobs=batch)
+                socket.send_fds(peer, [message], [pidfds[name] for name in batch])
+                await answer
+        await self.call("adopt")
 
     async def close(self) -> None:
         """Disconnect; the supervisor and its jobs run on."""
@@ -65,7 +86,7 @@ class SupervisorClient:
             await self._writer.wait_closed()
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        directory = os.open(self._layout.supervisor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(socket_address(directory, "socket"))
@@ -105,9 +126,19 @@ class SupervisorClient:
             self._on_event(message)
 
 
-def _start_supervisor(layout: Layout) -> None:
-    """Start a supervisor and return once it listens, or another one does."""
+def _check_protocol(answer: Mapping[str, Any]) -> None:
+    theirs = answer["protocol"]  # the first version has no hello, but tells it with its refusal
+    if theirs < OLDEST_PROTOCOL or answer.get("oldest", theirs) > PROTOCOL:
+        raise SpawnerUnavailable(
+            f"a supervisor that runs here speaks protocol {theirs}, and this version of worker "
+            f"{OLDEST_PROTOCOL} to {PROTOCOL}: use the version that started its jobs until they have ended"
+        )
+
+
+def start_supervisor(layout: Layout, generation: str) -> None:
+    """Start a supervisor and return once it listens, or another one does; blocks meanwhile."""
     layout.make()
+    layout.generation(generation).mkdir(mode=0o700, exist_ok=True)
     log_path = layout.supervisor / "log"
     ready_read, ready_write = os.pipe()
     try:
@@ -115,7 +146,7 @@ def _start_supervisor(layout: Layout) -> None:
             command = [sys.executable, "-P", "-m", "worker.linux.supervisor"]
             # It forks once more and leaves this session: nothing that happens to us happens to it.
             subprocess.run(
-                [*command, str(layout.state_dir), str(ready_write)],
+                [*command, str(layout.state_dir), generation, str(ready_write)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

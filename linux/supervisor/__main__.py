@@ -1,4 +1,4 @@
-"""Run as ``python -m worker.linux.supervisor STATE_DIR READY_FD`` by the server's SupervisorSpawner."""
+"""Run as ``python -m worker.linux.supervisor STATE_DIR GENERATION READY_FD`` by the server."""
 
 import logging
 import os
@@ -19,7 +19,8 @@ from .service import Supervisor
 
 def main() -> None:
     """Detach from the server, listen, say so, and run until nobody needs it."""
-    layout, ready = Layout(Path(sys.argv[1])), int(sys.argv[2])
+    layout, generation, ready = Layout(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+    home = layout.generation(generation)
     os.set_inheritable(ready, False)
     if os.fork():
         os._exit(0)  # the server reaps this one; init, or a subreaper, gets the supervisor
@@ -28,7 +29,7 @@ def main() -> None:
     logging.basicConfig(
         format="%(asctime)s supervisor[%(process)d] %(levelname)s %(message)s", level=logging.INFO
     )
-    lock = open_lock(layout.supervisor / "lock")
+    lock = open_lock(home / "lock")
     if not try_lock(lock):
         os.write(ready, b"another one runs")
         return
@@ -37,10 +38,10 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = Loop()
-    supervisor = Supervisor(layout, loop)
+    supervisor = Supervisor(layout, generation, loop)
     _reap_on_sigchld(loop, supervisor)
     supervisor.start()
-    directory = os.open(layout.supervisor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = _listen(directory)
     loop.watch(listener.fileno(), lambda: supervisor.accept(listener))
     os.write(ready, b"ready")

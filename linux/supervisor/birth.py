@@ -2,6 +2,7 @@
 
 The child is born inside its cgroup of v2 (clone3) and joins those of v1 by itself, so that no
 instruction of the job runs outside. It waits for its release until the parent has recorded it.
+If it never becomes the job it writes that into the history itself: its parent may be dead by then.
 """
 
 import errno
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from .. import syscalls
+from ..history import write_stillborn
 from ..values import SpawnPlan
 
-_ERROR_FD = 3
+_ERROR_FD, _RELEASE_FD, _HISTORY_FD = 3, 4, 5
 _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
 
 
@@ -31,7 +33,7 @@ class Newborn:
     errors: int
 
 
-def bear(plan: SpawnPlan, stdout: int, stderr: int) -> Newborn:
+def bear(plan: SpawnPlan, stdout: int, stderr: int, history: int) -> Newborn:
     """Clone a child for a plan; OSError if the kernel cannot."""
     release_read, release_write = os.pipe()
     try:
@@ -51,7 +53,8 @@ def bear(plan: SpawnPlan, stdout: int, stderr: int) -> Newborn:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise
     if pid == 0:
-        _be_child(plan, joins, release_read, release_write, error_write, stdout, stderr)
+        os.close(release_write)
+        _be_child(plan, joins, (release_read, error_write, stdout, stderr, history))
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(release_read)
     os.close(error_write)
@@ -75,19 +78,11 @@ def _clone(plan: SpawnPlan) -> tuple[int, tuple[str, ...]]:
         os.close(cgroup)
 
 
-def _be_child(
-    plan: SpawnPlan,
-    joins: tuple[str, ...],
-    release_read: int,
-    release_write: int,
-    errors: int,
-    stdout: int,
-    stderr: int,
-) -> None:
+def _be_child(plan: SpawnPlan, joins: tuple[str, ...], descriptors: tuple[int, int, int, int, int]) -> None:
     """Become the job. Never returns: whatever happens, this copy of the supervisor must not run on."""
+    _, errors, *_, history = descriptors
     stage = "cgroup"
     try:
-        os.close(release_write)
         for group in joins:
             _join(group)
         stage = "session"
@@ -96,19 +91,23 @@ def _be_child(
         os.umask(0o022)
         _reset_limits()
         stage = "descriptors"
-        release_read = _arrange_descriptors(release_read, errors, stdout, stderr)
-        errors = _ERROR_FD
+        _arrange_descriptors(*descriptors)
+        errors, history = _ERROR_FD, _HISTORY_FD
         stage = "user"
         _become(plan)
         stage = "working directory"
         os.chdir(plan.working_directory)
-        if not os.read(release_read, 1):
-            os._exit(127)
-        os.close(release_read)
+        stage = "release"
+        if not os.read(_RELEASE_FD, 1):
+            raise InterruptedError(errno.EINTR, "the supervisor died before it let go")
         stage = "exec"
         _execute(plan)
     except OSError as error:
-        os.write(errors, f"{stage} {error.errno}".encode())
+        complaint = f"{stage} {error.errno}"
+        try:
+            write_stillborn(history, complaint)
+        finally:
+            os.write(errors, complaint.encode())
     finally:
         os._exit(127)
 
@@ -148,18 +147,20 @@ def _reset_limits() -> None:
         os.close(fd)
 
 
-def _arrange_descriptors(release: int, errors: int, stdout: int, stderr: int) -> int:
-    """Leave 0 to 2 for the job, 3 for errors (closed by exec), and the release; return the latter."""
-    # First out of the way of 0 to 4, then into place.
-    release, errors, stdout, stderr = (_above(fd, 10) for fd in (release, errors, stdout, stderr))
+def _arrange_descriptors(release: int, errors: int, stdout: int, stderr: int, history: int) -> None:
+    """Leave 0 to 2 for the job, and those that exec closes."""
+    # First out of the way, then into place.
+    release, errors, stdout, stderr, history = (
+        _above(fd, 10) for fd in (release, errors, stdout, stderr, history)
+    )
     null = _above(os.open("/dev/null", os.O_RDONLY), 10)
     os.dup2(null, 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     os.dup2(errors, _ERROR_FD, inheritable=False)
-    os.dup2(release, _ERROR_FD + 1, inheritable=False)
-    syscalls.close_from(_ERROR_FD + 2)
-    return _ERROR_FD + 1
+    os.dup2(release, _RELEASE_FD, inheritable=False)
+    os.dup2(history, _HISTORY_FD, inheritable=False)
+    syscalls.close_from(_HISTORY_FD + 1)
 
 
 def _above(fd: int, least: int) -> int:

@@ -9,6 +9,9 @@ from ..layout import peer_user
 from ..messages import BadMessage, Decoder, Message, encode
 from .loop import Loop
 
+_MOST_DESCRIPTORS = 253
+"""In one message: SCM_MAX_FD of the kernel."""
+
 _MOST_UNSENT = 64 << 20
 """Bytes that may wait for a peer; one that reads no more is dropped, and lists anew when it is back."""
 
@@ -29,6 +32,7 @@ class Connection:
         self._on_close = on_close
         self._decoder = Decoder()
         self._unsent = bytearray()
+        self._descriptors: list[int] = []
         self.open = peer_user(peer) in {0, os.geteuid()}
         peer.setblocking(False)
         if self.open:
@@ -43,11 +47,19 @@ class Connection:
         self._unsent += encode(message)
         self._flush()
 
+    def take_descriptors(self) -> list[int]:
+        """Return those that have come with the messages so far; they are the caller's to close."""
+        taken, self._descriptors = self._descriptors, []
+        return taken
+
     def read(self) -> None:
         """Take in everything that has arrived."""
         while self.open:
             try:
-                data = self._peer.recv(262144)
+                data, descriptors, *_ = socket.recv_fds(
+                    self._peer, 262144, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                )
+                self._descriptors += descriptors
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -67,6 +79,8 @@ class Connection:
             self.open = False
             self._loop.unwatch(self._peer.fileno())
             self._peer.close()
+            for fd in self.take_descriptors():
+                os.close(fd)
             self._on_close(self)
 
     def _ready(self) -> None:

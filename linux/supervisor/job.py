@@ -27,7 +27,16 @@ from ...core.lifecycle import (
 )
 from ...core.steps import Step, reached
 from .. import procfs
-from ..history import History, StartRecord, write_end, write_executed, write_main, write_start
+from ..history import (
+    History,
+    StartRecord,
+    open_history,
+    write_end,
+    write_generation,
+    write_main,
+    write_start,
+    write_stop,
+)
 from ..layout import fifo_path, history_path
 from ..values import SpawnPlan
 from .birth import Newborn, bear
@@ -67,6 +76,7 @@ class Job:
         self,
         name: str,
         directory: Path,
+        generation: str,
         plan: SpawnPlan,
         loop: Loop,
         recording: Recording,
@@ -77,9 +87,11 @@ class Job:
         self.directory = directory
         self.plan = plan
         self.pid = 0
+        self.start = 0
         self.started_at = 0.0
         self.end: End | None = None
         self.life = Lifecycle(timeout=plan.timeout, grace=plan.grace, leftovers=plan.leftovers)
+        self._generation = generation
         self._loop = loop
         self._recording = recording
         self._notebook = notebook
@@ -93,12 +105,6 @@ class Job:
         self._look_pause = _LOOK_AGAIN
         self._fifos: dict[Channel, int] = {}
 
-    @property
-    def deadline(self) -> float | None:
-        """When ``pass_time`` is due."""
-        times = [at for at in (self.life.deadline, self._look_at) if at is not None]
-        return min(times, default=None)
-
     # --- birth
 
     def spawn(self) -> None:
@@ -108,31 +114,39 @@ class Job:
         except OSError:
             self._close()
             raise
-        stdout = self._fifos.get(Channel.STDOUT, self._fifos.get(Channel.OUTPUT))
-        stderr = self._fifos.get(Channel.STDERR, self._fifos.get(Channel.OUTPUT))
-        assert stdout is not None
-        assert stderr is not None
         try:
-            self._newborn = bear(self.plan, stdout, stderr)
+            history = open_history(history_path(self.directory))
+            try:
+                self._newborn = self._bear(history)
+            finally:
+                os.close(history)
         except OSError:
-            self._close()
-            raise
-        reached(Step.CLONED)
-        self.pid = self._newborn.pid
-        self.started_at = time.time()
-        self._group = self._make_group(self.pid)
-        self._loop.watch(self._newborn.errors, self.settle_birth)
-        self._recording.record(self.name, self.directory, self.plan.channels, self.plan.segment_size)
-        try:
-            self._write_start()
-        except OSError:
-            self._end_birth()  # nobody lets the child go now, so it ends itself
             self._give_up()
             raise
         reached(Step.RECORDED)
         with suppress(BrokenPipeError):  # it has failed already, and tells why
             os.write(self._newborn.release, b"!")
         reached(Step.RELEASED)
+
+    def _bear(self, history: int) -> Newborn:
+        """Have a child that is recorded and waits."""
+        stdout = self._fifos.get(Channel.STDOUT, self._fifos.get(Channel.OUTPUT))
+        stderr = self._fifos.get(Channel.STDERR, self._fifos.get(Channel.OUTPUT))
+        assert stdout is not None
+        assert stderr is not None
+        newborn = self._newborn = bear(self.plan, stdout, stderr, history)
+        reached(Step.CLONED)
+        self.pid = newborn.pid
+        self.started_at = time.time()
+        self._group = self._make_group(self.pid)
+        self._loop.watch(newborn.errors, self.settle_birth)
+        self._recording.record(self.name, self.directory, self.plan.channels, self.plan.segment_size)
+        try:
+            self._write_start(history)
+        except OSError:
+            self._end_birth()  # nobody lets the child go now, so it ends itself
+            raise
+        return newborn
 
     def settle_birth(self) -> None:
         """Learn whether the command was executed, if that is known by now."""
@@ -148,12 +162,11 @@ class Job:
             self._give_up()
             self._observer.failed(self, stage, int(number))
         else:
-            self._notebook.write(partial(write_executed, history_path(self.directory)))
             reached(Step.EXECUTED)
             self._handle(Started())
             self._observer.started(self)
             if self._stop_at_birth is not None:
-                self._handle(self._stop_at_birth)
+                self.stop(self._stop_at_birth.signal, self._stop_at_birth.grace)
 
     def _end_birth(self) -> None:
         assert self._newborn is not None
@@ -162,12 +175,12 @@ class Job:
         os.close(self._newborn.release)
         self._newborn = None
 
-    def _write_start(self) -> None:
+    def _write_start(self, history: int) -> None:
         stat = procfs.stat(self.pid)
         deadline = None if self.plan.timeout is None else boottime() + self.plan.timeout
-        start = stat.start if stat else 0
-        record = StartRecord(self.pid, start, procfs.boot_id(), self.started_at, deadline, self.plan)
-        write_start(history_path(self.directory), record)
+        self.start = stat.start if stat else 0
+        record = StartRecord(self.pid, self.start, procfs.boot_id(), self.started_at, deadline, self.plan)
+        write_start(history, record, self._generation)
 
     def _give_up(self) -> None:
         """Leave nothing of a job that never ran."""
@@ -184,23 +197,25 @@ class Job:
     def _make_group(self, main: int) -> Group:
         return group_of(self.plan.placement, main, f"WORKER_JOB_ID={self.name}".encode())
 
-    def adopt(self, history: History) -> None:
-        """Take over a job whose supervisor has died."""
+    def adopt(self, history: History, pidfd: int | None) -> None:
+        """Take over a job whose supervisor has died; with a pidfd of its main process, if there is one."""
         record, known = history.start, history.main
-        self.pid, self.started_at = record.pid, record.started_at
+        self.pid, self.start, self.started_at = record.pid, record.start, record.started_at
         same_boot = record.boot_id == procfs.boot_id()
-        orphan = Orphan.find(record) if same_boot and known is None else None
+        orphan = Orphan.find(record, pidfd) if same_boot and known is None else None
         # The number of a dead main process may be somebody else's session by now.
         self._group = self._make_group(self.pid if orphan else 0)
         self.open_fifos()
+        self._notebook.write(partial(write_generation, history_path(self.directory), self._generation))
         self._recording.record(self.name, self.directory, self.plan.channels, self.plan.segment_size)
         self._handle(Started())
         if known is not None:
-            self._handle(MainEnded(*known))
+            self._handle(known)
+        if history.stop is not None:  # once more: nobody knows whether the signal was sent
+            number, kill_at = history.stop
+            self._handle(StopRequested(number, max(0.0, kill_at - boottime())))
+        if known is not None:
             self._look_at_group()
-        elif not history.executed:
-            self._group.kill()
-            self.main_ended(Lost("its supervisor died while it was being started"))
         elif orphan is not None:
             self._orphan = orphan
             self._loop.watch(orphan.pidfd, self._orphan_ended)
@@ -219,7 +234,7 @@ class Job:
         self._loop.unwatch(self._orphan.pidfd)
         ending = self._orphan.ending()
         if ending is None:
-            self._look_at = boottime() + _LOOK_LONGEST
+            self._look(boottime() + _LOOK_LONGEST)
             return
         self._orphan.close()
         self._orphan = None
@@ -231,12 +246,12 @@ class Job:
         """The kernel says how the main process ended; it is not reaped yet."""
         self.settle_birth()
         if self.pid and self.life.ending is None and self._group is not None:
-            kills = oom_kills(self.plan.placement)
-            self._notebook.write(partial(write_main, history_path(self.directory), ending, kills))
+            main = MainEnded(ending, oom_kills(self.plan.placement), self.life.cause)
+            self._notebook.write(partial(write_main, history_path(self.directory), main))
             reached(Step.MAIN_EXIT_RECORDED)
             if self._group.empty():  # then there is nobody to be asked to end
-                self._handle(GroupEmptied(kills))
-            self._handle(MainEnded(ending, kills))
+                self._handle(GroupEmptied(main.oom_kills))
+            self._handle(main)
             self._look_at_group()
             self._observer.progressed(self)
 
@@ -246,11 +261,14 @@ class Job:
         if self._newborn is not None:
             self._stop_at_birth = request
         elif self.end is None:
+            note = partial(write_stop, history_path(self.directory), number, boottime() + grace)
+            self._notebook.write(note)
             self._handle(request)
             self._observer.progressed(self)
 
-    def pass_time(self, now: float) -> None:
+    def _pass_time(self) -> None:
         """Do what is due."""
+        now = boottime()
         if self._look_at is not None and now >= self._look_at:
             self._look_at = None
             if self._orphan is not None:
@@ -259,6 +277,7 @@ class Job:
         if self.life.deadline is not None and now >= self.life.deadline:
             self._handle(TimePassed())
             self._observer.progressed(self)
+        self._set_alarm()
 
     def drained(self, output: Mapping[Channel, int]) -> None:
         """All output is recorded."""
@@ -284,7 +303,7 @@ class Job:
             if self._events is not None:
                 self._loop.watch(self._events, self._group_changed, select.EPOLLPRI)
         # The events tell of v2 alone, and not of what happened between the look and the watch.
-        self._look_at = boottime() + self._look_pause
+        self._look(boottime() + self._look_pause)
         self._look_pause = min(2 * self._look_pause, _LOOK_LONGEST)
 
     def _group_changed(self) -> None:
@@ -292,8 +311,16 @@ class Job:
         os.pread(self._events, 100, 0)  # takes the notice back (kernfs)
         self._look_at_group()
 
+    def _look(self, at: float | None) -> None:
+        self._look_at = at
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        times = [at for at in (self.life.deadline, self._look_at) if at is not None]
+        self._loop.call_at(self._pass_time, min(times, default=None))
+
     def _stop_looking(self) -> None:
-        self._look_at = None
+        self._look(None)
         if self._events is not None:
             self._loop.unwatch(self._events)
             os.close(self._events)
@@ -304,6 +331,7 @@ class Job:
     def _handle(self, event: Event) -> None:
         for action in self.life.handle(event, boottime()):
             self._carry_out(action)
+        self._set_alarm()
 
     def _carry_out(self, action: Action) -> None:
         assert self._group is not None

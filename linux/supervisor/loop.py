@@ -1,5 +1,7 @@
-"""An event loop over epoll: descriptors, and one alarm."""
+"""An event loop over epoll: descriptors and alarms."""
 
+import heapq
+import itertools
 import logging
 import select
 import time
@@ -17,11 +19,12 @@ def boottime() -> float:
 
 
 class Loop:
-    """Calls back when a descriptor is ready, and ``on_turn`` after each round."""
+    """Calls back when a descriptor is ready or a time has come, and ``on_turn`` after each round."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
+        self._alarms = _Alarms()
         self._running = True
 
     def watch(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
@@ -37,6 +40,10 @@ class Loop:
         if self._callbacks.pop(fd, None):
             self._epoll.unregister(fd)
 
+    def call_at(self, callback: Callable[[], None], at: float | None) -> None:
+        """Call back once when that boottime has come, None: never; replaces what was said before."""
+        self._alarms.set(callback, at)
+
     def stop(self) -> None:
         """Return from ``run`` after this round."""
         self._running = False
@@ -44,14 +51,56 @@ class Loop:
     def run(self, on_turn: Callable[[], float | None]) -> None:
         """Loop. ``on_turn`` does what is due and returns the boottime at which more will be."""
         while True:
+            for callback in self._alarms.due(boottime()):
+                self._call(callback)
             deadline = on_turn()
             if not self._running:
                 return
-            wait = _LONGEST_WAIT if deadline is None else min(_LONGEST_WAIT, deadline - boottime())
+            times = [at for at in (deadline, self._alarms.next()) if at is not None]
+            wait = min(_LONGEST_WAIT, *(at - boottime() for at in times)) if times else _LONGEST_WAIT
             for fd, _ in self._epoll.poll(max(0.0, wait)):
-                callback = self._callbacks.get(fd)
-                if callback:  # an earlier callback of this round may have ended the watch
-                    try:
-                        callback()
-                    except Exception:
-                        log.exception("one job's trouble is no other's")
+                ready = self._callbacks.get(fd)
+                if ready:  # an earlier callback of this round may have ended the watch
+                    self._call(ready)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception:
+            log.exception("one job's trouble is no other's")
+
+
+class _Alarms:
+    """Callbacks by time. A heap that also holds what has been replaced, until there is too much of it."""
+
+    def __init__(self) -> None:
+        self._times: dict[Callable[[], None], float] = {}
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+
+    def set(self, callback: Callable[[], None], at: float | None) -> None:
+        if at == self._times.get(callback):
+            return
+        if at is None:
+            del self._times[callback]
+            return
+        self._times[callback] = at
+        heapq.heappush(self._heap, (at, next(self._order), callback))
+        if len(self._heap) > 2 * len(self._times) + 64:
+            self._heap = [each for each in self._heap if self._times.get(each[2]) == each[0]]
+            heapq.heapify(self._heap)
+
+    def next(self) -> float | None:
+        """Return the time of the earliest."""
+        while self._heap and self._times.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now: float) -> list[Callable[[], None]]:
+        """Take out those whose time has come."""
+        callbacks = []
+        while (at := self.next()) is not None and at <= now:
+            callback = heapq.heappop(self._heap)[2]
+            del self._times[callback]
+            callbacks.append(callback)
+        return callbacks

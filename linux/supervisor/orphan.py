@@ -21,8 +21,13 @@ class Orphan:
     ended_at: float | None = field(default=None)
 
     @classmethod
-    def find(cls, record: StartRecord) -> "Orphan | None":
-        """Return the process that was recorded in this boot, None if it is gone."""
+    def find(cls, record: StartRecord, pidfd: int | None) -> "Orphan | None":
+        """Return the process that was recorded in this boot, None if it is gone.
+
+        A ``pidfd`` from when it was certainly there makes it known even then: it will be closed.
+        """
+        if pidfd is not None:
+            return cls(pidfd)
         try:
             pidfd = os.pidfd_open(record.pid)
         except ProcessLookupError:

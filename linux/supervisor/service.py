@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from ...core.ending import Cause, Channel, End, Lost
 from ...core.steps import Step, reached
-from ..history import History, read_history
+from ..history import History
 from ..layout import Layout, fifo_path, history_path
-from ..messages import PROTOCOL, Message
+from ..messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from ..values import SpawnPlan, end_to_message, ending_to_message, plan_from_message
+from .adoption import orphaned_jobs
 from .connection import Connection
 from .job import Job
 from .loop import Loop, boottime
@@ -37,10 +38,11 @@ class Ended(NamedTuple):
 
 
 class Supervisor:
-    """All jobs of one state directory, and the servers that are connected."""
+    """The jobs of one generation, and the servers that are connected."""
 
-    def __init__(self, layout: Layout, loop: Loop) -> None:
+    def __init__(self, layout: Layout, generation: str, loop: Loop) -> None:
         self._layout = layout
+        self._generation = generation
         self._loop = loop
         self._jobs: dict[str, Job] = {}
         self._by_pid: dict[int, Job] = {}
@@ -49,28 +51,36 @@ class Supervisor:
         self._asked: dict[str, tuple[Connection, int]] = {}
         self._idle_since = boottime()
         self._notebook = Notebook()
-        self._recording = Recording(loop, layout.supervisor / "recorder.lock", self._drained)
+        self._recording = Recording(loop, layout.generation(generation) / "recorder.lock", self._drained)
+        self._held: dict[str, int] = {}
+        self._has_adopted = False
 
     def start(self) -> None:
-        """Start the recorder, and take over what an earlier supervisor has left."""
+        """Start the recorder."""
         self._recording.start()
-        for entry in os.scandir(self._layout.jobs):
-            history = read_history(history_path(self._layout.job(entry.name)))
-            if history is None:
-                continue
-            if history.end is None:
-                self._adopt(entry.name, history)
-            else:
-                start = history.start
-                self._ended[entry.name] = Ended(start.pid, start.started_at, history.end)
 
-    def _adopt(self, name: str, history: History) -> None:
+    def _adopt(self) -> None:
+        """Take over what supervisors that are dead have left."""
+        self._has_adopted = True
+        with orphaned_jobs(self._layout, self._generation, {*self._jobs, *self._ended}) as jobs:
+            for name, history in jobs:
+                if history.stillborn:
+                    self._forget(name)
+                elif history.end is not None:
+                    self._ended[name] = Ended(history.start.pid, history.start.started_at, history.end)
+                else:
+                    self._adopt_job(name, history)
+        for pidfd in self._held.values():
+            os.close(pidfd)
+        self._held.clear()
+
+    def _adopt_job(self, name: str, history: History) -> None:
         plan, deadline = history.start.plan, history.start.deadline
         if deadline is not None:
             plan = replace(plan, timeout=max(0.0, deadline - boottime()))
         job = self._jobs[name] = self._job(name, plan)
         try:
-            job.adopt(history)
+            job.adopt(history, self._held.pop(name, None))
             reached(Step.ADOPTED)
         except OSError as error:
             log.exception("job %s: it cannot be taken over", name)
@@ -82,7 +92,9 @@ class Supervisor:
 
     def _job(self, name: str, plan: SpawnPlan) -> Job:
         directory = self._layout.job(name)
-        return Job(name, directory, plan, self._loop, self._recording, self._notebook, self)
+        return Job(
+            name, directory, self._generation, plan, self._loop, self._recording, self._notebook, self
+        )
 
     def accept(self, listener: socket.socket) -> None:
         """Take in a server."""
@@ -113,18 +125,17 @@ class Supervisor:
     def turn(self) -> float | None:
         """Do what is due; return when more will be. Ends the loop when there is nobody to serve."""
         now = boottime()
-        for job in list(self._jobs.values()):
-            if job.deadline is not None and job.deadline <= now:
-                job.pass_time(now)
-        deadlines = [job.deadline for job in self._jobs.values() if job.deadline is not None]
         self._notebook.retry(now)
         if self._recording.start_at is not None and self._recording.start_at <= now:
             self._recording.start()
-        deadlines += [at for at in (self._recording.start_at, self._notebook.retry_at) if at is not None]
+        deadlines = [at for at in (self._recording.start_at, self._notebook.retry_at) if at is not None]
         if self._jobs or self._connections or self._notebook.retry_at is not None:
             self._idle_since = now
         else:
             deadlines.append(self._idle_since + IDLE)
+            if now >= self._idle_since + IDLE and not self._has_adopted:
+                self._adopt()  # the server that was about to ask for it has died
+                return now
             if now >= self._idle_since + IDLE:
                 self._recording.close()
                 self._loop.stop()
@@ -134,28 +145,51 @@ class Supervisor:
 
     def _serve(self, connection: Connection, message: Message) -> None:
         match message:
-            case {"call": int(call), "do": "spawn", "job": str(name), "plan": dict(plan)}:
-                self._spawn(connection, call, name, plan)
-            case {
-                "call": int(call),
-                "do": "stop",
-                "job": str(name),
-                "signal": int(number),
-                "grace": float(grace),
-            }:
-                if name in self._jobs:
-                    self._jobs[name].stop(number, grace)
+            case {"call": int(call), "do": "hello"}:
+                connection.send({"call": call, "protocol": PROTOCOL, "oldest": OLDEST_PROTOCOL})
+            case {"call": int(call), "do": "hold", "jobs": list(names)}:
+                self._hold([str(name) for name in names], connection.take_descriptors())
                 connection.send({"call": call})
-            case {"call": int(call), "do": "survivors", "job": str(name)}:
-                left = self._jobs[name].survivors() if name in self._jobs else []
-                connection.send({"call": call, "survivors": [list(each) for each in left]})
-            case {"call": int(call), "do": "forget", "job": str(name)}:
-                self._forget(name)
+            case {"call": int(call), "do": "adopt"}:
+                self._adopt()
                 connection.send({"call": call})
             case {"call": int(call), "do": "list"}:
                 self._list(connection, call)
+            case {"call": int(call), "job": str(name)}:
+                self._serve_job(connection, call, name, message)
             case {"call": int(call)}:
-                connection.send({"call": call, "error": "unknown request", "protocol": PROTOCOL})
+                self._refuse(connection, call)
+
+    def _serve_job(self, connection: Connection, call: int, name: str, message: Message) -> None:
+        match message:
+            case {"do": "spawn", "plan": dict(plan)}:
+                self._spawn(connection, call, name, plan)
+            case {"do": "stop", "signal": int(number), "grace": float(grace)}:
+                if name in self._jobs:
+                    self._jobs[name].stop(number, grace)
+                connection.send({"call": call})
+            case {"do": "survivors"}:
+                left = self._jobs[name].survivors() if name in self._jobs else []
+                connection.send({"call": call, "survivors": [list(each) for each in left]})
+            case {"do": "forget"}:
+                self._forget(name)
+                connection.send({"call": call})
+            case _:
+                self._refuse(connection, call)
+
+    def _refuse(self, connection: Connection, call: int) -> None:
+        connection.send({"call": call, "error": "unknown request", "protocol": PROTOCOL})
+
+    def _hold(self, names: list[str], pidfds: list[int]) -> None:
+        """Keep pidfds of main processes for the adoption."""
+        if len(names) != len(pidfds):  # the kernel leaves out those that we have no room for
+            for pidfd in pidfds:
+                os.close(pidfd)
+            return
+        for name, pidfd in zip(names, pidfds, strict=True):
+            if name in self._held:
+                os.close(self._held[name])
+            self._held[name] = pidfd
 
     def _spawn(self, connection: Connection, call: int, name: str, plan: Message) -> None:
         directory = self._layout.job(name)
@@ -179,7 +213,7 @@ class Supervisor:
                 other.read()
         jobs: list[Message] = []
         for name, job in self._jobs.items():
-            jobs.append({"job": name, "pid": job.pid, "started_at": job.started_at, **_progress(job)})
+            jobs.append({"job": name, **_identity(job), **_progress(job)})
         for name, (pid, started_at, end) in self._ended.items():
             jobs.append({"job": name, "pid": pid, "started_at": started_at, "end": end_to_message(end)})
         connection.send({"call": call, "protocol": PROTOCOL, "jobs": jobs})
@@ -202,7 +236,7 @@ class Supervisor:
     def started(self, job: Job) -> None:
         """Answer the server that asked for it."""
         connection, call = self._asked.pop(job.name)
-        connection.send({"call": call, "pid": job.pid, "started_at": job.started_at})
+        connection.send({"call": call, **_identity(job)})
         reached(Step.REPORTED)
         self._tell({"event": "progress", "job": job.name, **_progress(job)}, but=connection)
 
@@ -237,6 +271,11 @@ class Supervisor:
         for connection in list(self._connections):
             if connection is not but:
                 connection.send(message)
+
+
+def _identity(job: Job) -> Message:
+    """Return what a main process is known by: with its start, in clock ticks, also when pids repeat."""
+    return {"pid": job.pid, "start": job.start, "started_at": job.started_at}
 
 
 def _progress(job: Job) -> Message:

@@ -15,6 +15,7 @@ import pytest
 from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
+from worker.linux.generations import this_generation
 from worker.linux.locks import lock_holder, open_lock
 
 PATIENCE = 60.0
@@ -87,11 +88,15 @@ class Installation:
 
     def supervisor_pid(self) -> int:
         """Return the process that holds the supervisor's lock."""
-        return _holder(self.home / "supervisor" / "lock")
+        return _holder(self.generation() / "lock")
 
     def recorder_pid(self) -> int:
         """Return the process that holds the recorder's lock."""
-        return _holder(self.home / "supervisor" / "recorder.lock")
+        return _holder(self.generation() / "recorder.lock")
+
+    def generation(self) -> Path:
+        """Return the directory of the supervisor of this version of the code."""
+        return self.home / "supervisor" / this_generation()
 
     def kill(self, pid: int) -> None:
         """End one of our processes as a crash would, and wait until it is gone."""

@@ -18,6 +18,7 @@ from worker.core.ending import Channel
 from worker.core.job import parse_job_id
 from worker.core.ports import Sink
 from worker.core.testing import OutputBench, OutputStoreContract, SpawnerBench, SpawnerContract
+from worker.linux.generations import this_generation
 from worker.linux.layout import Layout, fifo_path
 from worker.linux.locks import lock_holder
 from worker.linux.messages import Message, encode
@@ -43,9 +44,10 @@ def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield path
     layout = Layout(path)
     assert [] == list(layout.jobs.iterdir())
+    home = layout.generation(this_generation())
     for lock in ("lock", "recorder.lock"):
-        wait_until_free(layout.supervisor / lock)
-    assert not (layout.supervisor / "socket").exists()
+        wait_until_free(home / lock)
+    assert not (home / "socket").exists()
 
 
 def wait_until_free(lock: Path) -> None:

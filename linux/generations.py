@@ -1,0 +1,55 @@
+"""Generations of supervisors: one for each version of the code.
+
+A new version takes new jobs with a supervisor of its own; that of an older one serves the
+jobs it has until the last of them is forgotten. Each has a directory of its own.
+"""
+
+import hashlib
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+from .layout import Layout
+from .locks import open_lock, try_lock
+
+_PACKAGES = ("core", "linux", "linux/supervisor")
+"""What supervisor and recorder are made of, below the package ``worker``."""
+
+
+@cache
+def this_generation() -> str:
+    """Return the generation of the code on disk: a digest of it, for a version number may stay the same."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for module in sorted((root / package).glob("*.py")):
+            digest.update(module.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def known_generations(layout: Layout) -> list[str]:
+    """Return every generation that has, or had, a supervisor; "" is that of protocol 1."""
+    with os.scandir(layout.supervisor) as entries:
+        found = [entry.name for entry in entries if entry.is_dir()]
+    return ["", *found] if (layout.supervisor / "lock").exists() else found
+
+
+def lock_of_dead(layout: Layout, generation: str) -> int | None:
+    """Return the locked lock of a generation without a supervisor, None if it has one: close it afterwards.
+
+    Not for one's own: closing any descriptor of a locked file drops the lock (fcntl(2)).
+    """
+    lock = open_lock(layout.generation(generation) / "lock")
+    if try_lock(lock):
+        return lock
+    os.close(lock)
+    return None
+
+
+def remove_if_dead(layout: Layout, generation: str) -> None:
+    """Delete what is left of a generation whose supervisor has gone, once its jobs have another."""
+    lock = lock_of_dead(layout, generation) if generation else None
+    if lock is not None:
+        shutil.rmtree(layout.generation(generation), ignore_errors=True)
+        os.close(lock)

@@ -1,0 +1,78 @@
+"""What supervisors that have died left behind: found, and made nobody else's."""
+
+import os
+import select
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, contextmanager
+
+from .. import procfs
+from ..generations import known_generations, lock_of_dead
+from ..history import History, StartRecord, read_history
+from ..layout import Layout, history_path
+from ..locks import open_lock, seize_lock
+from .loop import boottime
+
+_BIRTH_TAKES = 1.0
+"""Seconds that a process between clone and exec is given: it ends by itself if it was not let go."""
+
+
+@contextmanager
+def orphaned_jobs(
+    layout: Layout, generation: str, known: Container[str]
+) -> Iterator[list[tuple[str, History]]]:
+    """Find each job without a supervisor, but for the known ones; no other can take them meanwhile."""
+    with ExitStack() as locks:
+        alive = _retire_recorders(layout, generation, locks)
+        patience = boottime() + _BIRTH_TAKES
+        found = []
+        for entry in os.scandir(layout.jobs):
+            if entry.name in known:
+                continue
+            path = history_path(layout.job(entry.name))
+            history = read_history(path)
+            if history is None or history.generation in alive:
+                continue
+            if history.main is None and history.end is None:
+                _await_birth(history.start, patience)
+                history = read_history(path) or history
+            found.append((entry.name, history))
+        yield found
+
+
+def _retire_recorders(layout: Layout, own: str, locks: ExitStack) -> set[str]:
+    """Lock each generation without a supervisor, and end its recorder; return the others."""
+    alive = set()
+    for each in known_generations(layout):
+        if each == own:
+            continue
+        lock = lock_of_dead(layout, each)
+        if lock is None:
+            alive.add(each)
+            continue
+        locks.callback(os.close, lock)
+        recorder = open_lock(layout.generation(each) / "recorder.lock")
+        locks.callback(os.close, recorder)
+        seize_lock(recorder)  # what it has recorded is in the files
+    return alive
+
+
+def _await_birth(record: StartRecord, patience: float) -> None:
+    """Wait until a process has become its command or has ended, as it does soon in any case."""
+    try:
+        pidfd = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return
+    try:
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        while _is_unborn(record) and boottime() < patience and not ended.poll(5):
+            pass
+    finally:
+        os.close(pidfd)
+
+
+def _is_unborn(record: StartRecord) -> bool:
+    """Whether the process still is a copy of the supervisor: then it has its arguments."""
+    stat = procfs.stat(record.pid)
+    same = stat is not None and stat.start == record.start
+    return same and b"\0worker.linux.supervisor\0" in procfs.command_line(record.pid)

@@ -17,8 +17,8 @@ from . import cpu, cpuset, io, memory, pids
 from .controllers import CONTROLLERS, Controller
 from .group import Group
 from .hierarchy import Hierarchy, Home, Version, detect
-from .limiter import CgroupLimiter
 from .settings import Setting
+from .subtree import Subtree
 from .unenforceable import REMEDY, Unenforceable
 
 _BOOT_PSI = "use Linux 4.20 or later, and boot with psi=1 on the kernel command line"
@@ -86,15 +86,15 @@ _SAMPLES: tuple[tuple[str, Controller, ResourceLimits], ...] = (
 
 
 def capabilities(parent: str, hierarchy: Hierarchy | None = None) -> Capabilities:
-    """Return what a limiter with this parent group could do in this process's place."""
-    hierarchy = detect() if hierarchy is None else hierarchy
+    """Return what a limiter with this parent group could do for children of this process."""
+    hierarchy = detect(getpid()) if hierarchy is None else hierarchy
     try:
-        limiter = CgroupLimiter(parent, hierarchy)
-        with _probe(parent, limiter) as probes:
+        subtree = Subtree(parent, hierarchy)
+        with _probe(parent, subtree) as probes:
             limits = {
-                name: _limit(limiter, probes, controller, sample) for name, controller, sample in _SAMPLES
+                name: _limit(subtree, probes, controller, sample) for name, controller, sample in _SAMPLES
             }
-            unified = Group(probes[limiter.unified], Version.V2) if limiter.unified else None
+            unified = Group(probes[subtree.unified], Version.V2) if subtree.unified else None
             return _found(hierarchy, limits, unified)
     except (LimitsUnsupported, QuotaExceeded) as error:
         why = _why_not(error)
@@ -133,12 +133,12 @@ def _file(unified: Group | None, name: str, remedy: str) -> Capability:
 
 
 def _limit(
-    limiter: CgroupLimiter, probes: Mapping[Path, Path], controller: Controller, sample: ResourceLimits
+    subtree: Subtree, probes: Mapping[Path, Path], controller: Controller, sample: ResourceLimits
 ) -> Capability:
     """Tell whether one limit could be set, by planning it for a group that is there."""
-    if obstacle := limiter.obstacle(controller):
+    if obstacle := subtree.obstacle(controller):
         return _why_not(obstacle)
-    home = limiter.homes[controller.name]
+    home = subtree.homes[controller.name]
     group = _group_with(controller.name, home, probes[home.base])
     if group is None:
         return _YES  # it is known once the controller is enabled
@@ -173,11 +173,11 @@ def _why_not(error: Exception) -> Capability:
 
 
 @contextmanager
-def _probe(parent: str, limiter: CgroupLimiter) -> Iterator[dict[Path, Path]]:
+def _probe(parent: str, subtree: Subtree) -> Iterator[dict[Path, Path]]:
     """Make an empty group in each hierarchy, given by base, and remove them again."""
     probes: dict[Path, Path] = {}
     try:
-        for base in limiter.bases():
+        for base in subtree.bases():
             own = base / parent
             probe = Group((own if own.is_dir() else base) / f"worker-probe-{getpid()}", Version.V2)
             probe.make()

@@ -1,4 +1,4 @@
-"""Which part of cgroup v2 was handed to this process to manage, and making it ready for that.
+"""Which part of cgroup v2 was handed to a process to manage, and making it ready for that.
 
 https://systemd.io/CGROUP_DELEGATION: systemd marks the groups that it delegates with extended
 attributes. To root every group is writable, but what is not marked is managed by systemd alone.
@@ -23,9 +23,9 @@ _ROUNDS = 20
 
 
 def delegated_group(top: Path, own: Path) -> Path | None:
-    """Return the group that this process may manage; None: none, or the host's own root.
+    """Return the group that a process may manage; None: none, or the host's own root.
 
-    ``top`` is the group seen at the mount point, ``own`` the one that this process is in.
+    ``top`` is the group seen at the mount point, ``own`` the one that the process is in.
     """
     return next((group for group in _candidates(top, own) if _is_ours(group, top)), None)
 

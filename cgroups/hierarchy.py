@@ -1,14 +1,16 @@
-"""Which control group hierarchies this process sees, and where: mountinfo and /proc/self/cgroup read.
+"""Which control group hierarchies there are, and where: mountinfo and /proc/PID/cgroup read.
 
 The parsers are pure functions over text; see proc_pid_mountinfo(5) and cgroups(7).
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path, PurePosixPath
 
+from ..core.errors import SpawnerUnavailable
 from . import kernel_files
 from .delegation import delegated_group
 
@@ -57,13 +59,15 @@ class Hierarchy:
     """The bases below which groups can be made: ``legacy`` by controller of v1, and that of v2.
 
     A controller is either in v1 or in v2, never in both. A hybrid host has a ``unified`` base
-    with few or no controllers in it. ``delegated``: that base was handed to this process to manage.
+    with few or no controllers in it. ``delegated``: that base was handed to a process to manage.
+    ``top`` is where v2 is mounted.
     """
 
     legacy: Mapping[str, Path]
     unified: Path | None = None
     unified_controllers: frozenset[str] = frozenset()
     delegated: bool = False
+    top: Path | None = None
 
     @property
     def has_unified_controllers(self) -> bool:
@@ -154,17 +158,28 @@ def _writable_first(mounts: Iterable[CgroupMount], version: Version) -> list[Cgr
     return sorted(found, key=lambda mount: not mount.writable)
 
 
-def detect(proc: Path = Path("/proc/self")) -> Hierarchy:
-    """Return what this process can see and may use; empty where no cgroup file system is mounted.
+def groups_of(process: int, proc: Path = Path("/proc")) -> str:
+    """Return the text of /proc/PID/cgroup; raise SpawnerUnavailable if there is no such process."""
+    text = kernel_files.read(proc / str(process) / "cgroup")
+    if text is None and process != os.getpid():
+        raise SpawnerUnavailable(f"process {process}, the parent of new jobs, has just ended; try again")
+    return text or ""
 
-    In v2 that is what was delegated to this process, else the top, which only root can write.
+
+def detect(process: int, proc: Path = Path("/proc")) -> Hierarchy:
+    """Return what can be seen from here and used for the children of a process.
+
+    In v2 that is what was delegated to it, else the top, which only root can write. Empty where no
+    cgroup file system is mounted; SpawnerUnavailable if there is no such process.
     """
-    mounts = parse_mountinfo(kernel_files.read(proc / "mountinfo") or "")
-    own_groups = parse_own_groups(kernel_files.read(proc / "cgroup") or "")
+    mounts = parse_mountinfo(kernel_files.read(proc / "self" / "mountinfo") or "")
+    own_groups = parse_own_groups(groups_of(process, proc))
     legacy, candidates = find_legacy(mounts, own_groups), find_unified(mounts, own_groups)
     if not candidates:
         return Hierarchy(legacy)
     delegated = next(filter(None, (delegated_group(*candidate) for candidate in candidates)), None)
     unified = delegated or candidates[0][0]
     controllers = kernel_files.read(unified / "cgroup.controllers") or ""
-    return Hierarchy(legacy, unified, frozenset(controllers.split()), delegated is not None)
+    return Hierarchy(
+        legacy, unified, frozenset(controllers.split()), delegated is not None, candidates[0][0]
+    )

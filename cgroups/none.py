@@ -39,14 +39,14 @@ class NoLimiter:
         self._scope = NoScope(reason)
         self._reason = reason
 
-    async def prepare(self, job: JobId, limits: ResourceLimits) -> NoScope:  # noqa: ARG002 - the port's signature
+    async def prepare(self, job: JobId, limits: ResourceLimits, parent: int) -> NoScope:  # noqa: ARG002 - the port's signature
         """Return the empty scope; raise LimitsUnsupported if any limit is asked for."""
         _refuse(limits, self._reason)
         return self._scope
 
-    async def reopen(self, job: JobId) -> NoScope:  # noqa: ARG002 - the port's signature
-        """Return the empty scope, which every job has."""
-        return self._scope
+    async def reopen(self, job: JobId, placement: Placement) -> NoScope | None:  # noqa: ARG002 - the port's signature
+        """Return the empty scope; None for a job that was started under another limiter."""
+        return self._scope if placement.kind is PlacementKind.NONE else None
 
     async def sweep(self, keep: Collection[JobId]) -> None:
         pass

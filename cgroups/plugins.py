@@ -41,9 +41,8 @@ def cgroups(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
     """
     chosen = _structure(settings, CgroupSettings)
     parent = chosen.parent or default_parent(state_dir)
-    hierarchy = with_unified(detect(), state_dir)
     try:
-        return CgroupLimiter(parent, hierarchy)
+        return CgroupLimiter(parent, lambda process: with_unified(detect(process), state_dir))
     except (LimitsUnsupported, ValueError):
         unmount(state_dir / MOUNT_NAME)
         raise

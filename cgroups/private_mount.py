@@ -42,7 +42,7 @@ def with_unified(hierarchy: Hierarchy, state_dir: Path) -> Hierarchy:
             point.rmdir()
         return hierarchy
     controllers = kernel_files.read(point / "cgroup.controllers") or ""
-    return replace(hierarchy, unified=point, unified_controllers=frozenset(controllers.split()))
+    return replace(hierarchy, unified=point, unified_controllers=frozenset(controllers.split()), top=point)
 
 
 def unmount(point: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from ..core.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement
@@ -21,33 +22,26 @@ NOT_UNIFIED = (
 
 
 class CgroupScope:
-    """A Scope whose groups are given by controller; ``unified`` is for tracking and ending.
+    """A Scope in the groups of a placement; ``controllers`` tells which of them has which controller.
 
     ``admit`` raises LimitsUnsupported for limits that these groups cannot have.
     """
 
     def __init__(
         self,
+        placement: Placement,
         controllers: Mapping[str, Group],
-        unified: Group | None,
         admit: Callable[[ResourceLimits], None],
     ) -> None:
+        self.placement = placement
         self.controllers = controllers
-        self.unified = unified
-        # Several controllers may share a group: all of v2, and joined ones of v1.
-        self.groups = tuple(dict.fromkeys([*([unified] if unified else []), *controllers.values()]))
+        self.unified = Group(Path(placement.unified), Version.V2) if placement.unified else None
+        self.groups = (
+            *([self.unified] if self.unified else []),
+            *(Group(Path(path), Version.V1) for path in placement.legacy),
+        )
         self._admit = admit
         self._final: ResourceUsage | None = None
-
-    @property
-    def placement(self) -> Placement:
-        """The directories; of v2 the main process is born in it, those of v1 are joined before exec."""
-        accountant = self.controllers.get(memory.name)
-        return Placement(
-            unified=str(self.unified.path) if self.unified else None,
-            legacy=tuple(str(group.path) for group in self.groups if group.version is Version.V1),
-            oom_events=memory.oom_events(accountant) if accountant else None,
-        )
 
     @property
     def warnings(self) -> Sequence[str]:

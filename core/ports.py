@@ -77,15 +77,15 @@ class ResourceLimiter(Protocol):
         """What kind of placement its scopes have."""
         ...
 
-    async def prepare(self, job: JobId, limits: ResourceLimits) -> Scope:
-        """Make a scope before anything runs.
+    async def prepare(self, job: JobId, limits: ResourceLimits, parent: int) -> Scope:
+        """Make a scope before anything runs, where children of the process ``parent`` can be placed.
 
         Raises LimitsUnsupported or LimitsRejected, and leaves nothing behind then.
         """
         ...
 
-    async def reopen(self, job: JobId) -> Scope | None:
-        """Return the scope that an earlier process made, or None if there is none."""
+    async def reopen(self, job: JobId, placement: Placement) -> Scope | None:
+        """Return the scope in which a job was placed, by whomever, or None if it is gone."""
         ...
 
     async def sweep(self, keep: Collection[JobId]) -> None:
@@ -150,6 +150,11 @@ class Process(Protocol):
         ...
 
     @property
+    def placement(self) -> Placement:
+        """Where it was born."""
+        ...
+
+    @property
     def progress(self) -> Progress:
         """What is known at this moment, without asking anybody."""
         ...
@@ -184,6 +189,13 @@ class ProcessSpawner(Protocol):
     @property
     def accepts_sinks(self) -> frozenset[SinkKind]:
         """The kinds of sink it can connect processes to."""
+        ...
+
+    async def parent(self) -> int:
+        """Return the pid of the process whose children jobs are.
+
+        A delegated control group that it lives in is where they can be placed.
+        """
         ...
 
     async def spawn(

@@ -40,9 +40,12 @@ class Recovery:
                 job.over.set()
                 runner.jobs.add(job)
                 if process is not None:  # journaled, but the server died before it said so
+                    left = await runner.limiter.reopen(record.id, process.placement)
+                    if left is not None:
+                        await left.remove()
                     await runner.spawner.forget(record.id)
             elif process is not None:
-                job.scope = await runner.limiter.reopen(record.id)
+                job.scope = await runner.limiter.reopen(record.id, process.placement)
                 runner.jobs.add(job)
                 runner.attach(job, process)
             else:

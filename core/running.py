@@ -39,7 +39,8 @@ class JobRunner:
             undo.append(partial(self.journal.remove, job_id))
             await self.journal.put(job.record)
             reached(Step.INTENT_JOURNALED)
-            job.scope = await self.limiter.prepare(job_id, job.record.limits)
+            parent = await self.spawner.parent()
+            job.scope = await self.limiter.prepare(job_id, job.record.limits, parent)
             reached(Step.CGROUP_MADE)
             undo.append(job.scope.remove)
             undo.append(partial(self.outputs.remove, job_id))
@@ -72,9 +73,7 @@ class JobRunner:
             if job.process is None:
                 raise JobAlreadyFinished
             if job.scope is None:
-                raise LimitsUnsupported(
-                    "the control groups of this job are not found: it was started under other settings"
-                )
+                raise LimitsUnsupported("the control groups of this job are not found")
             limits = self.policy.apply(job.record.limits.updated(changes))
             await job.scope.update(limits)
             job.record = replace(job.record, limits=limits)

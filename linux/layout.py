@@ -9,9 +9,12 @@ supervisor/GENERATION/     socket and lock of a supervisor, lock of its recorder
 
 import os
 import socket
+import struct
 from pathlib import Path
 
 from ..core.ending import Channel
+
+_UCRED = struct.Struct("iII")
 
 
 class Layout:
@@ -64,5 +67,14 @@ def socket_address(directory_fd: int, name: str) -> str:
 
 def peer_user(connection: socket.socket) -> int:
     """Return the uid at the other end of a unix socket (SO_PEERCRED in unix(7))."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[4:8], "little", signed=False)
+    return _peer_credentials(connection)[1]
+
+
+def peer_process(connection: socket.socket) -> int:
+    """Return the pid at the other end of a unix socket; of a listener, whoever called listen(2)."""
+    return _peer_credentials(connection)[0]
+
+
+def _peer_credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """Return pid, uid and gid: struct ucred."""
+    return _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))

@@ -17,7 +17,8 @@ from ..core.errors import InvalidJobSpec, LimitsRejected, SpawnerUnavailable, Sp
 from ..core.job import DEFAULT_PATH, JobId, JobSpec
 from ..core.ports import Placement, PlacementKind, Process, Sink, SinkKind
 from .generations import known_generations, remove_if_dead, this_generation
-from .layout import Layout
+from .history import read_history
+from .layout import Layout, history_path
 from .messages import Message
 from .outputs import FifoSink
 from .supervised import SupervisedProcess
@@ -51,6 +52,13 @@ class SupervisorSpawner:
     def accepts_sinks(self) -> frozenset[SinkKind]:
         return frozenset({SinkKind.FIFO})
 
+    async def parent(self) -> int:
+        for _ in range(_ATTEMPTS):
+            await self._connected()
+            if client := self._clients.get(self._generation):
+                return client.supervisor
+        raise SpawnerUnavailable("the supervisor dies again and again; see its log")
+
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
@@ -59,6 +67,7 @@ class SupervisorSpawner:
         plan = _plan(job, spec, placement, sinks, who)
         # Known before it is asked for: its end may be told together with its start.
         process = self._processes[job] = SupervisedProcess(self, job, self._generation)
+        process.placement = placement
         try:
             process.hold_fifos(self._layout.job(job))
             await self._spawn(job, spec, plan, process)
@@ -168,6 +177,9 @@ class SupervisorSpawner:
                 process.hold_fifos(self._layout.job(job))
             process.generation = generation
             process.take(each)
+            if "placement" not in each:  # it speaks protocol 1
+                history = read_history(history_path(self._layout.job(job)))
+                process.placement = history.start.plan.placement if history else Placement()
         return told
 
     async def _retire(self, generation: str) -> None:

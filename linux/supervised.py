@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from ..core.ending import Cause, Channel, End, Lost
 from ..core.job import JobId, JobState
-from ..core.ports import Progress, Survivor
+from ..core.ports import Placement, Progress, Survivor
 from . import procfs
 from .layout import fifo_path
-from .values import end_from_message, ending_from_message
+from .values import end_from_message, ending_from_message, placement_from_message
 
 
 class Caller(Protocol):
@@ -28,6 +28,7 @@ class SupervisedProcess:
     def __init__(self, caller: Caller, job: JobId, generation: str) -> None:
         self.pid = 0
         self.started_at = 0.0
+        self.placement = Placement()
         self.progress = Progress(JobState.RUNNING)
         self.generation = generation
         self.pidfd: int | None = None
@@ -62,6 +63,8 @@ class SupervisedProcess:
         """Take in what the supervisor tells."""
         if "pid" in message:
             self.pid, self.started_at = message["pid"], message["started_at"]
+        if "placement" in message:
+            self.placement = placement_from_message(message["placement"])
         if "end" in message:
             self.finish(end_from_message(message["end"]))
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SpawnerUnavailable
-from .layout import Layout, socket_address
+from .layout import Layout, peer_process, socket_address
 from .messages import OLDEST_PROTOCOL, PROTOCOL, Decoder, Message, encode
 
 _AT_ONCE = 200
@@ -22,7 +22,10 @@ class SupervisorGone(Exception):
 
 
 class SupervisorClient:
-    """One connection. ``on_event`` hears what becomes of jobs, ``on_lost`` that the supervisor has gone."""
+    """One connection. ``on_event`` hears what becomes of jobs, ``on_lost`` that the supervisor has gone.
+
+    ``supervisor`` is its pid, once it is connected.
+    """
 
     def __init__(
         self, directory: Path, on_event: Callable[[Message], None], on_lost: Callable[[], None]
@@ -33,6 +36,7 @@ class SupervisorClient:
         self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_call = 0
         self._writer: asyncio.StreamWriter | None = None
+        self.supervisor = 0
         self._reading: asyncio.Task[None] | None = None
 
     async def connect(self) -> bool:
@@ -95,6 +99,7 @@ class SupervisorClient:
             raise
         finally:
             os.close(directory)
+        self.supervisor = peer_process(connection)
         return await asyncio.open_unix_connection(sock=connection)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:

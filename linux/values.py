@@ -45,11 +45,7 @@ def plan_to_message(plan: SpawnPlan) -> "Message":
         "uid": plan.uid,
         "gid": plan.gid,
         "groups": list(plan.groups),
-        "placement": {
-            "unified": plan.placement.unified,
-            "legacy": list(plan.placement.legacy),
-            "oom_events": plan.placement.oom_events,
-        },
+        "placement": placement_to_message(plan.placement),
         "channels": list(plan.channels),
         "segment_size": plan.segment_size,
         "timeout": plan.timeout,
@@ -60,7 +56,6 @@ def plan_to_message(plan: SpawnPlan) -> "Message":
 
 def plan_from_message(message: Mapping[str, Any]) -> SpawnPlan:
     """Read a plan."""
-    placement = message["placement"]
     return SpawnPlan(
         argv=tuple(message["argv"]),
         env=message["env"],
@@ -68,13 +63,27 @@ def plan_from_message(message: Mapping[str, Any]) -> SpawnPlan:
         uid=message["uid"],
         gid=message["gid"],
         groups=tuple(message["groups"]),
-        placement=Placement(placement["unified"], tuple(placement["legacy"]), placement["oom_events"]),
+        placement=placement_from_message(message["placement"]),
         channels=tuple(Channel(each) for each in message["channels"]),
         segment_size=message["segment_size"],
         timeout=message["timeout"],
         grace=message["grace"],
         leftovers=Leftovers(message["leftovers"]),
     )
+
+
+def placement_to_message(placement: Placement) -> "Message":
+    """Write where a job was born."""
+    return {
+        "unified": placement.unified,
+        "legacy": list(placement.legacy),
+        "oom_events": placement.oom_events,
+    }
+
+
+def placement_from_message(message: Mapping[str, Any]) -> Placement:
+    """Read where a job was born."""
+    return Placement(message["unified"], tuple(message["legacy"]), message["oom_events"])
 
 
 def ending_to_message(ending: Ending | None) -> "Message | None":

@@ -53,8 +53,9 @@ class FakeLimiter:
         self.scopes: dict[JobId, FakeScope] = {}
         self.closed = False
 
-    async def prepare(self, job: JobId, limits: ResourceLimits) -> FakeScope:
+    async def prepare(self, job: JobId, limits: ResourceLimits, parent: int) -> FakeScope:
         """Remember the limits and make a scope, anew if there was one; raise LimitsRejected if told to."""
+        del parent
         if self.refuse is not None:
             raise LimitsRejected(self.refuse)
         scope = FakeScope(self, job, self._placement(job))
@@ -62,9 +63,10 @@ class FakeLimiter:
         self.scopes[job] = scope
         return scope
 
-    async def reopen(self, job: JobId) -> FakeScope | None:
+    async def reopen(self, job: JobId, placement: Placement) -> FakeScope | None:
         """Return the scope that ``prepare`` made, unless it was removed."""
-        return self.scopes.get(job)
+        scope = self.scopes.get(job)
+        return scope if scope is not None and scope.placement == placement else None
 
     async def sweep(self, keep: Collection[JobId]) -> None:
         """Drop the scopes of all other jobs."""

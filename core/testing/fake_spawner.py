@@ -67,10 +67,12 @@ class FakeProcess:
         pid: int,
         program: FakeProgram,
         spec: JobSpec,
+        placement: Placement,
         sinks: Mapping[Channel, MemorySink],
         clock: Clock,
     ) -> None:
         self.pid = pid
+        self.placement = placement
         self.started_at = clock.now()
         self._program = program
         self._sinks = sinks
@@ -175,16 +177,19 @@ class FakeSpawner:
         """Sinks of a MemoryOutputStore."""
         return frozenset({SinkKind.MEMORY})
 
+    async def parent(self) -> int:
+        """Return the pid of this very process."""
+        return os.getpid()
+
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
         """Run a made-up program; SpawnFailed with ENOENT if there is none of that name."""
-        del placement
         program = self._programs.get(spec.command)
         if program is None:
             raise SpawnFailed(errno.ENOENT, f"{spec.command}: {os.strerror(errno.ENOENT)}")
         memory = {channel: sink for channel, sink in sinks.items() if isinstance(sink, MemorySink)}
-        process = FakeProcess(next(self._pids), program(spec.args), spec, memory, self._clock)
+        process = FakeProcess(next(self._pids), program(spec.args), spec, placement, memory, self._clock)
         self._processes[job] = process
         return process
 

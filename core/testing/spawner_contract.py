@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -124,6 +125,27 @@ class SpawnerContract(Contract):
             await bench.restart()
             assert job not in await bench.spawner.recover()
             await bench.outputs.remove(job)
+
+    async def check_the_parent_of_jobs_is_there(self) -> None:
+        """Tell whose children jobs are, also before there is one; the next server hears the same."""
+        async with self._make() as bench:
+            parent = await bench.spawner.parent()
+            os.kill(parent, 0)
+            async with _spawned(bench, FOREVER):
+                await bench.restart()
+                assert parent == await bench.spawner.parent()
+
+    async def check_placement_is_told(self) -> None:
+        """Know where each job was born, also in the next server, and when it is over."""
+        async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
+            assert Placement() == spawned.process.placement
+            await bench.restart()
+            process = (await bench.spawner.recover())[spawned.job]
+            assert Placement() == process.placement
+            await process.stop(signal.SIGKILL, 0.0)
+            await _wait(process)
+            await bench.restart()
+            assert Placement() == (await bench.spawner.recover())[spawned.job].placement
 
     async def check_pid_and_start_are_told(self) -> None:
         """Know the main process, different for jobs that run at once, and when it was executed."""

@@ -10,11 +10,18 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ...core.ending import Cause, Channel, End, Lost
+from ...core.ports import Placement
 from ...core.steps import Step, reached
 from ..history import History
 from ..layout import Layout, fifo_path, history_path
 from ..messages import OLDEST_PROTOCOL, PROTOCOL, Message
-from ..values import SpawnPlan, end_to_message, ending_to_message, plan_from_message
+from ..values import (
+    SpawnPlan,
+    end_to_message,
+    ending_to_message,
+    placement_to_message,
+    plan_from_message,
+)
 from .adoption import orphaned_jobs
 from .connection import Connection
 from .job import Job
@@ -34,6 +41,7 @@ class Ended(NamedTuple):
 
     pid: int
     started_at: float
+    placement: Placement
     end: End
 
 
@@ -67,7 +75,10 @@ class Supervisor:
                 if history.stillborn:
                     self._forget(name)
                 elif history.end is not None:
-                    self._ended[name] = Ended(history.start.pid, history.start.started_at, history.end)
+                    start = history.start
+                    self._ended[name] = Ended(
+                        start.pid, start.started_at, start.plan.placement, history.end
+                    )
                 else:
                     self._adopt_job(name, history)
         for pidfd in self._held.values():
@@ -88,7 +99,7 @@ class Supervisor:
             job.abandon()
             start, lost = history.start, Lost(f"no supervisor could take it over: {error}")
             end = End(lost, Cause.NONE, 0, {}, time.time())
-            self._ended[name] = Ended(start.pid, start.started_at, end)
+            self._ended[name] = Ended(start.pid, start.started_at, plan.placement, end)
 
     def _job(self, name: str, plan: SpawnPlan) -> Job:
         directory = self._layout.job(name)
@@ -213,9 +224,11 @@ class Supervisor:
                 other.read()
         jobs: list[Message] = []
         for name, job in self._jobs.items():
-            jobs.append({"job": name, **_identity(job), **_progress(job)})
-        for name, (pid, started_at, end) in self._ended.items():
-            jobs.append({"job": name, "pid": pid, "started_at": started_at, "end": end_to_message(end)})
+            place = placement_to_message(job.plan.placement)
+            jobs.append({"job": name, "placement": place, **_identity(job), **_progress(job)})
+        for name, (pid, started_at, placement, end) in self._ended.items():
+            told = {"placement": placement_to_message(placement), "end": end_to_message(end)}
+            jobs.append({"job": name, "pid": pid, "started_at": started_at, **told})
         connection.send({"call": call, "protocol": PROTOCOL, "jobs": jobs})
 
     def _forget(self, name: str) -> None:
@@ -259,7 +272,7 @@ class Supervisor:
         """Tell every server; the record is written."""
         assert job.end is not None
         self._jobs.pop(job.name, None)
-        self._ended[job.name] = Ended(job.pid, job.started_at, job.end)
+        self._ended[job.name] = Ended(job.pid, job.started_at, job.plan.placement, job.end)
         self._tell({"event": "end", "job": job.name, "end": end_to_message(job.end)})
         reached(Step.ANNOUNCED)
 

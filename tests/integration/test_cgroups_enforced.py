@@ -17,6 +17,7 @@ from worker.cgroups import memory
 from worker.cgroups.hierarchy import detect
 from worker.cgroups.limiter import CgroupLimiter
 from worker.cgroups.scope import CgroupScope
+from worker.cgroups.subtree import Subtree
 from worker.core.errors import InvalidJobSpec, LimitsUnsupported
 from worker.core.job import new_job_id
 from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
@@ -27,7 +28,7 @@ MIB = 1 << 20
 def controllers_here() -> set[str]:
     """Return the controllers that this process can use."""
     try:
-        return set(CgroupLimiter("worker-test", detect()).homes)
+        return set(Subtree("worker-test", detect(os.getpid())).homes)
     except LimitsUnsupported:
         return set()
 
@@ -58,7 +59,7 @@ def run_inside(scope: CgroupScope, code: str) -> "subprocess.Popen[bytes]":
 async def scope_with(parent: str, limits: ResourceLimits) -> AsyncIterator[CgroupScope]:
     """Make a job's groups, and take down what is left of them."""
     limiter = CgroupLimiter(parent)
-    scope = await limiter.prepare(new_job_id(), limits)
+    scope = await limiter.prepare(new_job_id(), limits, os.getpid())
     try:
         yield scope
     finally:
@@ -70,12 +71,17 @@ async def scope_with(parent: str, limits: ResourceLimits) -> AsyncIterator[Cgrou
         await limiter.close()
 
 
+def places_of(parent: str) -> set[Path]:
+    """Return the groups that those of jobs are made in."""
+    return Subtree(parent, detect(os.getpid())).places()
+
+
 @pytest.fixture
 def parent() -> Iterator[str]:
     """Name a parent group that nobody else has, and insist that it is gone afterwards."""
     name = f"worker-test-{uuid4().hex[:8]}"
     yield name
-    assert [] == [base / name for base in CgroupLimiter(name).bases() if (base / name).exists()]
+    assert [] == [place for place in places_of(name) if place.exists()]
 
 
 @pytest.fixture
@@ -218,7 +224,7 @@ def test_what_is_no_disk_is_refused_by_name(parent: str, device: str, reason: st
     """The reason says what the user has named, and no group is left."""
     limits = ResourceLimits(io=(IoLimit(device, read_bytes_per_second=1),))
     with pytest.raises(InvalidJobSpec, match=f"limits.io: {reason}"):
-        asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), limits))
+        asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), limits, os.getpid()))
 
 
 @needs("cpuset")
@@ -253,7 +259,9 @@ def test_cpus_that_are_not_there_are_refused_by_number(parent: str) -> None:
     with pytest.raises(
         InvalidJobSpec, match=r"limits\.cpuset: there is no CPU 4094-4095 here; there are 0"
     ):
-        asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), ResourceLimits(cpuset="0,4094-4095")))
+        asyncio.run(
+            CgroupLimiter(parent).prepare(new_job_id(), ResourceLimits(cpuset="0,4094-4095"), os.getpid())
+        )
     asyncio.run(CgroupLimiter(parent).close())
 
 
@@ -274,7 +282,7 @@ def count(event, arguments):
 
 sys.addaudithook(count)
 limits = ResourceLimits(cpu=CpuLimit(0.5, 50), memory=MemoryLimit(1 << 26), pids=5)
-asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), limits))
+asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), limits, os.getpid()))
 """
 
 
@@ -284,7 +292,7 @@ def test_a_server_killed_while_it_prepares_leaves_nothing_to_the_next(parent: st
         died = subprocess.run([sys.executable, "-c", KILLED_AT_STEP, parent, str(step)], check=False)
         limiter = CgroupLimiter(parent)
         asyncio.run(limiter.sweep([]))
-        assert [] == [job for base in limiter.bases() for job in (base / parent).glob("*-*")]
+        assert [] == [job for place in places_of(parent) for job in place.glob("*-*")]
         if died.returncode == 0:
             break
         assert -signal.SIGKILL == died.returncode

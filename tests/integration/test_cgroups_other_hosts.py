@@ -9,7 +9,7 @@ import pytest
 
 from worker.cgroups.hierarchy import detect
 
-HIERARCHY = detect()
+HIERARCHY = detect(os.getpid())
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces are made by root only"),
@@ -34,7 +34,7 @@ for each in (found.usable, found.limits["memory.max"], found.limits["memory.high
 """
 
 LIMITER = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
 from worker.cgroups.plugins import cgroups
 from worker.core.job import new_job_id
@@ -42,11 +42,12 @@ from worker.core.limits import ResourceLimits
 
 async def scenario():
     limiter = cgroups({}, Path(sys.argv[1]))
-    scope = await limiter.prepare(new_job_id(), ResourceLimits(pids=5))
+    scope = await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
     other = cgroups({}, Path(sys.argv[1]))
     print(scope.placement.unified)
     print(Path(scope.placement.unified, "cgroup.kill").exists(), list(scope.warnings))
-    print((await other.reopen(new_job_id())) is None, other.unified == limiter.unified)
+    found = await other.reopen(new_job_id(), scope.placement)
+    print(found is not None, Path(sys.argv[1], "worker-cgroup2").is_mount())
     await limiter.close()
     print(Path(scope.placement.unified).is_dir())
     await scope.remove()

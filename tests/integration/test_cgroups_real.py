@@ -14,20 +14,21 @@ import pytest
 
 from worker.cgroups.hierarchy import CPU_TIME, LEGACY_NAMES, Hierarchy, Home, Version, detect
 from worker.cgroups.limiter import CgroupLimiter
+from worker.cgroups.subtree import Subtree
 from worker.core.errors import LimitsRejected, LimitsUnsupported
 from worker.core.job import JobId, new_job_id
 from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
 from worker.core.ports import Placement, ResourceLimiter
 from worker.core.testing.limiter_contract import LimiterContract
 
-HIERARCHY: Hierarchy = detect()
+HIERARCHY: Hierarchy = detect(os.getpid())
 MIB = 1 << 20
 
 
 def homes() -> Mapping[str, Home]:
     """Return where this process can make groups, by controller; nowhere without the rights."""
     try:
-        return CgroupLimiter("worker-test", HIERARCHY).homes
+        return Subtree("worker-test", HIERARCHY).homes
     except LimitsUnsupported:
         return {}
 
@@ -71,6 +72,12 @@ def run_inside(placement: Placement, code: str) -> subprocess.Popen[bytes]:
 def bases() -> set[Path]:
     """Return where groups are made on this machine."""
     return {home.base for home in HOMES.values()} | {path for path in (HIERARCHY.unified,) if path}
+
+
+def groups_of(job: JobId, parent: str) -> list[Path]:
+    """Return the groups that a job has."""
+    places = (base / parent / str(job) for base in bases())
+    return [place for place in places if place.exists()]
 
 
 @pytest.fixture
@@ -139,7 +146,7 @@ def test_limits_are_in_place_before_anything_runs(parent: str) -> None:
                 memory=MemoryLimit(max=64 * MIB, swap_max=16 * MIB),
                 pids=20,
             )
-            await limiter.prepare(job, limits)
+            await limiter.prepare(job, limits, os.getpid())
             quota = said(job, parent, "cpu.cfs_quota_us", "cpu.max")
             assert "50000" == quota.removesuffix(" 100000")
             weight = said(job, parent, "cpu.shares", "cpu.weight")
@@ -170,7 +177,7 @@ def test_every_value_that_the_core_lets_pass_is_taken_by_the_kernel(
 
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
-            await (await limiter.prepare(new_job_id(), limits)).remove()
+            await (await limiter.prepare(new_job_id(), limits, os.getpid())).remove()
 
     asyncio.run(scenario())
 
@@ -181,7 +188,7 @@ def test_memory_and_swap_are_raised_and_lowered_in_an_order_that_the_kernel_take
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
             job = new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits())
+            scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
             for size in (16 * MIB, 64 * MIB, 8 * MIB):
                 await scope.update(ResourceLimits(memory=MemoryLimit(max=size, swap_max=MIB)))
                 assert str(size) == said(job, parent, *MEMORY)
@@ -197,9 +204,9 @@ def test_limits_that_are_not_asked_for_any_more_are_lifted(parent: str) -> None:
         async with limiter_named(parent) as limiter:
             job, plain = new_job_id(), new_job_id()
             limits = ResourceLimits(cpu=CpuLimit(0.5, 50), memory=MemoryLimit(max=MIB, swap_max=0), pids=5)
-            scope = await limiter.prepare(job, limits)
-            await limiter.prepare(plain, ResourceLimits())
-            reopened = await limiter.reopen(job)
+            scope = await limiter.prepare(job, limits, os.getpid())
+            await limiter.prepare(plain, ResourceLimits(), os.getpid())
+            reopened = await limiter.reopen(job, scope.placement)
             assert reopened is not None
             await reopened.update(ResourceLimits())
             for names in (
@@ -222,7 +229,7 @@ def test_update_that_the_kernel_refuses_changes_nothing(parent: str) -> None:
         async with limiter_named(parent) as limiter:
             job = new_job_id()
             before = ResourceLimits(cpu=CpuLimit(0.5), memory=MemoryLimit(max=64 * MIB, swap_max=MIB))
-            scope = await limiter.prepare(job, before)
+            scope = await limiter.prepare(job, before, os.getpid())
             memory = MemoryLimit(max=16 * MIB, swap_max=4 * MIB)
             refused = ResourceLimits(cpu=CpuLimit(0.2), memory=memory, pids=1 << 62)
             with pytest.raises(LimitsRejected, match=r"pids\.max"):
@@ -245,8 +252,8 @@ def test_what_the_kernel_refuses_names_file_and_data_and_leaves_nothing(parent: 
             with pytest.raises(
                 LimitsRejected, match=r"pids\.max: Invalid argument, writing '4611686018427387904'"
             ):
-                await limiter.prepare(job, ResourceLimits(cpu=CpuLimit(quota=1), pids=1 << 62))
-            assert await limiter.reopen(job) is None
+                await limiter.prepare(job, ResourceLimits(cpu=CpuLimit(quota=1), pids=1 << 62), os.getpid())
+            assert [] == groups_of(job, parent)
 
     asyncio.run(scenario())
 
@@ -268,8 +275,8 @@ def test_limits_that_v1_cannot_enforce_are_refused(
         async with limiter_named(parent) as limiter:
             job = new_job_id()
             with pytest.raises(LimitsUnsupported, match=reason):
-                await limiter.prepare(job, limits)
-            assert await limiter.reopen(job) is None
+                await limiter.prepare(job, limits, os.getpid())
+            assert [] == groups_of(job, parent)
 
     asyncio.run(scenario())
 
@@ -280,7 +287,7 @@ def test_a_process_sees_itself_in_its_groups(parent: str) -> None:
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
             job = new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits())
+            scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
             output, _ = run_inside(scope.placement, "print(open('/proc/self/cgroup').read())").communicate()
             groups = dict(line.split(":")[1:] for line in output.decode().split())
             names = [name for name in HOMES if name in HIERARCHY.legacy and name != CPU_TIME]
@@ -295,7 +302,9 @@ def test_a_busy_loop_is_throttled_and_its_time_is_counted(parent: str) -> None:
 
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
-            scope = await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(quota=0.1)))
+            scope = await limiter.prepare(
+                new_job_id(), ResourceLimits(cpu=CpuLimit(quota=0.1)), os.getpid()
+            )
             hog = run_inside(scope.placement, HOG)
             hog.communicate()
             assert 0 == hog.returncode
@@ -315,7 +324,7 @@ def test_an_oom_kill_is_counted_in_the_oom_events(parent: str) -> None:
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
             limits = ResourceLimits(memory=MemoryLimit(max=32 * MIB, swap_max=0))
-            scope = await limiter.prepare(new_job_id(), limits)
+            scope = await limiter.prepare(new_job_id(), limits, os.getpid())
             events = scope.placement.oom_events
             assert events is not None
             assert "oom_kill 0" in lines_of(events)
@@ -335,7 +344,7 @@ def test_pids_are_limited_and_counted(parent: str) -> None:
 
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
-            scope = await limiter.prepare(new_job_id(), ResourceLimits(pids=1))
+            scope = await limiter.prepare(new_job_id(), ResourceLimits(pids=1), os.getpid())
             code = (
                 "import os\ntry: os.fork()\nexcept BlockingIOError: print('refused', flush=True)\ninput()"
             )
@@ -362,10 +371,10 @@ def test_groups_that_the_job_made_itself_go_too(parent: str) -> None:
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
             job = new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits())
+            scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
             nest_groups(scope.placement)
             await scope.remove()
-            assert await limiter.reopen(job) is None
+            assert [] == groups_of(job, parent)
 
     asyncio.run(scenario())
 
@@ -376,16 +385,16 @@ def test_sweep_leaves_what_runs_alone_and_says_so(parent: str, caplog: pytest.Lo
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
             job, empty = new_job_id(), new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits())
-            await limiter.prepare(empty, ResourceLimits())
+            scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+            await limiter.prepare(empty, ResourceLimits(), os.getpid())
             process = run_inside(scope.placement, "input()")
             try:
                 await asyncio.to_thread(wait_until_inside, scope.placement, process.pid)
                 await limiter.sweep([])
                 assert str(process.pid) in lines_of(directories(scope.placement)[0] + "/cgroup.procs")
-                assert await limiter.reopen(empty) is None
+                assert [] == groups_of(empty, parent)
                 with pytest.raises(LimitsRejected, match="already"):
-                    await limiter.prepare(job, ResourceLimits())
+                    await limiter.prepare(job, ResourceLimits(), os.getpid())
             finally:
                 process.communicate(b"\n")
             assert [True] == [str(job) in message for message in caplog.messages]
@@ -405,15 +414,15 @@ def test_two_limiters_share_a_parent_without_collision(parent: str) -> None:
     async def scenario() -> None:
         async with limiter_named(parent) as old, limiter_named(parent) as new:
             job = new_job_id()
-            scope = await old.prepare(job, ResourceLimits())
+            scope = await old.prepare(job, ResourceLimits(), os.getpid())
             await new.close()
-            found = await new.reopen(job)
+            found = await new.reopen(job, scope.placement)
             assert found is not None
             assert scope.placement == found.placement
             await old.close()
             await found.remove()
             await new.close()
-            await (await old.prepare(new_job_id(), ResourceLimits())).remove()
+            await (await old.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
 
     asyncio.run(scenario())
 
@@ -425,10 +434,10 @@ def test_limiters_with_other_parents_do_not_see_each_other(parent: str) -> None:
         other = f"{parent}-other"
         async with limiter_named(parent) as mine, limiter_named(other) as theirs:
             job = new_job_id()
-            scope = await theirs.prepare(job, ResourceLimits())
+            scope = await theirs.prepare(job, ResourceLimits(), os.getpid())
             await mine.sweep([])
-            assert await mine.reopen(job) is None
-            assert await theirs.reopen(job) is not None
+            assert [] == groups_of(job, parent)
+            assert await theirs.reopen(job, scope.placement) is not None
             await scope.remove()
 
     asyncio.run(scenario())
@@ -440,7 +449,9 @@ def test_hundred_jobs_at_once_leave_nothing(parent: str) -> None:
     async def scenario() -> None:
         async with limiter_named(parent) as limiter:
             limits = ResourceLimits(cpu=CpuLimit(quota=1), memory=MemoryLimit(max=MIB), pids=10)
-            scopes = await asyncio.gather(*(limiter.prepare(new_job_id(), limits) for _ in range(100)))
+            scopes = await asyncio.gather(
+                *(limiter.prepare(new_job_id(), limits, os.getpid()) for _ in range(100))
+            )
             await asyncio.gather(*(scope.remove() for scope in scopes))
 
     asyncio.run(scenario())

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from worker.cgroups.hierarchy import detect
+from worker.cgroups.plugins import default_parent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups are made")
 
-HIERARCHY = detect()
+HIERARCHY = detect(os.getpid())
 
 SPIN = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
 
@@ -270,3 +271,28 @@ def test_what_happened_while_no_server_ran(installation, tmp_path, until):
     assert 1 <= facts["oom_kills"]
     assert 16 << 20 <= facts["usage"]["memory_peak"] <= 32 << 20
     assert 0 < facts["usage"]["cpu_usec"]
+
+
+def test_jobs_run_on_where_they_are_when_the_settings_change(installation):
+    """Another parent group in the settings is for new jobs; those that run keep theirs, with limits."""
+    old = installation.start("--pids", "20", "sleep", "1000")
+    groups = [path for path in installation.cgroups() if path.name == old]
+    installation.worker("down")
+    config, name = installation.home / "worker.toml", f"{default_parent(installation.home)}-other"
+    config.write_text(f"[limiter]\nname = 'cgroups'\nparent = '{name}'\n")
+    installation.worker("up", "--config", str(config))
+    new = installation.start("sleep", "1000")
+    assert name == parent_of(new)
+    assert parent_of(old) == default_parent(installation.home)
+    installation.worker("update", "--pids", "30", old)
+    limits = [path / "pids.max" for path in groups if (path / "pids.max").exists()]
+    assert ["30"] == [limit.read_text().strip() for limit in limits]
+    installation.worker("down", "--jobs")
+    assert [] == installation.cgroups()
+    assert [] == list(Path("/sys/fs/cgroup").glob(f"*/{name}"))
+
+
+def parent_of(job):
+    """Return the name of the group around that of a job."""
+    [place, *_] = Path("/sys/fs/cgroup").glob(f"**/{job}")
+    return place.parent.name

@@ -1,5 +1,6 @@
 """Which hierarchies are found in the recorded texts of several hosts, and in made-up ones."""
 
+import os
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from worker.cgroups.hierarchy import (
     parse_mountinfo,
     parse_own_groups,
 )
+from worker.core.errors import SpawnerUnavailable
 
 SYSTEMD_V2 = """\
 22 28 0:20 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
@@ -153,14 +155,49 @@ def test_detect_reads_what_proc_says(tmp_path: Path) -> None:
     base.mkdir()
     (base / "cgroup.controllers").write_text("cpu memory pids\n")
     point = str(base).replace(" ", "\\040")
-    (tmp_path / "mountinfo").write_text(f"30 22 0:26 / {point} rw shared:9 - cgroup2 cgroup2 rw\n")
-    (tmp_path / "cgroup").write_text("0::/\n")
-    assert Hierarchy({}, base, frozenset({"cpu", "memory", "pids"})) == detect(tmp_path)
+    proc = a_proc(tmp_path / "proc", f"30 22 0:26 / {point} rw shared:9 - cgroup2 cgroup2 rw\n", "0::/\n")
+    assert Hierarchy({}, base, frozenset({"cpu", "memory", "pids"}), top=base) == detect(PROCESS, proc)
 
 
 def test_detect_without_proc_finds_nothing(tmp_path: Path) -> None:
     """A missing /proc is a host without control groups."""
-    assert Hierarchy({}) == detect(tmp_path)
+    assert Hierarchy({}) == detect(os.getpid(), tmp_path)
+
+
+def test_detect_looks_where_the_process_is(tmp_path: Path) -> None:
+    """The supervisor may live in another group than the server: its own is what counts."""
+    unit = tmp_path / "m/system.slice/worker-1.scope"
+    for directory in (tmp_path / "m", unit):
+        directory.mkdir(parents=True)
+        (directory / "cgroup.controllers").write_text("pids\n")
+    (unit / "cgroup.type").write_text("domain\n")
+    (unit / "cgroup.procs").touch()
+    try:
+        os.setxattr(unit, "user.delegate", b"1")
+    except OSError as error:
+        pytest.skip(f"{unit} cannot have extended attributes: {error.strerror}")
+    mounts = f"30 22 0:26 / {tmp_path}/m rw shared:9 - cgroup2 cgroup2 rw\n"
+    proc = a_proc(tmp_path / "proc", mounts, "0::/system.slice/worker-1.scope\n")
+    expected = Hierarchy({}, unit, frozenset({"pids"}), delegated=True, top=tmp_path / "m")
+    assert expected == detect(PROCESS, proc)
+
+
+def test_process_that_has_ended_is_told(tmp_path: Path) -> None:
+    """Its group is not taken for another one's."""
+    with pytest.raises(SpawnerUnavailable, match="process 4711"):
+        detect(PROCESS, tmp_path)
+
+
+PROCESS = 4711
+
+
+def a_proc(directory: Path, mountinfo: str, cgroup: str) -> Path:
+    """Pose as procfs with ourselves and one other process in it."""
+    for name in ("self", str(PROCESS)):
+        (directory / name).mkdir(parents=True)
+    (directory / "self/mountinfo").write_text(mountinfo)
+    (directory / f"{PROCESS}/cgroup").write_text(cgroup)
+    return directory
 
 
 def escape(path: str) -> str:

@@ -1,11 +1,12 @@
 """The limiters without a kernel: directories pose as cgroupfs, and no limit can be set there."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -51,7 +52,7 @@ async def none() -> AsyncIterator[ResourceLimiter]:
 async def posing() -> AsyncIterator[ResourceLimiter]:
     """Make the real limiter on posing directories."""
     with TemporaryDirectory() as directory:
-        yield CgroupLimiter("worker", posing_hybrid(Path(directory)))
+        yield CgroupLimiter("worker", lambda _: posing_hybrid(Path(directory)))
 
 
 CHECKS = [
@@ -76,9 +77,9 @@ def test_each_hierarchy_gets_one_group_for_the_job(tmp_path: Path) -> None:
     """The group is <base>/<parent>/<job id>, and closing takes the empty parent away."""
 
     async def scenario() -> None:
-        limiter = CgroupLimiter("worker.slice/jobs", posing_hybrid(tmp_path))
+        limiter = CgroupLimiter("worker.slice/jobs", lambda _: posing_hybrid(tmp_path))
         job = new_job_id()
-        scope = await limiter.prepare(job, ResourceLimits())
+        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
         place = f"worker.slice/jobs/{job}"
         assert f"{tmp_path}/unified/{place}" == scope.placement.unified
         assert (
@@ -96,9 +97,9 @@ def test_joined_controllers_share_one_group(tmp_path: Path) -> None:
     """A v1 directory is named once in the placement, and pure v1 comes with a warning."""
 
     async def scenario() -> None:
-        limiter = CgroupLimiter("worker", Hierarchy({"cpu": tmp_path, "cpuacct": tmp_path}))
+        limiter = CgroupLimiter("worker", lambda _: Hierarchy({"cpu": tmp_path, "cpuacct": tmp_path}))
         job = new_job_id()
-        scope = await limiter.prepare(job, ResourceLimits())
+        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
         assert scope.placement.unified is None
         assert (f"{tmp_path}/worker/{job}",) == scope.placement.legacy
         assert (NOT_UNIFIED,) == tuple(scope.warnings)
@@ -110,7 +111,7 @@ def test_sweep_touches_only_what_is_named_like_a_job(tmp_path: Path) -> None:
     """Groups that others made below or beside the parent stay."""
 
     async def scenario() -> None:
-        limiter = CgroupLimiter("worker", posing_hybrid(tmp_path))
+        limiter = CgroupLimiter("worker", lambda _: posing_hybrid(tmp_path))
         strangers = {
             f"cpu/{uuid4()}",
             "cpu/worker/init.scope",
@@ -134,13 +135,13 @@ def test_sweep_touches_only_what_is_named_like_a_job(tmp_path: Path) -> None:
 def test_parent_must_be_a_relative_path(parent: str) -> None:
     """A setting can never lead out of the base."""
     with pytest.raises(ValueError, match="is not the name of a control group"):
-        CgroupLimiter(parent, Hierarchy({}))
+        CgroupLimiter(parent, lambda _: Hierarchy({}))
 
 
 def test_host_without_control_groups_is_refused_with_a_remedy() -> None:
     """Whoever asks for the limiter learns at once that there is nothing to work with."""
     with pytest.raises(LimitsUnsupported, match="Delegate=yes"):
-        CgroupLimiter("worker", Hierarchy({}))
+        CgroupLimiter("worker", lambda _: Hierarchy({}))
 
 
 def test_controller_that_cannot_be_written_is_refused_with_its_path(tmp_path: Path) -> None:
@@ -148,7 +149,9 @@ def test_controller_that_cannot_be_written_is_refused_with_its_path(tmp_path: Pa
     hierarchy = Hierarchy({"cpu": tmp_path / "not ours", "pids": tmp_path})
     with pytest.raises(LimitsUnsupported, match=r"limits\.cpu: .*/not ours cannot be written by uid"):
         asyncio.run(
-            CgroupLimiter("worker", hierarchy).prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(1)))
+            CgroupLimiter("worker", lambda _: hierarchy).prepare(
+                new_job_id(), ResourceLimits(cpu=CpuLimit(1)), os.getpid()
+            )
         )
 
 
@@ -166,19 +169,21 @@ def test_what_cannot_be_enforced_is_refused_without_a_trace(
 ) -> None:
     """Every limit holds or is refused; after a refusal there is no group."""
     hierarchy = posing_hybrid(tmp_path)
-    limiter = CgroupLimiter("worker", Hierarchy({"memory": hierarchy.legacy["memory"]}, hierarchy.unified))
+    limiter = CgroupLimiter(
+        "worker", lambda _: Hierarchy({"memory": hierarchy.legacy["memory"]}, hierarchy.unified)
+    )
     job = new_job_id()
     with pytest.raises(LimitsUnsupported, match=reason):
-        asyncio.run(limiter.prepare(job, limits))
+        asyncio.run(limiter.prepare(job, limits, os.getpid()))
     assert not any(str(job) in name for name in names_below(tmp_path))
 
 
 def test_limit_that_the_kernel_refuses_leaves_no_trace(tmp_path: Path) -> None:
     """The groups that were made before the refusal are removed again."""
-    limiter = CgroupLimiter("worker", posing_hybrid(tmp_path))
+    limiter = CgroupLimiter("worker", lambda _: posing_hybrid(tmp_path))
     job = new_job_id()
     with pytest.raises(LimitsRejected, match=r"pids\.max"):
-        asyncio.run(limiter.prepare(job, ResourceLimits(pids=5)))
+        asyncio.run(limiter.prepare(job, ResourceLimits(pids=5), os.getpid()))
     assert not any(str(job) in name for name in names_below(tmp_path))
 
 
@@ -186,10 +191,10 @@ def test_v2_controller_that_cannot_be_enabled_is_refused_with_the_reason(tmp_pat
     """Without it the job would run unlimited; where no limit is asked it may run."""
 
     async def scenario() -> None:
-        limiter = CgroupLimiter("worker", Hierarchy({}, tmp_path, frozenset({"pids"})))
-        await (await limiter.prepare(new_job_id(), ResourceLimits())).remove()
+        limiter = CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, frozenset({"pids"})))
+        await (await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
         with pytest.raises(LimitsUnsupported, match=rf"limits\.pids: .* here: {tmp_path}/"):
-            await limiter.prepare(new_job_id(), ResourceLimits(pids=5))
+            await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
 
     asyncio.run(scenario())
 
@@ -201,12 +206,12 @@ def test_v2_controllers_are_never_enabled_in_a_group_with_processes(tmp_path: Pa
         (tmp_path / "cgroup.type").write_text("domain\n")
         (tmp_path / "cgroup.procs").write_text("4711\n")
         (tmp_path / "cgroup.subtree_control").touch()
-        limiter = CgroupLimiter("worker", Hierarchy({}, tmp_path, frozenset({"cpu"})))
-        await (await limiter.prepare(new_job_id(), ResourceLimits())).remove()
+        limiter = CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, frozenset({"cpu"})))
+        await (await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
         with pytest.raises(
             LimitsUnsupported, match=rf"limits\.cpu: .* {tmp_path} is itself inhabited; move"
         ):
-            await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(1)))
+            await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(1)), os.getpid())
         assert "" == (tmp_path / "cgroup.subtree_control").read_text()
 
     asyncio.run(scenario())
@@ -220,9 +225,11 @@ def test_delegated_group_is_vacated_before_controllers_are_enabled(tmp_path: Pat
         for name, text in (("cgroup.type", "domain"), ("cgroup.procs", "4711\n")):
             (tmp_path / name).write_text(text)
         (tmp_path / "worker-server/cgroup.procs").touch()
-        limiter = CgroupLimiter("worker", Hierarchy({}, tmp_path, frozenset({"pids"}), delegated=True))
+        limiter = CgroupLimiter(
+            "worker", lambda _: Hierarchy({}, tmp_path, frozenset({"pids"}), delegated=True)
+        )
         with pytest.raises(LimitsUnsupported, match="is itself inhabited"):
-            await limiter.prepare(new_job_id(), ResourceLimits(pids=5))
+            await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
         assert "4711" == (tmp_path / "worker-server/cgroup.procs").read_text()
 
     asyncio.run(scenario())
@@ -237,11 +244,80 @@ def test_v2_controllers_are_enabled_from_the_base_down(tmp_path: Path) -> None:
         for directory, enabled in ((tmp_path, "cpu io\n"), (own, "io\n")):
             (directory / "cgroup.subtree_control").write_text(enabled)
         controllers = frozenset({"cpu", "io", "hugetlb"})
-        await CgroupLimiter("worker", Hierarchy({}, tmp_path, controllers)).prepare(
-            new_job_id(), ResourceLimits()
+        await CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, controllers)).prepare(
+            new_job_id(), ResourceLimits(), os.getpid()
         )
         assert "cpu io\n" == (tmp_path / "cgroup.subtree_control").read_text()
         assert "+cpu" == (own / "cgroup.subtree_control").read_text()
+
+    asyncio.run(scenario())
+
+
+def test_jobs_lie_where_their_parent_lives(tmp_path: Path) -> None:
+    """A supervisor in a scope of its own has its jobs there, wherever the server lives."""
+
+    async def scenario() -> None:
+        scope_of_supervisor = tmp_path / "system.slice/worker-1.scope"
+        scope_of_supervisor.mkdir(parents=True)
+        supervisor = await asyncio.create_subprocess_exec("sleep", "1000")
+        places = {os.getpid(): tmp_path, supervisor.pid: scope_of_supervisor}
+        limiter = CgroupLimiter("w", lambda process: Hierarchy({}, places[process], top=tmp_path))
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits(), supervisor.pid)
+        assert f"{scope_of_supervisor}/w/{job}" == scope.placement.unified
+        await scope.remove()
+        await limiter.close()
+        assert not (scope_of_supervisor / "w").exists()
+        supervisor.kill()
+        await supervisor.wait()
+
+    asyncio.run(scenario())
+
+
+def test_scope_is_found_again_wherever_it_lies(tmp_path: Path) -> None:
+    """A job that was placed under another parent group, as the settings were then, keeps its scope."""
+
+    async def scenario() -> None:
+        hierarchy = posing_hybrid(tmp_path)
+        job = new_job_id()
+        old = await CgroupLimiter("old", lambda _: hierarchy).prepare(job, ResourceLimits(), os.getpid())
+        (tmp_path / "pids/old" / str(job) / "pids.current").write_text("2\n")
+        (tmp_path / "pids/old" / str(job) / "pids.max").write_text("9")
+        limiter = CgroupLimiter("new", lambda _: hierarchy)
+        found = await limiter.reopen(job, old.placement)
+        assert found is not None
+        assert old.placement == found.placement
+        assert 2 == (await found.usage()).pids_current
+        await found.update(ResourceLimits(pids=7))
+        assert "7" == (tmp_path / "pids/old" / str(job) / "pids.max").read_text()
+        with pytest.raises(LimitsUnsupported, match=r"limits\.cpuset: the job is in no control group that"):
+            await found.update(ResourceLimits(cpuset="0"))
+
+    asyncio.run(scenario())
+
+
+def test_sweep_finds_what_was_left_in_every_scope_of_ours(tmp_path: Path) -> None:
+    """Also in those of earlier supervisors, and of a user's systemd; what is kept is kept everywhere."""
+
+    async def scenario() -> None:
+        users = "user.slice/user-1000.slice/user@1000.service/app.slice"
+        kept, left = str(new_job_id()), str(new_job_id())
+        mine = {
+            f"system.slice/worker-1-2.scope/w/{left}",
+            f"{users}/worker-1-3.scope/w/{left}",
+            f"w/{left}",
+        }
+        others = {
+            f"system.slice/worker-1-2.scope/w/{kept}",
+            f"system.slice/worker-1-2.scope/v/{left}",
+            f"system.slice/nginx.service/w/{left}",
+        }
+        for name in mine | others:
+            (tmp_path / name).mkdir(parents=True)
+        limiter = CgroupLimiter("w", lambda _: Hierarchy({}, tmp_path, top=tmp_path))
+        before = names_below(tmp_path)
+        await limiter.sweep([JobId(UUID(kept))])
+        assert mine == before - names_below(tmp_path)
 
     asyncio.run(scenario())
 
@@ -252,16 +328,16 @@ def test_group_that_does_not_go_is_left_to_the_next_start(
     """Removal gives up after a while, says so, and the final usage is there all the same."""
 
     async def scenario() -> None:
-        limiter = CgroupLimiter("worker", Hierarchy({"pids": tmp_path}))
+        limiter = CgroupLimiter("worker", lambda _: Hierarchy({"pids": tmp_path}))
         job = new_job_id()
-        scope = await limiter.prepare(job, ResourceLimits())
+        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
         stuck = tmp_path / "worker" / str(job) / "pids.current"
         stuck.write_text("2\n")  # a file of ours is in the way of rmdir as a process would be
         assert 2 == (await scope.remove()).pids_current
         assert [True] == [str(job) in message for message in caplog.messages]
         stuck.unlink()
         await limiter.sweep([])
-        assert await limiter.reopen(job) is None
+        assert not stuck.parent.exists()
 
     asyncio.run(scenario())
 
@@ -276,19 +352,19 @@ def test_group_that_does_not_go_is_left_to_the_next_start(
 def test_no_limiter_refuses_every_limit_by_name(limits: ResourceLimits, names: str) -> None:
     """Nothing is dropped in silence, and the reason is passed on."""
     with pytest.raises(LimitsUnsupported, match=rf"^{names}.*not root"):
-        asyncio.run(NoLimiter("not root").prepare(new_job_id(), limits))
+        asyncio.run(NoLimiter("not root").prepare(new_job_id(), limits, os.getpid()))
 
 
 def test_no_limiter_refuses_updates_as_well() -> None:
     """A limit is never silently dropped, whenever it comes."""
-    scope = asyncio.run(NoLimiter("not root").prepare(new_job_id(), ResourceLimits()))
+    scope = asyncio.run(NoLimiter("not root").prepare(new_job_id(), ResourceLimits(), os.getpid()))
     with pytest.raises(LimitsUnsupported, match=r"^limits\.pids: .*not root"):
         asyncio.run(scope.update(ResourceLimits(pids=1)))
 
 
 def test_no_limiter_warns_with_its_reason() -> None:
     """Status and doctor can tell the user what is missing."""
-    scope = asyncio.run(NoLimiter("not root").prepare(new_job_id(), ResourceLimits()))
+    scope = asyncio.run(NoLimiter("not root").prepare(new_job_id(), ResourceLimits(), os.getpid()))
     assert [True] == [warning.startswith("no cgroup: not root;") for warning in scope.warnings]
 
 
@@ -298,7 +374,7 @@ def test_fake_remembers_what_was_asked_for() -> None:
     async def scenario() -> None:
         limiter = FakeLimiter()
         job, limits = new_job_id(), ResourceLimits(pids=5)
-        await (await limiter.prepare(job, limits)).remove()
+        await (await limiter.prepare(job, limits, os.getpid())).remove()
         expected: dict[JobId, ResourceLimits] = {job: limits}
         assert expected == limiter.limits
 
@@ -308,4 +384,4 @@ def test_fake_remembers_what_was_asked_for() -> None:
 def test_fake_refuses_when_told_to() -> None:
     """The refusal path of a use case can be tested without a kernel."""
     with pytest.raises(LimitsRejected, match="no more"):
-        asyncio.run(FakeLimiter(refuse="no more").prepare(new_job_id(), ResourceLimits()))
+        asyncio.run(FakeLimiter(refuse="no more").prepare(new_job_id(), ResourceLimits(), os.getpid()))

@@ -50,7 +50,7 @@ def test_auto_falls_back_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On a host without control groups jobs run all the same, and the log tells what is missing."""
-    monkeypatch.setattr("worker.cgroups.plugins.detect", lambda: Hierarchy({}))
+    monkeypatch.setattr("worker.cgroups.plugins.detect", lambda _: Hierarchy({}))
     assert PlacementKind.NONE == plugins.auto({}, tmp_path).kind
     assert [True] == ["no control group can be made" in message for message in caplog.messages]
 

@@ -1,6 +1,7 @@
 """Taking up the jobs of an earlier server, when journal and spawner do not agree or refuse."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_a_scope_that_was_left_is_swept() -> None:
         worker = machine.worker()
         ended, runs = await worker.start(JobSpec("true")), await worker.start(SLEEP)
         await worker.wait(ended)
-        await machine.limiter.prepare(ended, ResourceLimits())
+        await machine.limiter.prepare(ended, ResourceLimits(), os.getpid())
         assert 2 == len(await machine.worker().list())
         assert {runs} == machine.limiter.scopes.keys()
 

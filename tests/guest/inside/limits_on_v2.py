@@ -34,7 +34,7 @@ async def any_limiter() -> AsyncIterator[ResourceLimiter]:
     """Make a limiter with a parent of its own, as the server does; see that it leaves nothing."""
     limiter = cgroups({"parent": f"limits-{uuid4().hex[:8]}"}, Path("/"))
     try:
-        place = parent_of(await limiter.prepare(new_job_id(), ResourceLimits()))
+        place = parent_of(await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid()))
         await limiter.sweep([])
         yield limiter
     finally:
@@ -47,7 +47,7 @@ async def any_limiter() -> AsyncIterator[ResourceLimiter]:
 async def scope_with(limits: ResourceLimits) -> AsyncIterator[Scope]:
     """Make the scope of a job, and remove it."""
     async with any_limiter() as limiter:
-        scope = await limiter.prepare(new_job_id(), limits)
+        scope = await limiter.prepare(new_job_id(), limits, os.getpid())
         yield scope
         await scope.remove()
 
@@ -163,11 +163,11 @@ def test_groups_that_the_job_made_itself_go_too() -> None:
     async def scenario() -> None:
         async with any_limiter() as limiter:
             job = new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits(pids=20))
+            scope = await limiter.prepare(job, ResourceLimits(pids=20), os.getpid())
             (group_of(scope) / "cgroup.subtree_control").write_text("+pids")
             (group_of(scope) / "a" / "b").mkdir(parents=True)
             await scope.remove()
-            assert await limiter.reopen(job) is None
+            assert not group_of(scope).exists()
 
     asyncio.run(scenario())
 
@@ -179,7 +179,9 @@ def test_many_jobs_leave_no_dying_groups() -> None:
         async with any_limiter() as limiter:
             limits = ResourceLimits(memory=MemoryLimit(max=64 * MIB), pids=10)
             for _ in range(5):
-                scopes = await asyncio.gather(*(limiter.prepare(new_job_id(), limits) for _ in range(40)))
+                scopes = await asyncio.gather(
+                    *(limiter.prepare(new_job_id(), limits, os.getpid()) for _ in range(40))
+                )
                 place = parent_of(scopes[0])
                 await asyncio.gather(*(scope.remove() for scope in scopes))
             await asyncio.to_thread(wait_until_freed, place)

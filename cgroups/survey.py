@@ -1,0 +1,88 @@
+"""What is left of jobs: their groups, found again by where they lie or by their names."""
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..core.errors import JobNotFound
+from ..core.job import JobId, parse_job_id
+from ..core.limits import ResourceLimits
+from ..core.ports import Placement
+from .controllers import CONTROLLERS
+from .group import Group
+from .hierarchy import CPU_TIME, Hierarchy, Version
+from .scope import CgroupScope
+from .unenforceable import Unenforceable
+
+_OUR_SCOPES = ("worker-", ".scope")
+"""What the names of the systemd units begin and end with that supervisors live in."""
+
+_START_AGAIN = "start the job again, it gets a group that can have this limit where `worker doctor` says so"
+
+
+def scope_at(placement: Placement, hierarchy: Hierarchy) -> CgroupScope:
+    """Return the scope with these groups, whoever made them, and whether they are there or not."""
+    controllers: dict[str, Group] = {}
+    for each in CONTROLLERS:
+        group = _group_with(each.name, placement, hierarchy)
+        if group is not None:
+            controllers[each.name] = group
+
+    def admit(limits: ResourceLimits) -> None:
+        for each in CONTROLLERS:
+            if each.asked(limits) and each.name not in controllers:
+                reason = f"the job is in no control group that has the {each.name} controller"
+                raise Unenforceable(f"limits.{each.name}", reason, _START_AGAIN)
+
+    return CgroupScope(placement, controllers, admit)
+
+
+def _group_with(controller: str, placement: Placement, hierarchy: Hierarchy) -> Group | None:
+    if placement.unified:
+        group = Group(Path(placement.unified), Version.V2)
+        if controller == CPU_TIME or controller in group.words("cgroup.controllers"):
+            return group
+    base = hierarchy.legacy.get(controller)
+    paths = (Path(path) for path in placement.legacy)
+    return next((Group(path, Version.V1) for path in paths if base and path.is_relative_to(base)), None)
+
+
+def left_in(places: Iterable[Path], top: Path | None) -> dict[JobId, list[Placement]]:
+    """Return the groups that jobs have in some places; v2 is mounted at ``top``.
+
+    Several placements of a job differ in v2 only: it was placed again.
+    """
+    unified: defaultdict[JobId, list[str]] = defaultdict(list)
+    legacy: defaultdict[JobId, list[str]] = defaultdict(list)
+    for place in sorted(places):
+        found = unified if top is not None and place.is_relative_to(top) else legacy
+        with suppress(FileNotFoundError):
+            for job in _jobs_named(os.listdir(place)):
+                found[job].append(str(place / str(job)))
+    return {
+        job: [Placement(each or None, tuple(legacy[job])) for each in unified[job] or [""]]
+        for job in {*unified, *legacy}
+    }
+
+
+def our_units(top: Path) -> Iterator[Path]:
+    """Return the units of systemd, and of its instances for users, that supervisors live or lived in."""
+    first, last = _OUR_SCOPES
+    with suppress(OSError):  # it goes while we look
+        for entry in os.scandir(top):
+            name = entry.name
+            if name.startswith(first) and name.endswith(last):
+                yield Path(entry)
+            elif name.endswith(".slice") or (name.startswith("user@") and name.endswith(".service")):
+                yield from our_units(Path(entry))
+
+
+def _jobs_named(names: Collection[str]) -> Iterator[JobId]:
+    """Return the jobs among the names; all others are files of the kernel, or somebody else's."""
+    for name in names:
+        with suppress(JobNotFound):
+            job = parse_job_id(name)
+            if str(job) == name:
+                yield job

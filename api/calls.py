@@ -6,6 +6,7 @@ No error leaves here untranslated, and no stream of replies stays open.
 import asyncio
 import logging
 import struct
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,12 +21,16 @@ from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
 
 from ..core.errors import AccessDenied
+from ..core.job import Chunk
 from ..core.steps import Step, reached
+from ..proto.worker import StreamRequest
+from .bounds import Bounds, StreamSlots
 from .codec import decode
 from .draining import Drain
 from .errors import Failure, code_name, failure_of
+from .framing import ChunkSender, ClientStalled
 from .handlers import Handlers, caller
-from .methods import METHODS, Method, Unary
+from .methods import METHODS, Method, ServerStream, Unary
 from .roles import NOBODY, Identity, Right, identify
 
 if TYPE_CHECKING:
@@ -41,9 +46,11 @@ audit = logging.getLogger("worker.audit")
 class Calls:
     """Admits calls and runs them."""
 
-    def __init__(self, handlers: Handlers, drain: Drain) -> None:
+    def __init__(self, handlers: Handlers, drain: Drain, bounds: Bounds) -> None:
         self._handlers = handlers
         self._drain = drain
+        self._bounds = bounds
+        self._slots = StreamSlots(bounds)
         self._running: set[asyncio.Task[None]] = set()
         self._identities: WeakKeyDictionary[SSLObject, Identity] = WeakKeyDictionary()
 
@@ -108,12 +115,14 @@ class Calls:
                 reply = await method.handler(self._handlers, request)
                 await stream.send_message(reply)
                 reached(Step.TOLD)
-            else:
+            elif isinstance(method, ServerStream):
                 async with aclosing(method.handler(self._handlers, request)) as replies:
                     async for reply in replies:
                         await stream.send_message(reply)
-                        # grpclib does not yield while the socket takes data; others have their turn here.
-                        await asyncio.sleep(0)
+            else:
+                assert isinstance(request, StreamRequest)
+                with self._slots.taken(caller.get().name):
+                    await self._send_output(stream, method.handler(self._handlers, request))
         except asyncio.CancelledError:
             outcome = "given up by the client"
             if stream.deadline is not None and stream.deadline.time_remaining() <= 0:
@@ -123,10 +132,22 @@ class Calls:
         except Exception as error:  # noqa: BLE001 - failure_of logs what was not foreseen
             failure = failure_of(error)
             outcome = f"{code_name(failure.status)}: {failure.message}"
+            if isinstance(error, ClientStalled):
+                log.warning("%r: a stream is ended: %s", caller.get().name, error)
             await _fail(stream, failure)
         finally:
             if method.right is Right.WRITE:
                 _audit(method, request, reply, outcome)
+
+    async def _send_output(
+        self, stream: Stream[Message, Message], output: AsyncGenerator[Chunk, None]
+    ) -> None:
+        sender = ChunkSender(stream, self._bounds.stalled_client_timeout)
+        async with aclosing(output) as chunks:
+            async for chunk in chunks:
+                await sender.send(chunk)
+                # While the socket takes data nothing above waits; others have their turn here.
+                await asyncio.sleep(0)
 
 
 async def receive(stream: Stream[Message, Message], message_type: type[Message]) -> Message:

@@ -6,6 +6,9 @@ from grpclib.config import Configuration
 from grpclib.protocol import AbstractHandler, H2Protocol
 from h2.config import H2Configuration
 
+_WRITE_BUFFER = 65536
+"""Bytes that may wait for the socket; asyncio's default for TLS is 512 KiB."""
+
 
 class Connection(H2Protocol):
     """grpclib's connection, which knows whether the peer ever spoke, and when it is gone."""
@@ -20,6 +23,7 @@ class Connection(H2Protocol):
         """Begin, once the handshake is done on this side."""
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
+        transport.set_write_buffer_limits(_WRITE_BUFFER)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -27,6 +31,8 @@ class Connection(H2Protocol):
         self.heard = True
         if self.connection.is_closing():
             return  # grpclib has taken its h2 state apart
+        # Whatever comes shows that the peer is there; its answer to a ping may stand behind megabytes.
+        self.connection.ping_ack_process()
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -1,8 +1,7 @@
 """How blocked calls learn that the server is shutting down."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from ..core.errors import WorkerError
 
@@ -33,18 +32,42 @@ class Drain:
         if self.begun:
             raise ShuttingDown(advice)
 
-    @asynccontextmanager
-    async def interrupts(self, advice: str) -> AsyncIterator[None]:
+    def interrupts(self, advice: str) -> "_Interruption":
         """End what is waited for inside with ShuttingDown when the server shuts down."""
-        self.check(advice)
-        timeout = asyncio.timeout(None)
+        return _Interruption(self, advice)
+
+    def blocks(self, timeout: asyncio.Timeout) -> None:
+        """Have a timeout run out when the server shuts down."""
+        self._blocked.add(timeout)
+
+    def goes_on(self, timeout: asyncio.Timeout) -> None:
+        """Forget a timeout."""
+        self._blocked.discard(timeout)
+
+
+class _Interruption:
+    """An async context manager; no generator, because a stream enters one for each chunk."""
+
+    __slots__ = ("_advice", "_drain", "_timeout")
+
+    def __init__(self, drain: Drain, advice: str) -> None:
+        self._drain = drain
+        self._advice = advice
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        self._drain.check(self._advice)
+        await self._timeout.__aenter__()
+        self._drain.blocks(self._timeout)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._drain.goes_on(self._timeout)
         try:
-            async with timeout:
-                self._blocked.add(timeout)
-                yield
+            await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
-            if not timeout.expired():
-                raise
-            raise ShuttingDown(advice) from None
-        finally:
-            self._blocked.discard(timeout)
+            raise ShuttingDown(self._advice) from None

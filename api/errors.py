@@ -11,6 +11,7 @@ from grpclib.exceptions import GRPCError
 from ..core import errors as core
 from .codec import MalformedMessage
 from .draining import ShuttingDown
+from .framing import ClientStalled
 
 ERRNO_KEY = "worker-errno"
 """The trailing metadata that carries why a command could not be executed (errno(3))."""
@@ -34,6 +35,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.QuotaExceeded: Status.RESOURCE_EXHAUSTED,
     core.JournalUnusable: Status.UNAVAILABLE,
     core.IncompatibleAdapters: Status.INTERNAL,
+    ClientStalled: Status.UNAVAILABLE,
     ShuttingDown: Status.UNAVAILABLE,
 }
 _SCARCE = {EAGAIN, ENOMEM, EMFILE, ENFILE}

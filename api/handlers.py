@@ -6,7 +6,7 @@ through; a table elsewhere says what the client is told.
 
 import asyncio
 import codecs
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from signal import SIGTERM
@@ -14,7 +14,7 @@ from signal import SIGTERM
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from ..core.job import parse_job_id
+from ..core.job import Chunk, parse_job_id
 from ..core.worker import Worker
 from ..proto.health import (
     HealthCheckRequest,
@@ -33,7 +33,6 @@ from ..proto.worker import (
     StopRequest,
     StopResponse,
     StreamRequest,
-    StreamResponse,
     UpdateRequest,
     UpdateResponse,
     WaitRequest,
@@ -41,6 +40,7 @@ from ..proto.worker import (
 )
 from . import translate
 from .draining import Drain, ShuttingDown
+from .framing import MESSAGE_SIZE
 from .roles import NOBODY, Identity
 
 caller: ContextVar[Identity] = ContextVar("caller", default=NOBODY)
@@ -97,7 +97,7 @@ class Handlers:
         await self._worker.remove(parse_job_id(request.job_id))
         return RemoveResponse()
 
-    async def stream(self, request: StreamRequest) -> AsyncGenerator[StreamResponse, None]:
+    async def stream(self, request: StreamRequest) -> AsyncGenerator[Chunk, None]:
         """Send the job's output as bytes."""
         resume = translate.offset(request)
         chunks = self._worker.stream(
@@ -114,21 +114,21 @@ class Handlers:
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return
-                yield StreamResponse(output=chunk.data, offset=chunk.offset)
+                yield chunk
                 resume = chunk.offset + len(chunk.data)
 
-    async def stream_text(self, request: StreamRequest) -> AsyncGenerator[StreamResponse, None]:
+    async def stream_text(self, request: StreamRequest) -> AsyncGenerator[Chunk, None]:
         """Send the output as the original API does, as text: a `string` is UTF-8 on the wire.
 
         What is not UTF-8 becomes U+FFFD; no character is cut at the border of a chunk.
         """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        async with aclosing(self.stream(request)) as replies:
-            async for reply in replies:
-                if text := decoder.decode(reply.output):
-                    yield StreamResponse(output=text.encode())
+        async with aclosing(self.stream(request)) as chunks:
+            async for chunk in chunks:
+                for piece in _whole_characters(decoder.decode(chunk.data).encode()):
+                    yield Chunk(0, piece)
         if rest := decoder.decode(b"", final=True):
-            yield StreamResponse(output=rest.encode())
+            yield Chunk(0, rest.encode())
 
     async def check_health(self, request: HealthCheckRequest) -> HealthCheckResponse:
         """Tell that a service of ours is served."""
@@ -148,3 +148,14 @@ class Handlers:
             if known:
                 yield HealthCheckResponse(status=serving.NOT_SERVING)
             raise
+
+
+def _whole_characters(text: bytes) -> Iterator[bytes]:
+    """Yield UTF-8 in pieces that each fit a message and cut no character."""
+    start = 0
+    while start < len(text):
+        end = start + MESSAGE_SIZE
+        while end < len(text) and text[end] & 0xC0 == 0x80:
+            end -= 1
+        yield text[start:end]
+        start = end

@@ -10,6 +10,7 @@ from typing import Any
 from betterproto2 import Message
 from grpclib.const import Cardinality
 
+from ..core.job import Chunk
 from ..proto import health, worker
 from .handlers import Handlers
 from .roles import Right
@@ -17,6 +18,7 @@ from .roles import Right
 # The types of request and reply stand beside each handler in the table.
 UnaryHandler = Callable[[Handlers, Any], Awaitable[Message]]
 StreamHandler = Callable[[Handlers, Any], AsyncGenerator[Message, None]]
+OutputHandler = Callable[[Handlers, worker.StreamRequest], AsyncGenerator[Chunk, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,26 @@ class ServerStream:
     cardinality = Cardinality.UNARY_STREAM
 
 
-Method = Unary | ServerStream
+@dataclass(frozen=True, slots=True)
+class OutputStream:
+    """One request, any number of chunks of output, each sent as a StreamResponse."""
+
+    name: str
+    handler: OutputHandler
+    right: Right
+
+    request = worker.StreamRequest
+    reply = worker.StreamResponse
+    cardinality = Cardinality.UNARY_STREAM
+
+
+Method = Unary | ServerStream | OutputStream
 
 _START = Unary("Start", Handlers.start, Right.WRITE, worker.StartRequest, worker.StartResponse)
 _STOP = Unary("Stop", Handlers.stop, Right.WRITE, worker.StopRequest, worker.StopResponse)
 _QUERY = Unary("Query", Handlers.query, Right.READ, worker.QueryRequest, worker.QueryResponse)
-_STREAM = ServerStream("Stream", Handlers.stream, Right.READ, worker.StreamRequest, worker.StreamResponse)
-_TEXT = ServerStream(
-    "Stream", Handlers.stream_text, Right.READ, worker.StreamRequest, worker.StreamResponse
-)
+_STREAM = OutputStream("Stream", Handlers.stream, Right.READ)
+_TEXT = OutputStream("Stream", Handlers.stream_text, Right.READ)
 _LIST = Unary("List", Handlers.list, Right.READ, worker.ListRequest, worker.ListResponse)
 _WAIT = Unary("Wait", Handlers.wait, Right.READ, worker.WaitRequest, worker.WaitResponse)
 _UPDATE = Unary("Update", Handlers.update, Right.WRITE, worker.UpdateRequest, worker.UpdateResponse)

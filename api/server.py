@@ -8,6 +8,7 @@ from weakref import WeakSet
 from grpclib.config import Configuration
 
 from ..core.worker import Worker
+from .bounds import Bounds
 from .calls import Calls
 from .connections import Connection
 from .draining import Drain
@@ -18,15 +19,6 @@ HANDSHAKE_TIMEOUT = 10.0
 CLOSE_PATIENCE = 2.0
 """Seconds that a client has to take what is left when the server closes."""
 
-# A client that vanished without a word is noticed within a minute.
-_KEEPALIVE = Configuration(
-    _keepalive_time=30.0,
-    _keepalive_timeout=20.0,
-    _keepalive_permit_without_calls=True,
-    _http2_max_pings_without_data=0,
-    _http2_min_sent_ping_interval_without_data=10.0,
-)
-
 
 class ApiServer:
     """Serves a Worker over gRPC to clients with a certificate.
@@ -34,11 +26,14 @@ class ApiServer:
     ``start``, then ``drain``, then ``close``; the Worker is closed by whoever made it.
     """
 
-    def __init__(self, worker: Worker, ssl_context: ssl.SSLContext) -> None:
+    def __init__(
+        self, worker: Worker, ssl_context: ssl.SSLContext, *, bounds: Bounds | None = None
+    ) -> None:
+        bounds = bounds or Bounds()
         self._ssl_context = ssl_context
         self._drain = Drain()
-        self._calls = Calls(Handlers(worker, self._drain), self._drain)
-        self._connections = Connections(self._calls.methods(), self._calls.admit, _KEEPALIVE)
+        self._calls = Calls(Handlers(worker, self._drain), self._drain, bounds)
+        self._connections = Connections(self._calls.methods(), self._calls.admit, _keepalive(bounds))
         self._open: WeakSet[Connection] = WeakSet()
         self._listener: asyncio.Server | None = None
 
@@ -79,3 +74,14 @@ class ApiServer:
         connection = self._connections.make()
         self._open.add(connection)
         return connection
+
+
+def _keepalive(bounds: Bounds) -> Configuration:
+    """Have clients that vanished without a word noticed, also those that only wait."""
+    return Configuration(
+        _keepalive_time=bounds.keepalive_time,
+        _keepalive_timeout=bounds.keepalive_timeout,
+        _keepalive_permit_without_calls=True,
+        _http2_max_pings_without_data=0,
+        _http2_min_sent_ping_interval_without_data=bounds.keepalive_time / 3,
+    )

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
+from ..api.bounds import Bounds
 from ..core.limits import LimitPolicy
 from .address import Address
 from .console import Failure
 from .home import DEFAULT_PORT
-from .parameters import ADDRESS, DURATION, Parsed, option_name, server_option
+from .parameters import ADDRESS, COUNT, DURATION, Parsed, option_name, server_option
 from .policy import chosen_policy, policy_options, read_policy
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -45,9 +46,22 @@ def _parse_log_level(text: str) -> str:
     return text
 
 
+def _positive(kind: Parsed) -> Parsed:
+    """Return the kind without its zero."""
+
+    def parse(text: str) -> object:
+        value = kind.parse(text)
+        if not value:
+            raise ValueError("must be more than 0")
+        return value
+
+    return Parsed(kind.name, parse)
+
+
 _FILE = Parsed("FILE", _parse_path)
 _PLUGIN = Parsed("NAME", Plugin)
 _LEVEL = Parsed("LEVEL", _parse_log_level)
+_BOUNDS = Bounds()
 
 
 def _about(kind: Parsed, meaning: str) -> Mapping[str, object]:
@@ -86,6 +100,26 @@ class ServerSettings:
     )
     shutdown_grace: float = field(
         default=10.0, metadata=_about(DURATION, "How long calls may take to end at shutdown.")
+    )
+    max_streams: int = field(
+        default=_BOUNDS.max_streams,
+        metadata=_about(_positive(COUNT), "The most streams of output at a time."),
+    )
+    max_streams_per_client: int = field(
+        default=_BOUNDS.max_streams_per_client,
+        metadata=_about(_positive(COUNT), "The most that one certificate's name has of them."),
+    )
+    stalled_client_timeout: float = field(
+        default=_BOUNDS.stalled_client_timeout,
+        metadata=_about(_positive(DURATION), "How long a stream waits for a client that does not read."),
+    )
+    keepalive_time: float = field(
+        default=_BOUNDS.keepalive_time,
+        metadata=_about(_positive(DURATION), "How often a client is asked whether it is still there."),
+    )
+    keepalive_timeout: float = field(
+        default=_BOUNDS.keepalive_timeout,
+        metadata=_about(_positive(DURATION), "How long its answer may take."),
     )
     log_level: str = field(default="info", metadata=_about(_LEVEL, f"One of {', '.join(LOG_LEVELS)}."))
     limits: LimitPolicy = field(default_factory=LimitPolicy)

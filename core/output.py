@@ -9,8 +9,8 @@ from .errors import OutputUnavailable
 from .job import Chunk, JobId
 from .ports import OutputStore, Watch
 
-CHUNK_SIZE = 65520
-"""Four HTTP/2 frames of 16384 bytes with 16 to spare for the message around the chunk."""
+CHUNK_SIZE = 2 * 65520
+"""The most that is read at once: what a client that does not read costs. Two messages on the wire."""
 
 SLOW_LOOK = 1.0
 """Seconds between looks when nothing was heard: a watch is a hint, and this the guarantee."""

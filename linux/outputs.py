@@ -21,6 +21,9 @@ SEGMENT_SIZE = 64 << 20
 _LONGEST_FILE = (1 << 63) - 1
 # What off_t can hold: pread(2) refuses to look beyond.
 
+_MOST_READ = 1024
+# Segments whose paths are remembered.
+
 
 @dataclass(frozen=True, slots=True)
 class FifoSink:
@@ -42,6 +45,8 @@ class RecorderStore:
         self._layout.make()
         self._segment_size = segment_size
         self._inotify = Inotify()
+        self._read_last: dict[tuple[JobId, Channel], tuple[int, str]] = {}
+        self._buffer = bytearray()
 
     @property
     def sink_kind(self) -> SinkKind:
@@ -76,13 +81,26 @@ class RecorderStore:
         return Extent(bases[0], bases[-1] + size)
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
+        # Looking for segments costs as much as reading from one: most reads go on where the last one was.
+        base, path = self._read_last.get((job, channel), (_LONGEST_FILE, ""))
+        if base <= offset <= _LONGEST_FILE - size and (
+            data := await self._read_segment(path, offset - base, size)
+        ):
+            return data
+        return await self._find_and_read(job, channel, offset, size)
+
+    async def _find_and_read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
         directory, bases = self._bases(job, channel)
         if offset < bases[0]:
             raise OutputUnavailable(f"output before byte {bases[0]} is not kept", bases[0])
         base = max(each for each in bases if each <= offset)
         if offset - base > _LONGEST_FILE - size:
             return b""
-        data = await self._read_segment(segment_path(directory, channel, base), offset - base, size)
+        path = str(segment_path(directory, channel, base))
+        if len(self._read_last) >= _MOST_READ:
+            self._read_last.clear()
+        self._read_last[job, channel] = base, path
+        data = await self._read_segment(path, offset - base, size)
         following = [each for each in bases if each > base]
         if not data and following and following[0] != offset:
             raise OutputUnavailable(f"output before byte {following[0]} is not kept", following[0])
@@ -92,6 +110,8 @@ class RecorderStore:
         return self._inotify.watch(self._layout.job(job))
 
     async def remove(self, job: JobId) -> None:
+        for channel in Channel:
+            self._read_last.pop((job, channel), None)
         await asyncio.to_thread(shutil.rmtree, self._layout.job(job), ignore_errors=True)
 
     async def sweep(self, keep: Collection[JobId]) -> None:
@@ -113,20 +133,26 @@ class RecorderStore:
             raise self._gone(job, channel)
         return directory, bases
 
-    async def _read_segment(self, path: Path, offset: int, size: int) -> bytes:
+    async def _read_segment(self, path: str, offset: int, size: int) -> bytes:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return b""  # deleted since the look; the next one tells what is kept
         try:
             try:
-                buffer = bytearray(size)
                 # Linux 4.14: what is not in the page cache is EAGAIN, and no reason to stop the loop.
-                return bytes(memoryview(buffer)[: os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)])
+                room = memoryview(self._room(size))[:size]
+                return bytes(room[: os.preadv(fd, [room], offset, os.RWF_NOWAIT)])
             except OSError:  # EAGAIN, or EOPNOTSUPP from the file system
                 return await asyncio.to_thread(os.pread, fd, size, offset)
         finally:
             os.close(fd)
+
+    def _room(self, size: int) -> bytearray:
+        """Return memory to read into that need not be cleared each time."""
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        return self._buffer
 
     def _gone(self, job: JobId, channel: Channel) -> OutputUnavailable:
         return OutputUnavailable(f"no {channel} of job {job} is kept")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.api.draining import Drain, ShuttingDown
+from worker.api.framing import MESSAGE_SIZE
 from worker.api.handlers import Handlers
 from worker.core.job import Chunk, JobId, JobSpec, new_job_id
 from worker.core.testing import FakeLimiter, FakeSpawner, MemoryOutputStore
@@ -38,16 +39,16 @@ def handlers_with_output(*pieces: bytes) -> Handlers:
     return Handlers(make_worker(Recorded), Drain())
 
 
-async def collect(replies: AsyncIterator[proto.StreamResponse]) -> list[proto.StreamResponse]:
-    """Return all replies."""
-    return [reply async for reply in replies]
+async def collect(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
+    """Return all chunks."""
+    return [chunk async for chunk in chunks]
 
 
 def stream_text(*pieces: bytes) -> list[bytes]:
     """Return the text replies of a job with this output."""
     request = proto.StreamRequest(job_id=str(new_job_id()))
     replies = asyncio.run(collect(handlers_with_output(*pieces).stream_text(request)))
-    return [reply.output for reply in replies]
+    return [reply.data for reply in replies]
 
 
 @given(pieces=st.lists(st.binary(max_size=8), max_size=6))
@@ -66,6 +67,14 @@ def test_no_character_is_cut(text: str, cut: int) -> None:
     assert data == b"".join(stream_text(*pieces))
 
 
+@pytest.mark.parametrize("data", [b"x" * 200_000, "é€😀".encode() * 40_000, b"\xff" * 131_040])
+def test_long_text_is_cut_between_characters(data: bytes) -> None:
+    """A chunk that becomes more text than fits a message becomes several, each whole UTF-8."""
+    replies = stream_text(data)
+    assert data.decode(errors="replace") == "".join(reply.decode() for reply in replies)
+    assert max(map(len, replies)) <= MESSAGE_SIZE
+
+
 def test_an_unfinished_character_at_the_end_is_told() -> None:
     """Output that ends within a character ends with U+FFFD."""
     assert "€\ufffd".encode() == b"".join(stream_text(b"\xe2\x82\xac\xe2", b"\x82"))
@@ -74,8 +83,8 @@ def test_an_unfinished_character_at_the_end_is_told() -> None:
 def test_bytes_are_exact_and_carry_their_offset() -> None:
     """On our own path nothing is decoded."""
     request = proto.StreamRequest(job_id=str(new_job_id()))
-    replies = asyncio.run(collect(handlers_with_output(b"\xff\0", b"\xe2").stream(request)))
-    assert [(0, b"\xff\0"), (2, b"\xe2")] == [(reply.offset, reply.output) for reply in replies]
+    chunks = asyncio.run(collect(handlers_with_output(b"\xff\0", b"\xe2").stream(request)))
+    assert [Chunk(0, b"\xff\0"), Chunk(2, b"\xe2")] == chunks
 
 
 @pytest.mark.parametrize("service", ["", "worker.v1.WorkerService", "WorkerService"])

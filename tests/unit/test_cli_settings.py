@@ -64,6 +64,11 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "limiter": "l",
         "output_store": "o",
         "shutdown_grace": "1m",
+        "max_streams": "2K",
+        "max_streams_per_client": "20",
+        "stalled_client_timeout": "10m",
+        "keepalive_time": "500ms",
+        "keepalive_timeout": "2s",
         "log_level": "error",
     }
     assert texts.keys() | {"limits"} == set(ServerSettings.__slots__)
@@ -82,6 +87,11 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             limiter=Plugin("l"),
             output_store=Plugin("o"),
             shutdown_grace=60.0,
+            max_streams=2000,
+            max_streams_per_client=20,
+            stalled_client_timeout=600.0,
+            keepalive_time=0.5,
+            keepalive_timeout=2.0,
             log_level="error",
         )
         == by_option

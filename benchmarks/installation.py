@@ -1,0 +1,98 @@
+"""A worker of the benchmark's own, as users have it: certificates, a server over TLS, a supervisor."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from worker.api import certificates
+from worker.api.certificates import KeyType
+from worker.api.client import Client
+from worker.api.tls import client_context
+from worker.linux.locks import lock_holder, open_lock
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_WORKER = (sys.executable, "-m", "worker.cli.main")
+
+
+class Installation:
+    """A WORKER_HOME, and the processes that belong to it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.pki = home / "pki"
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},
+            "WORKER_HOME": str(home),
+            "WORKER_LISTEN": "127.0.0.1:0",
+        }
+
+    def worker(self, *arguments: str) -> str:
+        """Run a command of the worker and return what it prints."""
+        done = subprocess.run([*_WORKER, *arguments], env=self.env, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    @property
+    def address(self) -> str:
+        """Where the server listens."""
+        return (self.home / "address").read_text().strip()
+
+    def client(self) -> Client:
+        """Return a writer's client, to be entered."""
+        host, port = self.address.rsplit(":", 1)
+        context = client_context(
+            ca=self.pki / "ca.crt", certificate=self.pki / "writer.crt", key=self.pki / "writer.key"
+        )
+        return Client(host, int(port), context)
+
+    @property
+    def server(self) -> int:
+        """The process of the server."""
+        return _holder(self.home / "server.lock")
+
+    @property
+    def supervisor(self) -> int:
+        """The process of the supervisor."""
+        return _holder(self.home / "supervisor" / "lock")
+
+    @property
+    def recorder(self) -> int:
+        """The process of the recorder."""
+        return _holder(self.home / "supervisor" / "recorder.lock")
+
+
+@contextmanager
+def installed(*options: str) -> Iterator[Installation]:
+    """Have a worker that is up, with these options of `worker serve`; nothing is left of it after."""
+    with tempfile.TemporaryDirectory() as directory:
+        installation = Installation(Path(directory) / "home")
+        installation.home.mkdir(mode=0o700)
+        certificates.init(installation.pki, key_type=KeyType.P256)
+        installation.worker("up", *options)
+        try:
+            yield installation
+        finally:
+            installation.worker("down", "--jobs")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used so far, in user and kernel mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def resident_mb(pid: int) -> float:
+    """Return what a process has resident now, in megabytes of 10^6 bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024 / 1e6
+
+
+def _holder(lock: Path) -> int:
+    descriptor = open_lock(lock)
+    try:
+        return lock_holder(descriptor)
+    finally:
+        os.close(descriptor)

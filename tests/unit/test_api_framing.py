@@ -1,0 +1,282 @@
+"""The frames of a chunk: what h2 would have sent, whatever the windows; and what this relies on."""
+
+import asyncio
+import struct
+from importlib.metadata import requires, version
+from typing import Any
+
+import pytest
+from grpclib.config import Configuration
+from grpclib.protocol import Connection, Peer
+from grpclib.protocol import Stream as WireStream
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, RemoteSettingsChanged, WindowUpdated
+from h2.exceptions import StreamClosedError
+from h2.settings import SettingCodes
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+
+from worker.api.framing import MESSAGE_SIZE, ChunkSender, ClientStalled, _Wire, encode
+from worker.core.job import Chunk
+from worker.proto.worker import StreamResponse
+
+STREAM = 1
+PREFACE_WINDOW = 65535
+
+
+class Transport(asyncio.Transport):
+    """Hands what is written to the other end at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.aborted = False
+
+    def write(self, data: Any) -> None:
+        """Keep it."""
+        self.writes.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        """Whether abort was called."""
+        return self.aborted
+
+    def abort(self) -> None:
+        """Take note."""
+        self.aborted = True
+
+
+class Ends:
+    """Both ends of a connection with one open stream: grpclib's server side, a client of bare h2."""
+
+    def __init__(self, window: int = PREFACE_WINDOW, frame: int = 16384) -> None:
+        self.client = H2Connection(H2Configuration(client_side=True))
+        self.client.initiate_connection()
+        self.client.update_settings(
+            {SettingCodes.INITIAL_WINDOW_SIZE: window, SettingCodes.MAX_FRAME_SIZE: frame}
+        )
+        headers = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
+        self.client.send_headers(STREAM, headers, end_stream=True)
+        self.server = H2Connection(H2Configuration(client_side=False))
+        self.server.initiate_connection()
+        self.server.receive_data(self.client.data_to_send())
+        self.transport = Transport()
+        self.connection = Connection(self.server, self.transport, config=Configuration().__for_server__())
+        self.wire = WireStream(self.connection, self.server, self.transport, stream_id=STREAM)
+        self.server.send_headers(STREAM, [(":status", "200")])
+        self.connection.flush()
+        self.received = b""
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Have the client read what was written."""
+        for data in self.transport.writes:
+            for event in self.client.receive_data(data):
+                if isinstance(event, DataReceived):
+                    self.received += event.data
+        self.transport.writes.clear()
+
+    def grant(self, size: int, stream: int | None) -> None:
+        """Have the client make room, on the stream or (None) on the connection."""
+        self.client.increment_flow_control_window(size, stream)
+        self.hear()
+
+    def hear(self) -> None:
+        """Have the server read what the client sent."""
+        for event in self.server.receive_data(self.client.data_to_send()):
+            if isinstance(event, WindowUpdated | RemoteSettingsChanged):
+                self.wire.window_updated.set()
+
+    def windows(self) -> tuple[int, int]:
+        """Return what the server thinks that it may send: on the connection, on the stream."""
+        return (
+            self.server.outbound_flow_control_window,
+            self.server.streams[STREAM].outbound_flow_control_window,
+        )
+
+
+class ServerStream:
+    """As much of grpclib's server stream as the sender uses."""
+
+    def __init__(self, ends: Ends) -> None:
+        self._stream = ends.wire
+
+    async def send_initial_metadata(self) -> None:
+        """Nothing: the headers are sent."""
+
+
+def sender(ends: Ends, patience: float = 60) -> ChunkSender:
+    """Return what sends to the client."""
+    return ChunkSender(ServerStream(ends), patience)  # type: ignore[arg-type]
+
+
+def expected(chunk: Chunk) -> bytes:
+    """Return the messages as betterproto2 and grpclib would make them."""
+    whole = b""
+    for start in range(0, len(chunk.data), MESSAGE_SIZE):
+        data = chunk.data[start : start + MESSAGE_SIZE]
+        message = bytes(StreamResponse(output=data, offset=chunk.offset + start))
+        whole += struct.pack(">BI", 0, len(message)) + message
+    return whole
+
+
+@given(offset=st.integers(0, (1 << 64) - 1 - 200_000), size=st.integers(1, 200_000))
+def test_messages_are_those_of_the_codec(offset: int, size: int) -> None:
+    """Encoding by hand gives the bytes that encoding a StreamResponse gives."""
+    chunk = Chunk(offset, b"x" * size)
+    assert expected(chunk) == b"".join(encode(chunk))
+
+
+@given(
+    size=st.integers(1, 140_000),
+    window=st.integers(0, 200_000),
+    frame=st.sampled_from([16384, 20000, 65536, (1 << 24) - 1]),
+    grants=st.lists(st.tuples(st.booleans(), st.integers(1, 70_000)), max_size=6),
+)
+def test_frames_are_those_of_h2(size: int, window: int, frame: int, grants: list[tuple[bool, int]]) -> None:
+    """The client gets the same bytes and both sides agree on the windows, however room is made."""
+
+    async def scenario() -> None:
+        ends = Ends(window, frame)
+        chunk = Chunk(7, bytes(size))
+        whole = expected(chunk)
+        sending = asyncio.create_task(sender(ends).send(chunk))
+        for on_stream, room in [*grants, (True, 200_000), (False, 200_000)]:
+            await asyncio.sleep(0)
+            ends.deliver()
+            ends.grant(room, STREAM if on_stream else None)
+        await sending
+        ends.deliver()
+        assert whole == ends.received
+        twin = Ends(window, frame)
+        for on_stream, room in [*grants, (True, 200_000), (False, 200_000)]:
+            twin.grant(room, STREAM if on_stream else None)
+        for start in range(0, len(whole), 16384):
+            twin.server.send_data(STREAM, whole[start : start + 16384])
+        assert twin.windows() == ends.windows()
+
+    asyncio.run(scenario())
+
+
+def test_a_chunk_is_one_write() -> None:
+    """However many frames it takes: each write is a system call and a record of TLS."""
+
+    async def scenario() -> None:
+        ends = Ends(window=1 << 20)
+        ends.grant(1 << 20, None)
+        await sender(ends).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
+        assert 1 == len(ends.transport.writes)
+
+    asyncio.run(scenario())
+
+
+def test_what_h2_has_to_say_goes_first() -> None:
+    """Frames that h2 holds back are neither lost nor overtaken."""
+
+    async def scenario() -> None:
+        ends = Ends()
+        ends.server.ping(b"12345678")
+        await sender(ends).send(Chunk(0, b"x"))
+        [write] = ends.transport.writes
+        assert write.startswith(b"\0\0\x08\x06")
+
+    asyncio.run(scenario())
+
+
+def test_a_closed_stream_takes_nothing() -> None:
+    """What the client has reset is told as grpclib tells it."""
+
+    async def scenario() -> None:
+        ends = Ends()
+        ends.client.reset_stream(STREAM)
+        ends.hear()
+        with pytest.raises(StreamClosedError):
+            await sender(ends).send(Chunk(0, b"x"))
+        assert [] == ends.transport.writes
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stuck", ["stream", "connection", "socket"])
+def test_a_client_that_makes_no_room_is_given_up(stuck: str) -> None:
+    """Only one that does not even read its socket loses its connection: nothing can be told to it."""
+
+    async def scenario() -> None:
+        ends = Ends(window=10 if stuck == "stream" else 1 << 20)
+        if stuck == "socket":
+            ends.connection.pause_writing()
+        with pytest.raises(
+            ClientStalled, match=r"has read nothing for 0.01 s \(setting stalled_client_timeout"
+        ):
+            await sender(ends, 0.01).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
+        assert (stuck == "socket") == ends.transport.aborted
+
+    asyncio.run(scenario())
+
+
+def test_streams_take_turns() -> None:
+    """When a connection's window opens again and again, each of its streams gets its part."""
+
+    async def scenario() -> None:
+        ends = Ends(window=1 << 24)
+        sent = []
+        headers = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
+        wires = [ends.wire]
+        for stream in (3, 5):
+            ends.client.send_headers(stream, headers, end_stream=True)
+            ends.hear()
+            ends.server.send_headers(stream, [(":status", "200")])
+            wires.append(WireStream(ends.connection, ends.server, ends.transport, stream_id=stream))
+
+        async def send(wire: WireStream) -> None:
+            ends.wire = wire
+            one = sender(ends)
+            while True:
+                await one.send(Chunk(0, bytes(MESSAGE_SIZE)))
+                sent.append(wire.id)
+
+        tasks = [asyncio.create_task(send(wire)) for wire in wires]
+        for _ in range(30):
+            ends.grant(MESSAGE_SIZE + 8, None)
+            for wire in wires:
+                wire.window_updated.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert len(sent) >= 29
+        assert all(sent.count(wire.id) >= 9 for wire in wires)
+
+    asyncio.run(scenario())
+
+
+# --- what is relied on beyond what grpclib and h2 document
+
+
+def test_the_private_parts_are_what_they_were() -> None:
+    """Whoever raises the bounds of grpclib or h2 looks at api/framing.py first: this says where."""
+    ends = Ends()
+    wire = ends.wire
+    assert wire._transport is ends.transport
+    assert wire._h2_connection is ends.server
+    assert wire.connection is ends.connection
+    assert isinstance(wire.window_updated, asyncio.Event)
+    assert isinstance(ends.connection.write_ready, asyncio.Event)
+    assert isinstance(ends.server.outbound_flow_control_window, int)
+    assert isinstance(ends.server.streams[STREAM].outbound_flow_control_window, int)
+    assert ends.transport is Peer(ends.transport)._transport
+    assert _Wire(ServerStream(ends)).connection is ends.connection  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["grpclib", "h2"])
+def test_the_versions_are_bounded(name: str) -> None:
+    """A release that nobody has looked at is not installed, nor used here."""
+    [bound] = [
+        each
+        for each in map(Requirement, requires("systemd-wrapper") or [])
+        if each.name == name and each.marker is None
+    ]
+    assert any(part.operator in {"<", "~=", "=="} for part in bound.specifier)
+    assert bound.specifier.contains(version(name))

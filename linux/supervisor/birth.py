@@ -89,10 +89,11 @@ def _be_child(plan: SpawnPlan, joins: tuple[str, ...], descriptors: tuple[int, i
         _reset_signals()
         os.setsid()
         os.umask(0o022)
-        _reset_limits()
         stage = "descriptors"
         _arrange_descriptors(*descriptors)
         errors, history = _ERROR_FD, _HISTORY_FD
+        stage = "limits"
+        _reset_limits()  # not before: the supervisor's descriptors are more than it leaves
         stage = "user"
         _become(plan)
         stage = "working directory"

@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit integration wheel guest soak bench proto format clean
+.PHONY: demo test lint types layers unit integration crash wheel guest soak bench proto format clean
 
 demo: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh
 
-test: lint types layers wheel unit integration guest
+test: lint types layers wheel unit integration crash guest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -24,6 +24,10 @@ unit: .venv/ready
 
 integration: .venv/ready
 	$(BIN)/pytest tests/integration
+
+# Kills at every step of a job's life, at random moments, and under load.
+crash: .venv/ready
+	$(BIN)/pytest tests/crash
 
 # The tests of the wheel: what users install holds every package and starts.
 wheel: .venv/ready

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class SupervisorClient:
             await asyncio.wait({self._reading})
         if self._writer:
             self._writer.close()
-            await self._writer.wait_closed()
+            with suppress(ConnectionError):  # it died with words of ours unread
+                await self._writer.wait_closed()
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

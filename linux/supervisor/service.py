@@ -91,7 +91,8 @@ class Supervisor:
             plan = replace(plan, timeout=max(0.0, deadline - boottime()))
         job = self._jobs[name] = self._job(name, plan)
         try:
-            job.adopt(history, self._held.pop(name, None))
+            # A pidfd is of no use once the ending is written down; those that are left here are closed.
+            job.adopt(history, self._held.pop(name, None) if history.main is None else None)
             reached(Step.ADOPTED)
         except OSError as error:
             log.exception("job %s: it cannot be taken over", name)

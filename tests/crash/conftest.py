@@ -1,0 +1,39 @@
+"""A worker that a test may kill in any of its parts, at any moment."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ..integration.conftest import _assert_nothing_left, _install, install, installation, pki, until
+from .operated import Operated
+from .persistence import Errand, Ledger
+
+__all__ = ["install", "installation", "operated", "pki", "until"]
+
+
+@pytest.fixture(scope="module")
+def operated_worker(tmp_path_factory: pytest.TempPathFactory, pki: Path) -> Iterator[Operated]:
+    """A worker for all tests of a module; nothing is left after it."""
+    operated = Operated(_install(tmp_path_factory.mktemp("operated") / "home", pki))
+    operated.up()
+    # What is made when it is first needed is there from now on, and no leak.
+    asyncio.run(Ledger(operated).do_all([Errand("first", 0)]))
+    operated.settle()
+    yield operated
+    operated.down()
+    operated.installation.down()
+    _assert_nothing_left(operated.installation)
+
+
+@pytest.fixture
+def operated(operated_worker: Operated, until: Callable[[Callable[[], bool]], None]) -> Iterator[Operated]:
+    """That worker, without a trace of what other tests have run."""
+    assert [] == operated_worker.left_over(), "an earlier test has spoilt it"
+    operated_worker.runs.unlink(missing_ok=True)
+    yield operated_worker
+    try:
+        until(lambda: not operated_worker.left_over())
+    except AssertionError:
+        pytest.fail(f"left over: {operated_worker.left_over()}")

@@ -1,0 +1,78 @@
+"""A kill at every step of a job's life: the job never ran, or it is known with its true state."""
+
+import asyncio
+
+import pytest
+
+from worker.core.steps import Step
+
+from .operated import Operated
+from .persistence import Errand, Ledger
+
+POINTS = {
+    "server": [
+        Step.INTENT_JOURNALED,
+        Step.CGROUP_MADE,
+        Step.FIFO_MADE,
+        Step.STARTED,
+        Step.TOLD,
+        Step.END_HEARD,
+        Step.JOURNALED,
+        Step.CGROUP_REMOVED,
+        Step.FORGOTTEN,
+        Step.UNJOURNALED,
+        Step.OUTPUT_REMOVED,
+        Step.RECOVERED,
+    ],
+    "supervisor": [
+        Step.CLONED,
+        Step.RECORDED,
+        Step.RELEASED,
+        Step.EXECUTED,
+        Step.REPORTED,
+        Step.MAIN_EXIT_SEEN,
+        Step.MAIN_EXIT_RECORDED,
+        Step.REAPED,
+        Step.LEFTOVERS_GONE,
+        Step.DRAINED,
+        Step.EXIT_RECORDED,
+        Step.ANNOUNCED,
+        Step.FORGOTTEN,
+        Step.ADOPTED,
+        Step.RETIRED,
+    ],
+    "recorder": [Step.SEGMENT_MADE, Step.SPLICED, Step.DRAINED_TOLD],
+}
+
+ERRANDS = [
+    Errand("short", 3, lines=20),
+    Errand("chatty", 4, lines=5000),
+    Errand("slow", 5, pause="sleep 0.7"),
+    Errand("leaves-others", 6, before="sleep 1000 & sh -c 'trap \"\" TERM; sleep 0.5' &"),
+]
+
+
+def test_every_step_is_a_crash_point():
+    """No step was given a name without a kill at it."""
+    assert set(Step) == {step for steps in POINTS.values() for step in steps}
+
+
+@pytest.mark.parametrize(
+    ("role", "step"), [(role, step) for role, steps in POINTS.items() for step in steps], ids=str
+)
+def test_killed_at_a_step(operated: Operated, until, role, step):
+    """Whoever takes the step dies there; every job ran once, with all of its output and its true end."""
+    ledger = Ledger(operated)
+    fuse = operated.light(role, step)
+    if step is Step.RECOVERED:  # a step that only the successor of another takes
+        operated.kill("server")
+    asyncio.run(
+        ledger.do_all(ERRANDS, meanwhile=lambda: step is Step.ADOPTED and operated.kill("supervisor"))
+    )
+    if step is Step.RETIRED:  # nobody to be served
+        operated.down()
+        until(lambda: not fuse.exists())
+        operated.up()
+        asyncio.run(ledger.do_all([Errand("afterwards", 7)]))
+    until(lambda: not fuse.exists())
+    ledger.check()

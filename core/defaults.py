@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from .job import JobId, JobRecord
+from .job import JobId, JobRecord, PastRequest
 
 
 class MemoryJournal:
@@ -12,6 +12,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._records: dict[JobId, JobRecord] = {}
+        self._requests: dict[tuple[str, str], PastRequest] = {}
 
     async def load(self) -> Sequence[JobRecord]:
         """Return every record, oldest first."""
@@ -21,9 +22,21 @@ class MemoryJournal:
         """Insert or replace."""
         self._records[record.id] = record
 
-    async def remove(self, job: JobId) -> None:
-        """Drop a record. Idempotent."""
+    async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
+        """Drop a record, and remember the request that started it. Idempotent."""
         self._records.pop(job, None)
+        if remember is not None:
+            self._requests[remember.owner, remember.request_id] = remember
+
+    async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
+        """Return what is remembered of a request."""
+        return self._requests.get((owner, request_id))
+
+    async def forget_requests(self, before: float) -> None:
+        """Drop the requests whose jobs were removed before."""
+        for request, past in list(self._requests.items()):
+            if past.removed_at < before:
+                del self._requests[request]
 
     async def close(self) -> None:
         """Keep the records: the journal may be handed to another Worker."""

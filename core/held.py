@@ -2,25 +2,48 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from .ending import Channel
+from .ending import Channel, End
 from .job import JobId, JobRecord, JobState
-from .ports import Process, Progress, Scope
+from .ports import Clock, Process, Progress, Scope
+from .retention import FinishedJobs, Moment, Retention
+
+_OVER = asyncio.Event()
+_OVER.set()
+# One for all that are over: thousands of them are held.
 
 
 class HeldJob:
-    """A job's record and, while it is not over, what runs it."""
+    """A job's record and, while it is not over, what runs it.
 
-    __slots__ = ("launch", "over", "process", "record", "scope", "updating", "watcher")
+    ``kept_by_spawner``: its end is not journaled, or the spawner does not know that yet. ``removing``:
+    it is there only for a repetition of the request that started it.
+    """
+
+    __slots__ = (
+        "kept_by_spawner",
+        "launch",
+        "over",
+        "process",
+        "record",
+        "removing",
+        "scope",
+        "updating",
+        "users",
+    )
 
     def __init__(self, record: JobRecord) -> None:
+        runs = record.end is None
         self.record = record
         self.launch: asyncio.Task[None] | None = None
         self.process: Process | None = None
         self.scope: Scope | None = None
-        self.watcher: asyncio.Task[None] | None = None
-        self.over = asyncio.Event()
-        self.updating = asyncio.Lock()
+        self.over = asyncio.Event() if runs else _OVER
+        self.updating = asyncio.Lock() if runs else None
+        self.kept_by_spawner = False
+        self.removing = False
+        self.users = 0
 
     @property
     def progress(self) -> Progress:
@@ -36,11 +59,14 @@ class HeldJob:
 
 
 class HeldJobs:
-    """All jobs, in the order in which they came."""
+    """All jobs, in the order in which they came, and which of them have to go."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock, retention: Retention) -> None:
+        self._clock = clock
         self._jobs: dict[JobId, HeldJob] = {}
         self._requests: dict[tuple[str, str], JobId] = {}
+        self._finished = FinishedJobs(retention)
+        self._in_use: set[JobId] = set()
 
     def __iter__(self) -> Iterator[HeldJob]:
         """Go through the jobs that there are now; others may come and go meanwhile."""
@@ -50,8 +76,9 @@ class HeldJobs:
         return job_id in self._jobs
 
     def get(self, job_id: JobId) -> HeldJob | None:
-        """Return a job, None if it is not held."""
-        return self._jobs.get(job_id)
+        """Return a job, None if it is not held or being removed."""
+        job = self._jobs.get(job_id)
+        return None if job is None or job.removing else job
 
     def requested(self, owner: str, request_id: str) -> HeldJob | None:
         """Return the job that this request has started; without a request id there is none."""
@@ -64,9 +91,51 @@ class HeldJobs:
         if job.record.request_id:
             self._requests[job.record.owner, job.record.request_id] = job.record.id
 
+    def finish(self, job: HeldJob, record: JobRecord) -> None:
+        """Note that a job is over, and tell everybody who waits for that."""
+        assert record.end is not None
+        job.record = record
+        job.process = job.scope = job.updating = None
+        job.over.set()
+        job.over = _OVER
+        self._finished.add(record.id, record.end.ended_at, _size(record.end), self.moment())
+
+    def keep_earlier(self) -> None:
+        """Count those that were over before this Worker came among the finished ones."""
+        moment = self.moment()
+        ends = [(job.record.end, job.record.id) for job in self._jobs.values() if job.record.end]
+        for end, job_id in sorted(ends, key=lambda each: each[0].ended_at, reverse=True):
+            if job_id not in self._finished:
+                self._finished.add_earlier(job_id, end.ended_at, _size(end), moment)
+
     def drop(self, job: HeldJob) -> None:
         """Hold it no longer. Idempotent."""
         self._jobs.pop(job.record.id, None)
+        self._finished.discard(job.record.id)
         request = job.record.owner, job.record.request_id
         if self._requests.get(request) == job.record.id:  # and not that of a later job
             del self._requests[request]
+
+    @contextmanager
+    def in_use(self, job: HeldJob) -> Iterator[None]:
+        """Keep a job for as long as somebody reads its output or waits for it."""
+        job.users += 1
+        self._in_use.add(job.record.id)
+        try:
+            yield
+        finally:
+            job.users -= 1
+            if job.users == 0:
+                self._in_use.discard(job.record.id)
+
+    def look(self) -> tuple[list[JobId], float]:
+        """Return the jobs that have to go now, and seconds until the next look."""
+        return self._finished.look(self.moment(), self._in_use)
+
+    def moment(self) -> Moment:
+        """Return this moment."""
+        return Moment(self._clock.now(), self._clock.boottime())
+
+
+def _size(end: End) -> int:
+    return sum(end.output.values())

@@ -158,6 +158,20 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PastRequest:
+    """What is remembered of a request that started a job which is removed.
+
+    ``fingerprint`` is that of the specification, ``removed_at`` seconds since 1970.
+    """
+
+    owner: str
+    request_id: str
+    job: JobId
+    fingerprint: str
+    removed_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobStatus:
     """A snapshot of a job: its record, and what only holds at this moment.
 

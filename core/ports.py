@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from .ending import Cause, Channel, End, Ending, Lost
-from .job import Extent, JobId, JobRecord, JobSpec, JobState
+from .job import Extent, JobId, JobRecord, JobSpec, JobState, PastRequest
 from .limits import ResourceLimits, ResourceUsage
 
 
@@ -279,8 +279,16 @@ class JobJournal(Protocol):
         """Insert or replace; the record survives the death of this process from here on."""
         ...
 
-    async def remove(self, job: JobId) -> None:
-        """Drop a record. Idempotent."""
+    async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
+        """Drop a record, and in the same step remember the request that started it. Idempotent."""
+        ...
+
+    async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
+        """Return what is remembered of a request, None if nothing is."""
+        ...
+
+    async def forget_requests(self, before: float) -> None:
+        """Drop the requests whose jobs were removed before this time, in seconds since 1970."""
         ...
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from .expiry import Expiry
 from .held import HeldJob
 from .running import JobRunner
 from .steps import Step, reached
@@ -13,8 +14,9 @@ log = logging.getLogger(__name__)
 class Recovery:
     """It happens once, before anything else; after a failure the next call tries again."""
 
-    def __init__(self, runner: JobRunner) -> None:
+    def __init__(self, runner: JobRunner, expiry: Expiry) -> None:
         self._runner = runner
+        self._expiry = expiry
         self._attempt: asyncio.Task[None] | None = None
 
     async def complete(self) -> None:
@@ -37,7 +39,6 @@ class Recovery:
             if record.id in runner.jobs:
                 continue  # taken up by an earlier try, which failed at another job
             if record.end is not None:
-                job.over.set()
                 runner.jobs.add(job)
                 if process is not None:  # journaled, but the server died before it said so
                     left = await runner.limiter.reopen(record.id, process.placement)
@@ -57,3 +58,5 @@ class Recovery:
         await runner.limiter.sweep([*running, *processes])
         await runner.outputs.sweep([*(job.record.id for job in held), *processes])
         reached(Step.RECOVERED)
+        runner.jobs.keep_earlier()
+        runner.tasks.leave(self._expiry.run())

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from .errors import JobAlreadyFinished, JournalUnusable, LimitsUnsupported
 from .held import HeldJob, HeldJobs
-from .job import JobId, JobRecord
+from .job import JobId, JobRecord, PastRequest
 from .limits import LimitPolicy, ResourceLimits, ResourceUsage
 from .ports import JobJournal, OutputStore, Process, ProcessSpawner, ResourceLimiter
+from .requests import fingerprint
 from .steps import Step, reached
 from .tasks import Tasks
 
@@ -65,10 +66,12 @@ class JobRunner:
             started_at=process.started_at,
             warnings=tuple(job.scope.warnings) if job.scope else (),
         )
-        job.watcher = self.tasks.start(self._see_out(job, process))
+        self.tasks.leave(self._see_out(job, process))
 
     async def update(self, job: HeldJob, changes: ResourceLimits) -> None:
         """Change the limits of a job that runs."""
+        if job.updating is None:
+            raise JobAlreadyFinished
         async with job.updating:
             if job.process is None:
                 raise JobAlreadyFinished
@@ -80,12 +83,15 @@ class JobRunner:
             await self.journal.put(job.record)
 
     async def remove(self, job: HeldJob) -> None:
-        """Forget a job that is over, with its output."""
+        """Forget a job that is over, with its output; the request that started it is remembered."""
+        job.removing = True
         try:
-            await self.journal.remove(job.record.id)
-        except JournalUnusable:  # a full disk, perhaps: the output makes room
-            await self.outputs.remove(job.record.id)
-            await self.journal.remove(job.record.id)
+            if job.kept_by_spawner:
+                await self.spawner.forget(job.record.id)
+            await self._unjournal(job.record)
+        except BaseException:
+            job.removing = False
+            raise
         reached(Step.UNJOURNALED)
         self.jobs.drop(job)
         await self.outputs.remove(job.record.id)
@@ -101,19 +107,17 @@ class JobRunner:
         end = await process.wait()
         reached(Step.END_HEARD)
         job_id = job.record.id
+        assert job.updating is not None
         async with job.updating:  # an update would bring back a record without the end
             usage = await _attempt(job_id, job.scope.usage()) if job.scope else None
             record = replace(job.record, end=end, usage=usage or ResourceUsage())
-            journaled = await self._journal_end(record)
+            job.kept_by_spawner = not await self._journal_end(record)
             if job.scope:  # and with it the usage: journaled before
                 await _attempt(job_id, job.scope.remove())
                 reached(Step.CGROUP_REMOVED)
-            if journaled:
-                await _attempt(job_id, self.spawner.forget(job_id))
-                reached(Step.FORGOTTEN)
-            job.record = record
-            job.process = job.scope = job.watcher = None
-            job.over.set()
+            if not job.kept_by_spawner:
+                job.kept_by_spawner = not await self._forget(job_id)
+            self.jobs.finish(job, record)
 
     async def _journal_end(self, record: JobRecord) -> bool:
         """Tell whether the end is journaled: if not, the spawner keeps it for the next Worker."""
@@ -124,6 +128,27 @@ class JobRunner:
             return False
         reached(Step.JOURNALED)
         return True
+
+    async def _forget(self, job_id: JobId) -> bool:
+        """Tell whether the spawner has forgotten a job."""
+        try:
+            await self.spawner.forget(job_id)
+        except Exception:
+            log.exception("job %s: the spawner could not be told that its end is journaled", job_id)
+            return False
+        reached(Step.FORGOTTEN)
+        return True
+
+    async def _unjournal(self, record: JobRecord) -> None:
+        past = None
+        if record.request_id:
+            removed_at, mark = self.jobs.moment().now, fingerprint(record.spec)
+            past = PastRequest(record.owner, record.request_id, record.id, mark, removed_at)
+        try:
+            await self.journal.remove(record.id, past)
+        except JournalUnusable:  # a full disk, perhaps: the output makes room
+            await self.outputs.remove(record.id)
+            await self.journal.remove(record.id, past)
 
 
 async def _attempt(job_id: JobId, step: Awaitable[_T]) -> _T | None:

@@ -20,6 +20,10 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def leave(self, coroutine: Coroutine[object, object, None]) -> None:
+        """Run it in a task that nobody waits for."""
+        self.start(coroutine)  # type: ignore[unused-awaitable]
+
     async def close(self) -> None:
         """Cancel what still runs, and wait for it."""
         for task in self._tasks:

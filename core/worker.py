@@ -17,11 +17,14 @@ from .errors import (
     RequestIdReused,
     StopIncomplete,
 )
+from .expiry import Expiry
 from .held import HeldJob, HeldJobs
-from .job import LONGEST, Chunk, JobId, JobRecord, JobSpec, JobStatus, new_job_id
+from .job import LONGEST, Chunk, JobId, JobRecord, JobSpec, JobStatus, PastRequest, new_job_id
 from .limits import LimitPolicy, ResourceLimits
 from .ports import Clock, JobJournal, OutputStore, ProcessSpawner, ResourceLimiter
 from .recovery import Recovery
+from .requests import fingerprint
+from .retention import Retention
 from .running import JobRunner
 from .status import status_of
 from .tasks import Tasks
@@ -47,6 +50,7 @@ class Worker:
         journal: JobJournal | None = None,
         clock: Clock | None = None,
         policy: LimitPolicy | None = None,
+        retention: Retention | None = None,
     ) -> None:
         if limiter.kind not in spawner.accepts:
             raise IncompatibleAdapters(
@@ -60,7 +64,7 @@ class Worker:
         self._outputs = outputs
         self._clock = clock or SystemClock()
         self._policy = policy or LimitPolicy()
-        self._jobs = HeldJobs()
+        self._jobs = HeldJobs(self._clock, retention or Retention())
         self._tasks = Tasks()
         self._runner = JobRunner(
             spawner=spawner,
@@ -71,7 +75,8 @@ class Worker:
             jobs=self._jobs,
             tasks=self._tasks,
         )
-        self._recovery = Recovery(self._runner)
+        self._expiry = Expiry(self._runner, self._jobs, self._clock)
+        self._recovery = Recovery(self._runner, self._expiry)
 
     async def recover(self) -> None:
         """Take up the jobs of an earlier Worker; every other call does so first by itself."""
@@ -80,10 +85,15 @@ class Worker:
     async def start(self, spec: JobSpec, *, owner: str = "", request_id: str = "") -> JobId:
         """Start a job and return its id once its command has been executed.
 
-        The same owner's same request id gives the same job. Raises SpawnFailed, LimitsUnsupported,
-        LimitsRejected, RequestIdReused; nothing is left behind then.
+        The same owner's same request id gives the same job, and its id for a day after it was removed.
+        Raises SpawnFailed, LimitsUnsupported, LimitsRejected, RequestIdReused; nothing is left behind then.
         """
         await self.recover()
+        past = await self._past_request(owner, request_id)
+        if past is not None:
+            if past.fingerprint != fingerprint(spec):
+                raise RequestIdReused(request_id)
+            return past.job
         job = self._jobs.requested(owner, request_id)
         if job is None:
             now, limits = self._clock.now(), self._policy.apply(spec.limits)
@@ -132,14 +142,17 @@ class Worker:
         return [
             await status_of(job, self._outputs)
             for job in self._jobs
-            if wanted <= job.record.spec.labels.items() and not (running and job.over.is_set())
+            if wanted <= job.record.spec.labels.items()
+            and not (running and job.over.is_set())
+            and not job.removing
         ]
 
     async def wait(self, job_id: JobId) -> JobStatus:
         """Return the status of a job once it is over."""
         job = await self._find(job_id)
-        await job.over.wait()
-        return await status_of(job, self._outputs)
+        with self._jobs.in_use(job):
+            await job.over.wait()
+            return await status_of(job, self._outputs)
 
     async def stream(
         self,
@@ -161,20 +174,21 @@ class Worker:
                 raise InvalidJobSpec(name, f"{number}; must be 0 or more")
         job = await self._find(job_id)
         channel = _channel(job.record.spec, channel)
-        extent = await self._outputs.extent(job_id, channel)
-        if tail_lines is not None:
-            offset = await output.start_of_tail(self._outputs, job_id, channel, lines=tail_lines)
-        elif tail_bytes is not None:
-            offset = max(extent.first, extent.end - tail_bytes)
-        if follow:
-            chunks = output.follow(
-                self._outputs, job_id, channel, offset, job.over, lambda: job.final_size(channel)
-            )
-        else:
-            chunks = output.read_to(self._outputs, job_id, channel, offset, extent.end)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
+        with self._jobs.in_use(job):
+            extent = await self._outputs.extent(job_id, channel)
+            if tail_lines is not None:
+                offset = await output.start_of_tail(self._outputs, job_id, channel, lines=tail_lines)
+            elif tail_bytes is not None:
+                offset = max(extent.first, extent.end - tail_bytes)
+            if follow:
+                chunks = output.follow(
+                    self._outputs, job_id, channel, offset, job.over, lambda: job.final_size(channel)
+                )
+            else:
+                chunks = output.read_to(self._outputs, job_id, channel, offset, extent.end)
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
 
     async def update(self, job_id: JobId, changes: ResourceLimits) -> None:
         """Change the limits of a running job to those that ``changes`` sets; the others stay.
@@ -197,6 +211,12 @@ class Worker:
         await asyncio.gather(*launches, return_exceptions=True)
         await self._tasks.close()
         await self._runner.close()
+
+    async def _past_request(self, owner: str, request_id: str) -> PastRequest | None:
+        """Return what is remembered of a request whose job is removed."""
+        if not request_id or self._jobs.requested(owner, request_id) is not None:
+            return None
+        return await self._runner.journal.past_request(owner, request_id)
 
     async def _find(self, job_id: JobId, *, started: bool = True) -> HeldJob:
         """Return a job; with ``started``, one that is no longer being launched."""

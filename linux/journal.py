@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -14,18 +15,14 @@ import cattrs
 
 from ..core.ending import End
 from ..core.errors import JournalUnusable
-from ..core.job import JobId, JobRecord
+from ..core.job import JobId, JobRecord, PastRequest
+from .schema import open_database
 from .values import end_from_message, end_to_message
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE jobs (
-    id TEXT PRIMARY KEY,
-    created_at REAL NOT NULL,
-    record TEXT NOT NULL
-) WITHOUT ROWID
-"""
 _ALL = "SELECT id, record FROM jobs ORDER BY created_at"
+_PAST = """
+SELECT owner, request_id, job, fingerprint, removed_at FROM requests WHERE owner = ? AND request_id = ?
+"""
 _T = TypeVar("_T")
 
 
@@ -39,8 +36,10 @@ class SqliteJournal:
         self._database: sqlite3.Connection | None = None
 
     async def load(self) -> Sequence[JobRecord]:
-        rows = await self._run(lambda db: db.execute(_ALL).fetchall())
-        return [self._record(job, text) for job, text in rows]
+        return await self._run(self._load)
+
+    def _load(self, database: sqlite3.Connection) -> list[JobRecord]:
+        return [self._record(job, text) for job, text in database.execute(_ALL)]
 
     def _record(self, job: str, text: str) -> JobRecord:
         try:
@@ -52,8 +51,18 @@ class SqliteJournal:
         row = (str(record.id), record.created_at, _to_json(record))
         await self._run(lambda db: db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", row))
 
-    async def remove(self, job: JobId) -> None:
-        await self._run(lambda db: db.execute("DELETE FROM jobs WHERE id = ?", (str(job),)))
+    async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
+        await self._run(partial(_remove, job, remember))
+
+    async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
+        row = await self._run(lambda db: db.execute(_PAST, (owner, request_id)).fetchone())
+        if row is None:
+            return None
+        owner, request_id, job, fingerprint, removed_at = row
+        return PastRequest(owner, request_id, JobId(UUID(job)), fingerprint, removed_at)
+
+    async def forget_requests(self, before: float) -> None:
+        await self._run(lambda db: db.execute("DELETE FROM requests WHERE removed_at < ?", (before,)))
 
     async def close(self) -> None:
         if self._database is not None:
@@ -67,38 +76,33 @@ class SqliteJournal:
     def _do(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
             if self._database is None:
-                self._database = _open(self._path)
+                self._database = open_database(self._path)
             return step(self._database)
         except sqlite3.Error as error:
             raise JournalUnusable(f"{self._path}: {error}") from error
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        _migrate(database, path)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _migrate(database: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema to this version; refuse a newer one."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version > _VERSION:
-        raise JournalUnusable(f"{path}: written by a newer version of worker (format {version})")
-    if version == 0:
+def _remove(job: JobId, remember: PastRequest | None, database: sqlite3.Connection) -> None:
+    delete = "DELETE FROM jobs WHERE id = ?"
+    if remember is None:
+        database.execute(delete, (str(job),))
+        return
+    past = (
+        remember.owner,
+        remember.request_id,
+        str(remember.job),
+        remember.fingerprint,
+        remember.removed_at,
+    )
+    with database:  # both or nothing
         database.execute("BEGIN IMMEDIATE")
-        database.execute(_SCHEMA)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
-        database.execute("COMMIT")
+        database.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)", past)
+        database.execute(delete, (str(job),))
 
 
 def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(omit_if_default=True)
+    # Which field is at fault would cost a try for each of them; a row is good or bad as a whole.
+    converter = cattrs.Converter(omit_if_default=True, detailed_validation=False)
     converter.register_unstructure_hook(UUID, str)
     converter.register_structure_hook(UUID, lambda text, _: UUID(text))
     converter.register_unstructure_hook(MappingProxyType, dict)

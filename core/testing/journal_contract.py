@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from ..ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
-from ..job import JobRecord, JobSpec, Leftovers, new_job_id
+from ..job import JobRecord, JobSpec, Leftovers, PastRequest, new_job_id
 from ..limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
 from ..ports import JobJournal
 from .contract import Contract
@@ -134,6 +134,28 @@ class JournalContract(Contract):
             await journal.remove(removed.id)
             successor = open_journal()
             assert [kept] == list(await successor.load())
+            await successor.close()
+            await journal.close()
+
+    async def check_a_request_is_remembered_with_the_removal(self) -> None:
+        """Know the request of a removed job until it is forgotten, also in the next server."""
+        async with self._make() as open_journal:
+            journal = open_journal()
+            record = _record(NOON)
+            past = PastRequest("\N{BULLET} owner", "id 1", record.id, "f" * 64, NOON)
+            later = PastRequest("owner", "id 1", new_job_id(), "0" * 64, NOON + 1)
+            await journal.put(record)
+            assert await journal.past_request(past.owner, past.request_id) is None
+            for _ in range(2):
+                await journal.remove(record.id, past)
+            await journal.remove(later.job, later)
+            successor = open_journal()
+            assert [] == list(await successor.load())
+            assert past == await successor.past_request(past.owner, past.request_id)
+            assert await successor.past_request(past.owner, "id 2") is None
+            await successor.forget_requests(NOON + 1)
+            assert await successor.past_request(past.owner, past.request_id) is None
+            assert later == await successor.past_request(later.owner, later.request_id)
             await successor.close()
             await journal.close()
 

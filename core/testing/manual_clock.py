@@ -19,6 +19,10 @@ class ManualClock:
         """Return seconds since this clock was made."""
         return self._elapsed
 
+    def set(self, now: float) -> None:
+        """Set the wall clock, as NTP does: no time passes by that."""
+        self._started_at = now - self._elapsed
+
     async def sleep(self, seconds: float) -> None:
         """Wait until ``advance`` has moved the clock so far."""
         woken = asyncio.get_running_loop().create_future()

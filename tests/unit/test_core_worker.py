@@ -10,6 +10,7 @@ from worker.core.ending import Cause, Channel, End, Exited, Lost, Signaled
 from worker.core.errors import (
     JobNotFound,
     JobStillRunning,
+    RequestIdReused,
     SpawnFailed,
     WorkerError,
 )
@@ -224,7 +225,7 @@ async def _outcome(asked: Awaitable[object]) -> object:
 
 
 def test_a_removed_job_is_gone_everywhere() -> None:
-    """Record, output and request id are free again."""
+    """Neither record nor output is left; its request id gives the job that was, and starts no other."""
 
     async def scenario() -> None:
         machine = FakeMachine(ALL_PROGRAMS)
@@ -233,7 +234,12 @@ def test_a_removed_job_is_gone_everywhere() -> None:
         await worker.wait(job)
         await worker.remove(job)
         await check_nothing_is_left(machine)
-        assert job != await worker.start(JobSpec("true"), request_id="r1")
+        assert job == await worker.start(JobSpec("echo", ["x"]), request_id="r1")
+        with pytest.raises(RequestIdReused):
+            await worker.start(JobSpec("true"), request_id="r1")
+        assert job != await worker.start(JobSpec("true"), owner="somebody else", request_id="r1")
+        with pytest.raises(JobNotFound):
+            await worker.query(job)
 
     asyncio.run(scenario())
 
@@ -261,6 +267,8 @@ def test_two_hundred_jobs_at_once() -> None:
     async def scenario() -> None:
         machine = FakeMachine(ALL_PROGRAMS)
         worker = machine.worker()
+        await worker.recover()
+        idle = asyncio.all_tasks()
         specs = [
             JobSpec(*each)
             for number in range(50)
@@ -280,7 +288,7 @@ def test_two_hundred_jobs_at_once() -> None:
         await machine.clock.advance(0)
         assert {} == machine.limiter.scopes
         assert {} == await machine.spawner.recover()
-        assert {asyncio.current_task()} == asyncio.all_tasks()
+        assert idle == asyncio.all_tasks()
 
     asyncio.run(scenario())
 

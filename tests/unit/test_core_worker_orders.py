@@ -64,6 +64,7 @@ class WorkerMachine(RuleBasedStateMachine):
         self.machine = FakeMachine({name: lambda _, it=it: it for name, it in PROGRAMS.items()})
         self.worker = self.machine.worker()
         self.known: dict[JobId, Known] = {}
+        self.specs: dict[JobId, JobSpec] = {}
         self.requests: dict[str, JobId] = {}
         self.removed: set[JobId] = set()
 
@@ -82,9 +83,9 @@ class WorkerMachine(RuleBasedStateMachine):
 
     @rule(target=jobs, spec=st.sampled_from(SPECS), request=st.sampled_from(["", "", "r1", "r2"]))
     def start(self, spec: JobSpec, request: str) -> JobId:
-        """A request gives one job; with another command it is refused."""
+        """A request gives one job, also when that is removed; with another command it is refused."""
         earlier = self.requests.get(request) if request else None
-        if earlier is not None and self.known[earlier].spec != spec:
+        if earlier is not None and self.specs[earlier] != spec:
             with pytest.raises(RequestIdReused):
                 self.run(self.worker.start(spec, request_id=request))
             return earlier
@@ -95,6 +96,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert job not in self.known
             assert job not in self.removed
             self.known[job] = Known(spec)
+            self.specs[job] = spec
             if request:
                 self.requests[request] = job
         return job
@@ -138,7 +140,6 @@ class WorkerMachine(RuleBasedStateMachine):
             self.run(self.worker.remove(job))
             del self.known[job]
             self.removed.add(job)
-            self.requests = {request: each for request, each in self.requests.items() if each != job}
 
     # --- what happens to them
 

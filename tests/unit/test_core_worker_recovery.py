@@ -8,7 +8,7 @@ import pytest
 from worker.core.defaults import MemoryJournal
 from worker.core.ending import Exited
 from worker.core.errors import JournalUnusable
-from worker.core.job import JobId, JobRecord, JobSpec, new_job_id
+from worker.core.job import JobId, JobRecord, JobSpec, PastRequest, new_job_id
 from worker.core.limits import ResourceLimits
 from worker.core.testing import FakeMachine
 
@@ -81,10 +81,10 @@ class BrokenJournal(MemoryJournal):
         self.puts.append(record.id)
         await super().put(record)
 
-    async def remove(self, job: JobId) -> None:
+    async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
         """Drop, or refuse."""
         self._check("remove")
-        await super().remove(job)
+        await super().remove(job, remember)
 
     def _check(self, what: str) -> None:
         if what in self.refused:

@@ -243,5 +243,5 @@ class WorkerMachine(RuleBasedStateMachine):
             self.every_job_is_known_and_no_other()
 
 
-WorkerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+WorkerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestAnyOrder = WorkerMachine.TestCase

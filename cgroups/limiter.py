@@ -73,9 +73,10 @@ class CgroupLimiter:
         """Remove the groups of all other jobs below the own parent groups, except those with processes."""
         top = self._own.hierarchy.top
         units = our_units(top) if top else ()
+        known = frozenset(keep)
         places = self._places | {unit / self._parent for unit in units}
         for job, placements in left_in(places, top).items():
-            if job in keep:
+            if job in known:
                 continue
             scopes = [scope_at(placement, self._own.hierarchy) for placement in placements]
             inhabited = next((scope for scope in scopes if scope.populated()), None)

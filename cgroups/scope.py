@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from ..core.limits import ResourceLimits, ResourceUsage
@@ -22,26 +23,32 @@ NOT_UNIFIED = (
 
 
 class CgroupScope:
-    """A Scope in the groups of a placement; ``controllers`` tells which of them has which controller.
+    """A Scope in the groups of a placement; ``find`` tells which of them has which controller.
 
+    It is asked when that is needed: not for every job that a new server takes over.
     ``admit`` raises LimitsUnsupported for limits that these groups cannot have.
     """
 
     def __init__(
         self,
         placement: Placement,
-        controllers: Mapping[str, Group],
+        find: Callable[[], Mapping[str, Group]],
         admit: Callable[[ResourceLimits], None],
     ) -> None:
         self.placement = placement
-        self.controllers = controllers
         self.unified = Group(Path(placement.unified), Version.V2) if placement.unified else None
         self.groups = (
             *([self.unified] if self.unified else []),
             *(Group(Path(path), Version.V1) for path in placement.legacy),
         )
+        self._find = find
         self._admit = admit
         self._final: ResourceUsage | None = None
+
+    @cached_property
+    def controllers(self) -> Mapping[str, Group]:
+        """The group of each controller."""
+        return self._find()
 
     @property
     def warnings(self) -> Sequence[str]:

@@ -57,7 +57,7 @@ class Subtree:
             legacy=tuple(legacy),
             oom_events=memory.oom_events(accountant) if accountant else None,
         )
-        return CgroupScope(placement, groups, self.admit)
+        return CgroupScope(placement, lambda: groups, self.admit)
 
     def obstacle(self, controller: Controller) -> Unenforceable | None:
         """Tell why no group can have a controller here, None if it can; changes nothing."""

@@ -24,26 +24,27 @@ _START_AGAIN = "start the job again, it gets a group that can have this limit wh
 
 def scope_at(placement: Placement, hierarchy: Hierarchy) -> CgroupScope:
     """Return the scope with these groups, whoever made them, and whether they are there or not."""
-    controllers: dict[str, Group] = {}
-    for each in CONTROLLERS:
-        group = _group_with(each.name, placement, hierarchy)
-        if group is not None:
-            controllers[each.name] = group
+
+    def find() -> dict[str, Group]:
+        offered = scope.unified.words("cgroup.controllers") if scope.unified else ()
+        found = {each.name: _group_with(each.name, offered, placement, hierarchy) for each in CONTROLLERS}
+        return {name: group for name, group in found.items() if group is not None}
 
     def admit(limits: ResourceLimits) -> None:
         for each in CONTROLLERS:
-            if each.asked(limits) and each.name not in controllers:
+            if each.asked(limits) and each.name not in scope.controllers:
                 reason = f"the job is in no control group that has the {each.name} controller"
                 raise Unenforceable(f"limits.{each.name}", reason, _START_AGAIN)
 
-    return CgroupScope(placement, controllers, admit)
+    scope = CgroupScope(placement, find, admit)
+    return scope
 
 
-def _group_with(controller: str, placement: Placement, hierarchy: Hierarchy) -> Group | None:
-    if placement.unified:
-        group = Group(Path(placement.unified), Version.V2)
-        if controller == CPU_TIME or controller in group.words("cgroup.controllers"):
-            return group
+def _group_with(
+    controller: str, offered: Collection[str], placement: Placement, hierarchy: Hierarchy
+) -> Group | None:
+    if placement.unified and (controller == CPU_TIME or controller in offered):
+        return Group(Path(placement.unified), Version.V2)
     base = hierarchy.legacy.get(controller)
     paths = (Path(path) for path in placement.legacy)
     return next((Group(path, Version.V1) for path in paths if base and path.is_relative_to(base)), None)

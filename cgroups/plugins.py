@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
 from cattrs import Converter, ForbiddenExtraKeysError
 
 from ..core.errors import LimitsUnsupported
+from ..core.naming import worker_name
 from ..core.ports import ResourceLimiter
 from .hierarchy import detect
 from .limiter import CgroupLimiter
@@ -65,7 +65,7 @@ def auto(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
 
 def default_parent(state_dir: Path) -> str:
     """Return a name that two workers share only if they share their state."""
-    return "worker-" + sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
+    return worker_name(state_dir.resolve())
 
 
 def _structure(settings: Mapping[str, object], into: type[_Settings]) -> _Settings:

@@ -16,6 +16,7 @@ from .console import Failure
 from .findings import Finding, missing, ok, tried, warning
 from .home import Home
 from .quantities import format_size
+from .service_checks import check_service
 
 _SCARCE_SPACE = 1 << 30
 _SCARCE_DAYS = 30
@@ -25,7 +26,7 @@ _SCARCE_FILES = 4096
 
 def examine(home: Home) -> list[Finding]:
     """Look at everything. Nothing is changed, and nothing left behind."""
-    checks = (check_cgroups, _check_kernel, _check_state, _check_certificates, _check_server)
+    checks = (check_cgroups, _check_kernel, _check_state, _check_certificates, _check_server, check_service)
     return [finding for check in checks for finding in check(home)]
 
 

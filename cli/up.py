@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from ..cgroups.hierarchy import detect
+from ..linux import scope
 from ..linux.locks import lock_holder, open_lock
 from .console import Failure, progress, say
 from .home import Home, worker_home
@@ -61,13 +63,14 @@ def _start(home: Home, given: Sequence[str]) -> str:
     """Start the server, wait until it is ready, and return its address."""
     with NotifyListener() as listener, open(home.log, "ab", opener=_private) as log:
         begin = log.tell()
+        # -P: a directory `worker` where we happen to be is not the package.
+        command = [sys.executable, "-P", "-m", "worker.cli.main", "serve", "--free-port-if-busy"]
         server = subprocess.Popen(
-            # -P: a directory `worker` where we happen to be is not the package.
-            [sys.executable, "-P", "-m", "worker.cli.main", "serve", "--free-port-if-busy", *given],
+            [*_own_scope(home), *command, *given],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "NOTIFY_SOCKET": listener.address},
+            env={**scope.environment(), "NOTIFY_SOCKET": listener.address},
             start_new_session=True,
         )
         progress("Waiting for the server ...")
@@ -79,6 +82,20 @@ def _start(home: Home, given: Sequence[str]) -> str:
     if address is None:
         raise Failure(f"the server did not start; {home.log} says:\n{_last_lines(home.log, begin)}")
     return address
+
+
+def _own_scope(home: Home) -> list[str]:
+    """Return how to have the server executed where it can make control groups for jobs.
+
+    Root can everywhere, others in what systemd has delegated to them.
+    """
+    if os.geteuid() == 0 or detect(os.getpid()).delegated:
+        return []
+    try:
+        scope.probe()
+    except scope.ScopeUnavailable:
+        return []  # the server says what it does without
+    return scope.scope(home.path, "server")
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", listener: NotifyListener) -> str | None:

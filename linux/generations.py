@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from .layout import Layout
-from .locks import open_lock, try_lock
+from .locks import lock_holder, open_lock, try_lock
 
 _PACKAGES = ("core", "linux", "linux/supervisor")
 """What supervisor and recorder are made of, below the package ``worker``."""
@@ -33,6 +33,16 @@ def known_generations(layout: Layout) -> list[str]:
     with os.scandir(layout.supervisor) as entries:
         found = [entry.name for entry in entries if entry.is_dir()]
     return ["", *found] if (layout.supervisor / "lock").exists() else found
+
+
+def running_supervisors(layout: Layout) -> list[int]:
+    """Return the pid of each supervisor that runs. Not for a supervisor: see ``lock_of_dead``."""
+    holders = []
+    for generation in known_generations(layout):
+        lock = open_lock(layout.generation(generation) / "lock")
+        holders.append(lock_holder(lock))
+        os.close(lock)
+    return [pid for pid in holders if pid]
 
 
 def lock_of_dead(layout: Layout, generation: str) -> int | None:

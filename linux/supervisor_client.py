@@ -13,6 +13,7 @@ from typing import Any
 from ..core.errors import SpawnerUnavailable
 from .layout import Layout, peer_process, socket_address
 from .messages import OLDEST_PROTOCOL, PROTOCOL, Decoder, Message, encode
+from .scope import environment, supervisor_scope
 
 _AT_ONCE = 200
 """Descriptors in one message; SCM_MAX_FD of the kernel is 253."""
@@ -150,15 +151,16 @@ def start_supervisor(layout: Layout, generation: str) -> None:
     ready_read, ready_write = os.pipe()
     try:
         with log_path.open("ab") as log:
-            command = [sys.executable, "-P", "-m", "worker.linux.supervisor"]
+            command = [sys.executable, "-P", "-m", "worker.linux.supervisor", str(layout.state_dir)]
             # It forks once more and leaves this session: nothing that happens to us happens to it.
             subprocess.run(
-                [*command, str(layout.state_dir), generation, str(ready_write)],
+                [*supervisor_scope(layout.state_dir), *command, generation, str(ready_write)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[ready_write],
                 cwd="/",
+                env=environment(),
                 check=False,
             )
         os.close(ready_write)

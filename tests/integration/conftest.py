@@ -15,6 +15,7 @@ import pytest
 from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
+from worker.cgroups.survey import our_units
 from worker.linux.generations import this_generation
 from worker.linux.locks import lock_holder, open_lock
 
@@ -125,7 +126,8 @@ class Installation:
     def parent_cgroups(self) -> list[Path]:
         """Return this worker's own control groups: one per hierarchy of v1, one on v2."""
         name, root = default_parent(self.home), Path("/sys/fs/cgroup")
-        return [path for path in (root / name, *root.glob(f"*/{name}")) if path.is_dir()]
+        bases = [root, *root.glob("*/"), *our_units(root)]
+        return [base / name for base in bases if (base / name).is_dir()]
 
     def await_pidfd(self, pidfd: int) -> None:
         """Wait until a process has ended, and close its pidfd."""

@@ -11,12 +11,12 @@ from worker.api import certificates
 from worker.api.certificates import KeyType
 from worker.api.roles import Role
 from worker.cgroups.capabilities import Capabilities, Capability, HierarchyKind
-from worker.cli import cgroup_checks, checks
+from worker.cli import cgroup_checks, checks, service_checks
 from worker.cli.doctor import lines
 from worker.cli.findings import Finding, Verdict, missing, ok, tried, warning
 from worker.cli.home import Home
 from worker.cli.main import run
-from worker.linux import probes
+from worker.linux import probes, scope
 
 
 def found(findings: list[Finding], subject: str) -> Finding:
@@ -165,3 +165,40 @@ def test_the_status_tells_whether_something_required_is_missing(
     monkeypatch.setattr("worker.cli.doctor.examine", lambda _: [Finding(verdict, "x", "y", "z")])
     assert status == run(["doctor"])
     assert f"{verdict:<7}  x  y; z\n" == capsys.readouterr().out
+
+
+def service_findings(monkeypatch: pytest.MonkeyPatch, home: Path, unit: str | None) -> list[Finding]:
+    """Return what is found where systemd runs, and a supervisor lives in a unit; None: there is none."""
+    monkeypatch.setattr(scope, "is_booted", lambda: True)
+    monkeypatch.setattr(scope, "unit_of", lambda _: unit)
+    if unit is not None:
+        (home / "supervisor/generation").mkdir(parents=True)
+        monkeypatch.setattr(service_checks, "running_supervisors", lambda _: [4711])
+    return list(service_checks.check_service(Home(home)))
+
+
+def test_jobs_in_a_scope_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All is well: the unit that is named is not that of the server."""
+    unit = "worker-0a1b2c3d-supervisor-00000000.scope"
+    findings = service_findings(monkeypatch, tmp_path, unit)
+    assert f"they live in {unit}" == found(findings, "jobs outlive the service").text
+
+
+def test_jobs_in_the_unit_of_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is told what they will die of, and how that is changed."""
+    finding = found(service_findings(monkeypatch, tmp_path, "worker.service"), "jobs outlive the service")
+    assert Verdict.WARNING is finding.verdict
+    assert "they live in worker.service, and end when that is stopped" == finding.text
+    assert finding.remedy
+
+
+def test_no_scope_to_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before there is a supervisor it is tried out."""
+
+    def refuse() -> None:
+        raise scope.ScopeUnavailable("no bus")
+
+    monkeypatch.setattr(scope, "probe", refuse)
+    finding = found(service_findings(monkeypatch, tmp_path, None), "jobs outlive the service")
+    assert (Verdict.WARNING, True) == (finding.verdict, finding.text.endswith("no bus"))
+    assert finding.remedy

@@ -26,4 +26,5 @@ def make_worker(
         journal=journal or SqliteJournal(home.journal),
         clock=clock,
         policy=settings.limits,
+        retention=settings.retention,
     )

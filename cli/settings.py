@@ -6,6 +6,7 @@ A setting comes from, in this order: its option, its WORKER_* variable, the TOML
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +14,11 @@ import click
 
 from ..api.bounds import Bounds
 from ..core.limits import LimitPolicy
+from ..core.retention import Retention
 from .address import Address
 from .console import Failure
 from .home import DEFAULT_PORT
-from .parameters import ADDRESS, COUNT, DURATION, Parsed, option_name, server_option
+from .parameters import ADDRESS, COUNT, DURATION, SIZE, Parsed, option_name, server_option
 from .policy import chosen_policy, policy_options, read_policy
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -58,14 +60,20 @@ def _positive(kind: Parsed) -> Parsed:
     return Parsed(kind.name, parse)
 
 
+def _unlimited(kind: Parsed) -> Parsed:
+    """Return the kind with a word for no bound at all."""
+    return Parsed(kind.name, lambda text: inf if text in {"unlimited", str(inf)} else kind.parse(text))
+
+
 _FILE = Parsed("FILE", _parse_path)
 _PLUGIN = Parsed("NAME", Plugin)
 _LEVEL = Parsed("LEVEL", _parse_log_level)
 _BOUNDS = Bounds()
+_RETENTION = Retention()
 
 
-def _about(kind: Parsed, meaning: str) -> Mapping[str, object]:
-    return {"kind": kind, "help": meaning}
+def _about(kind: Parsed, meaning: str, default: str | None = None) -> Mapping[str, object]:
+    return {"kind": kind, "help": meaning, "default": default}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +129,40 @@ class ServerSettings:
         default=_BOUNDS.keepalive_timeout,
         metadata=_about(_positive(DURATION), "How long its answer may take."),
     )
+    retention_age: float = field(
+        default=_RETENTION.age,
+        metadata=_about(_unlimited(DURATION), "How long a finished job is kept, or unlimited.", "7d"),
+    )
+    retention_jobs: float = field(
+        default=_RETENTION.jobs,
+        metadata=_about(_unlimited(COUNT), "How many of them, or unlimited; then the oldest go."),
+    )
+    retention_bytes: float = field(
+        default=_RETENTION.bytes,
+        metadata=_about(_unlimited(SIZE), "How much output of them in all, or unlimited.", "10G"),
+    )
     log_level: str = field(default="info", metadata=_about(_LEVEL, f"One of {', '.join(LOG_LEVELS)}."))
     limits: LimitPolicy = field(default_factory=LimitPolicy)
 
+    @property
+    def retention(self) -> Retention:
+        """What is kept of finished jobs."""
+        return Retention(self.retention_age, self.retention_jobs, self.retention_bytes)
+
 
 _SETTINGS = {each.name: each for each in fields(ServerSettings) if each.metadata}
+
+_SECTIONS = ("retention",)
+"""Tables of a file whose keys are settings too: ``[retention] age`` is ``retention_age``."""
 
 
 def settings_options(command: Command) -> Command:
     """Give a command one option per setting, and --config."""
     command = policy_options(command)
     for each in reversed(_SETTINGS.values()):
-        default = f"{each.default:g}s" if isinstance(each.default, float) else each.default
+        default = each.metadata["default"] or each.default
+        if isinstance(default, float):
+            default = f"{default:g}s"
         meaning = each.metadata["help"] + ("" if default is None else f"  [default: {default}]")
         command = server_option(each.name, each.metadata["kind"], meaning)(command)
     return click.option(
@@ -194,6 +224,11 @@ def _read(config: Path) -> _Settings:
 
 def _understand(table: dict[str, object]) -> _Settings:
     limits = _about_key("limits", read_policy, table.pop("limits", {}))
+    for section in _SECTIONS:
+        keys = table.pop(section, {})
+        if not isinstance(keys, dict):
+            raise ValueError(f"{section}: write a table")  # noqa: TRY004 - one error for all that is wrong
+        table |= {f"{section}_{key}": value for key, value in keys.items()}
     for key in table:
         if key not in _SETTINGS:
             raise ValueError(f"unknown setting {key!r}; there are {', '.join(_SETTINGS)}, limits")

@@ -24,11 +24,11 @@ LONGEST_REST, SHORTEST_REST = 60.0, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much is kept: ``age`` in seconds, a number of ``jobs``, ``bytes`` of output in all; None: any."""
+    """How much is kept: ``age`` in seconds, a number of ``jobs``, ``bytes`` of output in all; inf: any."""
 
-    age: float | None = 7 * 86400.0
-    jobs: int | None = 10_000
-    bytes: int | None = 10 << 30
+    age: float = 7 * 86400.0
+    jobs: float = 10_000
+    bytes: float = 10 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,7 @@ class FinishedJobs:
 
     def add_earlier(self, job: JobId, ended_at: float, size: int, moment: Moment) -> None:
         """Take in a job that ended before this server came, and before all that were taken in."""
-        age = max(0.0, moment.now - ended_at)
-        if self._retention.age is not None:
-            age = min(age, max(0.0, self._retention.age - SETTLING))
+        age = min(max(0.0, moment.now - ended_at), max(0.0, self._retention.age - SETTLING))
         self._add(job, _Finished(ended_at, moment.boottime - age, size))
         self._jobs.move_to_end(job, last=False)
 
@@ -108,10 +106,9 @@ class FinishedJobs:
 
     def _time_left(self, age: float, number: int, size: int) -> float:
         """Return the seconds that the oldest of so many jobs may stay."""
-        most = self._retention
-        if (most.jobs is not None and number > most.jobs) or (most.bytes is not None and size > most.bytes):
+        if number > self._retention.jobs or size > self._retention.bytes:
             return FRESH - age
-        return LONGEST_REST if most.age is None else max(most.age, FRESH) - age
+        return max(self._retention.age, FRESH) - age
 
     def _add(self, job: JobId, finished: _Finished) -> None:
         self.discard(job)

@@ -1,5 +1,6 @@
 """Where the settings of a server come from."""
 
+from math import inf
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from worker.cli.address import Address
 from worker.cli.console import Failure
 from worker.cli.settings import Plugin, ServerSettings, arguments, resolve, settings_options
 from worker.core.limits import CpuLimit, IoLimit, LimitPolicy, MemoryLimit, ResourceLimits
+from worker.core.retention import Retention
 
 
 def resolved(arguments: list[str], environment: dict[str, str] | None = None) -> ServerSettings:
@@ -69,6 +71,9 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "stalled_client_timeout": "10m",
         "keepalive_time": "500ms",
         "keepalive_timeout": "2s",
+        "retention_age": "12h",
+        "retention_jobs": "2K",
+        "retention_bytes": "unlimited",
         "log_level": "error",
     }
     assert texts.keys() | {"limits"} == set(ServerSettings.__slots__)
@@ -92,10 +97,23 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             stalled_client_timeout=600.0,
             keepalive_time=0.5,
             keepalive_timeout=2.0,
+            retention_age=43200.0,
+            retention_jobs=2000,
+            retention_bytes=inf,
             log_level="error",
         )
         == by_option
     )
+
+
+def test_retention(tmp_path: Path) -> None:
+    """It is a table in the file, whose keys are options too, and is handed on by `worker up`."""
+    file = config(tmp_path, '[retention]\nage = "1d"\njobs = 50')
+    assert Retention(86400.0, 50, 10 << 30) == resolve({}, file).retention
+    given = {"retention_age": inf, "retention_jobs": 7}
+    assert Retention(inf, 7, 10 << 30) == resolve(given, file).retention
+    assert Retention(inf, 7) == resolved(arguments(given)).retention
+    assert Retention() == resolved([]).retention
 
 
 def test_table_of_an_adapter(tmp_path: Path) -> None:
@@ -133,6 +151,9 @@ def test_table_of_an_adapter(tmp_path: Path) -> None:
         ('shutdown_grace = "1x"', "shutdown_grace: unknown unit 'x'; use ms, s, m, h or d"),
         ('log_level = "loud"', "log_level: no such level; use debug, info, warning, error"),
         ("[limiter]\nname = 3", "limiter: name is no text"),
+        ("retention = 5", "retention: write a table"),
+        ('[retention]\nage = "long"', "retention_age: not a duration; write 10s, 500ms or 1h30m"),
+        ("[retention]\nsize = 1", "unknown setting 'retention_size'; there are "),
         ("listen = ", "Invalid value (at end of document)"),
     ],
 )

@@ -1,5 +1,7 @@
 """Which finished jobs have to go, in any order of ends and with clocks that jump."""
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,11 +19,11 @@ from worker.core.retention import (
 
 NOON = 1_700_000_000.0
 DAY = 86400.0
-UNBOUND = Retention(age=None, jobs=None, bytes=None)
+UNBOUND = Retention(age=inf, jobs=inf, bytes=inf)
 NOBODY: frozenset[JobId] = frozenset()
 
-bounds = st.none() | st.integers(0, 5)
-ages = st.none() | st.floats(0.0, 2 * DAY)
+bounds = st.just(inf) | st.integers(0, 5)
+ages = st.just(inf) | st.floats(0.0, 2 * DAY)
 
 
 def finished(retention: Retention, *sizes: int) -> FinishedJobs:
@@ -38,15 +40,15 @@ def going(jobs: FinishedJobs, moment: Moment) -> int:
 
 
 def test_bounds() -> None:
-    """Each bound holds by itself, to the job, the byte and the second; None is no bound."""
+    """Each bound holds by itself, to the job, the byte and the second; inf is no bound."""
     later = Moment(NOON + 1000.0, 1000.0)
     assert 0 == going(finished(UNBOUND, *[1 << 60] * 1000), Moment(NOON + 1e9, 1e9))
-    assert 2 == going(finished(Retention(age=None, jobs=3, bytes=None), *[0] * 5), later)
-    assert 0 == going(finished(Retention(age=None, jobs=3, bytes=None), *[0] * 3), later)
-    assert 1 == going(finished(Retention(age=None, jobs=None, bytes=9), 1, 3, 3, 3), later)
-    assert 2 == going(finished(Retention(age=None, jobs=None, bytes=8), 1, 3, 3, 3), later)
-    assert 3 == going(finished(Retention(age=1000.0, jobs=None, bytes=None), 0, 0, 0), later)
-    assert 0 == going(finished(Retention(age=1000.5, jobs=None, bytes=None), 0, 0, 0), later)
+    assert 2 == going(finished(Retention(age=inf, jobs=3, bytes=inf), *[0] * 5), later)
+    assert 0 == going(finished(Retention(age=inf, jobs=3, bytes=inf), *[0] * 3), later)
+    assert 1 == going(finished(Retention(age=inf, jobs=inf, bytes=9), 1, 3, 3, 3), later)
+    assert 2 == going(finished(Retention(age=inf, jobs=inf, bytes=8), 1, 3, 3, 3), later)
+    assert 3 == going(finished(Retention(age=1000.0, jobs=inf, bytes=inf), 0, 0, 0), later)
+    assert 0 == going(finished(Retention(age=1000.5, jobs=inf, bytes=inf), 0, 0, 0), later)
 
 
 def test_what_has_just_ended_stays() -> None:
@@ -59,14 +61,14 @@ def test_what_has_just_ended_stays() -> None:
 
 def test_the_wall_clock_leaps_forward() -> None:
     """Ten years in a moment make nobody older."""
-    jobs = finished(Retention(age=DAY, jobs=None, bytes=None), 0, 0)
+    jobs = finished(Retention(age=DAY, jobs=inf, bytes=inf), 0, 0)
     assert 0 == going(jobs, Moment(NOON + 3650 * DAY, 1.0))
     assert 2 == going(jobs, Moment(NOON + 3650 * DAY, DAY))
 
 
 def test_the_wall_clock_falls_back() -> None:
     """A job that ended in what is now the future goes by the other clock."""
-    jobs = finished(Retention(age=DAY, jobs=None, bytes=None), 0, 0)
+    jobs = finished(Retention(age=DAY, jobs=inf, bytes=inf), 0, 0)
     assert 0 == going(jobs, Moment(0.0, DAY - 1.0))
     assert 2 == going(jobs, Moment(0.0, DAY))
 
@@ -74,7 +76,7 @@ def test_the_wall_clock_falls_back() -> None:
 def test_a_server_that_starts_with_a_wrong_clock() -> None:
     """It takes nothing for too old before the clock can have been set, and nothing if it was."""
     wrong = Moment(NOON + 3650 * DAY, 50.0)
-    jobs = FinishedJobs(Retention(age=DAY, jobs=None, bytes=None))
+    jobs = FinishedJobs(Retention(age=DAY, jobs=inf, bytes=inf))
     for number in range(3):
         jobs.add_earlier(new_job_id(), NOON - number, 0, wrong)
     assert 0 == going(jobs, Moment(wrong.now + SETTLING - 1.0, wrong.boottime + SETTLING - 1.0))
@@ -84,7 +86,7 @@ def test_a_server_that_starts_with_a_wrong_clock() -> None:
 
 def test_earlier_jobs_go_first() -> None:
     """What ended under an earlier server is older than what ended under this one."""
-    jobs = FinishedJobs(Retention(age=None, jobs=0, bytes=None))
+    jobs = FinishedJobs(Retention(age=inf, jobs=0, bytes=inf))
     order = [new_job_id() for _ in range(4)]
     moment = Moment(NOON, 0.0)
     jobs.add(order[3], NOON - 100.0, 0, moment)
@@ -114,7 +116,7 @@ class FinishedMachine(RuleBasedStateMachine):
     """Jobs that end, are used, are removed, by two clocks of which one jumps."""
 
     @initialize(age=ages, jobs=bounds, size=bounds)
-    def create(self, age: float | None, jobs: int | None, size: int | None) -> None:
+    def create(self, age: float, jobs: float, size: float) -> None:
         """Choose what is kept."""
         self.retention = Retention(age, jobs, size)
         self.jobs = FinishedJobs(self.retention)
@@ -165,7 +167,7 @@ class FinishedMachine(RuleBasedStateMachine):
             ended, _ = self.held[job]
             passed = self.boottime - ended
             assert passed >= FRESH
-            too_old = self.retention.age is not None and passed >= self.retention.age
+            too_old = passed >= self.retention.age
             left = unused[unused.index(job) :]
             assert too_old or self.above(left)
             self.jobs.discard(job)
@@ -173,10 +175,8 @@ class FinishedMachine(RuleBasedStateMachine):
 
     def above(self, jobs: list[JobId]) -> bool:
         """Whether there are too many, or too much of their output."""
-        most, size = self.retention, sum(self.held[job][1] for job in jobs if job in self.held)
-        return (most.jobs is not None and len(jobs) > most.jobs) or (
-            most.bytes is not None and size > most.bytes
-        )
+        size = sum(self.held[job][1] for job in jobs)
+        return len(jobs) > self.retention.jobs or size > self.retention.bytes
 
     @invariant()
     def all_are_there(self) -> None:
@@ -193,7 +193,7 @@ class FinishedMachine(RuleBasedStateMachine):
         self.now = NOON + 100 * DAY + self.boottime
         self.look()
         assert not self.above(list(self.held))
-        assert self.retention.age is None or not self.held
+        assert self.retention.age == inf or not self.held
 
     @property
     def moment(self) -> Moment:

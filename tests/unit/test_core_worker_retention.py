@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -50,7 +51,7 @@ def test_the_oldest_go_when_there_are_too_many() -> None:
 
     async def scenario() -> None:
         machine = FakeMachine()
-        worker = worker_of(machine, Retention(age=None, jobs=2, bytes=None))
+        worker = worker_of(machine, Retention(age=inf, jobs=2, bytes=inf))
         runs = await worker.start(JobSpec("sleep", ["100000"]))
         jobs = []
         for _ in range(5):
@@ -78,7 +79,7 @@ def test_jobs_go_by_age_and_by_bytes() -> None:
             young.append(await first.start(ECHO))
             await machine.clock.advance(FRESH)
         await first.close()
-        worker = worker_of(machine, Retention(age=9000.0, jobs=None, bytes=12))
+        worker = worker_of(machine, Retention(age=9000.0, jobs=inf, bytes=12))
         await worker.recover()
         await machine.clock.advance(0)
         assert young[1:] == await left(machine, worker)
@@ -112,7 +113,7 @@ def test_a_request_is_remembered_a_day_longer_than_its_job() -> None:
 
     async def scenario() -> None:
         machine = FakeMachine()
-        keep = Retention(age=3600.0, jobs=None, bytes=None)
+        keep = Retention(age=3600.0, jobs=inf, bytes=inf)
         worker = worker_of(machine, keep)
         job = await worker.start(ECHO, owner="alice", request_id="r1")
         await pass_time(machine, 3600.0 + LONGEST_REST)

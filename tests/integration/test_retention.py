@@ -1,0 +1,47 @@
+"""Finished jobs go when they were kept long enough, whole."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from worker import JobSpec
+from worker.linux.journal import SqliteJournal
+
+ECHO = JobSpec("echo", ["hello"])
+
+
+async def start_all(installation) -> list[str]:
+    """Start three jobs under request ids, and wait for their ends."""
+    async with installation.client() as client:
+        jobs = [str(await client.start(ECHO, request_id=f"r{number}")) for number in range(3)]
+        for job in jobs:
+            await client.wait(job)
+        return jobs
+
+
+async def end_an_hour_ago(home: Path) -> None:
+    """Make it a while since the jobs have ended."""
+    journal = SqliteJournal(home / "journal.db")
+    for record in await journal.load():
+        assert record.end is not None
+        await journal.put(replace(record, end=replace(record.end, ended_at=record.end.ended_at - 3600)))
+    await journal.close()
+
+
+def test_the_oldest_jobs_go_whole(installation, until) -> None:
+    """Of journal and output nothing is left; the request of a removed job starts no other."""
+    jobs = asyncio.run(start_all(installation))
+    installation.worker("down")
+    asyncio.run(end_an_hour_ago(installation.home))
+    installation.worker("up", "--retention-jobs", "1")
+    until(lambda: [jobs[2]] == [path.name for path in (installation.home / "jobs").iterdir()])
+    assert jobs == asyncio.run(start_all_again(installation))
+    assert [jobs[2]] == [path.name for path in (installation.home / "jobs").iterdir()]
+    assert "not found" in installation.run("query", jobs[0]).stderr.decode()
+    assert b"hello\n" == installation.stream(jobs[2])
+
+
+async def start_all_again(installation) -> list[str]:
+    """Repeat the requests."""
+    async with installation.client() as client:
+        return [str(await client.start(ECHO, request_id=f"r{number}")) for number in range(3)]

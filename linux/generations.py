@@ -4,28 +4,11 @@ A new version takes new jobs with a supervisor of its own; that of an older one 
 jobs it has until the last of them is forgotten. Each has a directory of its own.
 """
 
-import hashlib
 import os
-import shutil
-from functools import cache
-from pathlib import Path
+from contextlib import suppress
 
 from .layout import Layout
 from .locks import lock_holder, open_lock, try_lock
-
-_PACKAGES = ("core", "linux", "linux/supervisor")
-"""What supervisor and recorder are made of, below the package ``worker``."""
-
-
-@cache
-def this_generation() -> str:
-    """Return the generation of the code on disk: a digest of it, for a version number may stay the same."""
-    root = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for package in _PACKAGES:
-        for module in sorted((root / package).glob("*.py")):
-            digest.update(module.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def known_generations(layout: Layout) -> list[str]:
@@ -61,5 +44,9 @@ def remove_if_dead(layout: Layout, generation: str) -> None:
     """Delete what is left of a generation whose supervisor has gone, once its jobs have another."""
     lock = lock_of_dead(layout, generation) if generation else None
     if lock is not None:
-        shutil.rmtree(layout.generation(generation), ignore_errors=True)
+        directory = layout.generation(generation)
+        with suppress(OSError):
+            for entry in os.scandir(directory):
+                os.unlink(entry)
+            directory.rmdir()
         os.close(lock)

@@ -16,7 +16,8 @@ from ..core.ending import Channel
 from ..core.errors import InvalidJobSpec, LimitsRejected, SpawnerUnavailable, SpawnFailed
 from ..core.job import DEFAULT_PATH, JobId, JobSpec
 from ..core.ports import Placement, PlacementKind, Process, Sink, SinkKind
-from .generations import known_generations, remove_if_dead, this_generation
+from .code_digest import this_generation
+from .generations import known_generations, remove_if_dead
 from .history import read_history
 from .layout import Layout, history_path
 from .messages import Message

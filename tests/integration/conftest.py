@@ -16,7 +16,7 @@ from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
 from worker.cgroups.survey import our_units
-from worker.linux.generations import this_generation
+from worker.linux.code_digest import this_generation
 from worker.linux.locks import lock_holder, open_lock
 
 PATIENCE = 60.0

@@ -18,7 +18,7 @@ from worker.core.ending import Channel
 from worker.core.job import parse_job_id
 from worker.core.ports import Sink
 from worker.core.testing import OutputBench, OutputStoreContract, SpawnerBench, SpawnerContract
-from worker.linux.generations import this_generation
+from worker.linux.code_digest import this_generation
 from worker.linux.layout import Layout, fifo_path
 from worker.linux.locks import lock_holder
 from worker.linux.messages import Message, encode

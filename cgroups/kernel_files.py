@@ -4,6 +4,8 @@ import os
 from errno import ENODEV, EOPNOTSUPP
 from pathlib import Path
 
+_AT_ONCE = 65536
+
 
 def write(path: Path, data: str) -> None:
     """Hand over ``data`` in one call; raise OSError that names the path, the data and the reason."""
@@ -21,8 +23,12 @@ def write(path: Path, data: str) -> None:
 def read(path: Path) -> str | None:
     """Return the text of a kernel file, or None where this kernel or this group has none such."""
     try:
-        # A mount point or the name of a group need not be UTF-8.
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
+        # Not by open(): a job has dozens of such files, and Python's takes three times as long.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts = list(iter(lambda: os.read(descriptor, _AT_ONCE), b""))
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -30,6 +36,8 @@ def read(path: Path) -> str | None:
         if error.errno in {ENODEV, EOPNOTSUPP}:
             return None
         raise
+    # A mount point or the name of a group need not be UTF-8.
+    return b"".join(parts).decode(errors="surrogateescape")
 
 
 def read_count(path: Path) -> int | None:

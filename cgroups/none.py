@@ -26,8 +26,8 @@ class NoScope:
     async def usage(self) -> ResourceUsage:
         return ResourceUsage()
 
-    async def remove(self) -> ResourceUsage:
-        return ResourceUsage()
+    async def remove(self) -> None:
+        pass
 
 
 class NoLimiter:

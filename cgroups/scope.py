@@ -43,7 +43,6 @@ class CgroupScope:
         )
         self._find = find
         self._admit = admit
-        self._final: ResourceUsage | None = None
 
     @cached_property
     def controllers(self) -> Mapping[str, Group]:
@@ -76,24 +75,18 @@ class CgroupScope:
         await asyncio.to_thread(replace, plan(self.controllers, limits))
 
     async def usage(self) -> ResourceUsage:
-        """Return what has been used so far, or in all once the scope is removed."""
-        return self._final or self._read_usage()
+        """Return what has been used so far: once no process is left, in all."""
+        return read_usage(self.controllers, self.unified)
 
-    async def remove(self) -> ResourceUsage:
-        """Return the final usage and remove the groups, also those that the job made in them.
+    async def remove(self) -> None:
+        """Remove the groups, also those that the job made in them.
 
         A group that the kernel does not let go of is logged and left to the next sweep.
         """
-        if self._final is None:
-            self._final = self._read_usage()
-            if memory.name in self.controllers:
-                await memory.release(self.controllers[memory.name])
+        if memory.name in self.controllers:
+            await memory.release(self.controllers[memory.name])
         for group in self.groups:
             try:
                 await group.remove()
             except OSError as error:
                 _log.warning("control group left for the next start to remove: %s", error)
-        return self._final
-
-    def _read_usage(self) -> ResourceUsage:
-        return read_usage(self.controllers, self.unified)

@@ -61,11 +61,11 @@ class Scope(Protocol):
         ...
 
     async def usage(self) -> ResourceUsage:
-        """Return what has been used so far."""
+        """Return what has been used so far: once no process is left, in all."""
         ...
 
-    async def remove(self) -> ResourceUsage:
-        """Return the final usage and take the place down. Idempotent; no process may be left."""
+    async def remove(self) -> None:
+        """Take the place down, and its usage with it. Idempotent; no process may be left."""
         ...
 
 

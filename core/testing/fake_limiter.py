@@ -31,11 +31,10 @@ class FakeScope:
         """Return what the test says was used."""
         return self.consumed
 
-    async def remove(self) -> ResourceUsage:
-        """Take the scope off the limiter's list; what was used stays readable."""
+    async def remove(self) -> None:
+        """Take the scope off the limiter's list."""
         if self._limiter.scopes.get(self._job) is self:
             del self._limiter.scopes[self._job]
-        return self.consumed
 
 
 class FakeLimiter:

@@ -184,7 +184,7 @@ def test_io_is_counted_without_any_limit(on_disk: Path, parent: str) -> None:
             run_inside(
                 scope, f"dd if=/dev/zero of={on_disk}/file bs=1M count=2 oflag=direct 2>&1"
             ).communicate()
-            written = (await scope.remove()).io_write_bytes
+            written = (await scope.usage()).io_write_bytes
             assert written is not None
             assert written >= 2 * MIB
 

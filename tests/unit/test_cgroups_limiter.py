@@ -325,7 +325,7 @@ def test_sweep_finds_what_was_left_in_every_scope_of_ours(tmp_path: Path) -> Non
 def test_group_that_does_not_go_is_left_to_the_next_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Removal gives up after a while, says so, and the final usage is there all the same."""
+    """Removal gives up after a while, and says so."""
 
     async def scenario() -> None:
         limiter = CgroupLimiter("worker", lambda _: Hierarchy({"pids": tmp_path}))
@@ -333,7 +333,7 @@ def test_group_that_does_not_go_is_left_to_the_next_start(
         scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
         stuck = tmp_path / "worker" / str(job) / "pids.current"
         stuck.write_text("2\n")  # a file of ours is in the way of rmdir as a process would be
-        assert 2 == (await scope.remove()).pids_current
+        await scope.remove()
         assert [True] == [str(job) in message for message in caplog.messages]
         stuck.unlink()
         await limiter.sweep([])

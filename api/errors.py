@@ -33,7 +33,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.AccessDenied: Status.PERMISSION_DENIED,
     core.OutputUnavailable: Status.OUT_OF_RANGE,
     core.QuotaExceeded: Status.RESOURCE_EXHAUSTED,
-    core.JournalUnusable: Status.UNAVAILABLE,
+    core.StorageUnavailable: Status.FAILED_PRECONDITION,
     core.IncompatibleAdapters: Status.INTERNAL,
     ClientStalled: Status.UNAVAILABLE,
     ShuttingDown: Status.UNAVAILABLE,

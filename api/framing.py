@@ -157,12 +157,15 @@ class _Wire:
 
 
 def encode(chunk: Chunk) -> list[bytes | memoryview]:
-    """Return a chunk as messages of gRPC, in pieces: StreamResponses with their prefixes."""
+    """Return a chunk as messages of gRPC, in pieces: StreamResponses with their prefixes.
+
+    An empty chunk is a message too: its offset tells that bytes are no longer kept.
+    """
     pieces: list[bytes | memoryview] = []
     data = memoryview(chunk.data)
-    for start in range(0, len(data), MESSAGE_SIZE):
+    for start in range(0, len(data) or 1, MESSAGE_SIZE):
         part = data[start : start + MESSAGE_SIZE]
-        head = _OUTPUT + _varint(len(part))
+        head = _OUTPUT + _varint(len(part)) if part else b""
         offset = chunk.offset + start
         tail = _OFFSET + _varint(offset) if offset else b""
         pieces += _PREFIX.pack(0, len(head) + len(part) + len(tail)) + head, part, tail

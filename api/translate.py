@@ -66,6 +66,7 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
         request_id=request_id,
         leftovers=_LEFTOVERS[spec.leftovers],
         split_output=spec.split_output,
+        output_max=spec.output_max,
     )
 
 
@@ -84,6 +85,7 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
         grace=DEFAULT_GRACE if grace is None else grace,
         leftovers=_known("leftovers", _LEFTOVERS, message.leftovers),
         split_output=message.split_output,
+        output_max=message.output_max if isinstance(message, proto.StartRequest) else None,
     )
 
 
@@ -133,6 +135,8 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         grace_ms=milliseconds(spec.grace),
         leftovers=_LEFTOVERS[spec.leftovers],
         split_output=spec.split_output,
+        output_max=record.output_max,
+        output_trouble=status.output_trouble,
     )
 
 
@@ -173,8 +177,9 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
         limits=_limits(message.limits),
         usage=usage,
         warnings=tuple(message.warnings),
+        output_max=message.output_max,
     )
-    return JobStatus(record, state, ending, cause, usage, output)
+    return JobStatus(record, state, ending, cause, usage, output, message.output_trouble)
 
 
 def channel(message: proto.StreamRequest) -> Channel | None:

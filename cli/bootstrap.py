@@ -27,4 +27,5 @@ def make_worker(
         clock=clock,
         policy=settings.limits,
         retention=settings.retention,
+        output_max=settings.output_max,
     )

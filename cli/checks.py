@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..api.client import RpcError, ServerUnreachable
 from ..api.tls import validity
+from ..core.job import JobStatus
 from ..linux import probes
 from .cgroup_checks import check_cgroups
 from .connection import Connection
@@ -17,6 +18,7 @@ from .findings import Finding, missing, ok, tried, warning
 from .home import Home
 from .quantities import format_size
 from .service_checks import check_service
+from .show import output_trouble
 
 _SCARCE_SPACE = 1 << 30
 _SCARCE_DAYS = 30
@@ -126,7 +128,7 @@ def _renewal(certificate: Path) -> str:
 
 def _check_server(home: Home) -> Iterator[Finding]:
     try:
-        asyncio.run(_ask_server())
+        running = asyncio.run(_ask_server())
     except ServerUnreachable as error:
         # The reason may end with what helps.
         reason, _, remedy = error.reason.partition("; ")
@@ -136,8 +138,18 @@ def _check_server(home: Home) -> Iterator[Finding]:
         yield warning("server", reason, remedy or "see the server's log")
     else:
         yield ok("server", f"answers at {home.address()}")
+        for job in running:
+            if job.output_trouble:
+                yield _troubled(job)
 
 
-async def _ask_server() -> None:
+def _troubled(job: JobStatus) -> Finding:
+    return warning(
+        f"job {job.record.id}", output_trouble(job.output_trouble), "see `state` above; make room there"
+    )
+
+
+async def _ask_server() -> list[JobStatus]:
+    """Return the jobs that run."""
     async with Connection().client() as client:
-        await client.health()
+        return await client.list(running=True)

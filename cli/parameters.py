@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import click
 
+from ..core.errors import InvalidJobSpec
+from ..core.job import check_output_max
 from .address import parse_address
 from .quantities import (
     parse_cores,
@@ -85,6 +87,16 @@ def parse_signal(text: str) -> int:
     return signal.Signals[f"SIG{name}"].value
 
 
+def parse_output_max(text: str) -> int:
+    """Return the bytes of output to keep that ``10M`` is; 0: all."""
+    size = parse_size(text)
+    try:
+        check_output_max(size)
+    except InvalidJobSpec as error:
+        raise ValueError(error.reason) from None
+    return size
+
+
 ADDRESS = Parsed("HOST:PORT", parse_address)
 CORES = Parsed("CORES", parse_cores)
 COUNT = Parsed("NUMBER", parse_count)
@@ -92,6 +104,7 @@ CPU_LIST = Parsed("LIST", str)
 DEVICE_OPERATIONS = Parsed("DEVICE=NUMBER", parse_device_operations)
 DEVICE_RATE = Parsed("DEVICE=RATE", parse_device_rate)
 DURATION = Parsed("DURATION", parse_duration)
+OUTPUT_MAX = Parsed("SIZE", parse_output_max)
 PAIR = Parsed("NAME=VALUE", parse_pair)
 SIGNAL = Parsed("SIGNAL", parse_signal)
 SIZE = Parsed("SIZE", parse_size)

@@ -18,7 +18,7 @@ from ..core.retention import Retention
 from .address import Address
 from .console import Failure
 from .home import DEFAULT_PORT
-from .parameters import ADDRESS, COUNT, DURATION, SIZE, Parsed, option_name, server_option
+from .parameters import ADDRESS, COUNT, DURATION, OUTPUT_MAX, SIZE, Parsed, option_name, server_option
 from .policy import chosen_policy, policy_options, read_policy
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -106,6 +106,10 @@ class ServerSettings:
     output_store: Plugin = field(
         default=Plugin("recorder"), metadata=_about(_PLUGIN, "What keeps the output of jobs.")
     )
+    output_max: int = field(
+        default=0,
+        metadata=_about(OUTPUT_MAX, "Output to keep at most of a job that does not say, as 10M; 0: all."),
+    )
     shutdown_grace: float = field(
         default=10.0, metadata=_about(DURATION, "How long calls may take to end at shutdown.")
     )
@@ -152,8 +156,8 @@ class ServerSettings:
 
 _SETTINGS = {each.name: each for each in fields(ServerSettings) if each.metadata}
 
-_SECTIONS = ("retention",)
-"""Tables of a file whose keys are settings too: ``[retention] age`` is ``retention_age``."""
+_SECTIONS = ("output", "retention")
+"""Tables of a file whose keys are settings too: ``[output] max`` is ``output_max``."""
 
 
 def settings_options(command: Command) -> Command:

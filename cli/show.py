@@ -13,6 +13,8 @@ ever renamed. What is not known, or does not apply, is null.
               cpu_pressure, memory_pressure, io_pressure}; a pressure (PSI) is
               {some_avg10, some_total_usec, full_avg10, full_total_usec}, the averages in percent
     output    for each channel {first, end}: the offsets of the bytes that are kept
+    output_max      bytes of output that are kept at most, of all channels together
+    output_trouble  why its output cannot be recorded just now; the job blocks when it writes
     warnings  what the machine cannot do for this job, in words
 
 ``exit_code`` is 128 + signal after a signal and -1 for a lost job.
@@ -20,7 +22,7 @@ ever renamed. What is not known, or does not apply, is null.
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -30,6 +32,7 @@ import click
 from ..core.ending import Cause, Signaled, exit_code
 from ..core.job import JobStatus
 from .console import printable, say
+from .quantities import format_size
 from .resources import limits_line, usage_facts
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -95,6 +98,8 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "limits": asdict(record.limits),
         "usage": asdict(status.usage),
         "output": {channel.value: asdict(extent) for channel, extent in status.output.items()},
+        "output_max": record.output_max or None,
+        "output_trouble": status.output_trouble or None,
         "warnings": list(record.warnings),
     }
 
@@ -117,13 +122,18 @@ def job_details(status: JobStatus) -> list[str]:
         ("Limits", limits_line(record.limits)),
         *usage_facts(status.usage),
         ("OOM kills", status.oom_kills or None),
-        *(
-            ("Output", f"{extent.end} bytes of {channel}, kept from {extent.first}")
-            for channel, extent in status.output.items()
-        ),
+        *(("Output", line) for line in _output(status)),
+        ("Trouble", output_trouble(status.output_trouble)),
         *(("Warning", warning) for warning in record.warnings),
     ]
     return [f"{name + ':':<11}{printable(str(fact))}" for name, fact in facts if fact not in {None, ""}]
+
+
+def output_trouble(reason: str) -> str:
+    """Return what it means for a job that its output cannot be recorded; empty if it can."""
+    if not reason:
+        return ""
+    return f"its output cannot be recorded: {reason}; it blocks when it writes until that is mended"
 
 
 def job_table(jobs: Sequence[JobStatus], *, wide: bool) -> list[str]:
@@ -162,6 +172,13 @@ def _state(status: JobStatus) -> str:
     if status.lost_reason:
         words.append(status.lost_reason)
     return ", ".join(words)
+
+
+def _output(status: JobStatus) -> Iterator[str]:
+    most = status.record.output_max // max(1, len(status.output))
+    bound = f", at most {format_size(most)}" if most else ""
+    for channel, extent in status.output.items():
+        yield f"{extent.end} bytes of {channel}, kept from {extent.first}{bound}"
 
 
 def _command(status: JobStatus) -> str:

@@ -10,7 +10,7 @@ from ..core.errors import InvalidJobSpec
 from ..core.job import DEFAULT_GRACE, JobSpec, Leftovers
 from .console import Failure
 from .limits import Limits, limit_options, resource_limits
-from .parameters import DURATION, PAIR
+from .parameters import DURATION, OUTPUT_MAX, PAIR
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -37,6 +37,11 @@ _OPTIONS = (
         help="What becomes of processes that outlive the main one.",
     ),
     click.option("--split-output", is_flag=True, help="Keep stdout and stderr apart."),
+    click.option(
+        "--output-max",
+        type=OUTPUT_MAX,
+        help="Keep so much output at most, the latest, as 10M; 0: all.  [default: as the server has it]",
+    ),
 )
 _ARGUMENTS = (
     click.argument("command", metavar="CMD", type=click.UNPROCESSED),
@@ -55,6 +60,7 @@ class JobOptions(Limits):
     label: Sequence[tuple[str, str]]
     leftovers: str
     split_output: bool
+    output_max: int | None
     command: str
     args: Sequence[str]
 
@@ -90,4 +96,5 @@ def job_spec(options: JobOptions) -> JobSpec:
             grace=options["grace"],
             leftovers=Leftovers(options["leftovers"]),
             split_output=options["split_output"],
+            output_max=options["output_max"],
         )

@@ -88,10 +88,14 @@ class OutputUnavailable(WorkerError):
 
 
 class QuotaExceeded(WorkerError):
-    """A bound of the server is reached; trying again later may help."""
+    """A bound of the server is reached, or its disk is full; trying again later may help."""
 
 
-class JournalUnusable(WorkerError):
+class StorageUnavailable(WorkerError):
+    """What jobs need to be written down cannot be: the place is read-only, gone or broken."""
+
+
+class JournalUnusable(StorageUnavailable):
     """The journal cannot be read or written: corrupt, from a newer version, or the disk refuses."""
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .ending import Channel, End
+from .ending import Channel
 from .job import JobId, JobRecord, JobState
 from .ports import Clock, Process, Progress, Scope
 from .retention import FinishedJobs, Moment, Retention
@@ -98,15 +98,15 @@ class HeldJobs:
         job.process = job.scope = job.updating = None
         job.over.set()
         job.over = _OVER
-        self._finished.add(record.id, record.end.ended_at, _size(record.end), self.moment())
+        self._finished.add(record.id, record.end.ended_at, _size(record), self.moment())
 
     def keep_earlier(self) -> None:
         """Count those that were over before this Worker came among the finished ones."""
         moment = self.moment()
-        ends = [(job.record.end, job.record.id) for job in self._jobs.values() if job.record.end]
-        for end, job_id in sorted(ends, key=lambda each: each[0].ended_at, reverse=True):
-            if job_id not in self._finished:
-                self._finished.add_earlier(job_id, end.ended_at, _size(end), moment)
+        over = [(job.record.end.ended_at, job.record) for job in self._jobs.values() if job.record.end]
+        for ended_at, record in sorted(over, key=lambda each: each[0], reverse=True):
+            if record.id not in self._finished:
+                self._finished.add_earlier(record.id, ended_at, _size(record), moment)
 
     def drop(self, job: HeldJob) -> None:
         """Hold it no longer. Idempotent."""
@@ -137,5 +137,7 @@ class HeldJobs:
         return Moment(self._clock.now(), self._clock.boottime())
 
 
-def _size(end: End) -> int:
-    return sum(end.output.values())
+def _size(record: JobRecord) -> int:
+    """Return how many bytes of output are kept at most of a job that is over."""
+    written = sum(record.end.output.values()) if record.end else 0
+    return min(written, record.output_max) if record.output_max else written

@@ -18,6 +18,12 @@ DEFAULT_GRACE = 10.0
 LONGEST = 10 * 365 * 86400.0
 """Seconds that a timeout or a grace can be."""
 
+SMALLEST_OUTPUT = 256 << 10
+"""Bytes that a bound on output can be at least: two pipes full for each of two channels (pipe(7))."""
+
+LARGEST_OUTPUT = 1 << 62
+"""Bytes that a bound on output can be at most: off_t has 63 bits."""
+
 
 def new_job_id() -> JobId:
     """Return an id that no job has had."""
@@ -46,7 +52,8 @@ class Leftovers(StrEnum):
 class JobSpec:
     """A command and the world it runs in.
 
-    ``timeout`` and ``grace`` are in seconds; ``user`` None is the worker's own user.
+    ``timeout`` and ``grace`` are in seconds; ``user`` None is the worker's own user. Of the output
+    the last ``output_max`` bytes are kept, of all channels together; 0: all, None: as the Worker has it.
     Raises InvalidJobSpec, naming the field, when the kernel could never run it.
     """
 
@@ -61,6 +68,7 @@ class JobSpec:
     grace: float = DEFAULT_GRACE
     leftovers: Leftovers = Leftovers.KILL
     split_output: bool = False
+    output_max: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", tuple(self.args))
@@ -78,6 +86,8 @@ class JobSpec:
             raise InvalidJobSpec("timeout", f"{self.timeout:g} s; must be above 0, at most 10 years")
         if not 0 <= self.grace <= LONGEST:
             raise InvalidJobSpec("grace", f"{self.grace:g} s; must be 0 or more, at most 10 years")
+        if self.output_max is not None:
+            check_output_max(self.output_max)
 
     def _check_text(self) -> None:
         """Refuse what no execve(2) takes: NUL bytes, and text that is not Unicode."""
@@ -103,6 +113,13 @@ class JobSpec:
         if self.split_output:
             return (Channel.STDOUT, Channel.STDERR)
         return (Channel.OUTPUT,)
+
+
+def check_output_max(size: int) -> None:
+    """Raise InvalidJobSpec for a bound on output that none can be."""
+    if size and not SMALLEST_OUTPUT <= size <= LARGEST_OUTPUT:
+        least = SMALLEST_OUTPUT >> 10
+        raise InvalidJobSpec("output max", f"{size} bytes; must be {least}K or more, or 0 to keep all")
 
 
 class JobState(StrEnum):
@@ -141,7 +158,8 @@ class JobRecord:
     """What is journaled about a job; times in seconds since 1970.
 
     ``pid`` is None until the job has started, ``end`` until it is over. ``limits`` are those that
-    hold now: what the specification asks for, the server's policy, and later updates in one.
+    hold now: what the specification asks for, the server's policy, and later updates in one;
+    ``output_max`` likewise, 0: all output is kept.
     """
 
     id: JobId
@@ -155,6 +173,7 @@ class JobRecord:
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     usage: ResourceUsage = field(default_factory=ResourceUsage)
     warnings: tuple[str, ...] = ()
+    output_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +195,8 @@ class JobStatus:
     """A snapshot of a job: its record, and what only holds at this moment.
 
     ``ending`` is known as soon as the main process has ended, while others may still be left.
+    ``output_trouble`` is why its output cannot be recorded just now, as "No space left on device"; the job
+    blocks when it writes until that is mended. Empty: all is well.
     """
 
     record: JobRecord
@@ -184,6 +205,7 @@ class JobStatus:
     cause: Cause
     usage: ResourceUsage
     output: Mapping[Channel, Extent]
+    output_trouble: str = ""
 
     @property
     def oom_kills(self) -> int:

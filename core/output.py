@@ -28,8 +28,8 @@ async def follow(
 ) -> AsyncGenerator[Chunk, None]:
     """Yield what is there and what comes, until the job is over and all has been yielded.
 
-    ``over`` is set once ``final_size`` returns the exact size. Starts at the first byte that is
-    still kept if ``offset`` lies before it: the offset of the first chunk tells.
+    ``over`` is set once ``final_size`` returns the exact size. Where bytes are no longer kept it goes
+    on at the first that is: the offset of a chunk tells, which is empty if nothing follows as yet.
     """
     async with outputs.watch(job) as watch:
         ended = asyncio.ensure_future(over.wait())
@@ -37,7 +37,7 @@ async def follow(
             while True:
                 size = final_size()  # asked before reading: what is read then is complete
                 chunk = await _read(outputs, job, channel, offset)
-                if chunk.data:
+                if chunk.data or chunk.offset > offset:
                     offset = chunk.offset + len(chunk.data)
                     yield chunk
                 elif size is None:
@@ -55,10 +55,10 @@ async def follow(
 async def read_to(
     outputs: OutputStore, job: JobId, channel: Channel, offset: int, end: int
 ) -> AsyncGenerator[Chunk, None]:
-    """Yield what is kept from ``offset`` up to ``end``, waiting for nothing."""
+    """Yield what is kept from ``offset`` up to ``end``, waiting for nothing; gaps show as in ``follow``."""
     while offset < end:
         chunk = await _read(outputs, job, channel, offset, min(CHUNK_SIZE, end - offset))
-        if not chunk.data:
+        if not chunk.data and chunk.offset == offset:
             return
         offset = chunk.offset + len(chunk.data)
         yield chunk
@@ -69,10 +69,16 @@ async def start_of_tail(outputs: OutputStore, job: JobId, channel: Channel, *, l
     extent = await outputs.extent(job, channel)
     if lines == 0:
         return extent.end
-    position, wanted = extent.end, lines
-    while position > extent.first:
-        start = max(extent.first, position - _LOOK_BACK)
-        block = await _read_whole(outputs, job, channel, start, position)
+    first, position, wanted = extent.first, extent.end, lines
+    while position > first:
+        start = max(first, position - _LOOK_BACK)
+        try:
+            block = await _read_whole(outputs, job, channel, start, position)
+        except OutputUnavailable as gone:  # deleted since: what is left of it begins there
+            if gone.first is None or gone.first <= start:
+                raise
+            first = gone.first
+            continue
         cut = len(block)
         if position == extent.end and block.endswith(b"\n"):
             cut -= 1  # the newline that ends the last line begins no other
@@ -81,13 +87,16 @@ async def start_of_tail(outputs: OutputStore, job: JobId, channel: Channel, *, l
             if wanted == 0:
                 return start + cut + 1
         position = start
-    return extent.first
+    return first
 
 
 async def _read_whole(outputs: OutputStore, job: JobId, channel: Channel, start: int, end: int) -> bytes:
     """Return all of it: a store may give less than it was asked for, and does so between segments."""
     block = b""
-    while data := await outputs.read(job, channel, start + len(block), end - start - len(block)):
+    while wanted := end - start - len(block):
+        data = await outputs.read(job, channel, start + len(block), wanted)
+        if not data:
+            break
         block += data
     return block
 

@@ -115,11 +115,15 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job has come, as seen by whoever runs it."""
+    """How far a job has come, as seen by whoever runs it.
+
+    ``output_trouble`` as in JobStatus.
+    """
 
     state: JobState
     ending: Ending | None = None
     cause: Cause = Cause.NONE
+    output_trouble: str = ""
 
     @classmethod
     def at_end(cls, end: End) -> "Progress":
@@ -236,12 +240,19 @@ class OutputStore(Protocol):
         """The kind of its sinks."""
         ...
 
-    async def create(self, job: JobId, channels: Collection[Channel]) -> Mapping[Channel, Sink]:
-        """Make room for a new job's output."""
+    async def create(
+        self, job: JobId, channels: Collection[Channel], most: int = 0
+    ) -> Mapping[Channel, Sink]:
+        """Make room for a new job's output.
+
+        At most ``most`` bytes are kept, an equal part for each channel, and at least half of that; the
+        oldest go first. 0: all are kept. Raises QuotaExceeded when there is no room, StorageUnavailable
+        when there is no writing at all.
+        """
         ...
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:
-        """Return which bytes are kept; raise OutputUnavailable if there is no such channel."""
+        """Return which bytes are kept; raise OutputUnavailable if none of such a channel are."""
         ...
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:

@@ -45,7 +45,7 @@ class JobRunner:
             reached(Step.CGROUP_MADE)
             undo.append(job.scope.remove)
             undo.append(partial(self.outputs.remove, job_id))
-            sinks = await self.outputs.create(job_id, spec.channels)
+            sinks = await self.outputs.create(job_id, spec.channels, job.record.output_max)
             reached(Step.FIFO_MADE)
             process = await self.spawner.spawn(job_id, spec, job.scope.placement, sinks)
         except BaseException:

@@ -19,6 +19,7 @@ async def status_of(job: HeldJob, outputs: OutputStore) -> JobStatus:
         cause=progress.cause if progress.ending else Cause.NONE,
         usage=await job.scope.usage() if job.scope else job.record.usage,
         output=await _extents(job, outputs),
+        output_trouble=progress.output_trouble,
     )
 
 
@@ -28,5 +29,6 @@ async def _extents(job: HeldJob, outputs: OutputStore) -> Mapping[Channel, Exten
         try:
             extents[channel] = await outputs.extent(job.record.id, channel)
         except OutputUnavailable:
-            extents[channel] = Extent(0, 0)
+            size = job.final_size(channel) or 0
+            extents[channel] = Extent(size, size)  # written, and nothing of it is left
     return extents

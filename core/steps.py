@@ -24,6 +24,7 @@ class Step(StrEnum):
 
     # The output.
     SEGMENT_MADE = "segment-made"  # [recorder] and opened, or found
+    SEGMENT_DROPPED = "segment-dropped"  # [recorder] the oldest, beyond the bound
     SPLICED = "spliced"  # [recorder] some bytes are in the segment
     DRAINED_TOLD = "drained-told"  # [recorder] to the supervisor
 

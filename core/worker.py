@@ -19,7 +19,17 @@ from .errors import (
 )
 from .expiry import Expiry
 from .held import HeldJob, HeldJobs
-from .job import LONGEST, Chunk, JobId, JobRecord, JobSpec, JobStatus, PastRequest, new_job_id
+from .job import (
+    LONGEST,
+    Chunk,
+    JobId,
+    JobRecord,
+    JobSpec,
+    JobStatus,
+    PastRequest,
+    check_output_max,
+    new_job_id,
+)
 from .limits import LimitPolicy, ResourceLimits
 from .ports import Clock, JobJournal, OutputStore, ProcessSpawner, ResourceLimiter
 from .recovery import Recovery
@@ -38,7 +48,7 @@ class Worker:
 
     Calls may come concurrently and be cancelled at any point: what was begun for a job is
     finished all the same. After ``close`` jobs run on, and a new Worker over the same
-    adapters and journal takes them up again.
+    adapters and journal takes them up again. ``output_max`` is for jobs that do not say.
     """
 
     def __init__(
@@ -51,7 +61,9 @@ class Worker:
         clock: Clock | None = None,
         policy: LimitPolicy | None = None,
         retention: Retention | None = None,
+        output_max: int = 0,
     ) -> None:
+        check_output_max(output_max)
         if limiter.kind not in spawner.accepts:
             raise IncompatibleAdapters(
                 f"the spawner cannot place processes in {limiter.kind}; it can in {_names(spawner.accepts)}"
@@ -64,6 +76,7 @@ class Worker:
         self._outputs = outputs
         self._clock = clock or SystemClock()
         self._policy = policy or LimitPolicy()
+        self._output_max = output_max
         self._jobs = HeldJobs(self._clock, retention or Retention())
         self._tasks = Tasks()
         self._runner = JobRunner(
@@ -96,8 +109,7 @@ class Worker:
             return past.job
         job = self._jobs.requested(owner, request_id)
         if job is None:
-            now, limits = self._clock.now(), self._policy.apply(spec.limits)
-            job = HeldJob(JobRecord(new_job_id(), spec, owner, request_id, now, limits=limits))
+            job = HeldJob(self._record(spec, owner, request_id))
             self._jobs.add(job)
             job.launch = self._tasks.start(self._runner.launch(job))
         elif job.record.spec != spec:
@@ -126,7 +138,12 @@ class Worker:
         await asyncio.shield(process.stop(signal, grace))
         if not await self._within(job.over.wait(), grace + STOP_MARGIN):
             left = ", ".join(f"{each.pid} in state {each.state}" for each in await process.survivors())
-            rest = f"process {left}; the killing goes on" if left else "its output is still being recorded"
+            if left:
+                rest = f"process {left}; the killing goes on"
+            elif trouble := process.progress.output_trouble:
+                rest = f"the last of its output cannot be recorded: {trouble}"
+            else:
+                rest = "its output is still being recorded"
             raise StopIncomplete(f"Job {job_id} is not over yet: {rest}")
 
     async def query(self, job_id: JobId) -> JobStatus:
@@ -217,6 +234,17 @@ class Worker:
         if not request_id or self._jobs.requested(owner, request_id) is not None:
             return None
         return await self._runner.journal.past_request(owner, request_id)
+
+    def _record(self, spec: JobSpec, owner: str, request_id: str) -> JobRecord:
+        return JobRecord(
+            new_job_id(),
+            spec,
+            owner,
+            request_id,
+            self._clock.now(),
+            limits=self._policy.apply(spec.limits),
+            output_max=self._output_max if spec.output_max is None else spec.output_max,
+        )
 
     async def _find(self, job_id: JobId, *, started: bool = True) -> HeldJob:
         """Return a job; with ``started``, one that is no longer being launched."""

@@ -52,7 +52,8 @@ def segment_path(directory: Path, channel: Channel, base: int) -> Path:
 def segment_bases(directory: Path, channel: Channel) -> list[int]:
     """Return the offsets at which segments begin, in order; FileNotFoundError without the directory."""
     prefix = f"{channel}-"
-    return sorted(int(name[len(prefix) :]) for name in os.listdir(directory) if name.startswith(prefix))
+    offsets = (name.removeprefix(prefix) for name in os.listdir(directory) if name.startswith(prefix))
+    return sorted(int(offset) for offset in offsets if offset.isdecimal())
 
 
 def history_path(directory: Path) -> Path:

@@ -1,15 +1,17 @@
 """The OutputStore of recorded output: FIFOs for the recorder, segments for readers."""
 
 import asyncio
+import errno
 import os
 import shutil
+from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.ending import Channel
-from ..core.errors import OutputUnavailable, QuotaExceeded
+from ..core.errors import OutputUnavailable, QuotaExceeded, StorageUnavailable
 from ..core.job import Extent, JobId
 from ..core.ports import Sink, SinkKind
 from .inotify import DirectoryWatch, Inotify
@@ -17,6 +19,11 @@ from .layout import Layout, fifo_path, segment_bases, segment_path
 
 SEGMENT_SIZE = 64 << 20
 """Bytes in a segment: what is deleted at once when a log is bounded."""
+
+PIPE_SIZE = 65536
+"""Bytes in a FIFO (pipe(7)): a segment smaller than that would only make more files."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 _LONGEST_FILE = (1 << 63) - 1
 # What off_t can hold: pread(2) refuses to look beyond.
@@ -27,10 +34,14 @@ _MOST_READ = 1024
 
 @dataclass(frozen=True, slots=True)
 class FifoSink:
-    """A FIFO that the recorder empties into segments of this size."""
+    """A FIFO that the recorder empties into segments of this size.
+
+    The last ``most_segments`` are kept, the one that is being filled among them; 0: all.
+    """
 
     path: Path
     segment_size: int
+    most_segments: int = 0
 
     @property
     def kind(self) -> SinkKind:
@@ -52,14 +63,19 @@ class RecorderStore:
     def sink_kind(self) -> SinkKind:
         return SinkKind.FIFO
 
-    async def create(self, job: JobId, channels: Collection[Channel]) -> Mapping[Channel, Sink]:
+    async def create(
+        self, job: JobId, channels: Collection[Channel], most: int = 0
+    ) -> Mapping[Channel, Sink]:
         try:
-            return self._create(self._layout.job(job), channels)
+            return self._create(self._layout.job(job), channels, most)
         except OSError as error:
             await self.remove(job)
-            raise QuotaExceeded(f"there is no room for the output of a job: {error}") from error
+            if error.errno in _NO_ROOM:
+                raise QuotaExceeded(f"there is no room for the output of a job: {error}") from error
+            raise StorageUnavailable(f"the output of a job cannot be kept: {error}") from error
 
-    def _create(self, directory: Path, channels: Collection[Channel]) -> Mapping[Channel, Sink]:
+    def _create(self, directory: Path, channels: Collection[Channel], most: int) -> Mapping[Channel, Sink]:
+        size, count = segments_within(most // len(channels), self._segment_size)
         directory.mkdir(mode=0o700)
         sinks: dict[Channel, Sink] = {}
         for channel in channels:
@@ -69,42 +85,47 @@ class RecorderStore:
             # gets here: the directories above are closed.
             path.chmod(0o622)
             segment_path(directory, channel, 0).touch(mode=0o600)
-            sinks[channel] = FifoSink(path, self._segment_size)
+            sinks[channel] = FifoSink(path, size, count)
         return sinks
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:
-        directory, bases = self._bases(job, channel)
-        try:
-            size = os.stat(segment_path(directory, channel, bases[-1])).st_size
-        except FileNotFoundError:
-            raise self._gone(job, channel) from None
-        return Extent(bases[0], bases[-1] + size)
+        while True:
+            directory, bases = self._bases(job, channel)
+            try:
+                size = os.lstat(segment_path(directory, channel, bases[-1])).st_size
+            except FileNotFoundError:
+                continue  # deleted since the look
+            return Extent(bases[0], bases[-1] + size)
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
         # Looking for segments costs as much as reading from one: most reads go on where the last one was.
         base, path = self._read_last.get((job, channel), (_LONGEST_FILE, ""))
-        if base <= offset <= _LONGEST_FILE - size and (
-            data := await self._read_segment(path, offset - base, size)
-        ):
+        if base <= offset and (data := await self._read_segment(path, offset - base, size)):
             return data
         return await self._find_and_read(job, channel, offset, size)
 
     async def _find_and_read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
-        directory, bases = self._bases(job, channel)
-        if offset < bases[0]:
-            raise OutputUnavailable(f"output before byte {bases[0]} is not kept", bases[0])
-        base = max(each for each in bases if each <= offset)
-        if offset - base > _LONGEST_FILE - size:
-            return b""
-        path = str(segment_path(directory, channel, base))
+        while True:
+            directory, bases = self._bases(job, channel)
+            following = bisect_right(bases, offset)
+            data: bytes | None = b""
+            if following:
+                base = bases[following - 1]
+                path = str(segment_path(directory, channel, base))
+                data = await self._read_segment(path, offset - base, size)
+            if data is None:
+                continue  # deleted since the look
+            if not data and size and following < len(bases):
+                first = bases[following]
+                raise OutputUnavailable(f"output before byte {first} is not kept", first)
+            if data:
+                self._remember(job, channel, base, path)
+            return data
+
+    def _remember(self, job: JobId, channel: Channel, base: int, path: str) -> None:
         if len(self._read_last) >= _MOST_READ:
             self._read_last.clear()
         self._read_last[job, channel] = base, path
-        data = await self._read_segment(path, offset - base, size)
-        following = [each for each in bases if each > base]
-        if not data and following and following[0] != offset:
-            raise OutputUnavailable(f"output before byte {following[0]} is not kept", following[0])
-        return data
 
     def watch(self, job: JobId) -> AbstractAsyncContextManager[DirectoryWatch]:
         return self._inotify.watch(self._layout.job(job))
@@ -129,15 +150,20 @@ class RecorderStore:
             bases = segment_bases(directory, channel)
         except FileNotFoundError:
             bases = []
+        except OSError as error:  # a broken disk, perhaps
+            raise OutputUnavailable(f"the output of job {job} cannot be read: {error}") from error
         if not bases:
-            raise self._gone(job, channel)
+            raise OutputUnavailable(f"no {channel} of job {job} is kept")
         return directory, bases
 
-    async def _read_segment(self, path: str, offset: int, size: int) -> bytes:
+    async def _read_segment(self, path: str, offset: int, size: int) -> bytes | None:
+        """Return what is there, None if the segment is not."""
+        if offset > _LONGEST_FILE - size:
+            return b""
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return b""  # deleted since the look; the next one tells what is kept
+            return None
         try:
             try:
                 # Linux 4.14: what is not in the page cache is EAGAIN, and no reason to stop the loop.
@@ -154,5 +180,15 @@ class RecorderStore:
             self._buffer = bytearray(size)
         return self._buffer
 
-    def _gone(self, job: JobId, channel: Channel) -> OutputUnavailable:
-        return OutputUnavailable(f"no {channel} of job {job} is kept")
+
+def segments_within(most: int, size: int) -> tuple[int, int]:
+    """Return size and number of segments that together hold ``most`` bytes; number 0: any, of ``size``.
+
+    All but one are full as soon as something was deleted, so at least half of the bytes are kept. There
+    are eight, fewer where they would hold less than a pipe, and more where they would be larger than
+    ``size``.
+    """
+    if not most:
+        return size, 0
+    count = max(min(8, most // PIPE_SIZE), -(-most // size), 2)
+    return most // count, count

@@ -6,11 +6,8 @@ from pathlib import Path
 
 from cattrs import Converter, ForbiddenExtraKeysError
 
-from .outputs import SEGMENT_SIZE, RecorderStore
+from .outputs import PIPE_SIZE, SEGMENT_SIZE, RecorderStore
 from .spawner import SupervisorSpawner
-
-PIPE_SIZE = 65536
-"""Bytes in a FIFO (pipe(7)): a segment smaller than that would only make more files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ from pathlib import Path
 from ..core.ending import Channel
 from ..core.steps import Step, reached
 from . import fuse
-from .layout import fifo_path, segment_bases, segment_path
+from .layout import fifo_path
 from .locks import open_lock, seize_lock
 from .messages import Decoder, Message, encode
+from .segments import Segments
 
 _SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 1 << 20
@@ -70,7 +71,7 @@ class Recorder:
         reached(Step.DRAINED_TOLD)
 
     def trouble(self, job: str, reason: str) -> None:
-        """Tell why output is not being recorded."""
+        """Tell why output is not being recorded just now; empty: it is again."""
         self._tell({"trouble": job, "reason": reason})
 
     def later(self, step: Callable[[], None]) -> None:
@@ -106,25 +107,26 @@ class Recorder:
                     "segment_size": int(segment_size),
                 }:
                     names = [Channel(str(each)) for each in channels]
-                    self._record(job, Path(directory), names, segment_size)
+                    most = int(str(message.get("most_segments", 0)))
+                    self._record(JobRecording(self, job, Path(directory), names, segment_size, most))
                 case {"finish": str(job)} if job in self._jobs:
                     self._jobs[job].finish()
                 case {"drop": str(job)} if job in self._jobs:
                     self._jobs.pop(job).drop()
 
-    def _record(self, job: str, directory: Path, channels: list[Channel], segment_size: int) -> None:
-        recording = self._jobs[job] = JobRecording(self, job, directory, channels, segment_size)
-        self._begin(job, recording)
+    def _record(self, recording: "JobRecording") -> None:
+        self._jobs[recording.job] = recording
+        self._begin(recording)
 
-    def _begin(self, job: str, recording: "JobRecording") -> None:
+    def _begin(self, recording: "JobRecording") -> None:
         """Begin to record, now or as soon as there are descriptors and a disk for it."""
-        if self._jobs.get(job) is not recording:
+        if self._jobs.get(recording.job) is not recording:
             return  # dropped meanwhile
         try:
             recording.open()
         except OSError as error:
-            self.trouble(job, str(error))
-            self.later(partial(self._begin, job, recording))
+            recording.trouble(None, error.strerror or str(error))
+            self.later(partial(self._begin, recording))
             return
         for channel in recording.channels:
             self._by_fd[channel.fifo] = channel
@@ -136,15 +138,23 @@ class JobRecording:
     """The channels of one job."""
 
     def __init__(
-        self, recorder: Recorder, job: str, directory: Path, channels: list[Channel], segment_size: int
+        self,
+        recorder: Recorder,
+        job: str,
+        directory: Path,
+        channels: list[Channel],
+        segment_size: int,
+        most_segments: int,
     ) -> None:
+        self.job = job
         self._recorder = recorder
-        self._job = job
         self._directory = directory
         self._names = channels
         self._segment_size = segment_size
+        self._most_segments = most_segments
         self._lock = threading.Lock()
         self._sizes: dict[Channel, int] = {}
+        self._troubles: dict[Channel | None, str] = {}
         self._finishing = False
         self.channels: list[ChannelRecording] = []
 
@@ -152,8 +162,14 @@ class JobRecording:
         """Open FIFOs and segments, all or none; OSError if that cannot be."""
         try:
             for name in self._names:
-                channel = ChannelRecording(self._recorder, self, self._directory, name, self._segment_size)
-                self.channels.append(channel)
+                # O_RDWR: never an end of file, whoever else has it open.
+                fifo = os.open(fifo_path(self._directory, name), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    segments = Segments(self._directory, name, self._segment_size, self._most_segments)
+                except OSError:
+                    os.close(fifo)
+                    raise
+                self.channels.append(ChannelRecording(self._recorder, self, name, fifo, segments))
         except OSError:
             self.drop()
             self.channels.clear()
@@ -161,6 +177,7 @@ class JobRecording:
 
     def opened(self) -> None:
         """Go on with what was asked for before that."""
+        self.trouble(None, "")
         if self._finishing:
             self.finish()
 
@@ -181,35 +198,38 @@ class JobRecording:
             self._sizes[channel.name] = size
             last = len(self._sizes) == len(self.channels)
         if last:
-            self._recorder.drained(self._job, self._sizes)
+            self._recorder.drained(self.job, self._sizes)
 
-    def trouble(self, reason: str) -> None:
-        """Tell why output is not being recorded."""
-        self._recorder.trouble(self._job, reason)
+    def trouble(self, channel: Channel | None, reason: str) -> None:
+        """Note why a channel is not being recorded, None: any; empty: it is again. Tell what is new."""
+        with self._lock:
+            before = self._first_trouble()
+            self._troubles[channel] = reason
+            after = self._first_trouble()
+        if after != before:
+            self._recorder.trouble(self.job, after)
+
+    def _first_trouble(self) -> str:
+        return next(filter(None, self._troubles.values()), "")
 
 
 class ChannelRecording:
     """One FIFO and the segments that it is emptied into."""
 
     def __init__(
-        self, recorder: Recorder, job: JobRecording, directory: Path, name: Channel, segment_size: int
+        self, recorder: Recorder, job: JobRecording, name: Channel, fifo: int, segments: Segments
     ) -> None:
         self.name = name
+        self.fifo = fifo
         self._recorder = recorder
         self._job = job
-        self._directory = directory
-        self._segment_size = segment_size
+        self._segments = segments
         self._lock = threading.Lock()
         self._finishing = False
         self._pumping = False
-        # O_RDWR: never an end of file, whoever else has it open.
-        self.fifo = os.open(fifo_path(directory, name), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            self._base = max(segment_bases(directory, name), default=0)
-            self._segment = self._open_segment(self._base)
-        except OSError:
-            os.close(self.fifo)
-            raise
+        self._troubled = False
+        self._waiting = select.poll()
+        self._waiting.register(fifo, select.POLLIN)
 
     def wake(self) -> None:
         """There is output: pump until there is no more."""
@@ -233,23 +253,21 @@ class ChannelRecording:
         """Let go of FIFO and segment."""
         self._recorder.forget(self)
         os.close(self.fifo)
-        os.close(self._segment)
+        self._segments.close()
 
     def _pump(self) -> None:
-        poll = select.poll()
-        poll.register(self.fifo, select.POLLIN)
         while True:
             self._move_all()
-            if not self._finishing and poll.poll(_LINGER):
+            if not self._finishing and self._waiting.poll(_LINGER):
                 continue
             with self._lock:
                 if not self._finishing:
                     self._pumping = False
                     self._recorder.arm(self)
                     return
-            if not poll.poll(0):
+            if not self._waiting.poll(0):
                 break
-        size = self._base + self._size()
+        size = self._segments.end
         self.close()
         self._job.complete(self, size)
 
@@ -257,14 +275,11 @@ class ChannelRecording:
         """Splice until the FIFO is empty."""
         while True:
             try:
-                size = self._size()
-                if size >= self._segment_size:
-                    self._next_segment()
-                    size = 0
+                size, room = self._segments.room()
                 os.splice(
                     self.fifo,
-                    self._segment,
-                    min(_AT_ONCE, self._segment_size - size),
+                    self._segments.file,
+                    min(_AT_ONCE, room),
                     offset_dst=size,
                     flags=_SPLICE_F_NONBLOCK,
                 )
@@ -272,24 +287,15 @@ class ChannelRecording:
             except BlockingIOError:
                 return
             except OSError as error:  # a full disk, most likely; what is in the pipe stays there
-                self._job.trouble(f"{self._directory}: {error.strerror}")
+                if not self._waiting.poll(0):
+                    return  # and nothing is
+                self._troubled = True
+                self._job.trouble(self.name, error.strerror or str(error))
                 time.sleep(_AGAIN)
-
-    def _size(self) -> int:
-        return os.fstat(self._segment).st_size
-
-    def _next_segment(self) -> None:
-        following = self._open_segment(self._base + self._segment_size)
-        os.close(self._segment)
-        self._base += self._segment_size
-        self._segment = following
-
-    def _open_segment(self, base: int) -> int:
-        path = segment_path(self._directory, self.name, base)
-        # Not O_APPEND: splice(2) refuses that with EINVAL.
-        segment = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        reached(Step.SEGMENT_MADE)
-        return segment
+            else:
+                if self._troubled:
+                    self._troubled = False
+                    self._job.trouble(self.name, "")
 
 
 def main() -> None:

@@ -239,7 +239,7 @@ def _ignore(*_: object) -> None:
 def _plan(
     job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink], who: Account
 ) -> SpawnPlan:
-    sizes = {sink.segment_size for sink in sinks.values() if isinstance(sink, FifoSink)}
+    fifos = [sink for sink in sinks.values() if isinstance(sink, FifoSink)]  # all alike
     environment = {
         "PATH": DEFAULT_PATH,
         "HOME": who.home,
@@ -258,7 +258,8 @@ def _plan(
         groups=who.groups,
         placement=placement,
         channels=tuple(sinks),
-        segment_size=sizes.pop(),
+        segment_size=fifos[0].segment_size,
+        most_segments=fifos[0].most_segments,
         timeout=spec.timeout,
         grace=spec.grace,
         leftovers=spec.leftovers,

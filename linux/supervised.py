@@ -72,7 +72,8 @@ class SupervisedProcess:
             self._hold_process(message["start"])
         if "state" in message:
             ending = ending_from_message(message["ending"])
-            self.progress = Progress(JobState(message["state"]), ending, Cause(message["cause"]))
+            trouble = message.get("output_trouble", "")
+            self.progress = Progress(JobState(message["state"]), ending, Cause(message["cause"]), trouble)
 
     def finish(self, end: End) -> None:
         """Tell everybody who waits."""

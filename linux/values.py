@@ -20,6 +20,7 @@ class SpawnPlan:
     """All that the supervisor needs to run a job: names are looked up, nothing is left to choose.
 
     ``uid`` None: the supervisor's own user. ``groups`` are supplementary. Times in seconds.
+    ``most_segments`` are kept of each channel, 0: all.
     """
 
     argv: tuple[str, ...]
@@ -34,6 +35,7 @@ class SpawnPlan:
     timeout: float | None
     grace: float
     leftovers: Leftovers
+    most_segments: int = 0
 
 
 def plan_to_message(plan: SpawnPlan) -> "Message":
@@ -51,6 +53,7 @@ def plan_to_message(plan: SpawnPlan) -> "Message":
         "timeout": plan.timeout,
         "grace": plan.grace,
         "leftovers": plan.leftovers,
+        "most_segments": plan.most_segments,
     }
 
 
@@ -69,6 +72,7 @@ def plan_from_message(message: Mapping[str, Any]) -> SpawnPlan:
         timeout=message["timeout"],
         grace=message["grace"],
         leftovers=Leftovers(message["leftovers"]),
+        most_segments=message.get("most_segments", 0),
     )
 
 

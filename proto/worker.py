@@ -399,6 +399,16 @@ class QueryResponse(betterproto2.Message):
 
     split_output: "bool" = betterproto2.field(26, betterproto2.TYPE_BOOL)
 
+    output_max: "int" = betterproto2.field(27, betterproto2.TYPE_UINT64)
+    """
+    Bytes of output that are kept at most; 0: all.
+    """
+
+    output_trouble: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    Why its output cannot be recorded just now; the job blocks when it writes. Empty: all is well.
+    """
+
 
 default_message_pool.register_message("worker.v1", "QueryResponse", QueryResponse)
 
@@ -465,6 +475,11 @@ class StartRequest(betterproto2.Message):
     split_output: "bool" = betterproto2.field(12, betterproto2.TYPE_BOOL)
     """
     Keeps stdout and stderr apart, in channels of their own.
+    """
+
+    output_max: "int | None" = betterproto2.field(13, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Bytes of output that are kept, the last ones, of all channels together; 0: all; absent: as the server has it.
     """
 
 
@@ -544,7 +559,8 @@ class StreamResponse(betterproto2.Message):
 
     offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    Offset of the first byte of `output`.
+    Offset of the first byte of `output`. Beyond where the last one ended: bytes are no longer kept;
+    `output` is empty if nothing follows them as yet.
     """
 
 

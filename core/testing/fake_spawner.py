@@ -78,6 +78,8 @@ class FakeProcess:
         self._sinks = sinks
         self._clock = clock
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._output_trouble = ""
+        self._draining = False
         self._life = Lifecycle(timeout=spec.timeout, grace=spec.grace, leftovers=spec.leftovers)
         self._alarm: asyncio.Task[None] | None = None
         self._handle(Started())
@@ -86,7 +88,7 @@ class FakeProcess:
     @property
     def progress(self) -> Progress:
         """What is known at this moment."""
-        return Progress(self._life.state, self._life.ending, self._life.cause)
+        return Progress(self._life.state, self._life.ending, self._life.cause, self._output_trouble)
 
     async def stop(self, signal: int, grace: float) -> None:
         """Ask for the end of every process of the job."""
@@ -110,6 +112,11 @@ class FakeProcess:
             self._handle(MainEnded(Signaled(number)))
         if not self._end.done():
             self._handle(GroupEmptied())
+
+    def trouble(self, reason: str) -> None:
+        """Have the output not recorded for this reason; empty: it is again."""
+        self._output_trouble = reason
+        self._drain()
 
     async def _run_program(self) -> None:
         self._write(Channel.STDOUT, self._program.output)
@@ -144,10 +151,16 @@ class FakeProcess:
                 if not self._program.unkillable:
                     asyncio.get_running_loop().call_soon(self.die, signal.SIGKILL)
             case Drain():
-                sizes = {channel: sink.size for channel, sink in self._sinks.items()}
-                self._handle(OutputDrained(sizes, self._clock.now()))
+                self._draining = True
+                self._drain()
             case Finish(end):
                 self._end.set_result(end)
+
+    def _drain(self) -> None:
+        if self._draining and not self._output_trouble:
+            self._draining = False
+            sizes = {channel: sink.size for channel, sink in self._sinks.items()}
+            self._handle(OutputDrained(sizes, self._clock.now()))
 
     async def _ring(self, deadline: float) -> None:
         await self._clock.sleep(deadline - self._clock.boottime())
@@ -203,6 +216,10 @@ class FakeSpawner:
 
     async def close(self) -> None:
         """Keep the processes running."""
+
+    def trouble(self, job: JobId, reason: str) -> None:
+        """Have a job's output not recorded for this reason, and so not complete; empty: it is again."""
+        self._processes[job].trouble(reason)
 
     def kill(self, job: JobId, number: int = signal.SIGKILL) -> None:
         """End a job's processes by a signal from nowhere."""

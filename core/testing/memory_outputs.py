@@ -13,8 +13,9 @@ from ..ports import Sink, SinkKind
 
 @dataclass(slots=True)
 class MemorySink:
-    """Output kept in memory; ``dropped`` bytes at its beginning are no longer kept."""
+    """Output kept in memory: the last ``most`` bytes, 0: all; ``dropped`` bytes are no longer kept."""
 
+    most: int = 0
     data: bytearray = field(default_factory=bytearray)
     dropped: int = 0
     watches: set["MemoryWatch"] = field(default_factory=set)
@@ -32,8 +33,15 @@ class MemorySink:
     def write(self, data: bytes) -> None:
         """Append, and tell whoever watches."""
         self.data += data
+        if self.most and len(self.data) > self.most:
+            self.drop(len(self.data) - self.most)
         for watch in self.watches:
             watch.notify()
+
+    def drop(self, count: int) -> None:
+        """Delete the oldest bytes."""
+        del self.data[:count]
+        self.dropped += count
 
 
 class MemoryWatch:
@@ -63,9 +71,11 @@ class MemoryOutputStore:
         """Sinks with a ``write``."""
         return SinkKind.MEMORY
 
-    async def create(self, job: JobId, channels: Collection[Channel]) -> Mapping[Channel, Sink]:
+    async def create(
+        self, job: JobId, channels: Collection[Channel], most: int = 0
+    ) -> Mapping[Channel, Sink]:
         """Make room for a new job's output."""
-        sinks = {channel: MemorySink() for channel in channels}
+        sinks = {channel: MemorySink(most // len(channels)) for channel in channels}
         self._sinks[job] = sinks
         return dict(sinks)
 
@@ -110,8 +120,7 @@ class MemoryOutputStore:
     def drop_before(self, job: JobId, channel: Channel, offset: int) -> None:
         """Delete the oldest output, as a store with a bound does."""
         sink = self._sink(job, channel)
-        del sink.data[: offset - sink.dropped]
-        sink.dropped = offset
+        sink.drop(offset - sink.dropped)
 
     def _sink(self, job: JobId, channel: Channel) -> MemorySink:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..ending import Channel
 from ..errors import OutputUnavailable
-from ..job import Extent, JobId, new_job_id
+from ..job import SMALLEST_OUTPUT, Extent, JobId, new_job_id
 from ..ports import OutputStore, Sink
 from .contract import Contract
 
@@ -89,6 +89,26 @@ class OutputStoreContract(Contract):
             much = b"".join(number.to_bytes(4, "big") for number in range(1 << 18))
             await bench.write(sinks[Channel.OUTPUT], much)
             assert much == await _read_all(bench.outputs, job, Channel.OUTPUT, 0)
+
+    async def check_a_bound_keeps_the_latest(self) -> None:
+        """Keep at most what is asked for, of each channel its part and half of that at least, in place."""
+        async with self._make() as bench:
+            job = new_job_id()
+            sinks = await bench.outputs.create(job, BOTH, SMALLEST_OUTPUT)
+            part = SMALLEST_OUTPUT // len(BOTH)
+            text = b"".join(number.to_bytes(4, "big") for number in range(part))
+            for begin in range(0, len(text), 50_000):
+                await bench.write(sinks[Channel.STDERR], text[begin : begin + 50_000])
+                extent = await bench.outputs.extent(job, Channel.STDERR)
+                assert min(begin + 50_000, len(text)) == extent.end
+                assert min(part // 2, extent.end) <= extent.end - extent.first <= part
+                kept = await _read_all(bench.outputs, job, Channel.STDERR, extent.first)
+                assert text[extent.first : extent.end] == kept
+            assert extent.first > 0
+            await _check_unavailable(
+                bench.outputs.read(job, Channel.STDERR, extent.first - 1, 1), extent.first
+            )
+            assert Extent(0, 0) == await bench.outputs.extent(job, Channel.STDOUT)
 
     async def check_channels_and_jobs_are_kept_apart(self) -> None:
         """Never mix what was written to different sinks."""
@@ -196,12 +216,12 @@ async def _check_gone(outputs: OutputStore, job: JobId, channel: Channel) -> Non
     await _check_unavailable(outputs.read(job, channel, 0, 1))
 
 
-async def _check_unavailable(look: Awaitable[object]) -> None:
+async def _check_unavailable(look: Awaitable[object], first: int | None = None) -> None:
     refusal: OutputUnavailable | None = None
     try:
         await look
     except OutputUnavailable as error:
         refusal = error
     assert refusal is not None
-    assert refusal.first is None, "nothing is kept, so there is no first byte"
+    assert first == refusal.first  # None: nothing is kept, so there is no first byte
     assert str(refusal)

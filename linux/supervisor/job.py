@@ -90,6 +90,7 @@ class Job:
         self.start = 0
         self.started_at = 0.0
         self.end: End | None = None
+        self.output_trouble = ""
         self.life = Lifecycle(timeout=plan.timeout, grace=plan.grace, leftovers=plan.leftovers)
         self._generation = generation
         self._loop = loop
@@ -140,7 +141,7 @@ class Job:
         self.started_at = time.time()
         self._group = self._make_group(self.pid)
         self._loop.watch(newborn.errors, self.settle_birth)
-        self._recording.record(self.name, self.directory, self.plan.channels, self.plan.segment_size)
+        self._recording.record(self.name, self.directory, self.plan)
         try:
             self._write_start(history)
         except OSError:
@@ -207,7 +208,7 @@ class Job:
         self._group = self._make_group(self.pid if orphan else 0)
         self.open_fifos()
         self._notebook.write(partial(write_generation, history_path(self.directory), self._generation))
-        self._recording.record(self.name, self.directory, self.plan.channels, self.plan.segment_size)
+        self._recording.record(self.name, self.directory, self.plan)
         self._handle(Started())
         if known is not None:
             self._handle(known)
@@ -283,6 +284,12 @@ class Job:
         """All output is recorded."""
         reached(Step.DRAINED)
         self._handle(OutputDrained(output, time.time()))
+
+    def recording_troubled(self, reason: str) -> None:
+        """Its output cannot be recorded, or can be again: ``reason`` is empty then."""
+        if reason != self.output_trouble:
+            self.output_trouble = reason
+            self._observer.progressed(self)
 
     def survivors(self) -> list[tuple[int, str]]:
         """Return pid and state of each process that is left."""

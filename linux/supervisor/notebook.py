@@ -18,6 +18,7 @@ class Notebook:
     def __init__(self) -> None:
         self._unwritten: deque[Callable[[], None]] = deque()
         self.retry_at: float | None = None
+        self._refused = ""
 
     def write(self, note: Callable[[], None]) -> None:
         """Write now, or when the disk takes it again: its trouble must not stop the life of a job."""
@@ -38,7 +39,10 @@ class Notebook:
             except FileNotFoundError:
                 pass  # the job's directory is gone, and with it the need
             except OSError as error:
-                log.warning("what became of a job cannot be written down yet: %s", error)
+                if str(error) != self._refused:  # once, and not a line a second onto a full disk
+                    self._refused = str(error)
+                    log.warning("what became of a job cannot be written down yet: %s", error)
                 self.retry_at = boottime() + _AGAIN
                 return
             self._unwritten.popleft()
+        self._refused = ""

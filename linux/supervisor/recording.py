@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...core.ending import Channel
 from ..messages import Message
+from ..values import SpawnPlan
 from .connection import Connection
 from .loop import Loop, boottime
 
@@ -20,14 +21,22 @@ _AGAIN = 1.0
 
 
 class Recording:
-    """Which jobs are recorded; ``on_drained`` is told the sizes once a job's output is complete."""
+    """Which jobs are recorded; ``on_drained`` is told the sizes once a job's output is complete.
+
+    ``on_trouble`` is told why a job's output cannot be recorded, and empty when it can again.
+    """
 
     def __init__(
-        self, loop: Loop, lock: Path, on_drained: Callable[[str, Mapping[Channel, int]], None]
+        self,
+        loop: Loop,
+        lock: Path,
+        on_drained: Callable[[str, Mapping[Channel, int]], None],
+        on_trouble: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
         self._lock = lock
         self._on_drained = on_drained
+        self._on_trouble = on_trouble
         self._jobs: dict[str, Message] = {}
         self._finishing: set[str] = set()
         self._recorder: Connection | None = None
@@ -63,13 +72,14 @@ class Recording:
             if job in self._finishing:
                 self._send({"finish": job})
 
-    def record(self, job: str, directory: Path, channels: tuple[Channel, ...], segment_size: int) -> None:
+    def record(self, job: str, directory: Path, plan: SpawnPlan) -> None:
         """Record what comes out of a job's FIFOs."""
         message: Message = {
             "record": job,
             "directory": str(directory),
-            "channels": list(channels),
-            "segment_size": segment_size,
+            "channels": list(plan.channels),
+            "segment_size": plan.segment_size,
+            "most_segments": plan.most_segments,
         }
         self._jobs[job] = message
         self._send(message)
@@ -98,6 +108,8 @@ class Recording:
         if recorder is self._recorder:
             log.error("the recorder has died; starting another")
             self._recorder = None
+            for job in self._jobs:
+                self._on_trouble(job, "")  # the next one will tell
             if boottime() < self._started_at + _AGAIN:
                 self.start_at = boottime() + _AGAIN
             else:
@@ -113,5 +125,9 @@ class Recording:
                     Channel(channel): size for channel, size in output.items() if isinstance(size, int)
                 }
                 self._on_drained(job, sizes)
-            case {"trouble": str(job), "reason": reason}:
-                log.error("job %s: output cannot be recorded: %s", job, reason)
+            case {"trouble": str(job), "reason": str(reason)} if job in self._jobs:
+                if reason:
+                    log.error("job %s: output cannot be recorded: %s", job, reason)
+                else:
+                    log.info("job %s: output is recorded again", job)
+                self._on_trouble(job, reason)

@@ -59,7 +59,8 @@ class Supervisor:
         self._asked: dict[str, tuple[Connection, int]] = {}
         self._idle_since = boottime()
         self._notebook = Notebook()
-        self._recording = Recording(loop, layout.generation(generation) / "recorder.lock", self._drained)
+        lock = layout.generation(generation) / "recorder.lock"
+        self._recording = Recording(loop, lock, self._drained, self._recording_troubled)
         self._held: dict[str, int] = {}
         self._has_adopted = False
 
@@ -281,6 +282,10 @@ class Supervisor:
         if name in self._jobs:
             self._jobs[name].drained(output)
 
+    def _recording_troubled(self, name: str, reason: str) -> None:
+        if name in self._jobs:
+            self._jobs[name].recording_troubled(reason)
+
     def _tell(self, message: Message, *, but: Connection | None = None) -> None:
         for connection in list(self._connections):
             if connection is not but:
@@ -293,4 +298,9 @@ def _identity(job: Job) -> Message:
 
 
 def _progress(job: Job) -> Message:
-    return {"state": job.life.state, "ending": ending_to_message(job.life.ending), "cause": job.life.cause}
+    return {
+        "state": job.life.state,
+        "ending": ending_to_message(job.life.ending),
+        "cause": job.life.cause,
+        "output_trouble": job.output_trouble,
+    }

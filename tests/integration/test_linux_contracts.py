@@ -135,6 +135,7 @@ class Writer:
                     "directory": str(directory),
                     "channels": [each for each in Channel if fifo_path(directory, each).exists()],
                     "segment_size": sink.segment_size,
+                    "most_segments": sink.most_segments,
                 }
             )
 

@@ -34,6 +34,7 @@ def test_a_full_disk_delays_and_loses_nothing(small_disk, install, tmp_path, unt
     ending = worker.start("sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.05; done; exit 5")
     filling = worker.start("head", "-c", "20000000", "/dev/zero")
     until(lambda: os.statvfs(small_disk).f_bavail == 0)
+    until(lambda: worker.query(filling)["output_trouble"] == "No space left on device")
     gate.touch()
     until(lambda: worker.query(ending)["exited"])
     assert 5 == worker.query(ending)["exit_code"]

@@ -11,6 +11,8 @@ from worker.api.codec import decode
 from worker.core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
 from worker.core.errors import InvalidJobSpec, JobNotFound
 from worker.core.job import (
+    LARGEST_OUTPUT,
+    SMALLEST_OUTPUT,
     Extent,
     JobId,
     JobRecord,
@@ -35,6 +37,7 @@ NAME = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,7}", fullmatch=True)
 COUNT = st.integers(1, (1 << 63) - 1)
 MAYBE_COUNT = st.none() | COUNT
 SIZE = st.integers(0, (1 << 64) - 1)
+OUTPUT_MAX = st.just(0) | st.integers(SMALLEST_OUTPUT, LARGEST_OUTPUT)
 MILLISECONDS = st.integers(1, 10**11).map(lambda number: number / 1000)
 
 limits = st.builds(
@@ -68,6 +71,7 @@ def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
         "grace": st.just(0.0) | MILLISECONDS,
         "leftovers": st.sampled_from(Leftovers),
         "split_output": st.booleans(),
+        "output_max": st.none() | OUTPUT_MAX,
     }
     return st.builds(JobSpec, **(parts | changes))
 
@@ -83,7 +87,7 @@ endings: st.SearchStrategy[Ending] = (
 @st.composite
 def statuses(draw: st.DrawFn) -> JobStatus:
     """Return the status of a job at any point of its life, as a server could tell it."""
-    spec = draw(specs(env=st.just({}), limits=st.just(ResourceLimits())))
+    spec = draw(specs(env=st.just({}), limits=st.just(ResourceLimits()), output_max=st.none()))
     state = draw(st.sampled_from(JobState))
     output = {channel: Extent(*sorted((draw(SIZE), draw(SIZE)))) for channel in spec.channels}
     ending: Ending | None = None
@@ -111,8 +115,9 @@ def statuses(draw: st.DrawFn) -> JobStatus:
         limits=draw(limits),
         usage=usage,
         warnings=tuple(draw(st.lists(TEXT, max_size=2))),
+        output_max=draw(OUTPUT_MAX),
     )
-    return JobStatus(record, state, ending, cause, usage, output)
+    return JobStatus(record, state, ending, cause, usage, output, draw(TEXT))
 
 
 @given(spec=specs(), request_id=TEXT)

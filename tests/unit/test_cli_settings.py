@@ -65,6 +65,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "spawner": "s",
         "limiter": "l",
         "output_store": "o",
+        "output_max": "10M",
         "shutdown_grace": "1m",
         "max_streams": "2K",
         "max_streams_per_client": "20",
@@ -91,6 +92,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             spawner=Plugin("s"),
             limiter=Plugin("l"),
             output_store=Plugin("o"),
+            output_max=10 << 20,
             shutdown_grace=60.0,
             max_streams=2000,
             max_streams_per_client=20,
@@ -154,6 +156,9 @@ def test_table_of_an_adapter(tmp_path: Path) -> None:
         ("retention = 5", "retention: write a table"),
         ('[retention]\nage = "long"', "retention_age: not a duration; write 10s, 500ms or 1h30m"),
         ("[retention]\nsize = 1", "unknown setting 'retention_size'; there are "),
+        ("[output]\nmax = '1K'", "output_max: 1024 bytes; must be 256K or more, or 0 to keep all"),
+        ("[output]\nmin = 1", "unknown setting 'output_min'; there are listen, "),
+        ("output = 1", "output: write a table"),
         ("listen = ", "Invalid value (at end of document)"),
     ],
 )
@@ -163,6 +168,12 @@ def test_wrong_files(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(Failure) as refused:
         resolve({}, file)
     assert str(refused.value).startswith(f"{file}: {reason}")
+
+
+def test_the_bound_on_output_has_a_table(tmp_path: Path) -> None:
+    """``[output] max`` is the bound for jobs that do not say; without it all is kept."""
+    assert 0 == resolve({}, None).output_max
+    assert 10 << 20 == resolve({}, config(tmp_path, "[output]\nmax = '10M'")).output_max
 
 
 LIMITS = {

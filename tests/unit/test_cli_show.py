@@ -63,7 +63,8 @@ def test_the_json_has_all_keys_in_every_state() -> None:
     keys = [
         *("id", "state", "exited", "exit_code", "signal", "cause", "oom_kills", "lost_reason", "pid"),
         *("command", "args", "working_directory", "user", "owner", "labels"),
-        *("created_at", "started_at", "ended_at", "limits", "usage", "output", "warnings"),
+        *("created_at", "started_at", "ended_at", "limits", "usage", "output"),
+        *("output_max", "output_trouble", "warnings"),
     ]
     for ending in (None, Exited(1), Signaled(15), Lost("reboot")):
         assert keys == list(job_object(job(ending)))
@@ -84,6 +85,28 @@ def test_details_leave_out_what_does_not_apply() -> None:
     names = {line.split(":")[0] for line in lines}
     assert {"Job", "Command", "State", "Pid", "Owner", "Directory"} < names
     assert not {"User", "Labels", "Limits", "CPU", "Memory", "Pressure", "OOM kills"} & names
+
+
+def test_the_bound_on_output_and_what_hinders_it_are_told() -> None:
+    """What a job is bound to, what is left, and why it hangs when the disk is full."""
+    running = job(None)
+    assert "Output:    3 bytes of output, kept from 0" in job_details(running)
+    assert (None, None) == (job_object(running)["output_max"], job_object(running)["output_trouble"])
+    bounded = replace(
+        running,
+        record=replace(running.record, output_max=1 << 20),
+        output={Channel.STDOUT: Extent(5, 9), Channel.STDERR: Extent(0, 0)},
+        output_trouble="No space left on device",
+    )
+    lines = job_details(bounded)
+    assert "Output:    9 bytes of stdout, kept from 5, at most 512K" in lines
+    assert "Output:    0 bytes of stderr, kept from 0, at most 512K" in lines
+    assert (
+        "Trouble:   its output cannot be recorded: No space left on device; "
+        "it blocks when it writes until that is mended" in lines
+    )
+    shown = job_object(bounded)
+    assert (1 << 20, "No space left on device") == (shown["output_max"], shown["output_trouble"])
 
 
 def test_limits_and_usage_are_told_in_the_units_of_people() -> None:

@@ -151,9 +151,11 @@ class FailingJournal(MemoryJournal):
 class FailingOutputs(MemoryOutputStore):
     """Makes half of the room, then has no more."""
 
-    async def create(self, job: JobId, channels: Collection[Channel]) -> Mapping[Channel, Sink]:
+    async def create(
+        self, job: JobId, channels: Collection[Channel], most: int = 0
+    ) -> Mapping[Channel, Sink]:
         """Refuse."""
-        await super().create(job, channels)
+        await super().create(job, channels, most)
         raise QuotaExceeded("too many jobs")
 
 

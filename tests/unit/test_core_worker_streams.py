@@ -13,7 +13,7 @@ from worker.core import output
 from worker.core.defaults import MemoryJournal
 from worker.core.ending import Channel
 from worker.core.errors import InvalidJobSpec, OutputUnavailable
-from worker.core.job import Chunk, JobId, JobRecord, JobSpec, Leftovers
+from worker.core.job import Chunk, JobId, JobRecord, JobSpec, Leftovers, new_job_id
 from worker.core.output import CHUNK_SIZE
 from worker.core.testing import FakeMachine, FakeProgram, MemoryOutputStore
 from worker.core.testing.fake_spawner import PROGRAMS
@@ -358,7 +358,51 @@ def test_a_slow_client_misses_only_what_is_dropped() -> None:
             sink(machine, job).write(b"ab")
             machine.outputs.drop_before(job, Channel.OUTPUT, 12)  # nothing at all is left
             await machine.clock.advance(1.0)
-            assert [] == [chunk async for chunk in stream]
+            assert [Chunk(12, b"")] == [chunk async for chunk in stream]
+
+    asyncio.run(scenario())
+
+
+def test_output_that_is_gone_is_never_passed_over() -> None:
+    """Where nothing follows what is gone, an empty chunk tells how far it reached."""
+
+    async def scenario() -> None:
+        machine = printing(b"0123456789")
+        worker = machine.worker()
+        job = await worker.start(JobSpec("print"))
+        await worker.wait(job)
+        machine.outputs.drop_before(job, Channel.OUTPUT, 10)
+        for follow in (True, False):
+            assert [Chunk(10, b"")] == [chunk async for chunk in worker.stream(job, follow=follow)]
+
+    asyncio.run(scenario())
+
+
+class Vanishing(MemoryOutputStore):
+    """Drops the oldest bytes while they are being read."""
+
+    async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
+        """Drop four bytes, then read."""
+        kept = await self.extent(job, channel)
+        self.drop_before(job, channel, min(kept.first + 4, kept.end))
+        return await super().read(job, channel, offset, size)
+
+
+def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins at a line that is still there, or else at the first byte that is."""
+    monkeypatch.setattr(output, "_LOOK_BACK", 6)
+
+    async def scenario() -> None:
+        store = Vanishing()
+        for lines in range(1, 10):
+            job = new_job_id()
+            sinks = await store.create(job, (Channel.OUTPUT,))
+            written = sinks[Channel.OUTPUT]
+            assert isinstance(written, MemorySink)
+            written.write(b"aa\n" * 9)
+            start = await output.start_of_tail(store, job, Channel.OUTPUT, lines=lines)
+            assert start in {27 - 3 * lines, written.dropped}
+            assert start >= written.dropped
 
     asyncio.run(scenario())
 

@@ -18,6 +18,7 @@ name = "cpuset"
 
 _RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
 _FIELD = "limits.cpuset"
+_LISTS = ("cpuset.cpus", "cpuset.mems")
 _LONGEST = 4096  # characters; what the kernel takes at least in one write
 _MOST = 8192  # CPUs; the largest NR_CPUS there is
 
@@ -72,9 +73,12 @@ def inherit(path_down: Sequence[Path]) -> None:
     In a new group both lists are empty, and no process can join it (ENOSPC). With clone_children
     the kernel fills those of the next jobs by itself.
     """
+    last = Group(path_down[-1], Version.V1)
+    if all(last.text(file).strip() for file in _LISTS):
+        return
     for above, below in pairwise(path_down):
         source, target = Group(above, Version.V1), Group(below, Version.V1)
-        for file in ("cpuset.cpus", "cpuset.mems"):
+        for file in _LISTS:
             if target.has(file) and not target.text(file).strip():
                 target.set(file, source.text(file).strip())
     parent = Group(path_down[-2], Version.V1)

@@ -72,14 +72,11 @@ class Group:
     def _make(self) -> None:
         for attempt in range(_CREATION_ATTEMPTS):
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.mkdir()
-            except (
-                FileNotFoundError,
-                FileExistsError,
-            ):  # a limiter with this parent takes it down meanwhile
+            except FileNotFoundError:  # the first job; or a limiter with this parent takes it down just now
                 if attempt == _CREATION_ATTEMPTS - 1:
                     raise
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             else:
                 return
 

@@ -35,6 +35,7 @@ wheel: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/placement.py
+	$(BIN)/python benchmarks/recovery.py
 
 # What takes too long for every run.
 soak: .venv/ready

@@ -1,6 +1,7 @@
 """`worker serve`: the server, in the foreground."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -17,6 +18,7 @@ import click
 from ..api.bounds import Bounds
 from ..api.server import ApiServer
 from ..api.tls import TlsSetupFailed, server_context
+from ..core.worker import Worker
 from ..linux import fuse
 from ..linux.locks import lock_holder, open_lock, try_lock
 from .address import Address
@@ -55,7 +57,7 @@ async def _serve(
     tls = _server_tls(home, settings)
     worker = make_worker(home, settings)
     try:
-        await worker.recover()
+        await _recover(worker)
         server = ApiServer(worker, tls, bounds=_bounds(settings))
         stopping = _stop_signal()
         address = await _listen(server, settings.listen, free_port_if_busy=free_port_if_busy)
@@ -73,6 +75,14 @@ async def _serve(
         await server.close()
     finally:
         await worker.close()
+
+
+async def _recover(worker: Worker) -> None:
+    """Take up all jobs without looking for garbage among them, now and later: they are here to stay."""
+    gc.disable()
+    await worker.recover()
+    gc.freeze()
+    gc.enable()
 
 
 async def _listen(server: ApiServer, wanted: Address, *, free_port_if_busy: bool) -> Address:

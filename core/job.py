@@ -91,6 +91,10 @@ class JobSpec:
 
     def _check_text(self) -> None:
         """Refuse what no execve(2) takes: NUL bytes, and text that is not Unicode."""
+        named = (*self.env, *self.env.values(), *self.labels, *self.labels.values())
+        together = "".join((self.command, self.working_directory, self.user or "", *self.args, *named))
+        if together.isascii() and "\0" not in together:
+            return
         texts = [
             ("command", self.command),
             ("working directory", self.working_directory),

@@ -32,8 +32,9 @@ class Recovery:
 
     async def _recover(self) -> None:
         runner = self._runner
-        processes = dict(await runner.spawner.recover())
-        for record in await runner.journal.load():
+        known, records = await asyncio.gather(runner.spawner.recover(), runner.journal.load())
+        processes = dict(known)
+        for record in records:
             job = HeldJob(record)
             process = processes.pop(record.id, None)
             if record.id in runner.jobs:

@@ -5,7 +5,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -16,6 +16,7 @@ import cattrs
 from ..core.ending import End
 from ..core.errors import JournalUnusable
 from ..core.job import JobId, JobRecord, PastRequest
+from ..core.limits import ResourceLimits
 from .schema import open_database
 from .values import end_from_message, end_to_message
 
@@ -23,6 +24,7 @@ _ALL = "SELECT id, record FROM jobs ORDER BY created_at"
 _PAST = """
 SELECT owner, request_id, job, fingerprint, removed_at FROM requests WHERE owner = ? AND request_id = ?
 """
+_SHARED = 256
 _T = TypeVar("_T")
 
 
@@ -100,12 +102,23 @@ def _remove(job: JobId, remember: PastRequest | None, database: sqlite3.Connecti
         database.execute(delete, (str(job),))
 
 
+def _as_it_is(value: object, _: object) -> object:
+    return value
+
+
 def _converter() -> cattrs.Converter:
     # Which field is at fault would cost a try for each of them; a row is good or bad as a whole.
     converter = cattrs.Converter(omit_if_default=True, detailed_validation=False)
     converter.register_unstructure_hook(UUID, str)
     converter.register_structure_hook(UUID, lambda text, _: UUID(text))
     converter.register_unstructure_hook(MappingProxyType, dict)
+    # JSON has these as they are; cattrs would call three functions for each of the many that may be null.
+    for kind in (int | None, float | None, str | None, int, float, str):
+        converter.register_structure_hook(kind, _as_it_is)
+    limits = converter.get_structure_hook(ResourceLimits)
+    # Thousands of jobs have the same few limits, each twice.
+    shared = lru_cache(_SHARED)(lambda text: limits(json.loads(text), ResourceLimits))
+    converter.register_structure_hook(ResourceLimits, lambda part, _: shared(json.dumps(part)))
     converter.register_unstructure_hook(End, end_to_message)
     converter.register_structure_hook(End, lambda message, _: end_from_message(message))
     return converter

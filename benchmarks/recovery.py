@@ -1,0 +1,184 @@
+"""How soon a server that was started answers: after jobs that are over, and with jobs that run.
+
+The same server with an empty journal is the limit, measured in turn with the others.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from installation import Installation, cpu_seconds, installed, resident_mb
+from report import report
+
+from worker import JobSpec
+from worker.api.client import RpcError, ServerUnreachable
+from worker.core.ending import Cause, Channel, End, Exited
+from worker.core.job import JobId, JobRecord, new_job_id
+from worker.core.limits import MemoryLimit, ResourceLimits, ResourceUsage
+from worker.linux.journal import SqliteJournal
+
+FINISHED = (0, 100, 1000, 10_000)
+RUNNING = 1000
+ROUNDS = 5
+AT_ONCE = 16
+PATIENCE = 60.0
+
+LIMITS = ResourceLimits(memory=MemoryLimit(max=256 << 20), pids=100)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a start of a server took until it had answered: seconds, CPU seconds, and resident megabytes."""
+
+    wall: float
+    cpu: float
+    resident: float
+
+
+def finished(number: int) -> JobRecord:
+    """Return the record of a job as people start them."""
+    at = time.time() - 86400 + number
+    spec = JobSpec(
+        "make",
+        ["-C", f"/src/build-{number}", "all"],
+        env={"BUILD": str(number)},
+        labels={"build": str(number)},
+        limits=LIMITS,
+    )
+    end = End(Exited(0), Cause.NONE, 0, {Channel.OUTPUT: 6}, at + 2.5)
+    usage = ResourceUsage(1500, 0, 0, 4096000 + number, 0, 0, 0, 0, 0)
+    request_id = str(new_job_id())
+    return JobRecord(
+        new_job_id(), spec, "writer", request_id, at, 1000 + number, at + 0.5, end, LIMITS, usage
+    )
+
+
+async def fill(directory: Path, number: int) -> JobId:
+    """Make a journal of so many jobs and their output; return one of them, or one that is not there."""
+    (directory / "jobs").mkdir(parents=True)
+    journal = SqliteJournal(directory / "journal.db")
+    job = new_job_id()
+    for each in range(number):
+        record = finished(each)
+        await journal.put(record)
+        output = directory / "jobs" / str(record.id)
+        output.mkdir()
+        (output / "output-0").write_bytes(b"hello\n")
+        job = record.id
+    await journal.close()
+    return job
+
+
+def swap(home: Path, directory: Path) -> None:
+    """Exchange the jobs of a home with those that lie elsewhere; no server runs."""
+    for name in ("jobs", "journal.db", "journal.db-wal", "journal.db-shm"):
+        here, there, between = home / name, directory / name, directory / f"{name}.new"
+        for source, target in ((there, between), (here, there), (between, here)):
+            if source.exists():
+                source.rename(target)
+
+
+@asynccontextmanager
+async def server(installation: Installation, job: JobId) -> AsyncIterator[Start]:
+    """Start a server, ask it for a job until it answers, and kill it in the end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    (installation.home / "address").write_text(address)
+    began = time.perf_counter()
+    command = [sys.executable, "-P", "-m", "worker.cli.main", "serve", "--listen", address]
+    process = await asyncio.create_subprocess_exec(
+        *command, env=installation.env, stderr=subprocess.DEVNULL
+    )
+    try:
+        while True:
+            if time.perf_counter() - began > PATIENCE or process.returncode is not None:
+                sys.exit("the server does not start")
+            try:
+                async with installation.client() as client:
+                    await client.query(str(job))
+            except ServerUnreachable:
+                await asyncio.sleep(0.003)
+                continue
+            except RpcError as error:
+                if error.code != "NotFound":
+                    raise
+            break
+        wall = time.perf_counter() - began
+        yield Start(wall, cpu_seconds(process.pid), resident_mb(process.pid))
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def after_finished(installation: Installation, directory: Path) -> dict[int, list[Start]]:
+    """Return the starts after each number of jobs, in turn."""
+    jobs = {number: await fill(directory / str(number), number) for number in FINISHED}
+    starts: dict[int, list[Start]] = {number: [] for number in FINISHED}
+    for _ in range(ROUNDS):
+        for number, job in jobs.items():
+            swap(installation.home, directory / str(number))
+            async with server(installation, job) as start:
+                starts[number].append(start)
+            swap(installation.home, directory / str(number))
+    return starts
+
+
+async def with_running(installation: Installation) -> list[Start]:
+    """Return the starts beside jobs that run."""
+    async with server(installation, new_job_id()), installation.client() as client:
+        turn = asyncio.Semaphore(AT_ONCE)
+
+        async def start_one() -> JobId:
+            async with turn:
+                return await client.start(JobSpec("sleep", ["600"], limits=LIMITS, timeout=600.0))
+
+        jobs = await asyncio.gather(*(start_one() for _ in range(RUNNING)))
+    starts = []
+    for number in range(ROUNDS):
+        async with server(installation, jobs[number]) as start, installation.client() as client:
+            starts.append(start)
+            if len(await client.list(running=True)) != RUNNING:
+                sys.exit("jobs are missing")
+    return starts
+
+
+def row(what: str, starts: list[Start], empty: list[Start], number: int) -> dict[str, str | float]:
+    """Return a line of the report."""
+    wall, cpu, resident = (
+        [statistics.median(getattr(start, name) for start in each) for each in (starts, empty)]
+        for name in ("wall", "cpu", "resident")
+    )
+    return {
+        "jobs": what,
+        "first answer, p50 ms": 1000 * wall[0],
+        "x empty": wall[0] / wall[1],
+        "CPU of the server, ms": 1000 * cpu[0],
+        "resident, MB": resident[0],
+        "KB per job": 1000 * (resident[0] - resident[1]) / number if number else 0.0,
+    }
+
+
+async def main() -> None:
+    """Measure and report."""
+    with installed() as installation, tempfile.TemporaryDirectory() as directory:
+        os.kill(installation.server, signal.SIGKILL)
+        starts = await after_finished(installation, Path(directory))
+        rows = [row(f"{number} finished", each, starts[0], number) for number, each in starts.items()]
+        running = await with_running(installation)
+        rows.append(row(f"{RUNNING} running", running, starts[0], RUNNING))
+        installation.worker("up")  # ends them all
+    report("recovery", f"A server that is started, {ROUNDS} times each", rows)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

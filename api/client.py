@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from grpclib.client import Channel as GrpcChannel
+from grpclib.client import Stream
 from grpclib.config import Configuration
 from grpclib.const import Cardinality, Status
 from grpclib.events import RecvTrailingMetadata, listen
@@ -173,7 +174,7 @@ class Client:
         )
         async with self._errors_translated(), call as replies:
             await replies.send_message(request, end=True)
-            async for reply in replies:
+            while (reply := await _next(replies)) is not None:
                 yield Chunk(reply.offset, reply.output)
             # By itself grpclib does not look at the status once the connection is being closed.
             await replies.recv_trailing_metadata()
@@ -226,6 +227,16 @@ class Client:
         return "it refuses this client's certificate: " + (
             _dates(self._ssl_context) or "missing, expired, revoked or of another CA"
         )
+
+
+async def _next(
+    replies: Stream[worker.StreamRequest, worker.StreamResponse],
+) -> worker.StreamResponse | None:
+    """Return the next reply, or None when the status follows."""
+    try:
+        return await replies.recv_message()
+    except AssertionError:  # how grpclib says that the server ended the stream within a message
+        return None
 
 
 async def _raise_failure(event: RecvTrailingMetadata) -> None:

@@ -1,6 +1,7 @@
 """HTTP/2 connections whose end can be awaited, for both sides."""
 
 import asyncio
+from typing import Any
 
 from grpclib.config import Configuration
 from grpclib.protocol import AbstractHandler, H2Protocol
@@ -13,8 +14,16 @@ _WRITE_BUFFER = 65536
 class Connection(H2Protocol):
     """grpclib's connection, which knows whether the peer ever spoke, and when it is gone."""
 
-    def __init__(self, handler: AbstractHandler, config: Configuration, h2_config: H2Configuration) -> None:
+    def __init__(
+        self,
+        handler: AbstractHandler,
+        config: Configuration,
+        h2_config: H2Configuration,
+        *,
+        read_buffer: int | None = None,
+    ) -> None:
         super().__init__(handler, config, h2_config)
+        self._read_buffer = read_buffer
         self.heard = False
         self._transport: asyncio.WriteTransport | None = None
         self._lost = asyncio.get_running_loop().create_future()
@@ -24,6 +33,8 @@ class Connection(H2Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
         transport.set_write_buffer_limits(_WRITE_BUFFER)
+        if self._read_buffer is not None:
+            _shrink_read_buffer(transport, self._read_buffer)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -50,3 +61,15 @@ class Connection(H2Protocol):
         if not self._lost.done():
             self._transport.abort()
             await asyncio.wait({self._lost})
+
+
+def _shrink_read_buffer(transport: asyncio.WriteTransport, size: int) -> None:
+    """Have a connection read into less memory than the 256 KiB that asyncio holds for each over TLS.
+
+    There is no public way. Between reads nothing is in that memory, and what is not there is not touched.
+    """
+    protocol: Any = getattr(transport, "_ssl_protocol", None)
+    if hasattr(protocol, "_ssl_buffer_view"):
+        protocol.max_size = size
+        protocol._ssl_buffer = bytearray(size)  # noqa: SLF001
+        protocol._ssl_buffer_view = memoryview(protocol._ssl_buffer)  # noqa: SLF001

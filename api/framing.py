@@ -23,9 +23,14 @@ from ..core.job import Chunk
 MESSAGE_SIZE = 65520
 """Bytes of output in a message: four frames of 16 KiB, with 16 bytes to spare for what is around it."""
 
+_RESERVE = 4096
+"""Bytes of a connection's window that output leaves to other calls: a client that makes one between
+two chunks does not read, and would wait for ever for an answer behind its own unread output."""
+
 _PREFIX = struct.Struct(">BI")  # of a message of gRPC: whether it is compressed, and its size
 _HEADER = struct.Struct(">HBBBL")  # of a frame: its size in 16 and 8 bits, type, flags, stream
 _DATA = 0x0
+Pieces = list[bytes | memoryview]
 _OUTPUT, _OFFSET = b"\x0a", b"\x10"  # the tags of StreamResponse.output and .offset
 
 
@@ -70,7 +75,7 @@ class ChunkSender:
         if not self._begun:
             self._begun = True
             await self._stream.send_initial_metadata()
-        rest: list[bytes | memoryview] = encode(chunk)
+        rest: Pieces = encode(chunk)
         while rest:
             since = self._time()
             await self._until(self._wire.stream_ready, since)
@@ -114,25 +119,19 @@ class _Wire:
         """Return what to wait for until the connection takes more, or None if it does."""
         if not self.connection.write_ready.is_set():
             return self.connection.write_ready.wait()
-        return None if self._h2.outbound_flow_control_window > 0 else self._window_update()
+        return None if self._h2.outbound_flow_control_window > _RESERVE else self._window_update()
 
-    def write(self, pieces: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    def write(self, pieces: Pieces) -> Pieces:
         """Write as much as the windows have room for, in one go, and return what is left."""
         stream = self._open()
         size = sum(map(len, pieces))
-        # A window may be negative: settings can take back.
-        room = max(0, min(stream.outbound_flow_control_window, self._h2.outbound_flow_control_window))
-        longest = self._h2.max_outbound_frame_size
-        rest: list[bytes | memoryview] = []
-        if size > min(room, longest):
-            whole = memoryview(b"".join(pieces))
-            pieces, rest = [], [whole[room:]] if size > room else []
-            size = min(size, room)
-            for start in range(0, size, longest):
-                frame = whole[start : min(start + longest, size)]
-                pieces += _header(len(frame), stream.stream_id), frame
-        else:
-            pieces = [_header(size, stream.stream_id), *pieces]
+        room = min(stream.outbound_flow_control_window, self._h2.outbound_flow_control_window - _RESERVE)
+        room = max(0, room)  # a window may be negative: settings can take back
+        rest: Pieces = []
+        if size > room:
+            pieces, rest = _split(pieces, room)
+            size = room
+        pieces = _frames(pieces, size, self._h2.max_outbound_frame_size, self._id)
         # All that h2's own send_data does, but for an object and three copies of each frame.
         stream.outbound_flow_control_window -= size
         self._h2.outbound_flow_control_window -= size
@@ -156,12 +155,12 @@ class _Wire:
         await self._wire.window_updated.wait()
 
 
-def encode(chunk: Chunk) -> list[bytes | memoryview]:
+def encode(chunk: Chunk) -> Pieces:
     """Return a chunk as messages of gRPC, in pieces: StreamResponses with their prefixes.
 
     An empty chunk is a message too: its offset tells that bytes are no longer kept.
     """
-    pieces: list[bytes | memoryview] = []
+    pieces: Pieces = []
     data = memoryview(chunk.data)
     for start in range(0, len(data) or 1, MESSAGE_SIZE):
         part = data[start : start + MESSAGE_SIZE]
@@ -170,6 +169,28 @@ def encode(chunk: Chunk) -> list[bytes | memoryview]:
         tail = _OFFSET + _varint(offset) if offset else b""
         pieces += _PREFIX.pack(0, len(head) + len(part) + len(tail)) + head, part, tail
     return pieces
+
+
+def _split(pieces: Pieces, size: int) -> tuple[Pieces, Pieces]:
+    """Cut after so many bytes, without copying."""
+    for index, piece in enumerate(pieces):
+        if len(piece) > size:
+            view = memoryview(piece)
+            return [*pieces[:index], view[:size]], [view[size:], *pieces[index + 1 :]]
+        size -= len(piece)
+    return pieces, []
+
+
+def _frames(pieces: Pieces, size: int, longest: int, stream_id: int) -> Pieces:
+    """Return the frames of so much data, none longer than the client takes."""
+    if 0 < size <= longest:
+        return [_header(size, stream_id), *pieces]
+    whole = memoryview(b"".join(pieces))
+    frames: Pieces = []
+    for start in range(0, size, longest):
+        data = whole[start : start + longest]
+        frames += _header(len(data), stream_id), data
+    return frames
 
 
 def _header(size: int, stream_id: int) -> bytes:

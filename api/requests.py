@@ -18,6 +18,9 @@ from h2.config import H2Configuration
 from .codec import MessageCodec
 from .connections import Connection
 
+_READ_BUFFER = 16384
+"""Bytes read at once from a client: its requests are short, and a thousand clients may be idle."""
+
 Headers = list[tuple[str, str]]
 
 
@@ -69,4 +72,4 @@ class Connections:
     def make(self) -> Connection:
         """Return the protocol for a new connection."""
         handler = _RequestHandler(self._methods, self._codec, None, self._events)
-        return Connection(handler, self._config, self._h2_config)
+        return Connection(handler, self._config, self._h2_config, read_buffer=_READ_BUFFER)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -175,9 +176,8 @@ def _install(home: Path, pki: Path) -> Installation:
     return Installation(home)
 
 
-@pytest.fixture
-def install(pki: Path) -> Iterator[Callable[[Path], Installation]]:
-    """Make workers in directories of the test's choice, not yet up; nothing is left of them after it."""
+@contextmanager
+def _installing(pki: Path) -> Iterator[Callable[[Path], Installation]]:
     installations = []
 
     def make(home: Path) -> Installation:
@@ -191,6 +191,20 @@ def install(pki: Path) -> Iterator[Callable[[Path], Installation]]:
 
 
 @pytest.fixture
+def install(pki: Path) -> Iterator[Callable[[Path], Installation]]:
+    """Make workers in directories of the test's choice, not yet up; nothing is left of them after it."""
+    with _installing(pki) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def module_install(pki: Path) -> Iterator[Callable[[Path], Installation]]:
+    """Make workers that all tests of a module use."""
+    with _installing(pki) as make:
+        yield make
+
+
+@pytest.fixture
 def installation(tmp_path: Path, install: Callable[[Path], Installation]) -> Installation:
     """A worker of the test's own, up."""
     installation = install(tmp_path / "home")
@@ -199,13 +213,13 @@ def installation(tmp_path: Path, install: Callable[[Path], Installation]) -> Ins
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, pki: Path) -> Iterator[Installation]:
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, module_install: Callable[[Path], Installation]
+) -> Installation:
     """A worker for all tests of a module that change nothing about it."""
-    installation = _install(tmp_path_factory.mktemp("shared") / "home", pki)
+    installation = module_install(tmp_path_factory.mktemp("shared") / "home")
     installation.worker("up")
-    yield installation
-    installation.down()
-    _assert_nothing_left(installation)
+    return installation
 
 
 def _assert_nothing_left(installation: Installation) -> None:

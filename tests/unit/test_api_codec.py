@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as GoogleMessage
 from grpc_tools import protoc
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import worker.proto
@@ -121,6 +121,7 @@ def test_messages_of_protobuf_are_read(
     assert message == decode(theirs.SerializeToString(), type(message))
 
 
+@settings(deadline=None)  # as many decodings as a message has bytes
 @given(message=any_message)
 def test_every_truncation_is_refused_or_read_as_protobuf_does(
     google: dict[str, type[GoogleMessage]], message: betterproto2.Message

@@ -1,0 +1,295 @@
+"""Clients that read slowly, not at all, or vanish: what they cost, and how they are got rid of."""
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import h2.events
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes
+
+from worker.api.client import RpcError
+from worker.api.tls import client_context
+from worker.core.job import JobSpec
+from worker.proto.worker import StreamRequest
+
+LARGEST = (1 << 31) - 1
+NOISY = JobSpec("sh", ["-c", "yes | head -c 100000000"])
+
+
+class Raw:
+    """A client of bare HTTP/2 over TLS that does only what it is told to."""
+
+    def __init__(self, installation: Any, window: int = LARGEST) -> None:
+        host, port = (installation.home / "address").read_text().strip().rsplit(":", 1)
+        pki = installation.home / "pki"
+        context = client_context(ca=pki / "ca.crt", certificate=pki / "writer.crt", key=pki / "writer.key")
+        plain = socket.create_connection((host, int(port)))
+        self.socket = context.wrap_socket(plain, server_hostname=host)
+        self.socket.settimeout(60)
+        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.h2.initiate_connection()
+        self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+        self.h2.increment_flow_control_window(LARGEST - 65535)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what HTTP/2 has to say."""
+        self.socket.sendall(self.h2.data_to_send())
+
+    def stream(self, job: str, *, end: bool = True) -> int:
+        """Ask for a job's output and return the number of the stream."""
+        stream = self.h2.get_next_available_stream_id()
+        headers = {
+            ":method": "POST",
+            ":scheme": "https",
+            ":path": "/worker.v1.WorkerService/Stream",
+            ":authority": "localhost",
+            "te": "trailers",
+            "content-type": "application/grpc",
+        }
+        self.h2.send_headers(stream, list(headers.items()))
+        message = bytes(StreamRequest(job_id=job))
+        self.h2.send_data(stream, struct.pack(">BI", 0, len(message)) + message, end_stream=end)
+        self.flush()
+        return stream
+
+    def read(self) -> list[h2.events.Event]:
+        """Return what comes next; ConnectionError when the server has closed. No window is opened again."""
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise ConnectionError("the server has closed")
+        events = self.h2.receive_data(data)
+        self.flush()  # acknowledges settings and pings
+        return events
+
+    def read_output(self) -> int:
+        """Wait for output and return how many bytes came."""
+        while not (size := sum(map(_size, self.read()))):
+            pass
+        return size
+
+    def trailers(self) -> dict[str, str]:
+        """Read until a stream ends and return how."""
+        while True:
+            for event in self.read():
+                if isinstance(event, h2.events.TrailersReceived):
+                    return dict(event.headers)
+                if isinstance(event, h2.events.ResponseReceived):
+                    headers = dict(event.headers)
+                    if "grpc-status" in headers:
+                        return headers
+
+
+def _size(event: h2.events.Event) -> int:
+    return len(event.data) if isinstance(event, h2.events.DataReceived) else 0
+
+
+@contextmanager
+def raw(installation: Any, window: int = LARGEST) -> Iterator[Raw]:
+    """Connect, and let go."""
+    client = Raw(installation, window)
+    try:
+        yield client
+    finally:
+        client.socket.close()
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory, module_install: Any) -> Any:
+    """A worker that has little patience, for all tests here."""
+    installation = module_install(tmp_path_factory.mktemp("strict") / "home")
+    installation.worker(
+        "up",
+        *("--stalled-client-timeout", "500ms"),
+        *("--keepalive-time", "500ms"),
+        *("--keepalive-timeout", "1s"),
+        *("--max-streams-per-client", "20"),
+    )
+    return installation
+
+
+def peers(installation: Any) -> set[str]:
+    """Return the other ends of the connections that the server has."""
+    port = int((installation.home / "address").read_text().rsplit(":", 1)[1])
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = "01"
+    return {
+        remote
+        for _, local, remote, state, *_ in lines
+        if local.endswith(f":{port:04X}") and state == established
+    }
+
+
+async def start(installation: Any, spec: JobSpec) -> str:
+    """Start a job and return its id."""
+    async with installation.client() as client:
+        return str(await client.start(spec))
+
+
+async def stop(installation: Any, job: str) -> None:
+    """End a job at once and forget it."""
+    async with installation.client() as client:
+        await client.stop(job, grace=0)
+        await client.remove(job)
+
+
+@pytest.fixture
+def endless(strict: Any) -> Iterator[str]:
+    """A job that writes as fast as it can."""
+    job = asyncio.run(start(strict, JobSpec("sh", ["-c", "yes | head -c 200000000; exec sleep 1000"])))
+    yield job
+    asyncio.run(stop(strict, job))
+
+
+def test_a_client_that_reads_nothing_is_told_why_it_was_cut_off(strict: Any, endless: str) -> None:
+    """Its stream ends with the reason; its connection and other calls on it go on."""
+    with raw(strict, window=100_000) as client:
+        client.stream(endless)
+        trailers = client.trailers()
+        assert "14" == trailers["grpc-status"]
+        assert (
+            "the client has read nothing for 0.5 s (setting stalled_client_timeout)"
+            == (trailers["grpc-message"])
+        )
+        client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
+        assert "5" == client.trailers()["grpc-status"]
+
+
+def test_our_own_client_says_what_it_was_told(strict: Any, endless: str) -> None:
+    """What was sent before is still read, then the reason comes."""
+    log = strict.home / "server.log"
+
+    def cut_off() -> int:
+        return int(log.read_text().count("a stream is ended: the client has read nothing"))
+
+    async def scenario() -> int:
+        before = cut_off()
+        async with strict.client() as client, aclosing(client.stream(endless)) as chunks:
+            size = len((await anext(chunks)).data)
+            while cut_off() == before:
+                await client.query(endless)  # and the stream is not read
+            try:
+                async for chunk in chunks:
+                    size += len(chunk.data)
+            except RpcError as told:
+                assert told.message.startswith("the client has read nothing")  # noqa: PT017
+                return size
+        raise AssertionError("it goes on")
+
+    assert 0 < asyncio.run(scenario()) < 200_000_000
+
+
+def test_a_client_that_leaves_its_socket_unread_is_dropped(
+    strict: Any, endless: str, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """However wide its windows are: it has what the kernel had taken for it, and no more."""
+    others = peers(strict)
+    with raw(strict) as client:
+        [peer] = peers(strict) - others
+        client.stream(endless)
+        until(lambda: peer not in peers(strict))
+        with pytest.raises(ConnectionError):
+            sum(iter(client.read_output, None))
+
+
+def test_a_client_that_vanishes_is_noticed(
+    strict: Any, endless: str, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """A stopped process answers no ping, as little as one behind a dead link."""
+    others = peers(strict)
+    with subprocess.Popen([*strict.command, "wait", endless], env=strict.env) as client:
+        try:
+            until(lambda: bool(peers(strict) - others))
+            [peer] = peers(strict) - others
+            os.kill(client.pid, signal.SIGSTOP)
+            until(lambda: peer not in peers(strict))
+        finally:
+            client.kill()
+
+
+def test_an_idle_client_that_answers_stays(strict: Any, endless: str) -> None:
+    """Silence is no reason to be dropped, as long as pings are answered."""
+    with raw(strict) as client:
+        pings = 0
+        while pings < 3:
+            pings += sum(isinstance(event, h2.events.PingReceived) for event in client.read())
+
+
+def test_a_stream_of_a_client_that_closed_its_half_goes_on(strict: Any) -> None:
+    """Also of one that never does, though it has nothing more to say."""
+    job = asyncio.run(start(strict, JobSpec("sh", ["-c", "echo one; sleep 0.2; echo two"])))
+    with raw(strict) as client:
+        for end in (True, False):
+            client.stream(job, end=end)
+            assert "0" == client.trailers()["grpc-status"]
+
+
+def test_resets_leave_nothing_behind(strict: Any, endless: str) -> None:
+    """A client that opens streams and resets them in the middle holds no slot and no watch."""
+    with raw(strict, window=200_000) as client:
+        for _ in range(60):  # three times as many as it may have at once
+            stream = client.stream(endless)
+            client.read_output()
+            client.h2.reset_stream(stream)
+            client.flush()
+        client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
+        assert "5" == client.trailers()["grpc-status"]
+
+
+def test_the_streams_of_a_client_are_bounded(strict: Any, endless: str) -> None:
+    """Beyond the bound the refusal names the setting; a stream that ends makes room."""
+    with raw(strict, window=100) as client:
+        streams = [client.stream(endless) for _ in range(20)]
+        client.stream(endless)
+        refusal = client.trailers()
+        assert "8" == refusal["grpc-status"]
+        assert "'writer' has 20 streams open" in refusal["grpc-message"]
+        assert "(setting max_streams_per_client)" in refusal["grpc-message"]
+        client.h2.reset_stream(streams[0])
+        client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
+        assert "5" == client.trailers()["grpc-status"]
+
+
+def test_stuck_clients_cost_little(installation: Any, until: Callable[[Callable[[], bool]], None]) -> None:
+    """A hundred that read nothing cost a chunk each, and others are served beside them."""
+    job = asyncio.run(start(installation, NOISY))
+    installation.wait(job)
+
+    def resident() -> int:
+        status = Path(f"/proc/{installation.server_pid()}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+    with raw(installation, window=65535) as first:
+        first.stream(job)
+        until(lambda: resident() > 0)
+        before = resident()
+        clients = [Raw(installation, window=65535) for _ in range(100)]
+        for client in clients:
+            client.stream(job)
+            client.read_output()
+        assert 100_000_000 == len(installation.stream(job))
+        assert resident() - before < 100 * 600
+        for client in clients:
+            client.socket.close()
+
+
+def test_a_slow_reader_gets_everything(strict: Any) -> None:
+    """Reading a little now and then is reading: nobody is cut off who goes on."""
+    job = asyncio.run(start(strict, JobSpec("sh", ["-c", "yes | head -c 300000"])))
+    with raw(strict, window=10_000) as client:
+        stream, size = client.stream(job), 0
+        while size < 300_000:
+            got = client.read_output()
+            size += got
+            client.h2.increment_flow_control_window(got, stream)
+            client.flush()

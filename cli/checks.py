@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ..api.client import RpcError, ServerUnreachable
 from ..api.tls import validity
+from ..core.errors import JournalUnusable
 from ..core.job import JobStatus
-from ..linux import probes
+from ..linux import journal, probes
 from .cgroup_checks import check_cgroups
 from .connection import Connection
 from .console import Failure
@@ -28,7 +29,15 @@ _SCARCE_FILES = 4096
 
 def examine(home: Home) -> list[Finding]:
     """Look at everything. Nothing is changed, and nothing left behind."""
-    checks = (check_cgroups, _check_kernel, _check_state, _check_certificates, _check_server, check_service)
+    checks = (
+        check_cgroups,
+        _check_kernel,
+        _check_state,
+        _check_journal,
+        _check_certificates,
+        _check_server,
+        check_service,
+    )
     return [finding for check in checks for finding in check(home)]
 
 
@@ -82,6 +91,25 @@ def _check_state(home: Home) -> Iterator[Finding]:
             missing,
             f"{home.path} must be writable for you, on a file system with FIFOs, splice(2) and locks",
         )
+
+
+def _check_journal(home: Home) -> Iterator[Finding]:
+    if not home.journal.exists():
+        return
+    try:
+        unreadable = journal.look(home.journal)
+    except JournalUnusable as error:
+        told, _, remedy = str(error).partition("; ")
+        yield missing("journal", told, remedy or "see `state` above")
+        return
+    for job, reason in unreadable.items():
+        yield warning(
+            "journal",
+            f"the record of job {job} cannot be read: {reason}",
+            f"the job is unknown to the server until {home.journal} is restored from a copy",
+        )
+    if not unreadable:
+        yield ok("journal", "every record can be read")
 
 
 def _check_certificates(home: Home) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .job import JobId, JobRecord, PastRequest
 
@@ -17,6 +17,11 @@ class MemoryJournal:
     async def load(self) -> Sequence[JobRecord]:
         """Return every record, oldest first."""
         return sorted(self._records.values(), key=lambda record: record.created_at)
+
+    @property
+    def unreadable(self) -> Collection[JobId]:
+        """None is: a record stays the object that it is."""
+        return ()
 
     async def put(self, record: JobRecord) -> None:
         """Insert or replace."""

@@ -283,7 +283,12 @@ class JobJournal(Protocol):
     """Remembers jobs across restarts. Raises JournalUnusable when it cannot."""
 
     async def load(self) -> Sequence[JobRecord]:
-        """Return every record, oldest first."""
+        """Return every record that can be read, oldest first."""
+        ...
+
+    @property
+    def unreadable(self) -> Collection[JobId]:
+        """The jobs whose records could not be read by ``load``: set aside, and left as they are."""
         ...
 
     async def put(self, record: JobRecord) -> None:

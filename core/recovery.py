@@ -53,11 +53,12 @@ class Recovery:
             else:
                 await runner.journal.remove(record.id)  # an intent that never ran
         for job_id in processes:
-            log.warning("job %s is not in the journal; it is left alone", job_id)
+            log.warning("job %s is not in the journal, or not readable there; it is left alone", job_id)
         held = list(runner.jobs)
         running = [job.record.id for job in held if not job.over.is_set()]
         await runner.limiter.sweep([*running, *processes])
-        await runner.outputs.sweep([*(job.record.id for job in held), *processes])
+        aside = runner.journal.unreadable
+        await runner.outputs.sweep([*(job.record.id for job in held), *processes, *aside])
         reached(Step.RECOVERED)
         runner.jobs.keep_earlier()
         runner.tasks.leave(self._expiry.run())

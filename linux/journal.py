@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -17,15 +19,18 @@ from ..core.ending import End
 from ..core.errors import JournalUnusable
 from ..core.job import JobId, JobRecord, PastRequest
 from ..core.limits import ResourceLimits
-from .schema import open_database
+from .schema import explained, open_database, open_to_look
 from .values import end_from_message, end_to_message
 
-_ALL = "SELECT id, record FROM jobs ORDER BY created_at"
+# As bytes: SQLite would give up at the first text that is not UTF-8.
+_ALL = "SELECT id, CAST(record AS BLOB) FROM jobs ORDER BY created_at"
 _PAST = """
 SELECT owner, request_id, job, fingerprint, removed_at FROM requests WHERE owner = ? AND request_id = ?
 """
 _SHARED = 256
 _T = TypeVar("_T")
+
+log = logging.getLogger(__name__)
 
 
 class SqliteJournal:
@@ -36,18 +41,21 @@ class SqliteJournal:
         # SQLite blocks; one thread keeps the order and needs no locks.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._database: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._unreadable: Collection[JobId] = ()
 
     async def load(self) -> Sequence[JobRecord]:
-        return await self._run(self._load)
+        records, bad = await self._run(_read_all)
+        for job, reason in bad.items():
+            log.error(
+                "%s: the record of job %s is set aside, it cannot be read: %s", self._path, job, reason
+            )
+        self._unreadable = [JobId(job) for job in map(_uuid, bad) if job is not None]
+        return records
 
-    def _load(self, database: sqlite3.Connection) -> list[JobRecord]:
-        return [self._record(job, text) for job, text in database.execute(_ALL)]
-
-    def _record(self, job: str, text: str) -> JobRecord:
-        try:
-            return _from_json(text)
-        except Exception as error:  # whatever a converter makes of a row that is none of ours
-            raise JournalUnusable(f"{self._path}: the record of job {job} cannot be read") from error
+    @property
+    def unreadable(self) -> Collection[JobId]:
+        return self._unreadable
 
     async def put(self, record: JobRecord) -> None:
         row = (str(record.id), record.created_at, _to_json(record))
@@ -68,7 +76,7 @@ class SqliteJournal:
 
     async def close(self) -> None:
         if self._database is not None:
-            await self._run(lambda db: db.close())
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
             self._database = None
         self._thread.shutdown()
 
@@ -79,9 +87,54 @@ class SqliteJournal:
         try:
             if self._database is None:
                 self._database = open_database(self._path)
+                self._file = _identity(self._path)
+            elif _identity(self._path) != self._file:  # what is written now, nobody would ever read
+                raise JournalUnusable(
+                    f"{self._path} was moved, deleted or replaced while the server uses it; "
+                    "put it back, or restart the server: jobs run on meanwhile"
+                )
             return step(self._database)
         except sqlite3.Error as error:
-            raise JournalUnusable(f"{self._path}: {error}") from error
+            raise explained(self._path, error) from error
+
+
+def look(path: Path) -> Mapping[str, str]:
+    """Return the jobs whose records cannot be read, and why, and change nothing; for `worker doctor`.
+
+    Raises JournalUnusable if it is corrupt or from a newer version.
+    """
+    try:
+        with closing(open_to_look(path)) as database:
+            return _read_all(database)[1]
+    except sqlite3.Error as error:
+        raise explained(path, error) from error
+
+
+def _read_all(database: sqlite3.Connection) -> tuple[list[JobRecord], dict[str, str]]:
+    """Return the records, and why others cannot be read; what is wrong with one is no other's trouble."""
+    records: list[JobRecord] = []
+    bad: dict[str, str] = {}
+    for job, text in database.execute(_ALL):
+        try:
+            records.append(_from_json(text))
+        except Exception as error:  # noqa: BLE001 - whatever a converter makes of a row not ours
+            bad[str(job)] = f"{type(error).__name__}: {error}"
+    return records, bad
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _remove(job: JobId, remember: PastRequest | None, database: sqlite3.Connection) -> None:
@@ -131,5 +184,5 @@ def _to_json(record: JobRecord) -> str:
     return json.dumps(_CONVERTER.unstructure(record, JobRecord), ensure_ascii=False)
 
 
-def _from_json(text: str) -> JobRecord:
+def _from_json(text: bytes) -> JobRecord:
     return _CONVERTER.structure(json.loads(text), JobRecord)

@@ -1,16 +1,19 @@
 """The journal's file: what older versions wrote is read, what newer ones wrote is left alone."""
 
 import asyncio
+import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from worker.core.ending import Cause, Channel, End, Exited
 from worker.core.errors import JournalUnusable
-from worker.core.job import JobRecord, JobSpec, PastRequest, parse_job_id
-from worker.linux.journal import SqliteJournal
+from worker.core.job import JobRecord, JobSpec, PastRequest, new_job_id, parse_job_id
+from worker.linux.journal import SqliteJournal, look
 
 JOB = parse_job_id("00000000-0000-4000-8000-000000000001")
 END = End(Exited(3), Cause.NONE, 0, {Channel.OUTPUT: 6}, 3.5)
@@ -69,9 +72,13 @@ def test_a_journal_of_a_later_version(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         journal = SqliteJournal(path)
-        with pytest.raises(JournalUnusable, match=r"journal\.db: written by a newer version.*format 3"):
+        with pytest.raises(
+            JournalUnusable, match=r"journal\.db: written by a newer version.*format 3.*move"
+        ):
             await journal.load()
         await journal.close()
+        with pytest.raises(JournalUnusable, match="start that version"):
+            look(path)
 
     asyncio.run(scenario())
     assert 3 == version(path)
@@ -99,3 +106,127 @@ async def _load(path: Path) -> None:
     journal = SqliteJournal(path)
     assert [RECORD] == list(await journal.load())
     await journal.close()
+
+
+# --- journals that are broken
+
+
+def whole(path: Path, jobs: int = 1) -> bytes:
+    """Make a journal as a server leaves it, and return its bytes."""
+
+    async def scenario() -> None:
+        journal = SqliteJournal(path)
+        for _ in range(jobs):
+            await journal.put(replace(RECORD, id=new_job_id()))
+        await journal.close()
+
+    asyncio.run(scenario())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda _: b"garbage",
+        lambda _: b"\0" * 8192,
+        lambda data: data[:10],
+        lambda data: data[:50],
+        lambda data: data[:512],
+        lambda data: data[:4096],
+        lambda data: data[: len(data) - 4096],
+        lambda data: data[:4096] + b"\xff" * (len(data) - 4096),
+    ],
+)
+def test_a_corrupt_journal_is_left_as_it_is(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    """It is refused with what is wrong and what helps, and not one byte of it is changed."""
+    path = tmp_path / "journal.db"
+    spoiled = spoil(whole(path, jobs=50))
+    path.write_bytes(spoiled)
+
+    async def scenario() -> None:
+        journal = SqliteJournal(path)
+        for step in (journal.load(), journal.put(RECORD)):
+            with pytest.raises(JournalUnusable, match=r"journal\.db is corrupt .*restore.*move it away"):
+                await step
+        await journal.close()
+        with pytest.raises(JournalUnusable, match="is corrupt"):
+            look(path)
+
+    asyncio.run(scenario())
+    assert spoiled == path.read_bytes()
+
+
+def test_an_empty_file_is_a_journal_only_where_there_are_no_jobs(tmp_path: Path) -> None:
+    """A first server may have died so early; later, it is one that somebody has emptied."""
+    path = tmp_path / "journal.db"
+    path.touch()
+
+    async def load() -> None:
+        journal = SqliteJournal(path)
+        try:
+            assert [] == list(await journal.load())
+        finally:
+            await journal.close()
+
+    asyncio.run(load())
+    path.write_bytes(b"")
+    (tmp_path / "jobs" / str(JOB)).mkdir(parents=True)
+    with pytest.raises(JournalUnusable, match="it is empty, and yet there are jobs"):
+        asyncio.run(load())
+    assert b"" == path.read_bytes()
+
+
+@pytest.mark.parametrize("record", ["'nonsense'", "'{}'", "'5'", "5", "NULLIF('', 'x')", "x'ff00ff'"])
+def test_a_row_that_cannot_be_read(tmp_path: Path, record: str) -> None:
+    """It is set aside and stays; the others are known, and it is told which job it was."""
+    path = tmp_path / "journal.db"
+    bad = new_job_id()
+    write(path, VERSION_1 + f"INSERT INTO jobs VALUES ('{bad}', 1.0, CAST({record} AS TEXT));")
+
+    async def scenario() -> None:
+        for _ in range(2):
+            journal = SqliteJournal(path)
+            assert [RECORD] == list(await journal.load())
+            assert [bad] == list(journal.unreadable)
+            await journal.close()
+
+    asyncio.run(scenario())
+    assert [str(bad)] == list(look(path))
+
+
+def test_a_look_leaves_no_trace(tmp_path: Path) -> None:
+    """Neither at a journal that nobody uses nor at one that is being written."""
+    path = tmp_path / "journal.db"
+    data = whole(path)
+    assert {} == look(path)
+    assert (data, [path]) == (path.read_bytes(), list(tmp_path.iterdir()))
+
+    async def scenario() -> None:
+        journal = SqliteJournal(path)
+        await journal.put(RECORD)
+        before = os.listdir(tmp_path)
+        assert {} == look(path)
+        assert before == os.listdir(tmp_path)
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_journal_that_is_moved_away_under_a_server(tmp_path: Path) -> None:
+    """Nothing is written where nobody would find it; when it is back all goes on, and nothing is lost."""
+    path, elsewhere = tmp_path / "journal.db", tmp_path / "elsewhere.db"
+
+    async def scenario() -> None:
+        journal = SqliteJournal(path)
+        await journal.put(RECORD)
+        path.rename(elsewhere)
+        with pytest.raises(JournalUnusable, match="put it back, or restart the server"):
+            await journal.put(replace(RECORD, id=new_job_id()))
+        path.touch()
+        with pytest.raises(JournalUnusable, match="moved, deleted or replaced"):
+            await journal.load()
+        elsewhere.rename(path)
+        assert [RECORD] == list(await journal.load())
+        await journal.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,257 @@
+"""A state directory that is full, read-only, gone or spoiled: said clearly, and no other job suffers."""
+
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+
+from worker import JobSpec
+from worker.api.client import RpcError
+from worker.core.ending import Channel
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 6 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "none", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@contextmanager
+def read_only(path):
+    """Hide a directory behind itself, read-only: what is open goes on, whatever is opened does not."""
+    subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@contextmanager
+def moved_away(path):
+    """Have a directory gone for a while, as one whose disk is not mounted."""
+    elsewhere = path.with_name("elsewhere")
+    path.rename(elsewhere)
+    try:
+        yield
+    finally:
+        elsewhere.rename(path)
+
+
+def waiting(gate, then):
+    """Return a job that goes on once a file is there."""
+    return JobSpec("sh", ["-c", f"echo before; while [ ! -e {gate} ]; do sleep 0.05; done; {then}"])
+
+
+async def refused(client):
+    """Return why no job can be started, and see that nothing of it is known."""
+    known = {each.record.id for each in await client.list()}
+    with pytest.raises(RpcError) as refusal:
+        await client.start(JobSpec("true"))
+    assert known == {each.record.id for each in await client.list()}
+    return refusal.value
+
+
+def fill(file):
+    """Take all the room that there is."""
+    with suppress(OSError), open(file, "wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+
+
+async def streamed(client, job):
+    """Return all output of a job."""
+    return b"".join([chunk.data async for chunk in client.stream(str(job))])
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [(read_only, "Read-only file system"), (moved_away, "put it back, or restart the server")],
+)
+def test_a_state_directory_that_cannot_be_written(install, tmp_path, trouble, reason):
+    """New jobs are refused with the reason, the server and its jobs go on; mended, all is as before."""
+    home = tmp_path / "home"
+    worker = install(home)
+    worker.worker("up")
+    gate = tmp_path / "gate"
+
+    async def scenario():
+        async with worker.client() as client:
+            job = await client.start(waiting(gate, "echo after; exit 7"))
+            with trouble(home):
+                refusal = await refused(client)
+                assert ("FailedPrecondition", True) == (refusal.code, reason in refusal.message)
+                assert [job] == [each.record.id for each in await client.list(running=True)]
+                gate.touch()
+            status = await client.wait(str(job))
+            assert 7 == status.ending.code
+            assert b"before\nafter\n" == await streamed(client, job)
+            another = await client.start(JobSpec("echo", ["again"]))
+            assert b"again\n" == await streamed(client, another)
+
+    asyncio.run(scenario())
+
+
+@needs_root
+def test_a_full_disk(small_disk, install, tmp_path):
+    """A start is refused for want of room, query, list and stream go on, and then starts do, too."""
+    worker = install(small_disk)
+    worker.worker("up")
+
+    async def scenario():
+        async with worker.client() as client:
+            done = await client.start(JobSpec("echo", ["kept"]))
+            await client.wait(str(done))
+            filler = small_disk / "filler"
+            fill(filler)
+            refusal = await refused(client)
+            assert refusal.code in {"ResourceExhausted", "FailedPrecondition"}
+            assert "full" in refusal.message or "No space" in refusal.message
+            assert b"kept\n" == await streamed(client, done)
+            filler.unlink()
+            again = await client.start(JobSpec("echo", ["again"]))
+            assert b"again\n" == await streamed(client, again)
+
+    asyncio.run(scenario())
+
+
+@needs_root
+def test_a_job_that_a_full_disk_holds_up_is_named(small_disk, install, until):
+    """Query and the doctor say which job is blocked and why, a stop says so too; with room all goes on."""
+    worker = install(small_disk)
+    worker.worker("up")
+    job = worker.start("sh", "-c", "head -c 20000000 /dev/zero; echo done")
+    until(lambda: worker.query(job)["output_trouble"] == "No space left on device")
+    held_up = "its output cannot be recorded: No space left on device; it blocks when it writes until"
+    assert held_up in worker.worker("query", "-o", "wide", job)
+    findings = json.loads(worker.worker("doctor", "-o", "json", code=1))["findings"]
+    told = {each["subject"]: each["text"] for each in findings if each["verdict"] != "ok"}
+    assert told[f"job {job}"].startswith(held_up)
+    assert "0 free" in told["state"]
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    assert 0 == worker.wait(job)["exit_code"]
+    assert None is worker.query(job)["output_trouble"]
+    assert bytes(20_000_000) + b"done\n" == worker.stream(job)
+
+
+@pytest.mark.parametrize("delete", [lambda job: (job / "output-0").unlink(), shutil.rmtree])
+def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
+    """The stream says what is missing, the job and all others go on, and what comes later is kept."""
+    gate = tmp_path / "gate"
+
+    async def scenario():
+        async with shared.client() as client:
+            job = await client.start(waiting(gate, "echo after; exit 7"))
+            other = await client.start(waiting(gate, "echo other"))
+            async for _ in client.stream(str(job)):
+                break
+            delete(shared.home / "jobs" / str(job))
+            with pytest.raises(RpcError, match=f"OutOfRange desc = no output of job {job} is kept"):
+                await streamed(client, job)
+            gate.touch()
+            status = await client.wait(str(job))
+            assert 7 == status.ending.code
+            extent = status.output[Channel.OUTPUT]
+            assert (7, 13) == (extent.first, extent.end)
+            chunks = [chunk async for chunk in client.stream(str(job))]
+            assert [(7, b"after\n")] == [(chunk.offset, chunk.data) for chunk in chunks]
+            assert b"before\nother\n" == await streamed(client, other)
+
+    asyncio.run(scenario())
+
+
+def test_a_job_whose_last_output_was_deleted(shared, tmp_path):
+    """Where nothing follows the gap, the stream tells it all the same."""
+    gate = tmp_path / "gate"
+
+    async def scenario():
+        async with shared.client() as client:
+            job = await client.start(waiting(gate, "exit 7"))
+            async for _ in client.stream(str(job)):
+                break
+            (shared.home / "jobs" / str(job) / "output-0").unlink()
+            gate.touch()
+            assert 7 == (await client.wait(str(job))).ending.code
+            return str(job)
+
+    job = asyncio.run(scenario())
+    done = shared.run("stream", job)
+    assert (0, b"") == (done.returncode, done.stdout)
+    assert "7 bytes" in done.stderr.decode()
+    assert "no longer kept" in done.stderr.decode()
+
+
+def test_a_journal_that_is_corrupt(installation, tmp_path):
+    """No server starts over it, none of it is changed; jobs run on, and are known once it is restored."""
+    gate = tmp_path / "gate"
+    done = installation.start("echo", "kept")
+    installation.wait(done)
+    job = installation.start("sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.05; done; echo after; exit 7")
+    installation.worker("down")
+    journal = installation.home / "journal.db"
+    good = journal.read_bytes()
+    spoiled = b"\xff" * len(good)
+    journal.write_bytes(spoiled)
+    refused = installation.run("up")
+    assert 1 == refused.returncode
+    assert f"{journal} is corrupt (it is no database) and was left as it is; restore it" in (
+        refused.stderr.decode()
+    )
+    findings = json.loads(installation.worker("doctor", "-o", "json", code=1))["findings"]
+    [finding] = [each for each in findings if each["subject"] == "journal"]
+    assert ("missing", True) == (finding["verdict"], finding["remedy"].startswith("restore it"))
+    assert spoiled == journal.read_bytes()
+    gate.touch()
+    journal.write_bytes(good)
+    installation.worker("up")
+    assert 7 == installation.wait(job)["exit_code"]
+    assert b"after\n" == installation.stream(job)
+    assert b"kept\n" == installation.stream(done)
+
+
+def test_one_bad_row(installation):
+    """Its job is set aside with its output, and named by log and doctor; the others are as they were."""
+    bad, good = installation.start("echo", "bad"), installation.start("echo", "good")
+    for job in (bad, good):
+        installation.wait(job)
+    installation.worker("down")
+    with closing(sqlite3.connect(installation.home / "journal.db")) as database, database:
+        (record,) = database.execute("SELECT record FROM jobs WHERE id = ?", (bad,)).fetchone()
+        database.execute("UPDATE jobs SET record = 'nonsense' WHERE id = ?", (bad,))
+    installation.worker("up")
+    assert [good] == [each["id"] for each in json.loads(installation.worker("list", "-o", "json"))]
+    assert b"good\n" == installation.stream(good)
+    assert f"job {bad} is set aside" in (installation.home / "server.log").read_text()
+    assert f"the record of job {bad} cannot be read" in installation.worker("doctor")
+    installation.worker("down")
+    with closing(sqlite3.connect(installation.home / "journal.db")) as database, database:
+        database.execute("UPDATE jobs SET record = ? WHERE id = ?", (record, bad))
+    installation.worker("up")
+    assert b"bad\n" == installation.stream(bad)
+
+
+def test_a_server_starts_nothing_in_a_directory_that_is_read_only(install, tmp_path):
+    """It says why in one line."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    home = tmp_path / "home"
+    worker = install(home)
+    worker.worker("up")
+    worker.worker("down")
+    with read_only(home):
+        refused = worker.run("serve")
+    assert (1, 1) == (refused.returncode, refused.stderr.count(b"\n"))
+    assert b"Read-only file system" in refused.stderr
+    worker.worker("up")

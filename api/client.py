@@ -24,7 +24,7 @@ from ..core.limits import ResourceLimits
 from ..proto import health, worker
 from . import tls, translate
 from .codec import MalformedMessage, MessageCodec
-from .connections import Connection
+from .connections import Connection, cancellation_taken_back
 from .errors import ERRNO_KEY, code_name
 
 CONNECT_TIMEOUT = 10.0
@@ -53,12 +53,16 @@ class RpcError(Exception):
 
 
 class ServerUnreachable(Exception):
-    """There is no talking to the server; the message is one line with address and reason."""
+    """There is no talking to the server; the message is one line with address and reason.
 
-    def __init__(self, address: str, reason: str) -> None:
+    ``lost`` tells that it had spoken before, and the connection broke.
+    """
+
+    def __init__(self, address: str, reason: str, *, lost: bool = False) -> None:
         super().__init__(f"cannot reach the server at {address}: {reason}")
         self.address = address
         self.reason = reason
+        self.lost = lost
 
 
 class _Channel(GrpcChannel):
@@ -82,6 +86,12 @@ class Client:
         self._host = host
         self._port = port
         self._ssl_context = ssl_context
+
+    @property
+    def address(self) -> str:
+        """Where the server is, as HOST:PORT."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}"
 
     async def __aenter__(self) -> Self:
         self._channel = _Channel(
@@ -190,13 +200,14 @@ class Client:
         """Connect, and let no error of the layers below through."""
         await self._connect()
         try:
-            yield
+            with cancellation_taken_back():
+                yield
         except GRPCError as error:
             raise RpcError(code_name(error.status), error.message or "no reason given") from None
         except StreamTerminatedError as error:
-            raise self._unreachable(self._lost(str(error))) from None
+            raise self._unreachable(self._lost(str(error)), lost=self._heard) from None
         except OSError as error:
-            raise self._unreachable(_reason(error)) from error
+            raise self._unreachable(_reason(error), lost=self._heard) from error
         except UnicodeEncodeError:
             raise RpcError("InvalidArgument", "the request contains text that is not Unicode") from None
         except (MalformedMessage, WorkerError) as error:
@@ -211,9 +222,14 @@ class Client:
         except OSError as error:
             raise self._unreachable(_reason(error)) from error
 
-    def _unreachable(self, reason: str) -> ServerUnreachable:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return ServerUnreachable(f"{host}:{self._port}", reason)
+    def _unreachable(self, reason: str, *, lost: bool = False) -> ServerUnreachable:
+        return ServerUnreachable(self.address, reason, lost=lost)
+
+    @property
+    def _heard(self) -> bool:
+        """Whether the server has said anything over the present connection."""
+        connection = self._channel.current
+        return connection is not None and connection.heard
 
     def _lost(self, reason: str) -> str:
         """Return why the connection went away.
@@ -221,8 +237,7 @@ class Client:
         In TLS 1.3 the client is done with its handshake before the server has looked at its
         certificate; a refusal is a connection that is closed before the server said anything.
         """
-        connection = self._channel.current
-        if connection is None or connection.heard:
+        if self._channel.current is None or self._heard:
             return reason[:1].lower() + reason[1:]
         return "it refuses this client's certificate: " + (
             _dates(self._ssl_context) or "missing, expired, revoked or of another CA"

@@ -1,6 +1,8 @@
 """HTTP/2 connections whose end can be awaited, for both sides."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from grpclib.config import Configuration
@@ -9,6 +11,24 @@ from h2.config import H2Configuration
 
 _WRITE_BUFFER = 65536
 """Bytes that may wait for the socket; asyncio's default for TLS is 512 KiB."""
+
+
+@contextmanager
+def cancellation_taken_back() -> Iterator[None]:
+    """Undo how grpclib wakes a call whose connection is lost: it cancels the task, and swallows that.
+
+    The count that stays behind would make asyncio take a later Ctrl-C for none, and a cancellation
+    by somebody else at the same time would be lost.
+    """
+    caller = asyncio.current_task()
+    before = caller.cancelling() if caller is not None else 0
+    try:
+        yield
+    except Exception:
+        task = asyncio.current_task()  # a generator can be closed by another than the one that began
+        if task is caller and task is not None and task.cancelling() > before and task.uncancel() > before:
+            raise asyncio.CancelledError from None
+        raise
 
 
 class Connection(H2Protocol):

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import click
 
 from ..api.client import Client, RpcError, ServerUnreachable
+from ..api.resuming import PATIENCE, Disconnection, ResumingClient
 from ..api.tls import TlsSetupFailed, client_context
 from .address import Address
-from .console import Failure, printable
+from .console import Failure, note, printable
 from .home import Home, worker_home
-from .parameters import ADDRESS
+from .parameters import ADDRESS, DURATION
 
 Result = TypeVar("Result")
 
@@ -25,15 +26,24 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What it takes to connect; what is None is looked up in WORKER_HOME."""
+    """What it takes to connect; what is None is looked up in WORKER_HOME.
+
+    ``reconnect`` is how many seconds a server that went away is waited for.
+    """
 
     server: Address | None = None
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    reconnect: float = PATIENCE
 
-    def client(self) -> Client:
-        """Return a client that is not connected yet; raise Failure when there are no keys for it."""
+    def client(self) -> ResumingClient:
+        """Return a client that is not connected yet; entering it raises Failure where there are no keys."""
+        return ResumingClient(
+            self._connect, patience=self.reconnect, on_lost=self._tell_of_loss, on_back=_tell_of_return
+        )
+
+    def _connect(self) -> Client:
         home = worker_home()
         host, port = self.server or home.address()
         if self.cert is not None and self.key is not None:
@@ -48,6 +58,13 @@ class Connection:
             raise Failure(str(error)) from None
         return Client(host, port, context)
 
+    def _tell_of_loss(self, error: Disconnection) -> None:
+        note(f"{printable(str(error))}; trying again for {self.reconnect:g} s")
+
+
+def _tell_of_return() -> None:
+    note("the server is back")
+
 
 def connection_options(use: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a client; it gets them as ``connection``."""
@@ -58,26 +75,35 @@ def connection_options(use: Callable[..., None]) -> Callable[..., None]:
     @click.option("--ca", type=_FILE, envvar="WORKER_CA", show_envvar=True, help="CA of the server.")
     @click.option("--cert", type=_FILE, envvar="WORKER_CERT", show_envvar=True, help="Your certificate.")
     @click.option("--key", type=_FILE, envvar="WORKER_KEY", show_envvar=True, help="Your key.")
+    @click.option(
+        "--reconnect",
+        type=DURATION,
+        default=PATIENCE,
+        envvar="WORKER_RECONNECT",
+        show_envvar=True,
+        help=f"Wait so long for a server that went away; 0 for not at all.  [default: {PATIENCE:g}s]",
+    )
     @wraps(use)
     def with_connection(
         server: Address | None,
         ca: Path | None,
         cert: Path | None,
         key: Path | None,
+        reconnect: float,
         **options: Any,
     ) -> None:
-        use(connection=Connection(server, ca, cert, key), **options)
+        use(connection=Connection(server, ca, cert, key, reconnect), **options)
 
     return with_connection
 
 
-def call(connection: Connection, use: Callable[[Client], Awaitable[Result]]) -> Result:
+def call(connection: Connection, use: Callable[[ResumingClient], Awaitable[Result]]) -> Result:
     """Connect, do something, and return what came of it; raise Failure when it does not work."""
     with failures(status=1):
         return asyncio.run(_connected(connection, use))
 
 
-async def _connected(connection: Connection, use: Callable[[Client], Awaitable[Result]]) -> Result:
+async def _connected(connection: Connection, use: Callable[[ResumingClient], Awaitable[Result]]) -> Result:
     async with connection.client() as client:
         return await use(client)
 

@@ -1,5 +1,6 @@
 """What a person at the terminal sees: answers, failures, progress."""
 
+import contextlib
 import os
 import sys
 
@@ -31,8 +32,9 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark that is no part of the answer."""
-    click.echo(f"worker: {text}", err=True)
+    """Print a remark that is no part of the answer; where nobody can be told, so be it."""
+    with contextlib.suppress(OSError):
+        click.echo(f"worker: {text}", err=True)
 
 
 def progress(text: str) -> None:

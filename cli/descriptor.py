@@ -8,6 +8,8 @@ import asyncio
 import os
 import select
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from .console import write_failed
 
@@ -37,6 +39,30 @@ class OutputDescriptor:
                 await self._writable()
             except OSError as error:
                 raise write_failed(self._descriptor, error) from error
+
+    @asynccontextmanager
+    async def until_closed(self) -> AsyncIterator[None]:
+        """End what is waited for inside with PipeClosed when the last reader of a pipe goes away."""
+        if not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+            yield
+            return
+        loop, closed = asyncio.get_running_loop(), asyncio.timeout(None)
+
+        def end() -> None:
+            loop.remove_reader(self._descriptor)
+            closed.reschedule(loop.time())
+
+        # Of the writing end of a pipe epoll(7) tells a reader only that: EPOLLERR.
+        loop.add_reader(self._descriptor, end)
+        try:
+            async with closed:
+                yield
+        except TimeoutError:
+            if not closed.expired():
+                raise
+            raise write_failed(self._descriptor, BrokenPipeError()) from None
+        finally:
+            loop.remove_reader(self._descriptor)
 
     async def _writable(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,8 @@ from collections.abc import Collection
 
 import click
 
-from ..api.client import Client, RpcError
+from ..api.client import RpcError
+from ..api.resuming import ResumingClient
 from ..core.job import JobId
 from ..linux.locks import lock_holder, open_lock
 from .connection import Connection, call
@@ -84,7 +85,7 @@ def _end(server: int) -> None:
 
 def _settle_jobs(home: Home, *, stop_jobs: bool) -> int | None:
     """Stop the jobs if that is wanted, and return how many run on; None if the server does not say."""
-    connection = Connection(server=home.address())
+    connection = Connection(server=home.address(), reconnect=0)
     if stop_jobs:
         progress("Stopping jobs ...")
         call(connection, _stop_all)
@@ -95,13 +96,13 @@ def _settle_jobs(home: Home, *, stop_jobs: bool) -> int | None:
         return None
 
 
-async def _stop_all(client: Client) -> None:
+async def _stop_all(client: ResumingClient) -> None:
     """Stop what runs, and what was started meanwhile."""
     while jobs := [each.record.id for each in await client.list(running=True)]:
         await _stop_each(client, jobs)
 
 
-async def _stop_each(client: Client, jobs: Collection[JobId]) -> None:
+async def _stop_each(client: ResumingClient, jobs: Collection[JobId]) -> None:
     for outcome in await asyncio.gather(*(client.stop(str(job)) for job in jobs), return_exceptions=True):
         if isinstance(outcome, RpcError) and outcome.code in {"FailedPrecondition", "NotFound"}:
             continue  # it ended by itself

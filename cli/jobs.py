@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from typing import Unpack
-from uuid import uuid4
 
 import click
 
-from ..api.client import Client, ServerUnreachable
 from ..core.ending import exit_code
-from ..core.job import JobId, JobSpec
 from ..core.limits import ResourceLimits
 from .connection import Connection, call, connection_options
 from .console import note, printable, say
@@ -20,15 +17,6 @@ from .spec import JOB_COMMAND, JobOptions, job_options, job_spec, refusals
 job_argument = click.argument("job", metavar="JOB")
 
 
-async def start_job(client: Client, spec: JobSpec) -> JobId:
-    """Start a job, once: where the answer gets lost, the same request is made again."""
-    request_id = str(uuid4())
-    try:
-        return await client.start(spec, request_id=request_id)
-    except ServerUnreachable:
-        return await client.start(spec, request_id=request_id)
-
-
 @click.command(context_settings=JOB_COMMAND)
 @job_options
 @format_option("json")
@@ -38,8 +26,8 @@ def start(connection: Connection, form: str | None, **job: Unpack[JobOptions]) -
 
     Everything from CMD on belongs to the job, also what looks like an option.
     """
-    spec = job_spec(job)
-    job_id = call(connection, lambda client: start_job(client, spec))
+    spec, request_id = job_spec(job), job["request_id"] or ""
+    job_id = call(connection, lambda client: client.start(spec, request_id=request_id))
     if form == "json":
         show_json({"id": str(job_id)})
     else:

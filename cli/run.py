@@ -8,12 +8,12 @@ from typing import Self, Unpack
 
 import click
 
-from ..api.client import Client, RpcError, ServerUnreachable
+from ..api.client import RpcError, ServerUnreachable
+from ..api.resuming import ResumingClient
 from ..core.ending import Cause, Channel, exit_code
 from ..core.job import JobSpec, JobStatus
 from .connection import Connection, connection_options, failures
 from .console import Failure, PipeClosed, WriteFailed, note, printable
-from .jobs import start_job
 from .spec import JOB_COMMAND, JobOptions, job_options, job_spec
 from .stream import copy_output
 
@@ -35,16 +35,23 @@ def run(connection: Connection, **job: Unpack[JobOptions]) -> None:
     """
     try:
         with failures(status=FAILED):
-            status = asyncio.run(_run(connection, job_spec(job)))
+            status = asyncio.run(_run(connection, job_spec(job), job["request_id"] or ""))
     except Failure as error:
         raise Failure(str(error), FAILED if error.status == 1 else error.status) from None
     click.get_current_context().exit(status)
 
 
-async def _run(connection: Connection, spec: JobSpec) -> int:
+async def _run(connection: Connection, spec: JobSpec, request_id: str) -> int:
     async with connection.client() as client, _Interrupts(client) as interrupts:
         try:
-            job = str(await start_job(client, spec))
+            job = str(await client.start(spec, request_id=request_id))
+        except asyncio.CancelledError:
+            if interrupts.first is None:
+                raise
+            raise Failure(
+                "interrupted before the server has said whether the job is started; `worker list` tells",
+                128 + interrupts.first,
+            ) from None
         except RpcError as error:
             raise Failure(printable(str(error)), _SPAWN_STATUS.get(error.errno or 0, FAILED)) from None
         interrupts.job_started(job)
@@ -54,16 +61,18 @@ async def _run(connection: Connection, spec: JobSpec) -> int:
         except ServerUnreachable as error:
             raise Failure(f"{error}; the job goes on: worker stream {job}") from None
         except asyncio.CancelledError:
-            if not interrupts.failed:
+            if interrupts.failed:
+                raise Failure(f"the job could not be stopped: worker query {job}", FAILED) from None
+            if interrupts.first is None:
                 raise
-            raise Failure(f"the job could not be stopped: worker query {job}", FAILED) from None
+            raise Failure(f"the job goes on: worker stream {job}", 128 + interrupts.first) from None
         except (PipeClosed, WriteFailed):
             await _stop(client, job)  # as SIGPIPE would end a command of this shell
             raise
     return 128 + interrupts.first if interrupts.first is not None else _exit_status(job, status)
 
 
-async def _copy_all(client: Client, job: str, spec: JobSpec) -> None:
+async def _copy_all(client: ResumingClient, job: str, spec: JobSpec) -> None:
     """Write each channel to the descriptor of its name, until one fails or all have ended."""
     copies = [
         asyncio.ensure_future(
@@ -92,7 +101,7 @@ def _exit_status(job: str, status: JobStatus) -> int:
     return exit_code(status.ending)
 
 
-async def _stop(client: Client, job: str, grace: float | None = None) -> bool:
+async def _stop(client: ResumingClient, job: str, grace: float | None = None) -> bool:
     """Return whether the job is over; if it cannot be stopped, say why."""
     try:
         await client.stop(job, grace=grace)
@@ -104,9 +113,12 @@ async def _stop(client: Client, job: str, grace: float | None = None) -> bool:
 
 
 class _Interrupts:
-    """Ctrl-C and its like: the first stops the job, the second kills it, a third ends just us."""
+    """Ctrl-C and its like: the first stops the job, the second kills it, a third ends just us.
 
-    def __init__(self, client: Client) -> None:
+    While there is no server that could be told so, the second ends us already.
+    """
+
+    def __init__(self, client: ResumingClient) -> None:
         self.first: int | None = None
         self.failed = False
         self._client = client
@@ -143,7 +155,12 @@ class _Interrupts:
     def _arrived(self, number: int) -> None:
         if self.first is None:
             self.first = number
+            if self._client.away:
+                note("the job is stopped as soon as the server is back; interrupt again to give up")
             self._stop(None)
+        elif self._client.away and self._main is not None:
+            self._let_go()
+            self._main.cancel()
         else:
             self._let_go()
             self._stop(0.0)

@@ -42,6 +42,11 @@ _OPTIONS = (
         type=OUTPUT_MAX,
         help="Keep so much output at most, the latest, as 10M; 0: all.  [default: as the server has it]",
     ),
+    click.option(
+        "--request-id",
+        metavar="ID",
+        help="Start nothing if a job was started with this id: that job is meant.  [default: a new one]",
+    ),
 )
 _ARGUMENTS = (
     click.argument("command", metavar="CMD", type=click.UNPROCESSED),
@@ -61,6 +66,7 @@ class JobOptions(Limits):
     leftovers: str
     split_output: bool
     output_max: int | None
+    request_id: str | None
     command: str
     args: Sequence[str]
 

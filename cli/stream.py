@@ -4,7 +4,8 @@ from contextlib import aclosing
 
 import click
 
-from ..api.client import Client, ServerUnreachable
+from ..api.client import ServerUnreachable
+from ..api.resuming import ResumingClient
 from ..core.ending import Channel
 from .connection import Connection, call, connection_options
 from .console import Failure, note
@@ -13,7 +14,7 @@ from .jobs import job_argument
 
 
 async def copy_output(
-    client: Client,
+    client: ResumingClient,
     job: str,
     *,
     into: int,
@@ -30,7 +31,7 @@ async def copy_output(
         job, channel=channel, offset=offset, tail_lines=tail_lines, tail_bytes=tail_bytes, follow=follow
     )
     try:
-        async with aclosing(chunks):
+        async with sink.until_closed(), aclosing(chunks):
             async for chunk in chunks:
                 if position is not None and chunk.offset > position:
                     note(f"{chunk.offset - position} bytes from offset {position} on are no longer kept")
@@ -65,7 +66,10 @@ def stream(
     *,
     no_follow: bool,
 ) -> None:
-    """Print a job's output from its first byte until it ends."""
+    """Print a job's output from its first byte until it ends.
+
+    When the server goes away, the stream goes on at the same byte as soon as it is back.
+    """
     if sum(each is not None for each in (offset, tail, tail_bytes)) > 1:
         raise click.UsageError("use only one of --offset, --tail and --tail-bytes")
     call(

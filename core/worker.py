@@ -183,8 +183,9 @@ class Worker:
     ) -> AsyncGenerator[Chunk, None]:
         """Yield a job's output from ``offset``, or from a tail of it, until the job is over.
 
-        With ``follow`` false it ends at what is there now. Raises OutputUnavailable when
-        output that belongs to the job is not there.
+        A tail begins with an empty chunk, by whose offset one can resume. With ``follow`` false it
+        ends at what is there now. Raises OutputUnavailable when output that belongs to the job is
+        not there.
         """
         for name, number in (("offset", offset), ("tail lines", tail_lines), ("tail bytes", tail_bytes)):
             if number is not None and number < 0:
@@ -197,6 +198,8 @@ class Worker:
                 offset = await output.start_of_tail(self._outputs, job_id, channel, lines=tail_lines)
             elif tail_bytes is not None:
                 offset = max(extent.first, extent.end - tail_bytes)
+            if tail_lines is not None or tail_bytes is not None:
+                yield Chunk(offset, b"")
             if follow:
                 chunks = output.follow(
                     self._outputs, job_id, channel, offset, job.over, lambda: job.final_size(channel)

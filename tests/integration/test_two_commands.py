@@ -142,7 +142,7 @@ def test_serve_ends_when_it_is_asked_to(installation, number):
         if b"listening at" in line:
             break
     job = installation.start("sh", "-c", "echo before; sleep 1000")
-    stream = begin(installation, "stream", job)
+    stream = begin(installation, "stream", "--reconnect", "0", job)
     assert b"before\n" == stream.stdout.readline()
     server.send_signal(number)
     assert 0 == finish(server)[0]

@@ -163,6 +163,37 @@ def test_a_server_that_dies_during_a_call(pki: Path) -> None:
     run(pki, scenario)
 
 
+def test_a_lost_connection_cancels_nobody(pki: Path) -> None:
+    """Whoever made the call can go on, be cancelled at the same moment, and later."""
+
+    async def scenario(served: Served) -> None:
+        async with served.client() as client:
+            job = str(await client.start(JobSpec("sleep", ["1000"])))
+
+            async def call() -> int:
+                with pytest.raises(ServerUnreachable, match="connection lost"):
+                    await client.wait(job)
+                task = asyncio.current_task()
+                assert task is not None
+                return task.cancelling()
+
+            async def lose(*, cancel: bool) -> "asyncio.Task[int]":
+                calling = asyncio.create_task(call())
+                assert await client.health()
+                connection = client._channel.current
+                assert connection is not None
+                if cancel:
+                    calling.cancel()
+                connection.processor.close("Connection lost")
+                await asyncio.wait({calling})
+                return calling
+
+            assert 0 == (await lose(cancel=False)).result()
+            assert (await lose(cancel=True)).cancelled()
+
+    run(pki, scenario)
+
+
 def test_a_status_that_comes_just_before_the_end_of_the_connection(pki: Path) -> None:
     """A stream that the server breaks off is told so, and never taken for one that is complete."""
 

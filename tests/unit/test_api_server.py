@@ -36,7 +36,7 @@ def test_the_whole_life_of_a_job(pki: Path) -> None:
             assert status == await client.query(str(job))
             assert BINARY == b"".join([chunk.data async for chunk in client.stream(str(job))])
             tail = [chunk async for chunk in client.stream(str(job), tail_bytes=3)]
-            assert [Chunk(len(BINARY) - 3, BINARY[-3:])] == tail
+            assert [Chunk(len(BINARY) - 3, b""), Chunk(len(BINARY) - 3, BINARY[-3:])] == tail
             assert [status] == await client.list(labels={"a": "b"})
             assert [] == await client.list(running=True)
             await client.remove(str(job))

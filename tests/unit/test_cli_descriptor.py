@@ -59,6 +59,30 @@ def test_a_reader_that_goes_away(pipe: tuple[int, int]) -> None:
     assert os.path.samestat(os.fstat(write), os.stat(os.devnull))
 
 
+def test_a_reader_that_goes_away_while_nothing_is_written(pipe: tuple[int, int]) -> None:
+    """It is noticed at once: a job may be silent for hours."""
+    read, write = pipe
+
+    async def scenario() -> None:
+        async with OutputDescriptor(write).until_closed():
+            os.close(read)
+            await asyncio.sleep(1000)
+
+    with pytest.raises(PipeClosed):
+        asyncio.run(scenario())
+
+
+def test_what_has_no_reader_is_never_closed(tmp_path: Path) -> None:
+    """A file takes what it is given, and nothing is waited for."""
+
+    async def scenario() -> None:
+        with (tmp_path / "file").open("wb") as file:
+            async with OutputDescriptor(file.fileno()).until_closed():
+                await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("open_target", "reason"),
     [

@@ -34,10 +34,12 @@ def printing(data: bytes, errors: bytes = b"", **how: float) -> FakeMachine:
 
 
 async def collect(worker: Worker, job: JobId, **options: int | bool | Channel | None) -> bytes:
-    """Read a stream to its end; its chunks must be whole and in order."""
+    """Read a stream to its end; its chunks must be whole and in order, that of a tail's begin is empty."""
     chunks = [chunk async for chunk in worker.stream(job, **options)]
     for before, after in pairwise(chunks):
         assert before.offset + len(before.data) == after.offset
+    if "tail_lines" in options or "tail_bytes" in options:
+        assert b"" == chunks.pop(0).data
     assert all(0 < len(chunk.data) <= CHUNK_SIZE for chunk in chunks)
     return b"".join(chunk.data for chunk in chunks)
 

@@ -1,0 +1,209 @@
+"""Commands and clients that see nothing of a server that is killed, ended and started again."""
+
+import asyncio
+import hashlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from worker import JobSpec
+from worker.api.resuming import ResumingClient
+from worker.core.ending import Exited
+
+RESTARTS = 6
+
+# Numbered lines, in bursts and alone, until the gate opens; then the sum of them all.
+WRITER = """
+import hashlib, os, sys, time
+number, digest, gate = 0, hashlib.sha256(), sys.argv[1]
+while not os.path.exists(gate):
+    lines = b"".join(b"%d\\n" % each for each in range(number, number + (1 if number % 7 else 5000)))
+    number += lines.count(b"\\n")
+    digest.update(lines)
+    while lines:
+        lines = lines[os.write(1, lines):]
+    time.sleep(0.01)
+open(sys.argv[2], "w").write(digest.hexdigest())
+sys.exit(7)
+"""
+
+
+def begin(installation, *arguments, **redirected):
+    """Start a command that lasts while the test goes on."""
+    return subprocess.Popen(
+        [*installation.command, *arguments],
+        env=installation.env,
+        stdin=subprocess.DEVNULL,
+        stdout=redirected.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        **redirected,
+    )
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """Give the command of a job that writes until a gate opens, the gate, and where the hash will be."""
+    gate, digest = tmp_path / "gate", tmp_path / "digest"
+    return [sys.executable, "-c", WRITER, str(gate), str(digest)], gate, digest
+
+
+def restart(installation, number):
+    """Have the server crash, or end in good order, and another one come; at another port each time."""
+    if number % 3 == 2:
+        installation.worker("down")
+    else:
+        installation.kill(installation.server_pid())
+    installation.worker("up")
+
+
+def test_nothing_is_seen_of_restarts(installation, tmp_path, until, writer):
+    """Stream, run and wait, at the command line and in a program, end as if the server had never gone."""
+    command, gate, digest = writer
+    output = tmp_path / "run.out"
+    with output.open("wb") as file:
+        run = begin(installation, "run", "--label", "by=run", *command, stdout=file)
+    until(lambda: output.exists() and output.stat().st_size > 0)
+    job = installation.worker("list").splitlines()[1].split()[0]
+    streamed = tmp_path / "stream.out"
+    with streamed.open("wb") as file:
+        stream = begin(installation, "stream", job, stdout=file)
+    wait = begin(installation, "wait", job)
+    until(lambda: streamed.stat().st_size > 0)
+
+    async def follow():
+        told = []
+        async with ResumingClient(
+            installation.client, on_lost=lambda _: told.append("lost"), on_back=lambda: told.append("back")
+        ) as client:
+            assert await client.health()
+            streams = [asyncio.create_task(hashed(client, job)) for _ in range(5)]
+            waiting = asyncio.create_task(client.wait(job))
+            for number in range(RESTARTS):
+                await asyncio.to_thread(restart, installation, number)
+                size = streamed.stat().st_size
+                await asyncio.to_thread(until, lambda size=size: streamed.stat().st_size > size)
+                await asyncio.to_thread(until, lambda number=number: len(told) == 2 * number + 2)
+            gate.touch()
+            assert Exited(7) == (await waiting).ending
+            assert {digest.read_text()} == set(await asyncio.gather(*streams))
+            # Somebody who comes later sees the same.
+            assert digest.read_text() == await hashed(client, job)
+            assert ["lost", "back"] * RESTARTS == told
+
+    asyncio.run(follow())
+    for process, status in ((run, 7), (stream, 0), (wait, 0)):
+        out, err = process.communicate(timeout=60)
+        lines = err.decode().splitlines()
+        assert (status, ["the server is back"] * (len(lines) // 2)) == (
+            process.returncode,
+            [line.removeprefix("worker: ") for line in lines[1::2]],
+        ), err
+        assert all(line.endswith("; trying again for 60 s") for line in lines[::2]), err
+        assert len(lines) >= 2
+        if process is wait:
+            assert b"7\n" == out
+    for file in (output, streamed):
+        assert digest.read_text() == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+async def hashed(client, job):
+    """Return the hash of a job's output; nothing is missing and nothing comes twice."""
+    digest, position = hashlib.sha256(), 0
+    async for chunk in client.stream(job):
+        assert position == chunk.offset
+        digest.update(chunk.data)
+        position += len(chunk.data)
+    return digest.hexdigest()
+
+
+def test_starts_during_restarts_give_one_job_each(installation, tmp_path):
+    """However often the server dies meanwhile, each Start that was called runs its command once."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    program = f"import sys, tempfile; tempfile.mkstemp(prefix=sys.argv[1] + '-', dir={str(runs)!r})"
+
+    def spec(number):
+        return JobSpec(sys.executable, ["-c", program, str(number)])
+
+    async def storm():
+        async with ResumingClient(installation.client) as client:
+            assert await client.health()
+            starts = [
+                asyncio.create_task(start_after(client, number * 0.05, spec(number)))
+                for number in range(60)
+            ]
+            for number in range(3):
+                await asyncio.to_thread(restart, installation, number)
+            jobs = await asyncio.gather(*starts)
+            for job in jobs:
+                assert Exited(0) == (await client.wait(str(job))).ending
+            assert set(jobs) == {status.record.id for status in await client.list()}
+
+    asyncio.run(storm())
+    assert sorted(map(str, range(60))) == sorted(path.name.partition("-")[0] for path in runs.iterdir())
+
+
+async def start_after(client, seconds, spec):
+    """Start a job at some moment."""
+    await asyncio.sleep(seconds)
+    return await client.start(spec)
+
+
+def test_the_server_does_not_come_back(installation):
+    """After the bound the usual error is told, where to go on, and the usual status returned."""
+    job = installation.start("sh", "-c", "echo before; sleep 1000")
+    stream = begin(installation, "stream", "--reconnect", "1s", job)
+    wait = begin(installation, "wait", "--reconnect", "1s", job)
+    run = begin(installation, "run", "--reconnect", "1s", "sh", "-c", "echo before; sleep 1000")
+    assert b"before\n" == stream.stdout.readline()
+    assert b"before\n" == run.stdout.readline()
+    installation.kill(installation.server_pid())
+    ends = [process.communicate(timeout=60)[1].decode().splitlines() for process in (stream, wait, run)]
+    assert [1, 1, 125] == [process.returncode for process in (stream, wait, run)]
+    for lost, given_up in ends:
+        assert lost.endswith("connection lost; trying again for 1 s")
+        assert given_up.startswith("cannot reach the server at ")
+        assert "connection refused" in given_up
+    assert ends[0][1].endswith(f"to go on from here: worker stream {job} --offset 7")
+
+
+def test_interrupted_while_the_server_is_away(installation):
+    """Ctrl-C works at every moment: stream ends at the first, run at the second, and the jobs go on."""
+    job = installation.start("sh", "-c", "echo before; sleep 1000")
+    stream = begin(installation, "stream", job)
+    run = begin(installation, "run", "sh", "-c", "echo before; sleep 1000")
+    for process in (stream, run):
+        assert b"before\n" == process.stdout.readline()
+    installation.kill(installation.server_pid())
+    for process in (stream, run):
+        assert b"connection lost; trying again for 60 s\n" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+    assert b"as soon as the server is back; interrupt again to give up\n" in run.stderr.readline()
+    run.send_signal(signal.SIGINT)
+    assert (b"\n", 130) == (stream.communicate(timeout=60)[1], stream.returncode)
+    _, err = run.communicate(timeout=60)
+    assert (130, True) == (run.returncode, err.startswith(b"the job goes on: worker stream "))
+    installation.worker("up")
+    assert 3 == len(installation.worker("list", "--running").splitlines())
+
+
+def test_a_closed_pipe_while_the_job_is_silent(installation):
+    """As with `| head`: no need for another line of output."""
+    job = installation.start("sh", "-c", "echo before; sleep 1000")
+    stream = begin(installation, "stream", job)
+    assert b"before\n" == stream.stdout.readline()
+    stream.stdout.close()
+    assert (b"", 141) == (stream.stderr.read(), stream.wait(timeout=60))
+    stream.stderr.close()
+
+
+def test_a_request_id_of_ones_own(shared):
+    """Started twice with one id it is one job; another command under the id is refused."""
+    first = shared.start("--request-id", "nightly", "echo", "once")
+    assert first == shared.start("--request-id", "nightly", "echo", "once")
+    done = shared.run("run", "--request-id", "nightly", "echo", "once")
+    assert (0, b"once\n") == (done.returncode, done.stdout)
+    other = shared.run("start", "--request-id", "nightly", "echo", "other")
+    assert b"rpc error: code = AlreadyExists desc = request id 'nightly' was used" in other.stderr

@@ -1,0 +1,402 @@
+"""Calls over lost connections and restarted servers: each is carried out once, each byte comes once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.api import certificates, tls
+from worker.api.certificates import KeyType
+from worker.api.client import Client, RpcError, ServerUnreachable
+from worker.api.resuming import Disconnection, ResumingClient
+from worker.api.server import ApiServer
+from worker.core.ending import Channel
+from worker.core.errors import SpawnerUnavailable
+from worker.core.job import Chunk, JobSpec, JobState, new_job_id
+from worker.core.testing import FakeLimiter, FakeProgram, FakeSpawner, MemoryOutputStore
+from worker.core.worker import Worker
+
+BINARY = bytes(range(256)) * 1000
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of certificates."""
+    directory = tmp_path_factory.mktemp("resuming") / "pki"
+    certificates.init(directory, key_type=KeyType.P256)
+    return directory
+
+
+class Machine:
+    """A worker whose servers come and go, and clients that are told about it."""
+
+    def __init__(self, pki: Path, worker: Worker, outputs: MemoryOutputStore) -> None:
+        self.pki = pki
+        self.worker = worker
+        self.outputs = outputs
+        self.told: list[str] = []
+        self.connections = 0
+        self.port = 0
+        self._server: ApiServer | None = None
+
+    def file(self, name: str) -> Path:
+        """Return a key or certificate."""
+        return self.pki / name
+
+    async def up(self) -> None:
+        """Start a server; it has another port than the one before."""
+        context = tls.server_context(
+            ca=self.file("ca.crt"), certificate=self.file("server.crt"), key=self.file("server.key")
+        )
+        self._server = ApiServer(self.worker, context)
+        _, self.port = (await self._server.start("127.0.0.1", 0))[0]
+
+    async def down(self) -> None:
+        """End the server as SIGTERM does."""
+        if self._server is not None:
+            await self._server.drain(timeout=10)
+            await self._server.close()
+            self._server = None
+
+    def client(self, patience: float = 60.0) -> ResumingClient:
+        """Return a client that finds the server wherever it is."""
+
+        def connect() -> Client:
+            self.connections += 1
+            context = tls.client_context(
+                ca=self.file("ca.crt"), certificate=self.file("writer.crt"), key=self.file("writer.key")
+            )
+            return Client("127.0.0.1", self.port, context)
+
+        def on_lost(error: Disconnection) -> None:
+            self.told.append(str(error))
+
+        return ResumingClient(
+            connect, patience=patience, on_lost=on_lost, on_back=lambda: self.told.append("back")
+        )
+
+
+class Wire:
+    """What connects clients to a port; it breaks after so many bytes of answers, once per budget."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._budgets: list[int] = []
+        self._ends: set[asyncio.StreamWriter] = set()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[int]:
+        """Have it work, and return the port of its near end."""
+        listener = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        yield listener.sockets[0].getsockname()[1]
+        listener.close()
+        self.cut([])
+
+    def cut(self, budgets: Sequence[int]) -> None:
+        """Break now, and again at these numbers of bytes."""
+        self._budgets = list(budgets)
+        for end in self._ends:
+            end.transport.abort()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, requests = await asyncio.open_connection("127.0.0.1", self._port)
+        budget = self._budgets.pop(0) if self._budgets else None
+        ends = {writer, requests}
+        self._ends |= ends
+        copies = [
+            asyncio.ensure_future(_copy(reader, requests, None)),
+            asyncio.ensure_future(_copy(answers, writer, budget)),
+        ]
+        await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.transport.abort()
+        await asyncio.wait(copies)
+        self._ends -= ends
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: int | None) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536 if budget is None else min(budget, 65536)):
+            writer.write(data)
+            await writer.drain()
+            if budget is not None:
+                budget -= len(data)
+
+
+Scenario = Callable[[Machine], Coroutine[Any, Any, None]]
+
+
+def run(pki: Path, scenario: Scenario, kind: type[Worker] = Worker) -> None:
+    """Run a scenario on a machine whose server is up."""
+
+    async def main() -> None:
+        outputs = MemoryOutputStore()
+        programs = {
+            "binary": lambda _: FakeProgram(output=BINARY),
+            "sleep": lambda args: FakeProgram(seconds=float(args[0])),
+            "write-and-sleep": lambda _: FakeProgram(output=b"12345", seconds=1000),
+        }
+        worker = kind(spawner=FakeSpawner(programs=programs), limiter=FakeLimiter(), outputs=outputs)
+        machine = Machine(pki, worker, outputs)
+        await machine.up()
+        try:
+            await scenario(machine)
+        finally:
+            await machine.down()
+            await worker.close()
+
+    asyncio.run(main())
+
+
+def joined(chunks: Sequence[Chunk]) -> bytes:
+    """Return all bytes of chunks of which each begins where the one before ended."""
+    position = 0
+    for chunk in chunks:
+        assert position == chunk.offset
+        position += len(chunk.data)
+    return b"".join(chunk.data for chunk in chunks)
+
+
+@settings(max_examples=20, deadline=None)
+@given(budgets=st.lists(st.integers(1, 5_000) | st.integers(1, 300_000), max_size=4))
+def test_wherever_the_wire_breaks(pki: Path, budgets: list[int]) -> None:
+    """Whatever answers are lost, a job is started once, stopped, removed, and streamed byte for byte."""
+
+    async def scenario(machine: Machine) -> None:
+        wire = Wire(machine.port)
+        async with wire.open() as machine.port, machine.client() as client:
+            assert await client.health()
+            wire.cut(budgets)
+            writer = str(await client.start(JobSpec("binary")))
+            assert BINARY == joined([chunk async for chunk in client.stream(writer)])
+            sleeper = str(await client.start(JobSpec("sleep", ["1000"])))
+            await client.stop(sleeper)
+            assert JobState.EXITED is (await client.wait(sleeper)).state
+            assert {writer, sleeper} == {str(each.record.id) for each in await client.list()}
+            await client.remove(sleeper)
+            assert [writer] == [str(each.record.id) for each in await client.list()]
+
+    run(pki, scenario)
+
+
+def test_a_start_whose_answer_is_lost(pki: Path) -> None:
+    """It is repeated with its request id, and there is one job."""
+    answered = asyncio.Event()
+
+    class Forgetful(Worker):
+        async def start(self, *args: Any, **kwargs: Any) -> Any:
+            job = await super().start(*args, **kwargs)
+            if not answered.is_set():
+                answered.set()
+                await asyncio.sleep(1000)
+            return job
+
+    async def scenario(machine: Machine) -> None:
+        wire = Wire(machine.port)
+        async with wire.open() as machine.port, machine.client() as client:
+            starting = asyncio.create_task(client.start(JobSpec("sleep", ["1000"])))
+            await answered.wait()
+            wire.cut([])
+            job = await starting
+            assert [job] == [each.record.id for each in await client.list()]
+
+    run(pki, scenario, Forgetful)
+
+
+@pytest.mark.parametrize("verb", ["stop", "remove"])
+def test_what_was_done_but_not_answered_is_done(pki: Path, verb: str) -> None:
+    """A repetition that finds the job over, or gone, is a success; a first call that does is an error."""
+    done = asyncio.Event()
+
+    class Forgetful(Worker):
+        async def stop(self, *args: Any, **kwargs: Any) -> None:
+            await super().stop(*args, **kwargs)
+            await self._forget_to_answer()
+
+        async def remove(self, *args: Any, **kwargs: Any) -> None:
+            await super().remove(*args, **kwargs)
+            await self._forget_to_answer()
+
+        async def _forget_to_answer(self) -> None:
+            if not done.is_set():
+                done.set()
+                await asyncio.sleep(1000)
+
+    async def scenario(machine: Machine) -> None:
+        wire = Wire(machine.port)
+        async with wire.open() as machine.port, machine.client() as client:
+            job = str(await client.start(JobSpec("sleep", ["1000" if verb == "stop" else "0"])))
+            if verb == "remove":
+                await client.wait(job)
+            call = client.stop if verb == "stop" else client.remove
+            calling = asyncio.ensure_future(call(job))
+            await done.wait()
+            wire.cut([])
+            await calling
+            with pytest.raises(RpcError, match=r"FailedPrecondition|NotFound"):
+                await call(job)
+
+    run(pki, scenario, Forgetful)
+
+
+def test_streams_and_waits_go_on_at_the_next_server(pki: Path) -> None:
+    """A server that drains is waited for by all calls together, and told of once each time."""
+
+    async def scenario(machine: Machine) -> None:
+        async with machine.client() as client:
+            job = str(await client.start(JobSpec("write-and-sleep")))
+            chunks = client.stream(job)
+            assert Chunk(0, b"12345") == await anext(chunks)
+            waiting = asyncio.create_task(client.wait(job))
+            rest = asyncio.create_task(collect(chunks))
+            for _ in range(3):
+                await asyncio.sleep(0.05)  # so that both calls have been made, mostly
+                await machine.down()
+                await machine.up()
+            await client.stop(job)
+            assert [] == await rest
+            assert JobState.EXITED is (await waiting).state
+        assert ["back"] * (len(machine.told) // 2) == machine.told[1::2]
+        assert {"rpc error: code = Unavailable desc = the server is shutting down; the job goes on"} >= {
+            message.partition(",")[0] for message in machine.told[::2] if "shutting down" in message
+        }
+        assert 1 <= len(machine.told) // 2 <= 3
+
+    run(pki, scenario)
+
+
+async def collect(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
+    """Return all that comes."""
+    return [chunk async for chunk in chunks]
+
+
+@pytest.mark.parametrize("tail", [{"tail_lines": 0}, {"tail_bytes": 2}])
+def test_a_tail_is_resolved_once(pki: Path, tail: dict[str, int]) -> None:
+    """What is written while the server is away belongs to the stream, also of a tail that was empty."""
+
+    async def scenario(machine: Machine) -> None:
+        async with machine.client() as client:
+            job = await client.start(JobSpec("write-and-sleep"))
+            chunks = client.stream(str(job), **tail)
+            first = await anext(chunks)
+            assert b"" == first.data
+            await machine.down()
+            machine.outputs._sink(job, Channel.OUTPUT).write(b"more\n")
+            await machine.up()
+            await client.stop(str(job))
+            received = b"".join(chunk.data for chunk in await collect(chunks))
+            assert b"12345more\n"[first.offset :] == received
+
+    run(pki, scenario)
+
+
+def test_output_that_is_dropped_meanwhile(pki: Path) -> None:
+    """The offset of the next chunk tells how many bytes are no longer kept."""
+
+    async def scenario(machine: Machine) -> None:
+        async with machine.client() as client:
+            job = await client.start(JobSpec("write-and-sleep"))
+            chunks = client.stream(str(job))
+            await anext(chunks)
+            await machine.down()
+            machine.outputs._sink(job, Channel.OUTPUT).write(b"6789")
+            machine.outputs.drop_before(job, Channel.OUTPUT, 7)
+            await machine.up()
+            await client.stop(str(job))
+            assert [Chunk(7, b"89")] == await collect(chunks)
+
+    run(pki, scenario)
+
+
+def test_a_server_that_was_never_there(pki: Path) -> None:
+    """It is not waited for."""
+
+    async def scenario(machine: Machine) -> None:
+        await machine.down()
+        async with machine.client() as client:
+            with pytest.raises(ServerUnreachable, match="connection refused"):
+                await client.query(str(new_job_id()))
+        assert (1, []) == (machine.connections, machine.told)
+
+    run(pki, scenario)
+
+
+def test_patience_ends(pki: Path) -> None:
+    """A server that stays away is given up with the reason of the last try; later calls try once."""
+
+    async def scenario(machine: Machine) -> None:
+        async with machine.client(patience=0.3) as client:
+            job = str(await client.start(JobSpec("write-and-sleep")))
+            chunks = client.stream(job)
+            await anext(chunks)
+            await machine.down()
+            for call in (anext(chunks), client.query(job)):
+                with pytest.raises(ServerUnreachable, match="connection refused"):
+                    await call
+        assert 1 == len(machine.told)
+
+    run(pki, scenario)
+
+
+def test_no_patience_at_all(pki: Path) -> None:
+    """Nothing is repeated then."""
+
+    async def scenario(machine: Machine) -> None:
+        async with machine.client(patience=0) as client:
+            job = str(await client.start(JobSpec("write-and-sleep")))
+            waiting = asyncio.create_task(client.wait(job))
+            assert await client.health()
+            await machine.down()
+            with pytest.raises(RpcError, match="the server is shutting down; the job goes on"):
+                await waiting
+        assert (1, []) == (machine.connections, machine.told)
+
+    run(pki, scenario)
+
+
+def test_what_the_server_refuses_is_final(pki: Path) -> None:
+    """Only UNAVAILABLE is worth another try."""
+
+    async def scenario(machine: Machine) -> None:
+        async with machine.client() as client:
+            unknown = str(new_job_id())
+            for call in (
+                client.query(unknown),
+                client.stop(unknown),
+                client.remove(unknown),
+                anext(client.stream(unknown)),
+                client.start(JobSpec("no-such-command")),
+            ):
+                with pytest.raises(RpcError, match=r"NotFound|InvalidArgument"):
+                    await call
+        assert (1, []) == (machine.connections, machine.told)
+
+    run(pki, scenario)
+
+
+def test_a_server_that_is_up_but_cannot(pki: Path) -> None:
+    """After a few tries it is believed; one that can again is not asked further."""
+    calls = 0
+
+    class Unable(Worker):
+        async def start(self, *args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls != 9:
+                raise SpawnerUnavailable("the supervisor does not start")
+            return await super().start(*args, **kwargs)
+
+    async def scenario(machine: Machine) -> None:
+        async with machine.client() as client:
+            with pytest.raises(RpcError, match="Unavailable desc = the supervisor does not start"):
+                await client.start(JobSpec("sleep", ["0"]))
+            assert 5 == calls
+            await client.start(JobSpec("sleep", ["0"]))
+        assert [] == machine.told
+
+    run(pki, scenario, Unable)

@@ -55,14 +55,16 @@ class RpcError(Exception):
 class ServerUnreachable(Exception):
     """There is no talking to the server; the message is one line with address and reason.
 
-    ``lost`` tells that it had spoken before, and the connection broke.
+    ``lost`` tells that there was a connection, which broke; ``silent`` that the server had said
+    nothing over it: it died just then, or refuses this client's certificate.
     """
 
-    def __init__(self, address: str, reason: str, *, lost: bool = False) -> None:
+    def __init__(self, address: str, reason: str, *, lost: bool = False, silent: bool = False) -> None:
         super().__init__(f"cannot reach the server at {address}: {reason}")
         self.address = address
         self.reason = reason
         self.lost = lost
+        self.silent = silent
 
 
 class _Channel(GrpcChannel):
@@ -205,9 +207,9 @@ class Client:
         except GRPCError as error:
             raise RpcError(code_name(error.status), error.message or "no reason given") from None
         except StreamTerminatedError as error:
-            raise self._unreachable(self._lost(str(error)), lost=self._heard) from None
+            raise self._unreachable(self._lost(str(error)), lost=True) from None
         except OSError as error:
-            raise self._unreachable(_reason(error), lost=self._heard) from error
+            raise self._unreachable(_reason(error), lost=True) from error
         except UnicodeEncodeError:
             raise RpcError("InvalidArgument", "the request contains text that is not Unicode") from None
         except (MalformedMessage, WorkerError) as error:
@@ -220,10 +222,11 @@ class Client:
         except TimeoutError:
             raise self._unreachable(f"no answer within {CONNECT_TIMEOUT:g} s") from None
         except OSError as error:
-            raise self._unreachable(_reason(error)) from error
+            lost = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
+            raise self._unreachable(_reason(error), lost=lost) from error
 
     def _unreachable(self, reason: str, *, lost: bool = False) -> ServerUnreachable:
-        return ServerUnreachable(self.address, reason, lost=lost)
+        return ServerUnreachable(self.address, reason, lost=lost, silent=lost and not self._heard)
 
     @property
     def _heard(self) -> bool:

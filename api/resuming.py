@@ -184,7 +184,7 @@ class ResumingClient:
                 return True  # another call was quicker
             if self._away_since is None:
                 self._away_since = monotonic()
-            if isinstance(error, ServerUnreachable):
+            if isinstance(error, ServerUnreachable) and not error.silent:
                 self._tell(error)
             was_away = False
             for pause in _pauses():
@@ -192,6 +192,8 @@ class ResumingClient:
                 try:
                     client = await self._probe()
                 except (RpcError, ServerUnreachable) as reason:
+                    if _silent(reason) and not self._known:
+                        raise reason from None  # it refuses us: it does not happen to die twice
                     was_away = True
                     self._tell(error)
                     if self._patience_left() <= 0:
@@ -258,7 +260,7 @@ class _Attempts:
         resuming = self._resuming
         if not resuming._patience or not resuming._may_come_back(error):  # noqa: SLF001 - see above
             raise error
-        resuming._known = True  # noqa: SLF001 - see above
+        resuming._known = resuming._known or not _silent(error)  # noqa: SLF001 - see above
         at_once = monotonic() - self._begun < _AT_ONCE
         was_away = await resuming._reconnect(self._client, error)  # noqa: SLF001 - see above
         self.repeated = True
@@ -267,6 +269,10 @@ class _Attempts:
             raise error
         if self._in_vain:
             await asyncio.sleep(_FIRST_PAUSE * 2**self._in_vain)
+
+
+def _silent(error: Disconnection) -> bool:
+    return isinstance(error, ServerUnreachable) and error.silent
 
 
 def _pauses() -> Iterator[float]:

@@ -5,6 +5,7 @@ import hashlib
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,7 @@ def test_nothing_is_seen_of_restarts(installation, tmp_path, until, writer):
     with streamed.open("wb") as file:
         stream = begin(installation, "stream", job, stdout=file)
     wait = begin(installation, "wait", job)
+    until(lambda: connections(installation) == 3)
     until(lambda: streamed.stat().st_size > 0)
 
     async def follow():
@@ -106,6 +108,13 @@ def test_nothing_is_seen_of_restarts(installation, tmp_path, until, writer):
             assert b"7\n" == out
     for file in (output, streamed):
         assert digest.read_text() == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def connections(installation):
+    """Return how many connections there are to the server."""
+    port = int((installation.home / "address").read_text().rpartition(":")[2])
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(local.endswith(f":{port:04X}") and state == "01" for _, local, _, state, *_ in lines)
 
 
 async def hashed(client, job):

@@ -326,6 +326,24 @@ def test_a_server_that_was_never_there(pki: Path) -> None:
     run(pki, scenario)
 
 
+def test_a_server_that_dies_before_its_first_word(pki: Path) -> None:
+    """It was there, so another is waited for; one that stays silent is taken to refuse this client."""
+
+    async def scenario(machine: Machine) -> None:
+        wire = Wire(machine.port)
+        async with wire.open() as machine.port:
+            wire.cut([1])
+            async with machine.client() as client:
+                assert await client.health()
+            wire.cut([1, 1])
+            async with machine.client() as client:
+                with pytest.raises(ServerUnreachable):
+                    await client.health()
+        assert [] == machine.told
+
+    run(pki, scenario)
+
+
 def test_patience_ends(pki: Path) -> None:
     """A server that stays away is given up with the reason of the last try; later calls try once."""
 

@@ -158,7 +158,7 @@ class _Wire:
 def encode(chunk: Chunk) -> Pieces:
     """Return a chunk as messages of gRPC, in pieces: StreamResponses with their prefixes.
 
-    An empty chunk is a message too: its offset tells that bytes are no longer kept.
+    An empty chunk is a message too: its offset tells where a tail begins, or that bytes are no longer kept.
     """
     pieces: Pieces = []
     data = memoryview(chunk.data)

@@ -195,7 +195,7 @@ class ResumingClient:
                     if _silent(reason) and not self._known:
                         raise reason from None  # it refuses us: it does not happen to die twice
                     was_away = True
-                    self._tell(error)
+                    self._tell(reason if _silent(error) else error)
                     if self._patience_left() <= 0:
                         raise reason from None
                 else:

@@ -160,19 +160,20 @@ async def start_after(client, seconds, spec):
     return await client.start(spec)
 
 
-def test_the_server_does_not_come_back(installation):
+def test_the_server_does_not_come_back(installation, until):
     """After the bound the usual error is told, where to go on, and the usual status returned."""
     job = installation.start("sh", "-c", "echo before; sleep 1000")
-    stream = begin(installation, "stream", "--reconnect", "1s", job)
     wait = begin(installation, "wait", "--reconnect", "1s", job)
+    stream = begin(installation, "stream", "--reconnect", "1s", job)
     run = begin(installation, "run", "--reconnect", "1s", "sh", "-c", "echo before; sleep 1000")
+    until(lambda: connections(installation) == 3)
     assert b"before\n" == stream.stdout.readline()
     assert b"before\n" == run.stdout.readline()
     installation.kill(installation.server_pid())
     ends = [process.communicate(timeout=60)[1].decode().splitlines() for process in (stream, wait, run)]
     assert [1, 1, 125] == [process.returncode for process in (stream, wait, run)]
     for lost, given_up in ends:
-        assert lost.endswith("connection lost; trying again for 1 s")
+        assert lost.endswith("; trying again for 1 s")
         assert given_up.startswith("cannot reach the server at ")
         assert "connection refused" in given_up
     assert ends[0][1].endswith(f"to go on from here: worker stream {job} --offset 7")

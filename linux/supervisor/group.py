@@ -1,5 +1,6 @@
 """All processes of one job: who they are, signalling and ending them, whether any is left."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -58,11 +59,18 @@ def oom_kills(placement: Placement) -> int:
 
 
 def _oom_kills_in(events: Path) -> int:
-    try:
-        counts = dict(line.split() for line in events.read_text().splitlines())
-    except FileNotFoundError:
-        return 0
+    counts = dict(line.split() for line in _text(events).splitlines())
     return int(counts.get("oom_kill", 0))  # v1 has the line since Linux 4.13
+
+
+def _text(file: Path) -> str:
+    """Return what a group says; nothing if it is gone: systemd removes what is in an empty scope."""
+    try:
+        return file.read_text()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENODEV}:  # before or after it was opened
+            return ""
+        raise
 
 
 class UnifiedGroup:
@@ -75,10 +83,7 @@ class UnifiedGroup:
         return _pids_below(self._directory)
 
     def empty(self) -> bool:
-        try:
-            return "populated 0" in (self._directory / "cgroup.events").read_text()
-        except FileNotFoundError:
-            return True
+        return "populated 1" not in _text(self._directory / "cgroup.events")
 
     def signal(self, number: int) -> None:
         _signal_members(self.pids, number)
@@ -86,7 +91,9 @@ class UnifiedGroup:
     def kill(self) -> None:
         try:
             (self._directory / "cgroup.kill").write_text("1")
-        except FileNotFoundError:  # Linux before 5.14, or the group is gone
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENODEV}:  # Linux before 5.14, or the group is gone
+                raise
             _signal_members(self.pids, signal.SIGKILL)
 
     def open_events(self) -> int | None:

@@ -315,7 +315,8 @@ class Job:
 
     def _group_changed(self) -> None:
         assert self._events is not None
-        os.pread(self._events, 100, 0)  # takes the notice back (kernfs)
+        with suppress(OSError):  # ENODEV: the group has been removed
+            os.pread(self._events, 100, 0)  # takes the notice back (kernfs)
         self._look_at_group()
 
     def _look(self, at: float | None) -> None:

@@ -1,10 +1,13 @@
 """Workers in the guest: root's, and those of a user to whom systemd has delegated a control group."""
 
 import json
+import re
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from .machine import PATIENCE, Guest
 
+DOCUMENTATION = Path(__file__).parents[2] / "docs"
 CGROUPS = "/sys/fs/cgroup"
 RUNTIME_DIRECTORY = "/run/user/1000"
 
@@ -80,8 +83,15 @@ class Installation(ABC):
 
     def kill_server(self) -> None:
         """End the server as a crash would."""
-        server = self.guest.check("python3", "-c", LOCK_HOLDER, f"{self.home}/server.lock").strip()
-        self.guest.check("kill", "-KILL", server)
+        self._kill_holder(f"{self.home}/server.lock")
+
+    def kill_supervisor(self) -> None:
+        """End the supervisor as a crash would."""
+        self._kill_holder(self.guest.check("bash", "-c", f"echo {self.home}/supervisor/*/lock").strip())
+
+    def _kill_holder(self, lock: str) -> None:
+        holder = self.guest.check("python3", "-c", LOCK_HOLDER, lock).strip()
+        self.guest.check("kill", "-KILL", holder)
 
     def down(self) -> None:
         """Stop everything, and wait for the supervisor and the recorder to leave."""
@@ -133,3 +143,45 @@ class UserScopeInstallation(Installation):
         """Start it in a scope of its own; that of a server that crashed lives on with its jobs."""
         scope = ["systemd-run", "--user", "--scope", "--quiet", "--property=Delegate=yes"]
         self.guest.check(*self.as_user(*scope, "worker", "up"))
+
+
+class SystemServiceInstallation(Installation):
+    """The administrator has made a service of it as docs/service.md says."""
+
+    user = "root"
+    user_home = "/root"
+    UNIT = "worker.service"
+    UNIT_FILE = re.compile(r"```ini\n(\[Unit\].*?)```", re.DOTALL)
+
+    def __init__(self, guest: Guest) -> None:
+        super().__init__(guest)
+        self.home = "/var/lib/worker"
+        self.variables = []
+
+    def install(self) -> None:
+        """Put the unit file in its place."""
+        text = (DOCUMENTATION / "service.md").read_text()
+        (unit,) = self.UNIT_FILE.findall(text)
+        done = self.guest.run(["tee", f"/etc/systemd/system/{self.UNIT}"], data=unit.encode())
+        assert done.returncode == 0, done.stderr
+        self.guest.check("systemctl", "daemon-reload")
+
+    def up(self) -> None:
+        """Have it started now, and at every boot."""
+        self.guest.check("systemctl", "enable", "--now", self.UNIT)
+
+    def down(self) -> None:
+        """End the jobs, which the service would not."""
+        super().down()
+        self.guest.check("systemctl", "disable", "--now", self.UNIT)
+
+    def main_process(self) -> str:
+        """Return the pid of the server, as systemd knows it; 0 if there is none."""
+        return self.guest.check("systemctl", "show", "--property=MainPID", "--value", self.UNIT).strip()
+
+    def supervisor_scopes(self) -> list[str]:
+        """Return the units that supervisors live in, or jobs whose supervisor has died."""
+        listed = self.guest.check(
+            *("systemctl", "list-units", "--plain", "--no-legend", "worker-*-supervisor-*.scope")
+        )
+        return [line.split()[0] for line in listed.splitlines()]

@@ -30,36 +30,51 @@ class Guest:
     """
 
     def __init__(self, image: Image, directory: Path) -> None:
+        self._image = image
         self._console = directory / "console.log"
+        self._disk = directory / "root.ext4"
+
+    def __enter__(self) -> Self:
+        subprocess.run(["cp", "--sparse=always", self._image.root, self._disk], check=True)
+        with ExitStack() as boot:
+            boot.callback(self._disk.unlink)
+            self._switch_on()
+            boot.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._switch_off()
+        self._disk.unlink()
+
+    def crash(self) -> None:
+        """Cut the power, once what was written is on the disk; return when all is up again."""
+        self.check("sync")
+        self._switch_off()
+        self._switch_on()
+
+    def _switch_on(self) -> None:
         ours, agents = socket.socketpair()
         with agents:
             self._qemu = subprocess.Popen(
-                _qemu_command(image, self._console, agents.fileno()),
+                _qemu_command(self._image, self._disk, self._console, agents.fileno()),
                 stdin=subprocess.DEVNULL,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(directory)},
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                 pass_fds=[agents.fileno()],
                 # Ctrl-C in the terminal is for pytest, which then ends us in good order.
                 start_new_session=True,
             )
         self._socket = ours
         self._port = ours.makefile("rb")
-
-    def __enter__(self) -> Self:
         with ExitStack() as boot:
-            boot.callback(self._end)
+            boot.callback(self._switch_off)
             try:
                 self.run(["systemctl", "is-system-running", "--wait"], timeout=BOOT_TIMEOUT)
             except (OSError, EOFError) as error:
                 console = self._console.read_text(errors="replace") if self._console.exists() else ""
                 raise RuntimeError(f"the guest does not boot; its console:\n{console[-2000:]}") from error
             boot.pop_all()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        """Switch the machine off; nothing of it is kept."""
+    def _switch_off(self) -> None:
         self._port.close()
         self._socket.close()
         self._qemu.kill()
@@ -116,7 +131,7 @@ def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _qemu_command(image: Image, console: Path, agent: int) -> list[str]:
+def _qemu_command(image: Image, disk: Path, console: Path, agent: int) -> list[str]:
     """Return the command line; qemu dies with us, whatever happens (PR_SET_PDEATHSIG)."""
     return [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
@@ -125,8 +140,7 @@ def _qemu_command(image: Image, console: Path, agent: int) -> list[str]:
         *("-smp", "2", "-m", "1024"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", KERNEL_COMMAND_LINE),
         *("-serial", f"file:{console}"),
-        # snapshot=on: what the guest writes goes to a temporary file that has no name.
-        *("-drive", f"file={image.root},format=raw,if=none,id=root,snapshot=on,cache=unsafe"),
+        *("-drive", f"file={disk},format=raw,if=none,id=root,cache=unsafe"),
         *("-device", "virtio-blk-pci,drive=root,romfile="),
         *("-chardev", f"socket,id=agent,fd={agent}", "-device", "virtio-serial-pci"),
         *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),

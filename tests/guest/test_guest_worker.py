@@ -122,9 +122,4 @@ def test_jobs_survive_the_server(installation: Installation) -> None:
     assert ("running", None) == (jobs[running]["state"], jobs[running]["exit_code"])
     assert "1" == installation.group_file(group, "pids.current")
     installation.worker("stop", running)
-    if isinstance(installation, UserScopeInstallation) and installation.groups():
-        pytest.xfail(
-            "a server in a new scope does not look for groups in the scope of the one that crashed; "
-            "systemd removes them with that scope, as soon as the old supervisor has left"
-        )
     assert [] == installation.groups()

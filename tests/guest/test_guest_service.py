@@ -1,0 +1,96 @@
+"""The worker as a service of the guest's systemd, with the unit of docs/service.md."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from .installations import SystemServiceInstallation
+from .machine import Guest
+
+UNIT = SystemServiceInstallation.UNIT
+GATE = "/tmp/service-gate"
+COUNT_UNTIL_GATE = f"n=0; until [ -e {GATE} ]; do echo $n; n=$((n+1)); sleep 0.2; done; echo end; exit 6"
+KILL_SERVER_ONLY = f"""
+mkdir -p /run/systemd/system/{UNIT}.d
+printf '[Service]\\nKillMode=process\\n' > /run/systemd/system/{UNIT}.d/kill.conf
+systemctl daemon-reload
+"""
+
+
+@pytest.fixture(scope="module")
+def service(guest: Guest) -> Iterator[SystemServiceInstallation]:
+    """A service that is up; nothing is left after it."""
+    made = SystemServiceInstallation(guest)
+    made.worker("certs", "init", "--key-type", "p256")
+    made.install()
+    made.up()
+    yield made
+    made.down()
+    assert [] == made.groups()
+    made.wait_until("! systemctl list-units --plain --no-legend 'worker-*.scope' | grep .")
+
+
+def test_jobs_outlive_the_service(service: SystemServiceInstallation) -> None:
+    """SIGKILL, daemon-reload, restart, stop and start, with any KillMode: the job runs on untouched."""
+    job = service.start("--pids", "7", "sh", "-c", COUNT_UNTIL_GATE)
+    (group,), (scope,) = service.groups(), service.supervisor_scopes()
+    assert group.startswith(f"/system.slice/{scope}/")
+    before = service.query(job)
+    for blow in (
+        f"systemctl kill --signal=KILL {UNIT}; systemctl daemon-reload",
+        f"systemctl restart {UNIT}",
+        f"{KILL_SERVER_ONLY} systemctl stop {UNIT}; systemctl start {UNIT}",
+    ):
+        server = service.main_process()
+        service.guest.check("bash", "-c", blow)
+        show = f"systemctl show --property=MainPID --value {UNIT}"
+        service.wait_until(f"systemctl is-active --quiet {UNIT} && [ $({show}) != {server} ]")
+        inhabitants = service.group_file(f"/system.slice/{UNIT}", "cgroup.procs")
+        assert service.main_process() == inhabitants
+        assert [scope] == service.supervisor_scopes()
+    after = service.query(job)
+    assert ("running", before["pid"]) == (after["state"], after["pid"])
+    assert "7" == service.group_file(group, "pids.max")
+    service.guest.check("touch", GATE)
+    lines = service.worker("stream", job).splitlines()
+    assert [*(str(number) for number in range(len(lines) - 1)), "end"] == lines
+    assert "6\n" == service.worker("wait", job, code=None)
+    assert [] == service.groups()
+
+
+def test_jobs_outlive_their_supervisor(service: SystemServiceInstallation) -> None:
+    """After its SIGKILL they stay in its scope, and are looked after; new ones get into a new one."""
+    (old,) = service.supervisor_scopes()
+    job = service.start("--pids", "7", "sleep", "1000")
+    (group,) = service.groups()
+    service.kill_supervisor()
+    service.wait_until("[ $(systemctl list-units --plain --no-legend 'worker-*.scope' | wc -l) = 2 ]")
+    new_job = service.start("sleep", "1000")
+    (new,) = set(service.supervisor_scopes()) - {old}
+    (new_group,) = set(service.groups()) - {group}
+    assert new_group.startswith(f"/system.slice/{new}/")
+    service.worker("update", "--pids", "9", job)
+    assert "9" == service.group_file(group, "pids.max")
+    service.worker("stop", job)
+    assert [new_group] == service.groups()
+    service.wait_until("[ $(systemctl list-units --plain --no-legend 'worker-*.scope' | wc -l) = 1 ]")
+    findings = json.loads(service.worker("doctor", "-o", "json", code=None))["findings"]
+    (finding,) = (each for each in findings if each["subject"] == "jobs outlive the service")
+    assert ("ok", f"they live in {new}") == (finding["verdict"], finding["text"])
+    service.worker("stop", new_job)
+
+
+def test_what_is_known_after_a_crash_of_the_machine(service: SystemServiceInstallation) -> None:
+    """Jobs that ran are lost, and why; those that had ended are known, with their output."""
+    ended = service.start("sh", "-c", "echo out; exit 5")
+    assert "5\n" == service.worker("wait", ended, code=None)
+    running = service.start("sh", "-c", "echo before; exec sleep 1000")
+    assert "before" == service.first_line(running)
+    service.guest.crash()
+    jobs = {job["id"]: job for job in json.loads(service.worker("list", "-o", "json"))}
+    assert ("exited", 5) == (jobs[ended]["state"], jobs[ended]["exit_code"])
+    assert "out\n" == service.worker("stream", ended)
+    assert ("lost", "the machine restarted") == (jobs[running]["state"], jobs[running]["lost_reason"])
+    assert "before\n" == service.worker("stream", running)
+    assert [] == service.groups()

@@ -300,7 +300,7 @@ class ChannelRecording:
 
 def main() -> None:
     """Run as ``python -m worker.linux.recorder SOCKET_FD LOCK``."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the supervisor ignores it; it is how to take over
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it is how to take over
     # The only one of its generation: one that outlived its supervisor leaves. Held until this process ends.
     seize_lock(open_lock(Path(sys.argv[2])))
     fuse.arm("recorder")

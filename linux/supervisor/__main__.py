@@ -65,9 +65,10 @@ def _reap_on_sigchld(loop: Loop, supervisor: Supervisor) -> None:
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # A terminal's Ctrl-C and hang-up, and a stop of the server's unit, are not meant for jobs.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    # A terminal's Ctrl-C and hang-up are not meant for jobs; systemd ends a scope with them by SIGTERM.
+    for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: supervisor.leave())
 
     def reap() -> None:
         os.read(wake_read, 65536)

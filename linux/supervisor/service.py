@@ -63,6 +63,7 @@ class Supervisor:
         self._recording = Recording(loop, lock, self._drained, self._recording_troubled)
         self._held: dict[str, int] = {}
         self._has_adopted = False
+        self._asked_to_leave = False
 
     def start(self) -> None:
         """Start the recorder."""
@@ -135,6 +136,10 @@ class Supervisor:
             os.waitpid(info.si_pid, 0)
             reached(Step.REAPED)
 
+    def leave(self) -> None:
+        """Leave as soon as no job is left, servers or not: whoever ends our scope waits for us."""
+        self._asked_to_leave = True
+
     def turn(self) -> float | None:
         """Do what is due; return when more will be. Ends the loop when there is nobody to serve."""
         now = boottime()
@@ -142,7 +147,12 @@ class Supervisor:
         if self._recording.start_at is not None and self._recording.start_at <= now:
             self._recording.start()
         deadlines = [at for at in (self._recording.start_at, self._notebook.retry_at) if at is not None]
-        if self._jobs or self._connections or self._notebook.retry_at is not None:
+        if self._jobs or self._notebook.retry_at is not None:
+            self._idle_since = now
+        elif self._asked_to_leave:
+            self._recording.close()
+            self._loop.stop()
+        elif self._connections:
             self._idle_since = now
         else:
             deadlines.append(self._idle_since + IDLE)

@@ -1,0 +1,118 @@
+"""Every byte once and in order, however a job writes and whenever clients come, checked by hash."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.core.job import JobSpec
+from worker.proto.worker import StreamRequest, StreamResponse
+
+WRITER = """
+import json, os, random, sys, time
+seed, plan = int(sys.argv[1]), json.loads(sys.argv[2])
+source = random.Random(seed)
+for size, times, pause in plan:
+    for data in [source.randbytes(size) for _ in range(times)]:
+        while data:
+            data = data[os.write(1, data):]
+    time.sleep(pause)
+"""
+
+Step = tuple[int, int, float]
+"""Bytes at once, how often, and the pause after it."""
+
+pauses = st.sampled_from([0.0, 0.0, 0.001, 0.02, 0.1])
+steps: st.SearchStrategy[Step] = st.one_of(
+    st.tuples(st.integers(1, 200), st.integers(1, 500), pauses),  # a burst of lines
+    st.tuples(st.just(1), st.integers(1, 300), pauses),  # single bytes
+    st.tuples(st.just(1 << 20), st.just(1), pauses),  # much at once
+)
+clients = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.01, 0.1, 0.3]), st.floats(0, 1)), min_size=1, max_size=5
+)
+
+
+def written(seed: int, plan: list[Step]) -> bytes:
+    """Return what the writer writes."""
+    source = Random(seed)
+    return b"".join(source.randbytes(size) for size, times, _ in plan for _ in range(times))
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[Callable[[Any], Any]]:
+    """One event loop for all examples."""
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+@settings(max_examples=15, deadline=None, print_blob=True)
+@given(seed=st.integers(0, 1 << 32), plan=st.lists(steps, min_size=1, max_size=6), clients=clients)
+def test_every_client_gets_every_byte(
+    shared: Any, loop: Any, seed: int, plan: list[Step], clients: list[tuple[float, float]]
+) -> None:
+    """From the offset that it asked for, whether it came before the job wrote or after it ended."""
+    whole = written(seed, plan)
+
+    async def read(job: str, delay: float, offset: int) -> str:
+        await asyncio.sleep(delay)  # when a client comes is part of the example
+        digest, position = sha256(), offset
+        async with shared.client() as client:
+            async for chunk in client.stream(job, offset=offset):
+                assert position == chunk.offset
+                digest.update(chunk.data)
+                position += len(chunk.data)
+        return digest.hexdigest()
+
+    async def scenario() -> None:
+        async with shared.client() as client:
+            command = JobSpec(sys.executable, ["-c", WRITER, str(seed), json.dumps(plan)])
+            job = str(await client.start(command))
+            offsets = [int(part * len(whole)) for _, part in clients]
+            reads = [read(job, delay, offset) for (delay, _), offset in zip(clients, offsets, strict=True)]
+            digests = await asyncio.gather(*reads)
+            assert [sha256(whole[offset:]).hexdigest() for offset in offsets] == digests
+            await client.remove(job)
+
+    loop(scenario())
+
+
+def test_a_hundred_clients_follow_one_job(shared: Any, loop: Any) -> None:
+    """Each gets all of what a job writes at 20 MB/s, which goes on writing at its own pace."""
+    plan: list[Step] = [(200_000, 1, 0.01)] * 50
+    expected = sha256(written(1, plan)).hexdigest()
+
+    async def start() -> str:
+        async with shared.client() as client:
+            return str(await client.start(JobSpec(sys.executable, ["-c", WRITER, "1", json.dumps(plan)])))
+
+    pki = shared.home / "pki"
+    credentials = grpc.ssl_channel_credentials(
+        *((pki / name).read_bytes() for name in ("ca.crt", "writer.key", "writer.crt"))
+    )
+    job = loop(start())
+    request = bytes(StreamRequest(job_id=job))
+
+    def read(channel: grpc.Channel) -> str:
+        digest = sha256()
+        for reply in channel.unary_stream("/worker.v1.WorkerService/Stream")(request):
+            digest.update(StreamResponse.parse(reply).output)
+        return digest.hexdigest()
+
+    with ExitStack() as channels, ThreadPoolExecutor(100) as pool:
+        address = (shared.home / "address").read_text().strip()
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        opened = [
+            channels.enter_context(grpc.secure_channel(address, credentials, options)) for _ in range(100)
+        ]
+        assert {expected} == set(pool.map(read, opened))

@@ -12,8 +12,11 @@ from .ports import OutputStore, Watch
 CHUNK_SIZE = 2 * 65520
 """The most that is read at once: what a client that does not read costs. Two messages on the wire."""
 
-SLOW_LOOK = 1.0
-"""Seconds between looks when nothing was heard: a watch is a hint, and this the guarantee."""
+SLOW_LOOK = 60.0
+"""Seconds between looks when nothing was heard: a watch is a hint, and this the last resort."""
+
+GATHER = 0.002
+"""Seconds from one piece to the next when a job writes little and often; what comes alone does not wait."""
 
 _LOOK_BACK = 65536
 
@@ -31,6 +34,8 @@ async def follow(
     ``over`` is set once ``final_size`` returns the exact size. Where bytes are no longer kept it goes
     on at the first that is: the offset of a chunk tells, which is empty if nothing follows as yet.
     """
+    time = asyncio.get_running_loop().time
+    told = -GATHER
     async with outputs.watch(job) as watch:
         ended = asyncio.ensure_future(over.wait())
         try:
@@ -40,8 +45,11 @@ async def follow(
                 if chunk.data or chunk.offset > offset:
                     offset = chunk.offset + len(chunk.data)
                     yield chunk
+                    told = time()
                 elif size is None:
                     await _something_new(watch, ended)
+                    if (early := told + GATHER - time()) > 0:
+                        await asyncio.sleep(early)
                 elif chunk.offset < size:
                     raise OutputUnavailable(
                         f"output ends at byte {chunk.offset} where {size} were recorded"

@@ -10,7 +10,11 @@ from pathlib import Path
 
 _IN_MODIFY = 0x2
 _IN_CLOSE_WRITE = 0x8
+_IN_ATTRIB = 0x4  # how the recorder tells what splice(2) does not on older kernels
 _IN_CREATE = 0x100
+_CHANGES = _IN_MODIFY | _IN_ATTRIB | _IN_CREATE | _IN_CLOSE_WRITE
+_OVERFLOW = -1
+_BETWEEN_LOOKS = 1.0
 _EVENT = struct.Struct("iIII")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -32,24 +36,33 @@ class DirectoryWatch:
 
 
 class Inotify:
-    """Watches of directories, shared by all who follow the same one; none while nobody does."""
+    """Watches of directories, shared by all who follow the same one; none while nobody does.
+
+    A directory that cannot be watched, for want of instances or watches, is looked at instead.
+    """
 
     def __init__(self) -> None:
         self._fd = -1
         self._watches: dict[int, set[DirectoryWatch]] = {}
+        self._unwatched: dict[Path, set[DirectoryWatch]] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def watch(self, directory: Path) -> AsyncIterator[DirectoryWatch]:
-        """Watch a directory. Without inotify, or a directory, the watch never wakes: look yourself."""
+        """Watch a directory, which need not exist."""
         watch = DirectoryWatch()
         descriptor = self._add(directory)
         if descriptor >= 0:
             self._watches.setdefault(descriptor, set()).add(watch)
+        else:
+            self._look_at(directory, watch)
         try:
             yield watch
         finally:
             if descriptor >= 0:
                 self._remove(descriptor, watch)
+            else:
+                self._overlook(directory, watch)
 
     def close(self) -> None:
         """Give the instance back."""
@@ -58,6 +71,8 @@ class Inotify:
             os.close(self._fd)
             self._fd = -1
             self._watches.clear()
+        if self._looking is not None:
+            self._looking.cancel()
 
     def _add(self, directory: Path) -> int:
         if self._fd < 0:
@@ -65,9 +80,8 @@ class Inotify:
             if self._fd < 0:
                 return -1
             asyncio.get_running_loop().add_reader(self._fd, self._read)
-        mask = _IN_MODIFY | _IN_CREATE | _IN_CLOSE_WRITE
         # The same directory gives the same descriptor, however many follow it.
-        return int(_libc.inotify_add_watch(self._fd, bytes(directory), mask))
+        return int(_libc.inotify_add_watch(self._fd, bytes(directory), _CHANGES))
 
     def _remove(self, descriptor: int, watch: DirectoryWatch) -> None:
         watches = self._watches.get(descriptor)
@@ -81,8 +95,44 @@ class Inotify:
     def _read(self) -> None:
         data = os.read(self._fd, 65536)
         position = 0
+        changed = set()
         while position < len(data):
             descriptor, _, _, length = _EVENT.unpack_from(data, position)
             position += _EVENT.size + length
+            changed.add(descriptor)
+        if _OVERFLOW in changed:  # something was not told
+            changed.update(self._watches)
+        for descriptor in changed:
             for watch in self._watches.get(descriptor, ()):
                 watch.notify()
+
+    def _look_at(self, directory: Path, watch: DirectoryWatch) -> None:
+        self._unwatched.setdefault(directory, set()).add(watch)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+
+    def _overlook(self, directory: Path, watch: DirectoryWatch) -> None:
+        watches = self._unwatched[directory]
+        watches.discard(watch)
+        if not watches:
+            del self._unwatched[directory]
+
+    async def _look(self) -> None:
+        """Wake whoever follows an unwatched directory when it has changed."""
+        seen: dict[Path, object] = {}
+        while self._unwatched:
+            await asyncio.sleep(_BETWEEN_LOOKS)
+            now = {directory: _sizes(directory) for directory in self._unwatched}
+            for directory, sizes in now.items():
+                if sizes != seen.get(directory):
+                    for watch in self._unwatched[directory]:
+                        watch.notify()
+            seen = now
+        self._looking = None
+
+
+def _sizes(directory: Path) -> object:
+    try:
+        return {entry.name: entry.stat().st_size for entry in os.scandir(directory)}
+    except FileNotFoundError:
+        return None

@@ -6,6 +6,7 @@ a channel has a thread only while it has output, so that a slow disk holds up no
 """
 
 import os
+import re
 import resource
 import select
 import signal
@@ -29,6 +30,16 @@ _SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 1 << 20
 _LINGER = 20
 """Milliseconds that a thread waits for more before it ends; making another costs 0.1 ms."""
+
+_GATHER = 0.002
+"""Seconds that writes which come thick are gathered for; one that comes alone is moved at once."""
+
+_FLOOD = 8 << 20
+"""Bytes per second that are not gathered: a pipe of 64 KiB would be full before, and the job wait."""
+
+_LINUX = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+_SPLICE_NOTIFIES = _LINUX >= (6, 8)
+"""Whether inotify(7) tells of all that splice(2) writes; before, that depended on the file system."""
 
 _AGAIN = 0.2
 """Seconds until another try of what disk or kernel refuse; a job blocks on its full pipe meanwhile."""
@@ -256,9 +267,15 @@ class ChannelRecording:
         self._segments.close()
 
     def _pump(self) -> None:
+        rate, moved_at = 0.0, time.monotonic()
         while True:
-            self._move_all()
+            moved, before, moved_at = self._move_all(), moved_at, time.monotonic()
+            rate = max(
+                rate / 2, moved / max(moved_at - before, 1e-6)
+            )  # falls slowly: a pause is no end of a flood
             if not self._finishing and self._waiting.poll(_LINGER):
+                if rate < _FLOOD and time.monotonic() - moved_at < _GATHER:
+                    time.sleep(_GATHER)
                 continue
             with self._lock:
                 if not self._finishing:
@@ -271,12 +288,13 @@ class ChannelRecording:
         self.close()
         self._job.complete(self, size)
 
-    def _move_all(self) -> None:
-        """Splice until the FIFO is empty."""
+    def _move_all(self) -> int:
+        """Splice until the FIFO is empty; return how many bytes that were."""
+        moved = 0
         while True:
             try:
                 size, room = self._segments.room()
-                os.splice(
+                moved += os.splice(
                     self.fifo,
                     self._segments.file,
                     min(_AT_ONCE, room),
@@ -285,10 +303,12 @@ class ChannelRecording:
                 )
                 reached(Step.SPLICED)
             except BlockingIOError:
-                return
+                if moved and not _SPLICE_NOTIFIES:
+                    os.utime(self._segments.file)
+                return moved
             except OSError as error:  # a full disk, most likely; what is in the pipe stays there
                 if not self._waiting.poll(0):
-                    return  # and nothing is
+                    return moved  # and nothing is
                 self._troubled = True
                 self._job.trouble(self.name, error.strerror or str(error))
                 time.sleep(_AGAIN)

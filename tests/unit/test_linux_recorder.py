@@ -1,0 +1,77 @@
+"""The recorder over a real FIFO: what it costs when a job writes little and often."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.core.ending import Channel
+from worker.core.steps import Step, on_step
+from worker.linux.layout import fifo_path, segment_path
+from worker.linux.messages import Decoder, encode
+from worker.linux.recorder import Recorder
+
+
+class Recorded:
+    """A recorder in a thread of its own, recording one job; this end is its supervisor's."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.connection, other = socket.socketpair()
+        self.connection.settimeout(60)
+        os.mkfifo(fifo_path(directory, Channel.OUTPUT))
+        self.fifo = os.open(fifo_path(directory, Channel.OUTPUT), os.O_RDWR)
+        segment_path(directory, Channel.OUTPUT, 0).touch()
+        self.thread = threading.Thread(target=Recorder(other).run)
+        self.thread.start()
+        self.tell(record="job", directory=str(directory), channels=["output"], segment_size=1 << 20)
+
+    def tell(self, **message: Any) -> None:
+        """Tell the recorder something."""
+        self.connection.sendall(encode(message))
+
+    def finish(self) -> bytes:
+        """Return what is recorded, once it is all."""
+        self.tell(finish="job")
+        decoder = Decoder()
+        while not any("drained" in message for message in decoder.feed(self.connection.recv(65536))):
+            pass
+        return segment_path(self.directory, Channel.OUTPUT, 0).read_bytes()
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Iterator[Recorded]:
+    """A job that is recorded."""
+    recorded = Recorded(tmp_path)
+    yield recorded
+    recorded.connection.close()
+    recorded.thread.join()
+    os.close(recorded.fifo)
+
+
+def test_writes_that_come_thick_are_gathered(recorded: Recorded) -> None:
+    """A fraction of the system calls, and every byte."""
+    splices: list[Step] = []
+    on_step(splices.append)
+    try:
+        lines = [f"{number}\n".encode() for number in range(20_000)]
+        for line in lines:
+            os.write(recorded.fifo, line)
+        assert b"".join(lines) == recorded.finish()
+    finally:
+        on_step(None)
+    assert len(splices) < len(lines) / 20
+
+
+def test_a_line_that_comes_alone_is_recorded(recorded: Recorded) -> None:
+    """It waits for nothing that follows."""
+    segment = segment_path(recorded.directory, Channel.OUTPUT, 0)
+    for count in range(1, 20):
+        os.write(recorded.fifo, b"x")
+        while segment.stat().st_size < count:
+            pass
+    assert b"x" * 19 == recorded.finish()

@@ -30,6 +30,11 @@ from .values import SpawnPlan, plan_to_message
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
+_PAUSE = 0.02
+"""Seconds between attempts: a supervisor that was just leaving is gone by then."""
+
+_LONG_PAUSE = 1.0
+"""Seconds until more attempts, where somebody depends on it."""
 
 
 class SupervisorSpawner:
@@ -114,10 +119,15 @@ class SupervisorSpawner:
             for _ in range(_ATTEMPTS):
                 if self._complete:
                     return
-                with suppress(SupervisorGone):  # it was just leaving
-                    self._complete = True
+                self._complete = True  # unless a connection is lost meanwhile
+                try:
                     await self._connect()
-            self._complete = False
+                except SupervisorGone:
+                    self._complete = False
+                    await asyncio.sleep(_PAUSE)
+                except BaseException:
+                    self._complete = False
+                    raise
             raise SpawnerUnavailable(
                 f"the supervisor ends as soon as it is started; see {self._layout.supervisor}/log"
             )
@@ -129,14 +139,16 @@ class SupervisorSpawner:
             await asyncio.to_thread(start_supervisor, self._layout, self._generation)
             await self._open(self._generation)
         await self._hand_over()
+        known = [
+            process for process in self._processes.values() if process.pid
+        ]  # others are being asked for
         told: set[JobId] = set()
         for generation, client in list(self._clients.items()):
             answer = await client.call("list")
             told |= self._take_list(generation, answer["jobs"])
             await self._retire(generation)
-        for job in self._processes.keys() - told:
-            process = self._processes[job]
-            if process.pid and not process.over:  # without a pid it is just being asked for
+        for process in known:
+            if process.job not in told and not process.over:
                 process.lose("the supervisor ended and nothing was recorded about the job", time.time())
         for generation in set(known_generations(self._layout)) - {self._generation, *self._clients}:
             remove_if_dead(self._layout, generation)
@@ -207,13 +219,19 @@ class SupervisorSpawner:
         log.error("the supervisor of generation %s has gone; its jobs are taken over", generation)
         self._clients.pop(generation, None)
         self._complete = False
-        self._reconnection = asyncio.create_task(self._reconnect())
+        for job, process in self._processes.items():
+            process.hold_unreported(self._layout.job(job))
+        if self._reconnection is None or self._reconnection.done():
+            self._reconnection = asyncio.create_task(self._reconnected())
 
-    async def _reconnect(self) -> None:
-        try:
-            await self._connected()
-        except SpawnerUnavailable:
-            log.exception("no supervisor can be had; the next call tries again")
+    async def _reconnected(self) -> None:
+        """Be connected, however long it takes: there are jobs that somebody has to see out."""
+        while True:
+            try:
+                return await self._connected()
+            except (SpawnerUnavailable, OSError) as error:
+                log.error("no supervisor can be had, trying again: %s", error)  # noqa: TRY400 - a line each second
+                await asyncio.sleep(_LONG_PAUSE)
 
     async def _spawn(self, job: JobId, spec: JobSpec, plan: SpawnPlan, process: SupervisedProcess) -> None:
         await self._connected()
@@ -223,7 +241,7 @@ class SupervisorSpawner:
             if client is not None:
                 answer = await client.call("spawn", job=str(job), plan=plan_to_message(plan))
         if answer is None:
-            await self._connected()  # tells whether it was started all the same
+            await self._reconnected()  # tells whether it was started all the same
             if not process.pid:
                 raise SpawnerUnavailable("the supervisor died; the job was not started")
             return

@@ -11,7 +11,8 @@ from ..core.ending import Cause, Channel, End, Lost
 from ..core.job import JobId, JobState
 from ..core.ports import Placement, Progress, Survivor
 from . import procfs
-from .layout import fifo_path
+from .history import read_history
+from .layout import fifo_path, history_path
 from .values import end_from_message, ending_from_message, placement_from_message
 
 
@@ -26,6 +27,7 @@ class SupervisedProcess:
     """A Process. What can only be had while it runs is held here, lest it be lost with its supervisor."""
 
     def __init__(self, caller: Caller, job: JobId, generation: str) -> None:
+        self.job = job
         self.pid = 0
         self.started_at = 0.0
         self.placement = Placement()
@@ -33,15 +35,14 @@ class SupervisedProcess:
         self.generation = generation
         self.pidfd: int | None = None
         self._caller = caller
-        self._job = job
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._fifos: list[int] = []
 
     async def stop(self, signal: int, grace: float) -> None:
-        await self._caller.call(self._job, "stop", signal=int(signal), grace=float(grace))
+        await self._caller.call(self.job, "stop", signal=int(signal), grace=float(grace))
 
     async def survivors(self) -> Sequence[Survivor]:
-        answer = await self._caller.call(self._job, "survivors")
+        answer = await self._caller.call(self.job, "survivors")
         return [Survivor(pid, state) for pid, state in answer["survivors"]]
 
     async def wait(self) -> End:
@@ -69,11 +70,17 @@ class SupervisedProcess:
             self.finish(end_from_message(message["end"]))
             return
         if "start" in message:
-            self._hold_process(message["start"])
+            self._hold_process(self.pid, message["start"])
         if "state" in message:
             ending = ending_from_message(message["ending"])
             trouble = message.get("output_trouble", "")
             self.progress = Progress(JobState(message["state"]), ending, Cause(message["cause"]), trouble)
+
+    def hold_unreported(self, directory: Path) -> None:
+        """Hold a process that was asked for and is there: its supervisor died before it told of it."""
+        history = read_history(history_path(directory)) if self.pid == 0 else None
+        if history is not None:
+            self._hold_process(history.start.pid, history.start.start)
 
     def finish(self, end: End) -> None:
         """Tell everybody who waits."""
@@ -95,15 +102,15 @@ class SupervisedProcess:
             os.close(self.pidfd)
             self.pidfd = None
 
-    def _hold_process(self, start: int) -> None:
+    def _hold_process(self, pid: int, start: int) -> None:
         """Hold a pidfd of the main process: it tells the exit code even when nobody has waited for it."""
         if self.pidfd is not None:
             return
         try:
-            pidfd = os.pidfd_open(self.pid)
+            pidfd = os.pidfd_open(pid)
         except OSError:  # it has gone; or there is no room, and then we do without
             return
-        stat = procfs.stat(self.pid)
+        stat = procfs.stat(pid)
         if stat is not None and stat.start == start:
             self.pidfd = pidfd
         else:  # the pid is somebody else's by now

@@ -166,7 +166,7 @@ def start_supervisor(layout: Layout, generation: str) -> None:
         os.close(ready_write)
         ready_write = -1
         if not os.read(ready_read, 100):
-            raise SpawnerUnavailable(f"the supervisor could not be started; {log_path} says why")
+            raise SupervisorGone  # or it could not be started; its log says why
     finally:
         os.close(ready_read)
         if ready_write >= 0:

@@ -40,11 +40,11 @@ def main() -> None:
     loop = Loop()
     supervisor = Supervisor(layout, generation, loop)
     _reap_on_sigchld(loop, supervisor)
-    supervisor.start()
     directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = _listen(directory)
     loop.watch(listener.fileno(), lambda: supervisor.accept(listener))
-    os.write(ready, b"ready")
+    with suppress(BrokenPipeError):  # the server has died meanwhile; the next one comes to us
+        os.write(ready, b"ready")
     os.close(ready)
     loop.run(supervisor.turn)
     reached(Step.RETIRED)

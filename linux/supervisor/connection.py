@@ -56,9 +56,11 @@ class Connection:
         """Take in everything that has arrived."""
         while self.open:
             try:
-                data, descriptors, *_ = socket.recv_fds(
-                    self._peer, 262144, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-                )
+                data, descriptors, *_ = socket.recv_fds(self._peer, 262144, _MOST_DESCRIPTORS)
+                for (
+                    fd
+                ) in descriptors:  # Python 3.11 drops the flags of recv_fds, MSG_CMSG_CLOEXEC with them
+                    os.set_inheritable(fd, False)
                 self._descriptors += descriptors
             except BlockingIOError:
                 return

@@ -50,7 +50,7 @@ _LOOK_AGAIN = 0.01
 """Seconds until another look at a group that cannot tell when it empties; doubles up to the longest."""
 _LOOK_LONGEST = 0.2
 
-_DIED_UNSEEN = "it ended while its supervisor was dead, and nobody saw how"
+DIED_UNSEEN = "it ended while its supervisor was dead, and nobody saw how"
 
 
 class Observer(Protocol):
@@ -221,7 +221,7 @@ class Job:
             self._orphan = orphan
             self._loop.watch(orphan.pidfd, self._orphan_ended)
         else:
-            self.main_ended(Lost(_DIED_UNSEEN if same_boot else "the machine restarted"))
+            self.main_ended(Lost(DIED_UNSEEN if same_boot else "the machine restarted"))
 
     def abandon(self) -> None:
         """End what could not be taken over: nobody would ever know when it ends."""

@@ -40,13 +40,22 @@ class Recording:
         self._jobs: dict[str, Message] = {}
         self._finishing: set[str] = set()
         self._recorder: Connection | None = None
+        self._begun = False
         self._started_at = 0.0
         self.start_at: float | None = None
         """When another recorder is due, for the last one died as soon as it was started."""
 
+    def begin(self) -> None:
+        """Start the first recorder; from then on there is always one.
+
+        It ends that of a dead supervisor: the FIFOs have to be held by then, lest what is in them be lost.
+        """
+        if not self._begun:
+            self.start()
+
     def start(self) -> None:
         """Start a recorder, and hand it all jobs that are being recorded."""
-        self._started_at, self.start_at = boottime(), None
+        self._begun, self._started_at, self.start_at = True, boottime(), None
         ours, theirs = socket.socketpair()
         arguments = [
             sys.executable,

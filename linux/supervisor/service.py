@@ -65,10 +65,6 @@ class Supervisor:
         self._has_adopted = False
         self._asked_to_leave = False
 
-    def start(self) -> None:
-        """Start the recorder."""
-        self._recording.start()
-
     def _adopt(self) -> None:
         """Take over what supervisors that are dead have left."""
         self._has_adopted = True
@@ -83,6 +79,7 @@ class Supervisor:
                     )
                 else:
                     self._adopt_job(name, history)
+        self._recording.begin()
         for pidfd in self._held.values():
             os.close(pidfd)
         self._held.clear()
@@ -220,6 +217,7 @@ class Supervisor:
             connection.send({"call": call, "failed": "job", "errno": errno.EEXIST})
             return
         job = self._job(name, plan_from_message(plan))
+        self._recording.begin()  # a server of protocol 1 does not ask for adoption
         self._asked[name] = connection, call
         try:
             job.spawn()

@@ -1,9 +1,12 @@
 """A kill at every step of a job's life: the job never ran, or it is known with its true state."""
 
 import asyncio
+import sys
 
 import pytest
 
+from worker import JobSpec
+from worker.core.ending import Exited
 from worker.core.steps import Step
 
 from .operated import Operated
@@ -43,6 +46,8 @@ POINTS = {
     ],
     "recorder": [Step.SEGMENT_MADE, Step.SPLICED, Step.DRAINED_TOLD],
 }
+BOUNDED = {"recorder": [Step.SEGMENT_DROPPED]}
+"""Steps that only a job with bounded output takes."""
 
 ERRANDS = [
     Errand("short", 3, lines=20),
@@ -54,7 +59,9 @@ ERRANDS = [
 
 def test_every_step_is_a_crash_point():
     """No step was given a name without a kill at it."""
-    assert set(Step) == {step for steps in POINTS.values() for step in steps}
+    assert set(Step) == {
+        step for points in (POINTS, BOUNDED) for steps in points.values() for step in steps
+    }
 
 
 @pytest.mark.parametrize(
@@ -76,3 +83,26 @@ def test_killed_at_a_step(operated: Operated, until, role, step):
         asyncio.run(ledger.do_all([Errand("afterwards", 7)]))
     until(lambda: not fuse.exists())
     ledger.check()
+
+
+@pytest.mark.parametrize(
+    ("role", "step"), [(role, step) for role, steps in BOUNDED.items() for step in steps], ids=str
+)
+def test_killed_while_the_oldest_output_is_dropped(operated: Operated, until, role, step):
+    """What is kept after the kill is the end of the output, at its true offset."""
+    fuse = operated.light(role, step)
+    command = ["-c", "import os\nfor n in range(100000): os.write(1, b'%d\\n' % n)"]
+    written = b"".join(b"%d\n" % number for number in range(100000))
+
+    async def scenario():
+        async with operated.installation.client() as client:
+            job = str(await client.start(JobSpec(sys.executable, command, output_max=256 << 10)))
+            assert Exited(0) == (await client.wait(job)).ending
+            chunks = [chunk async for chunk in client.stream(job)]
+            await client.remove(job)
+            return chunks[0].offset, b"".join(chunk.data for chunk in chunks)
+
+    offset, kept = asyncio.run(scenario())
+    assert written[offset:] == kept
+    assert 128 << 10 <= len(kept) <= 256 << 10
+    until(lambda: not fuse.exists())

@@ -32,9 +32,8 @@ class Recovery:
 
     async def _recover(self) -> None:
         runner = self._runner
-        known, records = await asyncio.gather(runner.spawner.recover(), runner.journal.load())
-        processes = dict(known)
-        for record in records:
+        processes = dict(await runner.spawner.recover())
+        for record in await runner.journal.load():
             job = HeldJob(record)
             process = processes.pop(record.id, None)
             if record.id in runner.jobs:

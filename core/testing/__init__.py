@@ -13,3 +13,4 @@ from .output_store_contract import OutputBench as OutputBench
 from .output_store_contract import OutputStoreContract as OutputStoreContract
 from .spawner_contract import SpawnerBench as SpawnerBench
 from .spawner_contract import SpawnerContract as SpawnerContract
+from .sudden_server import SuddenServer as SuddenServer

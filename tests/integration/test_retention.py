@@ -11,12 +11,13 @@ ECHO = JobSpec("echo", ["hello"])
 
 
 async def start_all(installation) -> list[str]:
-    """Start three jobs under request ids, and wait for their ends."""
+    """Start three jobs under request ids, each after the end of the one before."""
+    jobs = []
     async with installation.client() as client:
-        jobs = [str(await client.start(ECHO, request_id=f"r{number}")) for number in range(3)]
-        for job in jobs:
-            await client.wait(job)
-        return jobs
+        for number in range(3):
+            jobs.append(str(await client.start(ECHO, request_id=f"r{number}")))
+            await client.wait(jobs[-1])
+    return jobs
 
 
 async def end_an_hour_ago(home: Path) -> None:

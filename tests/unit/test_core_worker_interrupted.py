@@ -2,70 +2,19 @@
 
 import asyncio
 import gc
-import inspect
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
 from worker.core.ending import Cause, Channel, Exited, Signaled
 from worker.core.errors import JobAlreadyFinished, JobNotFound, WorkerError
 from worker.core.job import JobId, JobSpec, JobState
-from worker.core.testing import FakeMachine, FakeProcess
+from worker.core.testing import FakeMachine, SuddenServer
 from worker.core.worker import Worker
 
 ECHO = JobSpec("echo", ["hello"])
 SLEEP = JobSpec("sleep", ["5"])
-
-
-class Line:
-    """A server's line to one port: each call takes two turns of the loop; the dead make none."""
-
-    def __init__(self, server: "Server", port: object) -> None:
-        self._server = server
-        self._port = port
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._port, name)
-        if not inspect.iscoroutinefunction(attribute):
-            return attribute
-
-        async def call(*arguments: object) -> object:
-            await self._server.turn()
-            answer = await attribute(*arguments)
-            await self._server.turn()
-            return Line(self._server, answer) if isinstance(answer, FakeProcess) else answer
-
-        return call
-
-
-class Server:
-    """A Worker that can be killed with ``kill -9``: from one moment to the next it does nothing more."""
-
-    def __init__(self, machine: FakeMachine) -> None:
-        self._dead = False
-        self.worker = Worker(
-            spawner=Line(self, machine.spawner),
-            limiter=Line(self, machine.limiter),
-            outputs=Line(self, machine.outputs),
-            journal=Line(self, machine.journal),
-            clock=machine.clock,
-        )
-
-    async def turn(self) -> None:
-        """Let others run; whoever is dead gets no further."""
-        await asyncio.sleep(0)
-        if self._dead:
-            raise asyncio.CancelledError
-
-    async def kill(self) -> None:
-        """Die."""
-        self._dead = True
-        tasks = list(self.worker._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def turns(number: int) -> None:
@@ -103,13 +52,13 @@ def test_a_server_that_dies_while_starting_a_job() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        server = Server(machine)
+        server = SuddenServer(machine)
         start = asyncio.create_task(server.worker.start(SLEEP, owner="alice", request_id="r1"))
         await turns(number)
         complete = start.done()
         await server.kill()
         start.cancel()
-        successor = Server(machine).worker
+        successor = SuddenServer(machine).worker
         found = await check_whole(machine, successor)
         job = await successor.start(SLEEP, owner="alice", request_id="r1")
         assert found in ([], [job])
@@ -129,14 +78,14 @@ def test_a_server_that_dies_while_a_job_ends() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        server = Server(machine)
+        server = SuddenServer(machine)
         job = await server.worker.start(ECHO)
         wait = asyncio.create_task(server.worker.wait(job))
         await turns(number)
         complete = wait.done()
         await server.kill()
         wait.cancel()
-        successor = Server(machine).worker
+        successor = SuddenServer(machine).worker
         status = await successor.wait(job)
         assert (JobState.EXITED, Exited(0), Cause.NONE) == (status.state, status.ending, status.cause)
         assert {Channel.OUTPUT: 6} == status.record.end.output
@@ -152,14 +101,14 @@ def test_a_server_that_dies_while_stopping_a_job() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        server = Server(machine)
+        server = SuddenServer(machine)
         job = await server.worker.start(SLEEP)
         stop = asyncio.create_task(server.worker.stop(job))
         await turns(number)
         complete = stop.done()
         stop.cancel()
         await server.kill()
-        successor = Server(machine).worker
+        successor = SuddenServer(machine).worker
         with suppress(JobAlreadyFinished):
             await successor.stop(job)
         status = await successor.query(job)
@@ -175,7 +124,7 @@ def test_a_server_that_dies_while_removing_a_job() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        server = Server(machine)
+        server = SuddenServer(machine)
         job = await server.worker.start(ECHO)
         await server.worker.wait(job)
         remove = asyncio.create_task(server.worker.remove(job))
@@ -183,7 +132,7 @@ def test_a_server_that_dies_while_removing_a_job() -> None:
         complete = remove.done()
         await server.kill()
         remove.cancel()
-        successor = Server(machine).worker
+        successor = SuddenServer(machine).worker
         assert await check_whole(machine, successor) in ([], [job])
         return complete
 
@@ -195,16 +144,16 @@ def test_a_server_that_dies_while_it_recovers() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        first = Server(machine)
+        first = SuddenServer(machine)
         ended, runs = await first.worker.start(ECHO), await first.worker.start(SLEEP)
         await first.kill()
-        second = Server(machine)
+        second = SuddenServer(machine)
         recover = asyncio.create_task(second.worker.recover())
         await turns(number)
         complete = recover.done()
         await second.kill()
         recover.cancel()
-        third = Server(machine).worker
+        third = SuddenServer(machine).worker
         assert Exited(0) == (await third.wait(ended)).ending
         assert JobState.RUNNING is (await third.query(runs)).state
         assert [ended, runs] == await check_whole(machine, third)
@@ -221,7 +170,7 @@ def test_a_start_that_is_cancelled_is_whole_or_not_at_all() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        worker = Server(machine).worker
+        worker = SuddenServer(machine).worker
         start = asyncio.create_task(worker.start(SLEEP, request_id="r1"))
         await turns(number)
         complete = start.done()
@@ -243,7 +192,7 @@ def test_a_failing_start_that_is_cancelled_leaves_nothing() -> None:
         complaints: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         machine = FakeMachine()
-        worker = Server(machine).worker
+        worker = SuddenServer(machine).worker
         start = asyncio.create_task(worker.start(JobSpec("no-such-command")))
         await turns(number)
         complete = start.done()
@@ -264,7 +213,7 @@ def test_a_stop_that_is_cancelled_takes_nothing_back() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        worker = Server(machine).worker
+        worker = SuddenServer(machine).worker
         job = await worker.start(SLEEP)
         stop = asyncio.create_task(worker.stop(job))
         await turns(number)
@@ -285,7 +234,7 @@ def test_a_remove_that_is_cancelled_is_whole_or_not_at_all() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        worker = Server(machine).worker
+        worker = SuddenServer(machine).worker
         job = await worker.start(ECHO)
         await worker.wait(job)
         remove = asyncio.create_task(worker.remove(job))
@@ -304,7 +253,7 @@ def test_a_wait_that_is_cancelled_disturbs_nobody() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        worker = Server(machine).worker
+        worker = SuddenServer(machine).worker
         job = await worker.start(ECHO)
         wait, other = (asyncio.create_task(worker.wait(job)) for _ in range(2))
         await turns(number)
@@ -321,7 +270,7 @@ def test_a_stream_that_is_cancelled_leaves_no_watch() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        worker = Server(machine).worker
+        worker = SuddenServer(machine).worker
         job = await worker.start(ECHO)
         await worker.wait(job)
         idle = asyncio.all_tasks()
@@ -348,7 +297,7 @@ def test_removals_and_a_repeated_start_may_meet() -> None:
 
     async def scenario(number: int) -> bool:
         machine = FakeMachine()
-        worker = Server(machine).worker
+        worker = SuddenServer(machine).worker
         job = await worker.start(ECHO, request_id="r1")
         await worker.wait(job)
         first = asyncio.create_task(worker.remove(job))

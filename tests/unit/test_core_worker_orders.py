@@ -1,8 +1,14 @@
-"""A Worker in any order of events: starts, stops, ends, restarts and removals keep every promise."""
+"""A Worker in any order of events keeps every promise, also when the server dies or a port refuses.
+
+Servers come and go by request and by kill -9 at any turn of the loop; programs end, time passes, jobs
+are started, stopped, changed, read and removed, by hand and by retention. What outlives a server is
+the machine: journal, processes, output and control groups, all fakes.
+"""
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -17,11 +23,16 @@ from worker.core.errors import (
     JobAlreadyFinished,
     JobNotFound,
     JobStillRunning,
+    JournalUnusable,
     RequestIdReused,
     SpawnFailed,
+    WorkerError,
 )
-from worker.core.job import JobId, JobSpec, JobState, Leftovers
-from worker.core.testing import FakeMachine, FakeProgram
+from worker.core.job import Chunk, JobId, JobSpec, JobState, JobStatus, Leftovers
+from worker.core.limits import ResourceLimits
+from worker.core.ports import Placement, Process, Sink
+from worker.core.retention import FRESH, Retention
+from worker.core.testing import FakeMachine, FakeProgram, FakeSpawner, SuddenServer
 
 T = TypeVar("T")
 
@@ -40,6 +51,31 @@ SPECS = [
 ]
 LATER = list(JobState)
 """States in the order of a life: no job ever goes back."""
+
+KEPT = Retention(age=500.0, jobs=4, bytes=1200)
+
+REFUSALS = {
+    "journal": JournalUnusable("disk full"),
+    "outputs": OSError(28, "No space left on device"),
+    "limiter": OSError(16, "Device or resource busy"),
+    "spawner": WorkerError("nobody answers"),
+}
+
+
+class CountingSpawner(FakeSpawner):
+    """Remembers every job that was ever spawned, in order."""
+
+    def __init__(self, machine: FakeMachine) -> None:
+        super().__init__(programs=machine.programs, clock=machine.clock)
+        self.spawned: list[JobId] = []
+
+    async def spawn(
+        self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
+    ) -> Process:
+        """Spawn, and remember."""
+        process = await super().spawn(job, spec, placement, sinks)
+        self.spawned.append(job)
+        return process
 
 
 @dataclass
@@ -62,11 +98,18 @@ class WorkerMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.machine = FakeMachine({name: lambda _, it=it: it for name, it in PROGRAMS.items()})
-        self.worker = self.machine.worker()
+        self.machine.spawner = self.spawner = CountingSpawner(self.machine)
+        self.serve()
         self.known: dict[JobId, Known] = {}
         self.specs: dict[JobId, JobSpec] = {}
         self.requests: dict[str, JobId] = {}
         self.removed: set[JobId] = set()
+        self.streams: dict[JobId, tuple[AsyncGenerator[Chunk, None], bytearray]] = {}
+
+    def serve(self) -> None:
+        """Have a new server."""
+        self.server = SuddenServer(self.machine, retention=KEPT)
+        self.worker = self.server.worker
 
     def run(self, what: Coroutine[None, None, T]) -> T:
         """Run one step, and everything that follows from it without time passing."""
@@ -75,9 +118,36 @@ class WorkerMachine(RuleBasedStateMachine):
             try:
                 return await what
             finally:
-                await self.machine.clock.advance(0)
+                for _ in range(4):
+                    await self.machine.clock.advance(0)
+                await self.see_who_went()
 
         return self.runner.run(step())
+
+    async def see_who_went(self) -> None:
+        """A job may go by itself that is over, is not fresh, and that nobody reads."""
+        there = {status.record.id for status in await self.worker.list()}
+        for job in self.known.keys() - there:
+            end = self.known[job].end
+            assert end is not None, "a job was removed that was not over"
+            assert self.machine.clock.now() - end.ended_at >= FRESH
+            assert job not in self.streams
+            self.forget(job)
+
+    def forget(self, job: JobId) -> None:
+        """Expect a job to be gone for good."""
+        del self.known[job]
+        self.removed.add(job)
+
+    def learn(self, job: JobId, spec: JobSpec, request: str) -> None:
+        """Expect a job to be there from now on."""
+        assert job not in self.removed
+        assert self.spawner.spawned.count(job) == 1
+        self.known[job] = Known(spec)
+        self.specs[job] = spec
+        if request:
+            assert request not in self.requests
+            self.requests[request] = job
 
     # --- what clients do
 
@@ -89,16 +159,15 @@ class WorkerMachine(RuleBasedStateMachine):
             with pytest.raises(RequestIdReused):
                 self.run(self.worker.start(spec, request_id=request))
             return earlier
-        job = self.run(self.worker.start(spec, request_id=request))
+        job = self.run(self._start(spec, request))
         if earlier is not None:
             assert earlier == job
-        else:
-            assert job not in self.known
-            assert job not in self.removed
-            self.known[job] = Known(spec)
-            self.specs[job] = spec
-            if request:
-                self.requests[request] = job
+        return job
+
+    async def _start(self, spec: JobSpec, request: str) -> JobId:
+        job = await self.worker.start(spec, request_id=request)
+        if job not in self.specs:
+            self.learn(job, spec, request)
         return job
 
     @rule(request=st.sampled_from(["", "r3"]))
@@ -137,16 +206,33 @@ class WorkerMachine(RuleBasedStateMachine):
             with pytest.raises(JobStillRunning):
                 self.run(self.worker.remove(job))
         else:
-            self.run(self.worker.remove(job))
-            del self.known[job]
-            self.removed.add(job)
+            self.run(self._remove(job))
+
+    async def _remove(self, job: JobId) -> None:
+        await self.worker.remove(job)
+        self.forget(job)
+        if job in self.streams:
+            stream, _ = self.streams.pop(job)
+            await stream.aclose()
 
     # --- what happens to them
 
-    @rule(seconds=st.sampled_from([0.5, 1.0, 5.0, 30.0]))
+    @rule(seconds=st.sampled_from([0.5, 1.0, 5.0, 30.0, 100.0, 600.0]))
     def time_passes(self, seconds: float) -> None:
         """Programs end, time-outs come."""
-        self.run(self.machine.clock.advance(seconds))
+        self.run(self._pass(seconds))
+
+    async def _pass(self, seconds: float) -> None:
+        while seconds > 0:  # not in one leap, which no clock takes
+            step = min(seconds, 60.0)
+            await self.machine.clock.advance(step)
+            await self.note()
+            seconds -= step
+
+    async def note(self) -> None:
+        """See what has become of the jobs."""
+        for status in await self.worker.list():
+            self.check_life(status)
 
     @rule(job=jobs)
     def kill(self, job: JobId) -> None:
@@ -158,22 +244,116 @@ class WorkerMachine(RuleBasedStateMachine):
     async def _kill(self, job: JobId) -> None:
         self.machine.spawner.kill(job)
 
-    @rule(target=jobs, spec=st.sampled_from(SPECS), turns=st.integers(1, 6))
+    @rule(target=jobs, spec=st.sampled_from(SPECS), turns=st.integers(1, 20))
     def restart(self, spec: JobSpec, turns: int) -> object:
         """The server goes and another comes, while a client's start is under way."""
         return self.run(self._restart(spec, turns))
 
     async def _restart(self, spec: JobSpec, turns: int) -> object:
+        await self._disconnect()
         start = asyncio.create_task(self.worker.start(spec))
         for _ in range(turns):
             await asyncio.sleep(0)
         await self.worker.close()
-        self.worker = self.machine.worker()
+        self.serve()
         [answer] = await asyncio.gather(start, return_exceptions=True)
         if not isinstance(answer, UUID):
             return multiple()
-        self.known[JobId(answer)] = Known(spec)
+        self.learn(JobId(answer), spec, "")
         return answer
+
+    @rule(
+        target=jobs,
+        data=st.data(),
+        turns=st.integers(0, 40),
+        refusing=st.none() | st.tuples(st.sampled_from(sorted(REFUSALS)), st.integers(0, 3)),
+    )
+    def die(self, data: st.DataObject, turns: int, refusing: tuple[str, int] | None) -> object:
+        """Kill -9 of the server, perhaps in trouble, while it does something; another takes over."""
+        spec, request = data.draw(st.sampled_from(SPECS)), data.draw(st.sampled_from(["", "r1", "r4"]))
+        job = data.draw(st.sampled_from([*self.known])) if self.known else None
+        what = data.draw(st.sampled_from(["start", "stop", "remove", "update", "wait"]))
+        if refusing is not None:
+            port, calls = refusing
+            self.server.refusals[port] = calls, REFUSALS[port]
+        if what == "start" or job is None:
+            return self.run(self._die_starting(spec, request, turns))
+        return self.run(self._die_with(what, job, turns))
+
+    async def _die_starting(self, spec: JobSpec, request: str, turns: int) -> object:
+        before = set(self.specs)
+        answer = await self._die(self.worker.start(spec, request_id=request), turns)
+        [*new] = [status.record for status in await self.worker.list() if status.record.id not in before]
+        for record in new:
+            self.learn(record.id, record.spec, record.request_id)
+        if isinstance(answer, UUID):
+            assert JobId(answer) in self.specs, "a job was told of that nobody knows"
+        return multiple(*(record.id for record in new))
+
+    async def _die_with(self, what: str, job: JobId, turns: int) -> object:
+        known = self.known[job]
+        calls: dict[str, Coroutine[None, None, object]] = {
+            "stop": self.worker.stop(job, grace=2.0),
+            "remove": self.worker.remove(job),
+            "update": self.worker.update(job, ResourceLimits(pids=7)),
+            "wait": self.worker.wait(job),
+        }
+        call = calls.pop(what)
+        for other in calls.values():
+            other.close()
+        known.stopped = known.stopped or (what == "stop" and not known.state.over)
+        answer = await self._die(call, turns)
+        there = [status.record.id for status in await self.worker.list()]
+        if what == "remove" and known.state.over and job not in there:
+            self.forget(job)
+        elif what == "remove" and known.state.over:
+            assert answer is not None, "it was told that a job is removed that is there"
+        return multiple()
+
+    async def _die(self, call: Coroutine[None, None, object], turns: int) -> object:
+        """Return what a call has answered until the server died, or why it has not."""
+        await self._disconnect()
+        asked = asyncio.ensure_future(call)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        answered = asked.done()
+        await self.server.kill()
+        asked.cancel()
+        [answer] = await asyncio.gather(asked, return_exceptions=True)
+        self.serve()
+        await self.worker.recover()
+        return answer if answered else JobNotFound("the answer")
+
+    @rule(job=jobs)
+    def read(self, job: JobId) -> None:
+        """A client begins to read a job's output, or reads on: it gets what there is, once."""
+        if job in self.known:
+            self.run(self._read_on(job))
+
+    async def _read_on(self, job: JobId) -> None:
+        if job not in self.streams:
+            self.streams[job] = self.worker.stream(job), bytearray()
+        stream, seen = self.streams[job]
+        expected = PROGRAMS[self.known[job].spec.command].output
+        if len(seen) < len(expected):
+            chunk = await anext(stream)
+            assert len(seen) == chunk.offset
+            seen += chunk.data
+            assert expected.startswith(bytes(seen))
+
+    @rule(job=jobs)
+    def leave(self, job: JobId) -> None:
+        """The client has enough."""
+        if job in self.streams:
+            stream, _ = self.streams.pop(job)
+            self.run(stream.aclose())
+
+    async def _disconnect(self) -> None:
+        """Have all clients go, as they do when their server dies."""
+        for stream, _ in self.streams.values():
+            with suppress(WorkerError, asyncio.CancelledError):
+                await stream.aclose()
+        self.streams.clear()
 
     # --- what holds at any time
 
@@ -192,12 +372,15 @@ class WorkerMachine(RuleBasedStateMachine):
     @invariant()
     def a_life_goes_only_forward(self) -> None:
         """States follow each other, and an end that was told once is told for ever."""
-        for status in self.run(self.worker.list()):
-            known = self.known[status.record.id]
-            assert LATER.index(known.state) <= LATER.index(status.state)
-            assert known.end in (None, status.record.end)
-            assert status.state.over == (status.record.end is not None)
-            known.state, known.end = status.state, status.record.end
+        self.run(self.note())
+
+    def check_life(self, status: JobStatus) -> None:
+        """Compare a job with what was seen of it."""
+        known = self.known[status.record.id]
+        assert LATER.index(known.state) <= LATER.index(status.state)
+        assert known.end in (None, status.record.end)
+        assert status.state.over == (status.record.end is not None)
+        known.state, known.end = status.state, status.record.end
 
     @invariant()
     def an_end_is_what_happened(self) -> None:
@@ -235,11 +418,12 @@ class WorkerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever has happened, all jobs can be stopped and removed, and then nothing is left."""
         with self.runner:
-            for job, known in self.known.items():
+            self.server.refusals.clear()
+            self.run(self._disconnect())
+            for job, known in list(self.known.items()):
                 if not known.state.over:
                     self.run(self.worker.stop(job, grace=0.0))
-                self.run(self.worker.remove(job))
-            self.known.clear()
+                self.run(self._remove(job))
             self.every_job_is_known_and_no_other()
 
 

@@ -39,6 +39,9 @@ from .running import JobRunner
 from .status import status_of
 from .tasks import Tasks
 
+LOOKED_AT = 50
+"""Jobs that a list looks at in one go."""
+
 STOP_MARGIN = 5.0
 """Seconds beyond the grace that Stop waits for the kernel to end what was killed."""
 
@@ -156,13 +159,15 @@ class Worker:
         """Return every job, oldest first, that carries all ``labels``; ``running``: that is not over."""
         await self.recover()
         wanted = (labels or {}).items()
-        return [
-            await status_of(job, self._outputs)
-            for job in self._jobs
-            if wanted <= job.record.spec.labels.items()
-            and not (running and job.over.is_set())
-            and not job.removing
-        ]
+        found = []
+        for number, job in enumerate(self._jobs):
+            if number % LOOKED_AT == LOOKED_AT - 1:
+                await asyncio.sleep(0)  # there may be thousands, and others wait
+            if self._jobs.get(job.record.id) is None or (running and job.over.is_set()):
+                continue
+            if wanted <= job.record.spec.labels.items():
+                found.append(await status_of(job, self._outputs))
+        return found
 
     async def wait(self, job_id: JobId) -> JobStatus:
         """Return the status of a job once it is over."""

@@ -13,8 +13,8 @@ from worker.core.job import JobId, JobSpec, Leftovers, PastRequest
 from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
 from worker.core.requests import REMEMBERED, fingerprint
 from worker.core.retention import FRESH, LONGEST_REST, SETTLING, Retention
-from worker.core.testing import FakeMachine
-from worker.core.worker import Worker
+from worker.core.testing import FakeMachine, FakeProgram
+from worker.core.worker import LOOKED_AT, Worker
 
 ECHO = JobSpec("echo", ["hello"])
 
@@ -212,3 +212,39 @@ def test_fingerprints_tell_specifications_apart(one: JobSpec, other: JobSpec) ->
     """They are the same for equal ones and for no others."""
     assert (one == other) == (fingerprint(one) == fingerprint(other))
     assert fingerprint(one) == fingerprint(replace(one))
+
+
+def test_a_bounded_log_counts_with_its_bound() -> None:
+    """What was written beyond it is not kept, and needs no room."""
+
+    async def scenario() -> None:
+        machine = FakeMachine({"long": lambda _: FakeProgram(output=b"x" * 900_000)})
+        worker = worker_of(machine, Retention(age=inf, jobs=inf, bytes=300_000))
+        job = await worker.start(JobSpec("long", output_max=1 << 18))
+        await pass_time(machine, FRESH + LONGEST_REST)
+        assert [job] == await left(machine, worker)
+
+    asyncio.run(scenario())
+
+
+def test_a_long_list_lets_others_have_their_turn() -> None:
+    """While it looks at thousands of jobs, other calls are answered."""
+
+    async def scenario() -> None:
+        machine = FakeMachine()
+        worker = machine.worker()
+        jobs = [await worker.start(ECHO) for _ in range(3 * LOOKED_AT)]
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        beside = asyncio.create_task(others())
+        assert jobs == [status.record.id for status in await worker.list()]
+        beside.cancel()
+        assert turns >= 2
+
+    asyncio.run(scenario())

@@ -26,6 +26,7 @@ from . import tls, translate
 from .codec import MalformedMessage, MessageCodec
 from .connections import Connection, cancellation_taken_back
 from .errors import ERRNO_KEY, code_name
+from .receiving import ReceivingConnection
 
 CONNECT_TIMEOUT = 10.0
 _CLOSE_PATIENCE = 1.0
@@ -74,7 +75,7 @@ class _Channel(GrpcChannel):
 
     def _protocol_factory(self) -> Connection:
         made = super()._protocol_factory()
-        self.current = Connection(made.handler, made.config, made.h2_config)
+        self.current = ReceivingConnection(made.handler, made.config, made.h2_config)
         return self.current
 
 

@@ -10,11 +10,15 @@ import select
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from errno import EINVAL, ENOSYS, EOPNOTSUPP, ESPIPE
 
 from .console import write_failed
 
 # What poll(2) calls writable takes at least so much without blocking (pipe(7), PIPE_BUF).
 _PIECE = select.PIPE_BUF
+
+# Linux 6.4: a pipe takes what it has room for, whatever its mode is (pwritev2(2); -1 is no offset).
+_NO_OFFSET = -1
 
 
 class OutputDescriptor:
@@ -26,19 +30,25 @@ class OutputDescriptor:
         self._poll.register(descriptor, select.POLLOUT)
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._piece = 1 << 20 if is_file else _PIECE
+        self._unblocked = not is_file
 
     async def write(self, data: bytes) -> None:
         """Write everything; raise PipeClosed or WriteFailed when it is not taken."""
         rest = memoryview(data)
         while rest:
-            if not self._poll.poll(0):
-                await self._writable()
             try:
+                if self._unblocked:
+                    rest = rest[os.pwritev(self._descriptor, [rest], _NO_OFFSET, os.RWF_NOWAIT) :]
+                    continue
+                if not self._poll.poll(0):
+                    await self._writable()
                 rest = rest[os.write(self._descriptor, rest[: self._piece]) :]
             except BlockingIOError:  # somebody else's O_NONBLOCK, or another writer was faster
                 await self._writable()
             except OSError as error:
-                raise write_failed(self._descriptor, error) from error
+                if not self._unblocked or error.errno not in {EOPNOTSUPP, ENOSYS, EINVAL, ESPIPE}:
+                    raise write_failed(self._descriptor, error) from error
+                self._unblocked = False
 
     @asynccontextmanager
     async def until_closed(self) -> AsyncIterator[None]:

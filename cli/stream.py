@@ -1,6 +1,6 @@
 """`worker stream`: a job's output, byte for byte."""
 
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 
 import click
 
@@ -11,6 +11,7 @@ from .connection import Connection, call, connection_options
 from .console import Failure, note
 from .descriptor import OutputDescriptor
 from .jobs import job_argument
+from .meter import Meter
 
 
 async def copy_output(
@@ -23,6 +24,7 @@ async def copy_output(
     tail_lines: int | None = None,
     tail_bytes: int | None = None,
     follow: bool = True,
+    meter: Meter | None = None,
 ) -> None:
     """Write a job's output to a descriptor until it ends, saying where some is no longer kept."""
     sink = OutputDescriptor(into)
@@ -36,6 +38,8 @@ async def copy_output(
                 if position is not None and chunk.offset > position:
                     note(f"{chunk.offset - position} bytes from offset {position} on are no longer kept")
                 await sink.write(chunk.data)
+                if meter is not None:
+                    meter.add(len(chunk.data))
                 position = chunk.offset + len(chunk.data)
     except ServerUnreachable as error:
         if not position:
@@ -52,6 +56,11 @@ async def copy_output(
 @click.option("--tail-bytes", type=click.IntRange(min=0), help="Begin so many bytes before the end.")
 @click.option("--no-follow", is_flag=True, help="End at what is there now.")
 @click.option(
+    "--progress",
+    is_flag=True,
+    help="Show bytes and rate on stderr if that is a terminal, and stdout is none.",
+)
+@click.option(
     "--stdout", "channel", flag_value=Channel.STDOUT, type=Channel, help="Of split output: this.  [default]"
 )
 @click.option("--stderr", "channel", flag_value=Channel.STDERR, type=Channel, help="Of split output: this.")
@@ -65,6 +74,7 @@ def stream(
     channel: Channel | None,
     *,
     no_follow: bool,
+    progress: bool,
 ) -> None:
     """Print a job's output from its first byte until it ends.
 
@@ -72,16 +82,18 @@ def stream(
     """
     if sum(each is not None for each in (offset, tail, tail_bytes)) > 1:
         raise click.UsageError("use only one of --offset, --tail and --tail-bytes")
-    call(
-        connection,
-        lambda client: copy_output(
-            client,
-            job,
-            into=1,
-            channel=channel,
-            offset=offset or 0,
-            tail_lines=tail,
-            tail_bytes=tail_bytes,
-            follow=not no_follow,
-        ),
-    )
+    with Meter.shown() if progress else nullcontext() as meter:
+        call(
+            connection,
+            lambda client: copy_output(
+                client,
+                job,
+                into=1,
+                channel=channel,
+                offset=offset or 0,
+                tail_lines=tail,
+                tail_bytes=tail_bytes,
+                follow=not no_follow,
+                meter=meter,
+            ),
+        )

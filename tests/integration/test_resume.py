@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -207,6 +209,29 @@ def test_a_closed_pipe_while_the_job_is_silent(installation):
     stream.stdout.close()
     assert (b"", 141) == (stream.stderr.read(), stream.wait(timeout=60))
     stream.stderr.close()
+
+
+@pytest.mark.parametrize("into_pipe", [True, False])
+def test_progress_is_for_terminals(shared, into_pipe):
+    """Bytes and rate are shown on a terminal beside a pipe, and never among the output."""
+    job = shared.start("head", "-c", "3000000", "/dev/zero")
+    shared.worker("wait", job)
+    ours, theirs = pty.openpty()
+    stream = subprocess.Popen(
+        [*shared.command, "stream", "--progress", job],
+        env=shared.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs if into_pipe else subprocess.PIPE,
+    )
+    out, err = stream.communicate(timeout=60)
+    os.close(theirs)
+    assert (0, 3_000_000) == (stream.returncode, len(out))
+    if into_pipe:
+        assert os.read(ours, 10_000).startswith(b"3.0 MB  ")
+    else:
+        assert b"" == err
+    os.close(ours)
 
 
 def test_a_request_id_of_ones_own(shared):

@@ -1,0 +1,167 @@
+"""The quick way of DATA frames does what h2 and grpclib do with them."""
+
+import asyncio
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from grpclib.client import Handler
+from grpclib.config import Configuration
+from grpclib.utils import Wrapper
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.api.connections import Connection
+from worker.api.receiving import ReceivingConnection
+
+if TYPE_CHECKING:
+    from grpclib.protocol import Stream
+
+
+class Recorder(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep it."""
+        self.written += data
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self.closed
+
+    def close(self) -> None:
+        """Close it."""
+        self.closed = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Have none."""
+
+
+class End:
+    """A client's end with two calls under way."""
+
+    def __init__(self, kind: type[Connection]) -> None:
+        config = Configuration().__for_client__()
+        self.transport = Recorder()
+        self.protocol = kind(Handler(), config, H2Configuration(client_side=True, header_encoding="ascii"))
+        self.protocol.connection_made(self.transport)
+        self.streams: list[Stream] = []
+
+    async def call(self) -> None:
+        """Begin both calls."""
+        for _ in range(2):
+            stream = self.protocol.connection.create_stream(wrapper=Wrapper())
+            headers = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
+            await stream.send_request(headers, end_stream=True, _processor=self.protocol.processor)
+            self.streams.append(stream)
+
+    def state(self) -> list[Any]:
+        """Return all that a caller, and the server, can see of it."""
+        h2 = self.protocol.connection._connection
+        seen: list[Any] = [
+            self.transport.closed,
+            self.transport.written,
+            h2._inbound_flow_control_window_manager.current_window_size,
+        ]
+        for stream in self.streams:
+            unacked = list(stream.buffer._unacked._queue)  # type: ignore[attr-defined]
+            known = h2.streams.get(stream.id)
+            seen += [
+                b"".join(each.data for each in unacked),
+                sum(each.ack_size for each in unacked),
+                stream.buffer._eof,
+                stream.headers,
+                stream.trailers,
+                known and known._inbound_window_manager.current_window_size,
+                known and known.closed,
+            ]
+        return seen
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["data", "data", "data", "padded", "empty", "ping", "end", "reset"]),
+        st.sampled_from([1, 3]),
+        st.integers(1, 16384),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=150)
+@given(steps=steps, cuts=st.lists(st.integers(0, 120_000), max_size=6))
+def test_as_the_libraries_do(steps: list[tuple[str, int, int]], cuts: list[int]) -> None:
+    """Whatever comes, and however it is cut, all is as with the libraries alone."""
+
+    async def scenario() -> None:
+        ends = [End(Connection), End(ReceivingConnection)]
+        for end in ends:
+            await end.call()
+        data = said_by_a_server(ends[0].transport.written, steps)
+        places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+        for start, stop in pairwise(places):
+            for end in ends:
+                end.protocol.data_received(data[start:stop])
+        assert ends[0].state() == ends[1].state()
+        for end in ends:
+            end.protocol.connection_lost(None)
+
+    asyncio.run(scenario())
+
+
+def said_by_a_server(heard: bytes, steps: list[tuple[str, int, int]]) -> bytes:
+    """Return what a server sends that takes these steps where they are allowed."""
+    server = H2Connection(H2Configuration(client_side=False, header_encoding="ascii"))
+    server.initiate_connection()
+    server.receive_data(heard)
+    begun: set[int] = set()
+    over: set[int] = set()
+    for kind, stream, size in steps:
+        if kind == "ping":
+            server.ping(b"12345678")
+        elif stream not in begun:
+            server.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+            begun.add(stream)
+        elif stream not in over:
+            say(server, kind, stream, size)
+            if kind in {"end", "reset"}:
+                over.add(stream)
+    return server.data_to_send()
+
+
+def say(server: H2Connection, kind: str, stream: int, size: int) -> None:
+    """Send something over a stream that is open."""
+    match kind:
+        case "data":
+            server.send_data(stream, bytes([stream, size % 256]) * (size // 2))
+        case "padded":
+            server.send_data(stream, b"p" * (size // 2), pad_length=size % 256)
+        case "empty":
+            server.send_data(stream, b"")
+        case "end":
+            server.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+        case "reset":
+            server.reset_stream(stream)
+
+
+def test_data_for_a_call_that_is_over() -> None:
+    """It is h2's to refuse, as before."""
+
+    async def scenario() -> None:
+        ends = [End(Connection), End(ReceivingConnection)]
+        frame = b"\0\0\4\0\0" + b"\0\0\0\1" + b"late"
+        for end in ends:
+            await end.call()
+            end.protocol.connection._connection.reset_stream(1)
+            end.protocol.data_received(b"\0\0\0\4\0\0\0\0\0" + frame)
+        assert ends[0].state() == ends[1].state()
+        for end in ends:
+            end.protocol.connection_lost(None)
+
+    asyncio.run(scenario())

@@ -28,7 +28,7 @@ from .bounds import Bounds, StreamSlots
 from .codec import decode
 from .draining import Drain
 from .errors import Failure, code_name, failure_of
-from .framing import ChunkSender, ClientStalled
+from .framing import ChunkSender, ClientStalled, send_reply
 from .handlers import Handlers, caller
 from .methods import METHODS, Method, ServerStream, Unary
 from .roles import NOBODY, Identity, Right, identify
@@ -113,7 +113,7 @@ class Calls:
             request = await receive(stream, method.request)
             if isinstance(method, Unary):
                 reply = await method.handler(self._handlers, request)
-                await stream.send_message(reply)
+                await send_reply(stream, reply)
                 reached(Step.TOLD)
             elif isinstance(method, ServerStream):
                 async with aclosing(method.handler(self._handlers, request)) as replies:

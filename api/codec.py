@@ -14,6 +14,8 @@ from typing import NamedTuple, TypeVar
 import betterproto2
 from grpclib.encoding.base import CodecBase
 
+from .encoding import encode
+
 MAX_FIELDS = 1 << 18
 """The most fields in one message: more than the kernel takes arguments, little enough to read at once."""
 
@@ -43,7 +45,7 @@ class MessageCodec(CodecBase):
         """Return the bytes of a message."""
         if not isinstance(message, message_type):
             raise TypeError(f"{message_type.__name__} is expected, not {type(message).__name__}")
-        return bytes(message)
+        return encode(message)
 
     def decode(self, data: bytes, message_type: type[_Message]) -> _Message:
         """Return the message in these bytes; raise MalformedMessage if there is none."""

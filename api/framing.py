@@ -1,4 +1,4 @@
-"""Sending output: a chunk becomes HTTP/2 frames with one copy and goes out with one write.
+"""Sending replies: a chunk of output becomes HTTP/2 frames with one copy and goes out with one write.
 
 grpclib encodes a message, joins it with its prefix, has h2 make an object of each frame of 16 KiB
 and the transport write each by itself: three times the CPU (docs/performance.md). What is touched
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
+from betterproto2 import Message
 from grpclib.protocol import Connection
 from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
@@ -19,6 +20,7 @@ from h2.stream import H2Stream
 
 from ..core.errors import WorkerError
 from ..core.job import Chunk
+from .encoding import encode, varint
 
 MESSAGE_SIZE = 65520
 """Bytes of output in a message: four frames of 16 KiB, with 16 bytes to spare for what is around it."""
@@ -30,6 +32,8 @@ two chunks does not read, and would wait for ever for an answer behind its own u
 _PREFIX = struct.Struct(">BI")  # of a message of gRPC: whether it is compressed, and its size
 _HEADER = struct.Struct(">HBBBL")  # of a frame: its size in 16 and 8 bits, type, flags, stream
 _DATA = 0x0
+_HEADERS = [(":status", "200"), ("content-type", "application/grpc+proto")]
+_TRAILERS = [("grpc-status", "0")]
 Pieces = list[bytes | memoryview]
 _OUTPUT, _OFFSET = b"\x0a", b"\x10"  # the tags of StreamResponse.output and .offset
 
@@ -75,7 +79,7 @@ class ChunkSender:
         if not self._begun:
             self._begun = True
             await self._stream.send_initial_metadata()
-        rest: Pieces = encode(chunk)
+        rest: Pieces = messages(chunk)
         while rest:
             since = self._time()
             await self._until(self._wire.stream_ready, since)
@@ -98,6 +102,16 @@ class ChunkSender:
         except TimeoutError:
             self._wire.abort_if_stuck()
             raise ClientStalled(self._patience) from None
+
+
+async def send_reply(stream: Stream[Any, Any], message: Message) -> None:
+    """Send the reply of a unary call, and that it is OK: one write where grpclib has three."""
+    if not _Wire(stream).reply(encode(message)):
+        await stream.send_message(message)
+        return
+    stream._send_initial_metadata_done = True  # noqa: SLF001 - what grpclib would do itself
+    stream._send_message_done = True  # noqa: SLF001
+    stream._send_trailing_metadata_done = True  # noqa: SLF001
 
 
 class _Wire:
@@ -140,6 +154,22 @@ class _Wire:
         self.connection.data_send_process()
         return rest
 
+    def reply(self, message: bytes) -> bool:
+        """Write the reply and the status of a unary call in one go; if there is no room now, do nothing."""
+        window = min(self._open().outbound_flow_control_window, self._h2.outbound_flow_control_window)
+        data = _PREFIX.pack(0, len(message)) + message
+        if len(data) > min(window, self._h2.max_outbound_frame_size):
+            return False
+        if not self.connection.write_ready.is_set():
+            return False
+        self._h2.send_headers(self._id, _HEADERS)
+        self._h2.send_data(self._id, data)
+        self._h2.send_headers(self._id, _TRAILERS, end_stream=True)
+        self._transport.write(self._h2.data_to_send())
+        self.connection.headers_send_process()
+        self.connection.data_send_process()
+        return True
+
     def abort_if_stuck(self) -> None:
         """Drop a connection whose peer takes nothing at all: it cannot be told why."""
         if not self.connection.write_ready.is_set():
@@ -155,7 +185,7 @@ class _Wire:
         await self._wire.window_updated.wait()
 
 
-def encode(chunk: Chunk) -> Pieces:
+def messages(chunk: Chunk) -> Pieces:
     """Return a chunk as messages of gRPC, in pieces: StreamResponses with their prefixes.
 
     An empty chunk is a message too: its offset tells where a tail begins, or that bytes are no longer kept.
@@ -164,9 +194,9 @@ def encode(chunk: Chunk) -> Pieces:
     data = memoryview(chunk.data)
     for start in range(0, len(data) or 1, MESSAGE_SIZE):
         part = data[start : start + MESSAGE_SIZE]
-        head = _OUTPUT + _varint(len(part)) if part else b""
+        head = _OUTPUT + varint(len(part)) if part else b""
         offset = chunk.offset + start
-        tail = _OFFSET + _varint(offset) if offset else b""
+        tail = _OFFSET + varint(offset) if offset else b""
         pieces += _PREFIX.pack(0, len(head) + len(part) + len(tail)) + head, part, tail
     return pieces
 
@@ -195,12 +225,3 @@ def _frames(pieces: Pieces, size: int, longest: int, stream_id: int) -> Pieces:
 
 def _header(size: int, stream_id: int) -> bytes:
     return _HEADER.pack(size >> 8, size & 0xFF, _DATA, 0, stream_id)
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

@@ -67,7 +67,12 @@ class Connections:
         self._events = _DispatchServerEvents()
         self._events.add_listener(RecvRequest, admit)  # type: ignore[arg-type] # as grpclib.events.listen does
         self._config = config.__for_server__()
-        self._h2_config = H2Configuration(client_side=False, header_encoding="ascii")
+        self._h2_config = H2Configuration(
+            client_side=False,
+            header_encoding="ascii",
+            validate_outbound_headers=False,  # they are ours, and in order
+            normalize_outbound_headers=False,
+        )
 
     def make(self) -> Connection:
         """Return the protocol for a new connection."""

@@ -12,6 +12,7 @@ from worker.api import certificates
 from worker.api.certificates import KeyType
 from worker.api.client import Client
 from worker.api.tls import client_context
+from worker.linux.code_digest import this_generation
 from worker.linux.locks import lock_holder, open_lock
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -56,12 +57,12 @@ class Installation:
     @property
     def supervisor(self) -> int:
         """The process of the supervisor."""
-        return _holder(self.home / "supervisor" / "lock")
+        return _holder(self.home / "supervisor" / this_generation() / "lock")
 
     @property
     def recorder(self) -> int:
         """The process of the recorder."""
-        return _holder(self.home / "supervisor" / "recorder.lock")
+        return _holder(self.home / "supervisor" / this_generation() / "recorder.lock")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import worker.proto
 from worker.api.codec import MAX_FIELDS, MalformedMessage, MessageCodec, decode
+from worker.api.encoding import encode
 from worker.proto import health
 from worker.proto import worker as proto
 
@@ -109,6 +110,12 @@ def test_every_message_survives_the_round_trip(message: betterproto2.Message) ->
     """What is encoded is decoded to the same."""
     codec = MessageCodec()
     assert message == codec.decode(codec.encode(message, type(message)), type(message))
+
+
+@given(message=any_message)
+def test_encoding_is_that_of_betterproto2(message: betterproto2.Message) -> None:
+    """The same bytes, only sooner."""
+    assert bytes(message) == encode(message)
 
 
 @given(message=any_message)

@@ -3,12 +3,14 @@
 import asyncio
 import struct
 from importlib.metadata import requires, version
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from grpclib.config import Configuration
 from grpclib.protocol import Connection, Peer
 from grpclib.protocol import Stream as WireStream
+from grpclib.server import Stream
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RemoteSettingsChanged, WindowUpdated
@@ -18,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from worker.api.framing import MESSAGE_SIZE, ChunkSender, ClientStalled, _Wire, encode
+from worker.api.codec import MessageCodec
+from worker.api.framing import MESSAGE_SIZE, ChunkSender, ClientStalled, _Wire, messages, send_reply
 from worker.core.job import Chunk
 from worker.proto.worker import StreamResponse
 
@@ -125,7 +128,7 @@ def expected(chunk: Chunk) -> bytes:
 def test_messages_are_those_of_the_codec(offset: int, size: int) -> None:
     """Encoding by hand gives the bytes that encoding a StreamResponse gives."""
     chunk = Chunk(offset, b"x" * size)
-    assert expected(chunk) == b"".join(encode(chunk))
+    assert expected(chunk) == b"".join(messages(chunk))
 
 
 @given(
@@ -167,6 +170,28 @@ def test_a_chunk_is_one_write() -> None:
         ends.grant(1 << 20, None)
         await sender(ends).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
         assert 1 == len(ends.transport.writes)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_reply_and_its_status_are_one_write(room: bool) -> None:  # noqa: FBT001
+    """Where there is no room for it now, grpclib sends it when there is."""
+
+    class Replying(ServerStream):
+        sent: object = None
+
+        async def send_message(self, message: object) -> None:
+            self.sent = message
+
+    async def scenario() -> None:
+        ends = Ends(window=65535 if room else 10)
+        stream, reply = Replying(ends), StreamResponse(output=b"something")
+        ends.server.streams[STREAM].state_machine.headers_sent = False
+        await send_reply(stream, reply)  # type: ignore[arg-type]
+        assert (None if room else reply) == stream.sent
+        assert room == (1 == len(ends.transport.writes))
+        assert room == getattr(stream, "_send_trailing_metadata_done", False)
 
     asyncio.run(scenario())
 
@@ -267,6 +292,9 @@ def test_the_private_parts_are_what_they_were() -> None:
     assert isinstance(ends.server.outbound_flow_control_window, int)
     assert isinstance(ends.server.streams[STREAM].outbound_flow_control_window, int)
     assert ends.transport is Peer(ends.transport)._transport
+    for name in ("_send_initial_metadata_done", "_send_message_done", "_send_trailing_metadata_done"):
+        assert getattr(Stream, name) is False
+    assert "application/grpc+proto" == Stream._content_type.fget(SimpleNamespace(_codec=MessageCodec()))  # type: ignore[attr-defined]
     assert _Wire(ServerStream(ends)).connection is ends.connection  # type: ignore[arg-type]
 
 

@@ -40,6 +40,7 @@ bench: .venv/ready
 # What takes too long for every run.
 soak: .venv/ready
 	$(BIN)/pytest tests/soak
+	WORKER_CRASH_TIMES=10 $(BIN)/pytest tests/crash/test_random_kills.py
 
 # On cgroup v2 with systemd as PID 1, in a Debian guest under qemu; root on Debian installs what that needs.
 guest: .venv/ready

@@ -14,6 +14,7 @@ from worker import JobSpec, JobState
 from worker.api.client import Client, RpcError, ServerUnreachable
 from worker.core.ending import Exited, Lost
 from worker.core.job import JobStatus
+from worker.core.limits import ResourceLimits
 
 from ..integration.conftest import PATIENCE
 from .operated import MARK, Operated
@@ -82,6 +83,10 @@ class Persistent:
     async def list(self) -> Sequence[JobStatus]:
         """Return all jobs."""
         return await self._insist(self.client.list)
+
+    async def update(self, job: str, changes: ResourceLimits) -> None:
+        """Change limits of a job."""
+        await self._insist(lambda: self.client.update(job, changes))
 
     async def stop(self, job: str) -> None:
         """End a job; it may have ended since an earlier try."""

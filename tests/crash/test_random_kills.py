@@ -18,7 +18,7 @@ TIMES = float(os.environ.get("WORKER_CRASH_TIMES", "1"))
 """How many times as many kills as usual."""
 
 CLIENTS = 5
-SHORT, LONG = 0.25, 1.5
+SHORT, LONG = 0.25, 1.2
 """Seconds between kills, at most: some hit those that are just coming up, which takes a server longer."""
 
 LEFTOVERS = (":", "sleep 1000 &", "sh -c 'trap \"\" TERM; sleep 0.2' &", "setsid sleep 1000 &")

@@ -1,0 +1,123 @@
+"""Kills while 200 jobs run and 50 clients follow them: the next one serves them all."""
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from worker import JobSpec
+from worker.core.ending import Cause, Exited, Signaled
+from worker.core.limits import ResourceLimits
+
+from .operated import MARK, Operated
+from .persistence import persistent
+
+JOBS, STREAMS = 200, 50
+LINES = 100
+"""That each job writes after each kill."""
+
+KILLS = ["server", "supervisor", "recorder", "server supervisor recorder"]
+
+# To open a FIFO for reading is to wait until somebody has it open for writing.
+WRITER = """
+n=0
+for gate in {gates}; do
+  : < $gate
+  end=$((n+{lines}))
+  while [ $n -lt $end ]; do echo $n; n=$((n+1)); done
+done
+: < {last}
+exit {code}
+"""
+
+FORKER = ": < {gate}; for n in 1 2 3 4 5 6; do sleep 0.1 & done; wait; exit 0"
+CANNOT_FORK = 2  # how dash ends then
+
+
+@contextmanager
+def opened(gate: Path):
+    """Let everybody through, now and later."""
+    fd = os.open(gate, os.O_RDWR)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def make_gates(directory: Path, count: int) -> list[Path]:
+    """Make FIFOs that jobs wait at."""
+    gates = [directory / f"gate-{number}" for number in range(count)]
+    for gate in gates:
+        os.mkfifo(gate)
+    return gates
+
+
+def kill(operated: Operated, roles: str, until) -> None:
+    """End whoever plays these roles, once there is somebody."""
+    for role in roles.split():
+        until(partial(operated.kill, role))
+
+
+def test_200_jobs_and_50_streams(operated: Operated, tmp_path, until):
+    """Streams resumed by offset are exact, every code is right, and a stop works after each kill."""
+    *gates, last = make_gates(tmp_path, len(KILLS) + 1)
+    written = "".join(f"{number}\n" for number in range(LINES * len(gates))).encode()
+    env = {MARK: str(operated.home)}
+
+    def writer(number):
+        names = " ".join(map(str, gates))
+        script = WRITER.format(gates=names, last=last, lines=LINES, code=number % 256)
+        return JobSpec("sh", ["-c", script], env=env)
+
+    async def scenario(passed):
+        async with persistent(operated) as client:
+            starts = (client.start(writer(number), f"{tmp_path} {number}") for number in range(JOBS))
+            jobs = await asyncio.gather(*starts)
+            streams = [asyncio.create_task(client.stream(job)) for job in jobs[:STREAMS]]
+            for gate, roles in zip(gates, KILLS, strict=True):
+                sleeper = await client.start(JobSpec("sleep", ["1000"], env=env), f"{gate}")
+                passed.enter_context(opened(gate))
+                kill(operated, roles, until)
+                await client.stop(sleeper)
+                status = await client.wait(sleeper)
+                assert (Signaled(signal.SIGTERM), Cause.STOPPED) == (status.ending, status.cause), roles
+                await client.remove(sleeper)
+                assert set(jobs) == {str(each.record.id) for each in await client.list()}
+            passed.enter_context(opened(last))
+            outputs = await asyncio.gather(*streams, *map(client.stream, jobs[STREAMS:]))
+            assert [written] * JOBS == outputs
+            endings = [(await client.wait(job)).ending for job in jobs]
+            assert [Exited(number % 256) for number in range(JOBS)] == endings
+            await asyncio.gather(*map(client.remove, jobs))
+
+    with ExitStack() as passed:
+        asyncio.run(scenario(passed))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make control groups everywhere")
+@pytest.mark.parametrize("roles", KILLS)
+def test_limits_hold(operated: Operated, tmp_path, until, roles):
+    """A limit holds after the kill, and can be changed."""
+    (gate,) = make_gates(tmp_path, 1)
+    command = ["-c", FORKER.format(gate=gate)]
+    env = {MARK: str(operated.home)}
+
+    async def scenario(passed):
+        async with persistent(operated) as client:
+            spec = JobSpec("sh", command, env=env, limits=ResourceLimits(pids=3))
+            jobs = [await client.start(spec, f"{tmp_path} {number}") for number in range(2)]
+            kill(operated, roles, until)
+            await client.list()  # there is a server
+            await client.update(jobs[1], ResourceLimits(pids=20))
+            passed.enter_context(opened(gate))
+            endings = [(await client.wait(job)).ending for job in jobs]
+            assert [Exited(CANNOT_FORK), Exited(0)] == endings
+            for job in jobs:
+                await client.remove(job)
+
+    with ExitStack() as passed:
+        asyncio.run(scenario(passed))

@@ -14,7 +14,11 @@ from worker.core.ending import Cause, Exited, Signaled
 from worker.core.limits import ResourceLimits
 
 from .operated import MARK, Operated
-from .persistence import persistent
+from .persistence import FORGETFUL_KERNEL, persistent
+
+pytestmark = pytest.mark.skipif(
+    FORGETFUL_KERNEL, reason="before Linux 6.15 jobs are lost with their supervisor"
+)
 
 JOBS, STREAMS = 200, 50
 LINES = 100

@@ -21,7 +21,7 @@ from ..integration.conftest import PATIENCE
 from .operated import MARK, Operated
 
 FORGETFUL_KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15)
-"""Whether the exit code of somebody else's child cannot be had: then its job is lost with its supervisor."""
+"""Whether the exit code of another process's child cannot be had: its job is lost with its supervisor."""
 
 _T = TypeVar("_T")
 

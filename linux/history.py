@@ -32,6 +32,13 @@ from .values import (
     plan_to_message,
 )
 
+_START = b'\n{"start": '
+"""How a history begins."""
+
+
+class HistoryUnreadable(Exception):
+    """What is written down of a job cannot be read, and so nobody knows its process."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartRecord:
@@ -113,19 +120,40 @@ def write_end(path: Path, end: End) -> None:
 
 
 def read_history(path: Path) -> History | None:
-    """Return what is written down, None if the job has no process that anybody knows of."""
+    """Return what is written down, None if the job has no process that anybody knows of.
+
+    Raises HistoryUnreadable for what no supervisor has written like that.
+    """
     try:
-        lines = path.read_bytes().split(b"\n")
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
-    facts: dict[str, Any] = {}
-    for line in lines:
-        try:
-            facts.update(json.loads(line))
-        except ValueError:  # empty, or torn
-            continue
+    except OSError as error:
+        raise HistoryUnreadable(str(error)) from error
+    facts = _facts(text)
     if "start" not in facts:
-        return None
+        if _START.startswith(text[: len(_START)]) and text.count(b"\n") <= 1:
+            return None  # torn, so the process was never let go
+        raise HistoryUnreadable(f"{path} does not tell which process it is about")
+    try:
+        return _history(facts)
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        raise HistoryUnreadable(f"{path} makes no sense: {type(error).__name__}: {error}") from error
+
+
+def _facts(text: bytes) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for line in text.split(b"\n"):
+        try:
+            fact = json.loads(line)
+        except ValueError:  # empty, torn, or spoiled
+            continue
+        if isinstance(fact, dict):
+            facts.update(fact)
+    return facts
+
+
+def _history(facts: Mapping[str, Any]) -> History:
     main = ending_from_message(facts.get("main"))
     return History(
         start=_start_record(facts["start"]),

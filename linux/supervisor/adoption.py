@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from .. import procfs
 from ..generations import known_generations, lock_of_dead
-from ..history import History, StartRecord, read_history
+from ..history import History, HistoryUnreadable, StartRecord, read_history
 from ..layout import Layout, history_path
 from ..locks import open_lock, seize_lock
 from .loop import boottime
@@ -19,17 +19,22 @@ _BIRTH_TAKES = 1.0
 @contextmanager
 def orphaned_jobs(
     layout: Layout, generation: str, known: Container[str]
-) -> Iterator[list[tuple[str, History]]]:
+) -> Iterator[list[tuple[str, History | HistoryUnreadable]]]:
     """Find each job without a supervisor, but for the known ones; no other can take them meanwhile."""
     with ExitStack() as locks:
         alive = _retire_recorders(layout, generation, locks)
         patience = boottime() + _BIRTH_TAKES
-        found = []
+        found: list[tuple[str, History | HistoryUnreadable]] = []
         for entry in os.scandir(layout.jobs):
             if entry.name in known:
                 continue
             path = history_path(layout.job(entry.name))
-            history = read_history(path)
+            try:
+                history = read_history(path)
+            except HistoryUnreadable as error:
+                if not alive:  # else it may be the job of one that knows better
+                    found.append((entry.name, error))
+                continue
             if history is None or history.generation in alive:
                 continue
             if history.main is None and history.end is None:

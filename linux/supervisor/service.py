@@ -6,13 +6,14 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 from ...core.ending import Cause, Channel, End, Lost
 from ...core.ports import Placement
 from ...core.steps import Step, reached
-from ..history import History
+from ..history import History, HistoryUnreadable
 from ..layout import Layout, fifo_path, history_path
 from ..messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from ..values import (
@@ -24,6 +25,7 @@ from ..values import (
 )
 from .adoption import orphaned_jobs
 from .connection import Connection
+from .group import group_of
 from .job import Job
 from .loop import Loop, boottime
 from .notebook import Notebook
@@ -70,7 +72,9 @@ class Supervisor:
         self._has_adopted = True
         with orphaned_jobs(self._layout, self._generation, {*self._jobs, *self._ended}) as jobs:
             for name, history in jobs:
-                if history.stillborn:
+                if isinstance(history, HistoryUnreadable):
+                    self._give_up(name, history)
+                elif history.stillborn:
                     self._forget(name)
                 elif history.end is not None:
                     start = history.start
@@ -100,6 +104,16 @@ class Supervisor:
             start, lost = history.start, Lost(f"no supervisor could take it over: {error}")
             end = End(lost, Cause.NONE, 0, {}, time.time())
             self._ended[name] = Ended(start.pid, start.started_at, plan.placement, end)
+
+    def _give_up(self, name: str, why: HistoryUnreadable) -> None:
+        """End what is left of a job that cannot be taken over, and keep the history to be looked at."""
+        log.error("job %s: it cannot be taken over, and what is left of it is ended: %s", name, why)
+        group_of(Placement(), 0, f"WORKER_JOB_ID={name}".encode()).kill()
+        path = history_path(self._layout.job(name))
+        with suppress(OSError):
+            path.rename(path.with_name("history.unreadable"))
+        end = End(Lost(f"no supervisor could take it over: {why}"), Cause.NONE, 0, {}, time.time())
+        self._ended[name] = Ended(0, 0.0, Placement(), end)
 
     def _job(self, name: str, plan: SpawnPlan) -> Job:
         directory = self._layout.job(name)

@@ -255,3 +255,28 @@ def test_a_server_starts_nothing_in_a_directory_that_is_read_only(install, tmp_p
     assert (1, 1) == (refused.returncode, refused.stderr.count(b"\n"))
     assert b"Read-only file system" in refused.stderr
     worker.worker("up")
+
+
+def test_a_history_that_is_spoiled(installation, tmp_path):
+    """The next supervisor takes over all other jobs; this one is lost, with the reason, and ended."""
+    gate = tmp_path / "gate"
+    wait_for_gate = f"while [ ! -e {gate} ]; do sleep 0.05; done"
+    spoiled = installation.start("sh", "-c", "echo before; sleep 1000")
+    other = installation.start("sh", "-c", f"{wait_for_gate}; echo after; exit 7")
+    history = installation.home / "jobs" / spoiled / "history"
+    server = os.pidfd_open(installation.server_pid())
+    installation.worker("down")
+    installation.await_pidfd(server)
+    history.write_bytes(b"\xff" * 1000)
+    installation.kill(installation.supervisor_pid())
+    installation.worker("up")
+    facts = installation.wait(spoiled)
+    assert "lost" == facts["state"]
+    assert f"{history} does not tell which process it is about" in facts["lost_reason"]
+    assert b"\xff" * 1000 == history.with_name("history.unreadable").read_bytes()
+    assert b"before\n" == installation.stream(spoiled)
+    gate.touch()
+    assert 7 == installation.wait(other)["exit_code"]
+    assert b"after\n" == installation.stream(other)
+    installation.worker("down")
+    installation.worker("up")  # nobody knew its control groups: they are swept by the next server

@@ -1,0 +1,104 @@
+"""Histories that somebody has spoiled: never taken for another, never the end of a supervisor."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.ending import Cause, Channel, End, Exited
+from worker.core.job import Leftovers
+from worker.core.lifecycle import MainEnded
+from worker.core.ports import Placement
+from worker.linux.history import (
+    History,
+    HistoryUnreadable,
+    StartRecord,
+    open_history,
+    read_history,
+    write_end,
+    write_main,
+    write_start,
+)
+from worker.linux.values import SpawnPlan
+
+PLAN = SpawnPlan(
+    ("true",), {}, "/", None, None, (), Placement(), (Channel.OUTPUT,), 65536, None, 10.0, Leftovers.KILL, 4
+)
+START = StartRecord(7, 8, "boot", 1.5, None, PLAN)
+MAIN = MainEnded(Exited(3), 0)
+END = End(Exited(3), Cause.NONE, 0, {Channel.OUTPUT: 6}, 3.5)
+WHOLE = History(START, "g1", main=MAIN, end=END)
+
+
+def write(path: Path) -> bytes:
+    """Write a whole history and return its bytes."""
+    path.unlink(missing_ok=True)
+    history = open_history(path)
+    write_start(history, START, "g1")
+    os.close(history)
+    write_main(path, MAIN)
+    write_end(path, END)
+    return path.read_bytes()
+
+
+def test_a_whole_history(tmp_path: Path) -> None:
+    """What was written is read."""
+    path = tmp_path / "history"
+    assert None is read_history(path)
+    write(path)
+    assert WHOLE == read_history(path)
+
+
+@given(data=st.data())
+def test_a_history_that_ends_anywhere(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """What is torn does not count; what stands before it does."""
+    path = tmp_path_factory.mktemp("job") / "history"
+    whole = write(path)
+    cut = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:cut])
+    lines = whole[:cut].count(b"}\n") + (cut == len(whole))
+    expected = [None, History(START, "g1"), History(START, "g1", main=MAIN), WHOLE][lines]
+    found = read_history(path)
+    # A last line may be whole but for the newline that begins the next.
+    assert found in (expected, [History(START, "g1"), History(START, "g1", main=MAIN), WHOLE, WHOLE][lines])
+
+
+@given(data=st.data(), junk=st.binary(min_size=1, max_size=40))
+def test_a_history_with_anything_in_it(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, junk: bytes
+) -> None:
+    """It is read, or refused as unreadable, and the process that it names is never another."""
+    path = tmp_path_factory.mktemp("job") / "history"
+    whole = write(path)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    path.write_bytes(whole[:at] + junk + whole[at + len(junk) :])
+    try:
+        found = read_history(path)
+    except HistoryUnreadable:
+        return
+    assert found is None or isinstance(found, History)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"garbage",
+        b"\0" * 100,
+        b'\n{"end": 5}',
+        b'\n{"start": 5}\n{"main": null}',
+        b'\n{"start": {"pid": 1}}\n',
+        b'\nspoiled\n{"generation": "g1"}',
+        b"\n[1]\n5\nnull",
+    ],
+)
+def test_what_no_supervisor_has_written(tmp_path: Path, text: bytes) -> None:
+    """It is refused, with the name of the file, and left as it is."""
+    path = tmp_path / "history"
+    path.write_bytes(text)
+    with pytest.raises(HistoryUnreadable, match=f"^{path} "):
+        read_history(path)
+    assert text == path.read_bytes()

@@ -280,3 +280,51 @@ def test_a_history_that_is_spoiled(installation, tmp_path):
     assert b"after\n" == installation.stream(other)
     installation.worker("down")
     installation.worker("up")  # nobody knew its control groups: they are swept by the next server
+
+
+def test_all_output_is_deleted_under_a_running_server(installation, tmp_path):
+    """Starts are refused, what runs is known and keeps its last words; with a directory all goes on."""
+    gate, jobs = tmp_path / "gate", installation.home / "jobs"
+
+    async def scenario():
+        async with installation.client() as client:
+            job = await client.start(waiting(gate, "echo after; exit 7"))
+            async for _ in client.stream(str(job)):
+                break
+            shutil.rmtree(jobs)
+            refusal = await refused(client)
+            assert "FailedPrecondition" == refusal.code
+            assert "the output of a job cannot be kept: " in refusal.message
+            gate.touch()
+            while not (status := await client.query(str(job))).output_trouble or not status.ending:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.02)
+            assert ("No such file or directory", 7) == (status.output_trouble, status.ending.code)
+            os.mkdir(jobs, 0o700)
+            assert 7 == (await client.wait(str(job))).ending.code
+            chunks = [chunk async for chunk in client.stream(str(job))]
+            assert [(7, b"after\n")] == [(chunk.offset, chunk.data) for chunk in chunks]
+            again = await client.start(JobSpec("echo", ["again"]))
+            assert b"again\n" == await streamed(client, again)
+
+    asyncio.run(scenario())
+
+
+@needs_root
+def test_a_server_comes_and_goes_on_a_full_disk(small_disk, install):
+    """It is started again where there is no room, and knows all jobs; or says why it cannot."""
+    worker = install(small_disk)
+    worker.worker("up")
+    job = worker.start("echo", "kept")
+    worker.wait(job)
+    # A port of its own could not be written down.
+    worker.env["WORKER_LISTEN"] = (small_disk / "address").read_text().strip()
+    fill(small_disk / "filler")
+    worker.kill(worker.server_pid())
+    again = worker.run("up")
+    if again.returncode == 0:
+        assert b"kept\n" == worker.stream(job)
+    else:
+        assert b"No space left" in again.stderr or b"full" in again.stderr, again.stderr
+    os.unlink(small_disk / "filler")
+    worker.worker("up")
+    assert b"kept\n" == worker.stream(job)

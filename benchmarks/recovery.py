@@ -21,7 +21,7 @@ from installation import Installation, cpu_seconds, installed, resident_mb
 from report import report
 
 from worker import JobSpec
-from worker.api.client import RpcError, ServerUnreachable
+from worker.api.client import RpcError
 from worker.core.ending import Cause, Channel, End, Exited
 from worker.core.job import JobId, JobRecord, new_job_id
 from worker.core.limits import MemoryLimit, ResourceLimits, ResourceUsage
@@ -100,24 +100,30 @@ async def server(installation: Installation, job: JobId) -> AsyncIterator[Start]
         *command, env=installation.env, stderr=subprocess.DEVNULL
     )
     try:
-        while True:
+        while not _listens(address):
             if time.perf_counter() - began > PATIENCE or process.returncode is not None:
                 sys.exit("the server does not start")
+            await asyncio.sleep(0.003)
+        async with installation.client() as client:
             try:
-                async with installation.client() as client:
-                    await client.query(str(job))
-            except ServerUnreachable:
-                await asyncio.sleep(0.003)
-                continue
+                await client.query(str(job))
             except RpcError as error:
                 if error.code != "NotFound":
                     raise
-            break
         wall = time.perf_counter() - began
         yield Start(wall, cpu_seconds(process.pid), resident_mb(process.pid))
     finally:
         process.kill()
         await process.wait()
+
+
+def _listens(address: str) -> bool:
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 async def after_finished(installation: Installation, directory: Path) -> dict[int, list[Start]]:

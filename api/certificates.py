@@ -246,7 +246,7 @@ def _for_server() -> x509.ExtensionType:
 def _for_client(roles: Collection[Role]) -> list[x509.ExtensionType]:
     return [
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]),
-        x509.UnrecognizedExtension(ROLES_OID, encode_roles(roles)),
+        x509.UnrecognizedExtension(x509.ObjectIdentifier(ROLES_OID), encode_roles(roles)),
     ]
 
 

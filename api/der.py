@@ -2,8 +2,13 @@
 
 from typing import NamedTuple
 
+BOOLEAN = 0x01
 INTEGER = 0x02
+OCTET_STRING = 0x04
+OBJECT_IDENTIFIER = 0x06
 UTF8_STRING = 0x0C
+SEQUENCE = 0x30
+SET = 0x31
 UTC_TIME = 0x17
 GENERALIZED_TIME = 0x18
 
@@ -43,3 +48,20 @@ def decode(data: bytes, start: int = 0) -> Element:
     if len(data) < begin + size:
         raise ValueError("an element is cut short")
     return Element(tag, data[begin : begin + size], begin + size)
+
+
+def elements(data: bytes) -> list[Element]:
+    """Return all elements in the data, which they fill; raise ValueError as ``decode`` does."""
+    found: list[Element] = []
+    start = 0
+    while start < len(data):
+        found.append(decode(data, start))
+        start = found[-1].end
+    return found
+
+
+def children(element: Element, tag: int) -> list[Element]:
+    """Return the elements inside one that must have this tag; raise ValueError if it has another."""
+    if element.tag != tag:
+        raise ValueError(f"an element with tag {tag:#04x} is expected, not {element.tag:#04x}")
+    return elements(element.content)

@@ -51,12 +51,12 @@ def validity(certificate: Path) -> tuple[datetime, datetime]:
     Raises OSError and ValueError.
     """
     outer = der.decode(ssl.PEM_cert_to_DER_cert(_first_certificate(certificate.read_text("ascii"))))
-    fields = _elements(der.decode(outer.content).content)
+    fields = der.elements(der.decode(outer.content).content)
     # TBSCertificate, RFC 5280 4.1: [0] version, serial, algorithm, issuer, validity, ...
     if len(fields) < 5:
         raise ValueError("not a certificate")
     position = 3 if fields[0].tag == der.INTEGER else 4
-    first, last = _elements(fields[position].content)
+    first, last = der.elements(fields[position].content)
     return _time(first), _time(last)
 
 
@@ -96,15 +96,6 @@ def _first_certificate(pem: str) -> str:
     head, foot = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     start = pem.index(head)
     return pem[start : pem.index(foot, start) + len(foot)]
-
-
-def _elements(data: bytes) -> list[der.Element]:
-    found: list[der.Element] = []
-    start = 0
-    while start < len(data):
-        found.append(der.decode(data, start))
-        start = found[-1].end
-    return found
 
 
 def _time(element: der.Element) -> datetime:

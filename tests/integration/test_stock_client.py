@@ -350,7 +350,7 @@ def query(stock: Stock, name: str | None, pki: Path | None) -> tuple[grpc.Status
 
 def roles(value: bytes) -> list[x509.ExtensionType]:
     """Return the extension for roles with this value."""
-    return [x509.UnrecognizedExtension(ROLES_OID, value)]
+    return [x509.UnrecognizedExtension(x509.ObjectIdentifier(ROLES_OID), value)]
 
 
 def test_the_certificates_made_here_do_get_in(stock: Stock, tmp_path: Path) -> None:

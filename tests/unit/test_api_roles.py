@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,14 +28,17 @@ from worker.api.roles import (
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def make_certificate(names: Sequence[str], *extensions: x509.ExtensionType) -> bytes:
-    """Return a DER certificate with these common names."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
+def make_certificate(
+    names: Sequence[str], *extensions: x509.ExtensionType, subject: Sequence[x509.NameAttribute] = ()
+) -> bytes:
+    """Return a DER certificate with these common names, and what else is in its subject."""
+    common = [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]
+    whole = x509.Name([*common, *subject])
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
+        .subject_name(whole)
+        .issuer_name(whole)
         .public_key(KEY.public_key())
         .serial_number(1)
         .not_valid_before(now)
@@ -47,7 +51,7 @@ def make_certificate(names: Sequence[str], *extensions: x509.ExtensionType) -> b
 
 def roles_extension(value: bytes) -> x509.UnrecognizedExtension:
     """Return the extension with this value, well-formed or not."""
-    return x509.UnrecognizedExtension(ROLES_OID, value)
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier(ROLES_OID), value)
 
 
 @pytest.mark.parametrize("roles", [{Role.READER}, {Role.WRITER}, {Role.READER, Role.WRITER}])
@@ -138,3 +142,39 @@ def test_another_malformed_extension_takes_the_roles_away() -> None:
 def test_bytes_that_are_no_certificate_are_nobody(data: bytes) -> None:
     """Nothing that a client shows can crash the look at it."""
     assert NOBODY == identify(data)
+
+
+READER = make_certificate(["ann"], roles_extension(encode_roles([Role.READER])))
+
+
+@given(position=st.integers(0, len(READER) - 1), byte=st.integers(0, 255))
+def test_damaged_certificates_never_crash_nor_grant_more(position: int, byte: int) -> None:
+    """Whatever byte is another one, nobody becomes a writer."""
+    assert identify(READER[:position] + bytes([byte]) + READER[position + 1 :]).roles <= {Role.READER}
+
+
+@pytest.mark.parametrize("kind", [_ASN1Type.UTF8String, _ASN1Type.PrintableString, _ASN1Type.BMPString])
+def test_the_name_may_be_any_kind_of_text(kind: _ASN1Type) -> None:
+    """As other tools write it; the result is that of the cryptography package."""
+    name = x509.NameAttribute(NameOID.COMMON_NAME, "ann", _type=kind)
+    certificate = make_certificate([], roles_extension(encode_roles([Role.READER])), subject=[name])
+    shown = x509.load_der_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert [identify(certificate).name] == [each.value for each in shown]
+
+
+def test_an_extension_that_is_there_twice_grants_nothing() -> None:
+    """It is not for this side to choose between two lists of roles."""
+    once = make_certificate(["ann"], roles_extension(encode_roles([Role.READER])))
+    extension = der.encode(
+        der.SEQUENCE,
+        der.encode(der.OBJECT_IDENTIFIER, bytes.fromhex("2a8648ce560801"))
+        + der.encode(der.OCTET_STRING, encode_roles([Role.READER])),
+    )
+    signed = der.children(der.decode(once), der.SEQUENCE)
+    fields = der.children(signed[0], der.SEQUENCE)
+    twice = der.encode(fields[-1].tag, der.encode(der.SEQUENCE, extension * 2))
+    kept = b"".join(der.encode(each.tag, each.content) for each in fields[:-1])
+    rest = b"".join(der.encode(each.tag, each.content) for each in signed[1:])
+    certificate = der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, kept + twice) + rest)
+    assert Identity("ann", frozenset({Role.READER})) == identify(once)
+    assert Identity("ann") == identify(certificate)

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .channel import Channel
+
+__all__ = ["Cause", "Channel", "End", "Ending", "Exited", "Lost", "Signaled", "exit_code"]
+
 
 @dataclass(frozen=True, slots=True)
 class Exited:
@@ -50,14 +54,6 @@ class Cause(StrEnum):
     STOPPED = "stopped"
     TIMED_OUT = "timed out"
     OOM_KILLED = "OOM killed"
-
-
-class Channel(StrEnum):
-    """A stream of output: both descriptors in one, or each of its own."""
-
-    OUTPUT = "output"
-    STDOUT = "stdout"
-    STDERR = "stderr"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import socket
 import struct
 from pathlib import Path
 
-from ..core.ending import Channel
+from ..core.channel import Channel
 
 _UCRED = struct.Struct("iII")
 

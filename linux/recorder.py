@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..core.ending import Channel
+from ..core.channel import Channel
 from ..core.steps import Step, reached
 from . import fuse
 from .layout import fifo_path

@@ -5,7 +5,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from ..core.ending import Channel
+from ..core.channel import Channel
 from ..core.steps import Step, reached
 from .layout import segment_bases, segment_path
 

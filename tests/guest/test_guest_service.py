@@ -78,7 +78,8 @@ def test_jobs_outlive_their_supervisor(service: SystemServiceInstallation) -> No
     findings = json.loads(service.worker("doctor", "-o", "json", code=None))["findings"]
     (finding,) = (each for each in findings if each["subject"] == "jobs outlive the service")
     assert ("ok", f"they live in {new}") == (finding["verdict"], finding["text"])
-    service.worker("stop", new_job)
+    service.guest.check("systemctl", "stop", new)
+    assert "143\n" == service.worker("wait", new_job, code=None)
 
 
 def test_what_is_known_after_a_crash_of_the_machine(service: SystemServiceInstallation) -> None:

@@ -1,5 +1,6 @@
 """Carrying jobs through their lives over the ports: launch, change of limits, end, removal."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -48,6 +49,8 @@ class JobRunner:
             sinks = await self.outputs.create(job_id, spec.channels, job.record.output_max)
             reached(Step.FIFO_MADE)
             process = await self.spawner.spawn(job_id, spec, job.scope.placement, sinks)
+        except asyncio.CancelledError:
+            raise  # as if this process had died: the next one learns how far it came
         except BaseException:
             self.jobs.drop(job)
             for step in reversed(undo):

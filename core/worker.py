@@ -42,6 +42,9 @@ from .tasks import Tasks
 LOOKED_AT = 50
 """Jobs that a list looks at in one go."""
 
+LAUNCH_PATIENCE = 10.0
+"""Seconds that closing waits for starts that are under way."""
+
 STOP_MARGIN = 5.0
 """Seconds beyond the grace that Stop waits for the kernel to end what was killed."""
 
@@ -231,9 +234,13 @@ class Worker:
         await asyncio.shield(self._tasks.start(self._runner.remove(job)))
 
     async def close(self) -> None:
-        """Let go of everything, once the starts that are under way have come to their end; jobs run on."""
+        """Let go of everything, once the starts that are under way have come to their end; jobs run on.
+
+        A start that takes too long is left as it is: the next Worker learns whether it came about.
+        """
         launches = [job.launch for job in self._jobs if job.launch is not None]
-        await asyncio.gather(*launches, return_exceptions=True)
+        if launches:
+            await self._within(asyncio.gather(*launches, return_exceptions=True), LAUNCH_PATIENCE)
         await self._tasks.close()
         await self._runner.close()
 
@@ -275,6 +282,7 @@ class Worker:
         finally:
             waiting.cancel()
             patience.cancel()
+            await asyncio.gather(waiting, patience, return_exceptions=True)
 
 
 def _channel(spec: JobSpec, asked: Channel | None) -> Channel:

@@ -4,6 +4,7 @@ import os
 import select
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from .. import procfs
 from ..generations import known_generations, lock_of_dead
@@ -16,13 +17,27 @@ _BIRTH_TAKES = 1.0
 """Seconds that a process between clone and exec is given: it ends by itself if it was not let go."""
 
 
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """The jobs of dead supervisors, each with its history, and the locks of their recorders."""
+
+    jobs: list[tuple[str, History | HistoryUnreadable]]
+    recorders: list[int]
+
+    def retire_recorders(self) -> None:
+        """End the recorders that still record these jobs, once their FIFOs are held.
+
+        What they have recorded is in the files, and what they have not is in the FIFOs.
+        """
+        for lock in self.recorders:
+            seize_lock(lock)
+
+
 @contextmanager
-def orphaned_jobs(
-    layout: Layout, generation: str, known: Container[str]
-) -> Iterator[list[tuple[str, History | HistoryUnreadable]]]:
+def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Iterator[Orphans]:
     """Find each job without a supervisor, but for the known ones; no other can take them meanwhile."""
     with ExitStack() as locks:
-        alive = _retire_recorders(layout, generation, locks)
+        alive, recorders = _lock_the_dead(layout, generation, locks)
         patience = boottime() + _BIRTH_TAKES
         found: list[tuple[str, History | HistoryUnreadable]] = []
         for entry in os.scandir(layout.jobs):
@@ -41,12 +56,12 @@ def orphaned_jobs(
                 _await_birth(history.start, patience)
                 history = read_history(path) or history
             found.append((entry.name, history))
-        yield found
+        yield Orphans(found, recorders)
 
 
-def _retire_recorders(layout: Layout, own: str, locks: ExitStack) -> set[str]:
-    """Lock each generation without a supervisor, and end its recorder; return the others."""
-    alive = set()
+def _lock_the_dead(layout: Layout, own: str, locks: ExitStack) -> tuple[set[str], list[int]]:
+    """Lock each generation without a supervisor; return the others, and the recorder locks of these."""
+    alive, recorders = set(), []
     for each in known_generations(layout):
         if each == own:
             continue
@@ -55,10 +70,9 @@ def _retire_recorders(layout: Layout, own: str, locks: ExitStack) -> set[str]:
             alive.add(each)
             continue
         locks.callback(os.close, lock)
-        recorder = open_lock(layout.generation(each) / "recorder.lock")
-        locks.callback(os.close, recorder)
-        seize_lock(recorder)  # what it has recorded is in the files
-    return alive
+        recorders.append(open_lock(layout.generation(each) / "recorder.lock"))
+        locks.callback(os.close, recorders[-1])
+    return alive, recorders
 
 
 def _await_birth(record: StartRecord, patience: float) -> None:

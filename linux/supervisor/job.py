@@ -50,7 +50,9 @@ _LOOK_AGAIN = 0.01
 """Seconds until another look at a group that cannot tell when it empties; doubles up to the longest."""
 _LOOK_LONGEST = 0.2
 
-DIED_UNSEEN = "it ended while its supervisor was dead, and nobody saw how"
+DIED_UNSEEN = (
+    "it ended while its supervisor was dead: nobody saw how, and what it wrote last may be missing"
+)
 
 
 class Observer(Protocol):
@@ -199,14 +201,16 @@ class Job:
         return group_of(self.plan.placement, main, f"WORKER_JOB_ID={self.name}".encode())
 
     def adopt(self, history: History, pidfd: int | None) -> None:
-        """Take over a job whose supervisor has died; with a pidfd of its main process, if there is one."""
+        """Take over a job whose supervisor has died; with a pidfd of its main process, if there is one.
+
+        Its FIFOs are held already.
+        """
         record, known = history.start, history.main
         self.pid, self.start, self.started_at = record.pid, record.start, record.started_at
         same_boot = record.boot_id == procfs.boot_id()
         orphan = Orphan.find(record, pidfd) if same_boot and known is None else None
         # The number of a dead main process may be somebody else's session by now.
         self._group = self._make_group(self.pid if orphan else 0)
-        self.open_fifos()
         self._notebook.write(partial(write_generation, history_path(self.directory), self._generation))
         self._recording.record(self.name, self.directory, self.plan)
         self._handle(Started())
@@ -223,10 +227,13 @@ class Job:
         else:
             self.main_ended(Lost(DIED_UNSEEN if same_boot else "the machine restarted"))
 
-    def abandon(self) -> None:
-        """End what could not be taken over: nobody would ever know when it ends."""
-        if self._group is not None:
-            self._group.kill()
+    def abandon(self, history: History) -> None:
+        """End what cannot be taken over: nobody would ever know when it ends."""
+        record = history.start
+        orphan = Orphan.find(record, None) if record.boot_id == procfs.boot_id() else None
+        self._make_group(record.pid if orphan else 0).kill()
+        if orphan is not None:
+            orphan.close()
         self._close()
 
     def _orphan_ended(self) -> None:

@@ -70,40 +70,48 @@ class Supervisor:
     def _adopt(self) -> None:
         """Take over what supervisors that are dead have left."""
         self._has_adopted = True
-        with orphaned_jobs(self._layout, self._generation, {*self._jobs, *self._ended}) as jobs:
-            for name, history in jobs:
+        with orphaned_jobs(self._layout, self._generation, {*self._jobs, *self._ended}) as orphans:
+            adopted = []
+            for name, history in orphans.jobs:
                 if isinstance(history, HistoryUnreadable):
                     self._give_up(name, history)
                 elif history.stillborn:
                     self._forget(name)
                 elif history.end is not None:
-                    start = history.start
-                    self._ended[name] = Ended(
-                        start.pid, start.started_at, start.plan.placement, history.end
-                    )
-                else:
-                    self._adopt_job(name, history)
+                    self._end(name, history, history.end)
+                elif self._hold_output(name, history):
+                    adopted.append((name, history))
+            orphans.retire_recorders()
+            for name, history in adopted:
+                # A pidfd is of no use once the ending is written down; those that are left here are closed.
+                pidfd = self._held.pop(name, None) if history.main is None else None
+                self._jobs[name].adopt(history, pidfd)
+                reached(Step.ADOPTED)
         self._recording.begin()
         for pidfd in self._held.values():
             os.close(pidfd)
         self._held.clear()
 
-    def _adopt_job(self, name: str, history: History) -> None:
+    def _hold_output(self, name: str, history: History) -> bool:
+        """Hold the output of a job that is to be taken over; if that cannot be, the job is ended."""
         plan, deadline = history.start.plan, history.start.deadline
         if deadline is not None:
             plan = replace(plan, timeout=max(0.0, deadline - boottime()))
         job = self._jobs[name] = self._job(name, plan)
         try:
-            # A pidfd is of no use once the ending is written down; those that are left here are closed.
-            job.adopt(history, self._held.pop(name, None) if history.main is None else None)
-            reached(Step.ADOPTED)
+            job.open_fifos()
         except OSError as error:
             log.exception("job %s: it cannot be taken over", name)
             del self._jobs[name]
-            job.abandon()
-            start, lost = history.start, Lost(f"no supervisor could take it over: {error}")
-            end = End(lost, Cause.NONE, 0, {}, time.time())
-            self._ended[name] = Ended(start.pid, start.started_at, plan.placement, end)
+            job.abandon(history)
+            lost = Lost(f"no supervisor could take it over: {error}")
+            self._end(name, history, End(lost, Cause.NONE, 0, {}, time.time()))
+            return False
+        return True
+
+    def _end(self, name: str, history: History, end: End) -> None:
+        start = history.start
+        self._ended[name] = Ended(start.pid, start.started_at, start.plan.placement, end)
 
     def _give_up(self, name: str, why: HistoryUnreadable) -> None:
         """End what is left of a job that cannot be taken over, and keep the history to be looked at."""
@@ -182,7 +190,7 @@ class Supervisor:
             case {"call": int(call), "do": "hello"}:
                 connection.send({"call": call, "protocol": PROTOCOL, "oldest": OLDEST_PROTOCOL})
             case {"call": int(call), "do": "hold", "jobs": list(names)}:
-                self._hold([str(name) for name in names], connection.take_descriptors())
+                self._hold_pidfds([str(name) for name in names], connection.take_descriptors())
                 connection.send({"call": call})
             case {"call": int(call), "do": "adopt"}:
                 self._adopt()
@@ -214,7 +222,7 @@ class Supervisor:
     def _refuse(self, connection: Connection, call: int) -> None:
         connection.send({"call": call, "error": "unknown request", "protocol": PROTOCOL})
 
-    def _hold(self, names: list[str], pidfds: list[int]) -> None:
+    def _hold_pidfds(self, names: list[str], pidfds: list[int]) -> None:
         """Keep pidfds of main processes for the adoption."""
         if len(names) != len(pidfds):  # the kernel leaves out those that we have no room for
             for pidfd in pidfds:

@@ -36,6 +36,11 @@ wheel: .venv/ready
 bench: .venv/ready
 	$(BIN)/python benchmarks/placement.py
 	$(BIN)/python benchmarks/recovery.py
+	$(BIN)/python benchmarks/calls.py
+	$(BIN)/python benchmarks/streams.py
+	$(BIN)/python benchmarks/following.py
+	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/commands.py
 
 # What takes too long for every run.
 soak: .venv/ready

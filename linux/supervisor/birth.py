@@ -62,8 +62,13 @@ def bear(plan: SpawnPlan, stdout: int, stderr: int, history: int) -> Newborn:
 
 
 def _clone(plan: SpawnPlan) -> tuple[int, tuple[str, ...]]:
-    """Return the pid (0 in the child), and the cgroups that the child has to join itself."""
-    unified, legacy = plan.placement.unified, plan.placement.legacy
+    """Return the pid (0 in the child), and the files by which the child joins its other cgroups.
+
+    On v1 that is `tasks`: a thread that moves itself and no more spares the kernel (5.4) a lock that
+    takes an RCU grace period after idleness, 10 ms and more; and the child has but one thread.
+    """
+    unified = plan.placement.unified
+    legacy = tuple(f"{group}/tasks" for group in plan.placement.legacy)
     if unified is None:
         return os.fork(), legacy
     cgroup = os.open(unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -73,7 +78,7 @@ def _clone(plan: SpawnPlan) -> tuple[int, tuple[str, ...]]:
         # Linux before 5.7, and containers whose seccomp filter refuses clone3.
         if error.errno not in {errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL}:
             raise
-        return os.fork(), (*legacy, unified)
+        return os.fork(), (*legacy, f"{unified}/cgroup.procs")
     finally:
         os.close(cgroup)
 
@@ -83,8 +88,8 @@ def _be_child(plan: SpawnPlan, joins: tuple[str, ...], descriptors: tuple[int, i
     _, errors, *_, history = descriptors
     stage = "cgroup"
     try:
-        for group in joins:
-            _join(group)
+        for file in joins:
+            _join(file)
         stage = "session"
         _reset_signals()
         os.setsid()
@@ -113,8 +118,8 @@ def _be_child(plan: SpawnPlan, joins: tuple[str, ...], descriptors: tuple[int, i
         os._exit(127)
 
 
-def _join(group: str) -> None:
-    fd = os.open(f"{group}/cgroup.procs", os.O_WRONLY)
+def _join(file: str) -> None:
+    fd = os.open(file, os.O_WRONLY)
     os.write(fd, b"0")  # 0 means: the writer itself
     os.close(fd)
 

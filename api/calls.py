@@ -28,6 +28,7 @@ from .bounds import Bounds, StreamSlots
 from .codec import decode
 from .draining import Drain
 from .errors import Failure, code_name, failure_of
+from .fairness import RoundRobin
 from .framing import ChunkSender, ClientStalled, send_reply
 from .handlers import Handlers, caller
 from .methods import METHODS, Method, ServerStream, Unary
@@ -51,6 +52,7 @@ class Calls:
         self._drain = drain
         self._bounds = bounds
         self._slots = StreamSlots(bounds)
+        self._streams = RoundRobin()
         self._running: set[asyncio.Task[None]] = set()
         self._identities: WeakKeyDictionary[SSLObject, Identity] = WeakKeyDictionary()
 
@@ -146,8 +148,7 @@ class Calls:
         async with aclosing(output) as chunks:
             async for chunk in chunks:
                 await sender.send(chunk)
-                # While the socket takes data nothing above waits; others have their turn here.
-                await asyncio.sleep(0)
+                await self._streams.turn()  # while the socket takes data nothing above waits
 
 
 async def receive(stream: Stream[Message, Message], message_type: type[Message]) -> Message:

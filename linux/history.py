@@ -132,8 +132,10 @@ def read_history(path: Path) -> History | None:
         raise HistoryUnreadable(str(error)) from error
     facts = _facts(text)
     if "start" not in facts:
-        if _START.startswith(text[: len(_START)]) and text.count(b"\n") <= 1:
-            return None  # torn, so the process was never let go
+        # A start that is torn or not there: its process was never let go, and may have said so itself.
+        torn = _START.startswith(text[: len(_START)]) and text.count(b"\n") <= 1
+        if torn or "stillborn" in facts:
+            return None
         raise HistoryUnreadable(f"{path} does not tell which process it is about")
     try:
         return _history(facts)

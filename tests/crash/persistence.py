@@ -190,7 +190,8 @@ class Ledger:
         runs = self.operated.runs.read_text().split() if self.outcomes else []
         wrong = Counter(runs)
         wrong.subtract(errand.name for errand in self.outcomes)
-        assert {} == {name: excess for name, excess in wrong.items() if excess}, self.outcomes
+        excess = {name: times for name, times in wrong.items() if times}
+        assert {} == excess, [outcome for errand, outcome in self.outcomes.items() if errand.name in excess]
         for errand, outcome in self.outcomes.items():
             ending = outcome.status.ending
             kept = errand.output[: len(outcome.output)] if may_be_cut else errand.output

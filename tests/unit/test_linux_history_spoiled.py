@@ -20,6 +20,7 @@ from worker.linux.history import (
     write_end,
     write_main,
     write_start,
+    write_stillborn,
 )
 from worker.linux.values import SpawnPlan
 
@@ -81,6 +82,17 @@ def test_a_history_with_anything_in_it(
     except HistoryUnreadable:
         return
     assert found is None or isinstance(found, History)
+
+
+@pytest.mark.parametrize("start", [b"", b'\n{"start": {"pid": 1'], ids=["none", "torn"])
+def test_a_child_whose_supervisor_died_before_it_was_recorded(tmp_path: Path, start: bytes) -> None:
+    """Its own word that it never became the command is enough: there is no job."""
+    path = tmp_path / "history"
+    path.write_bytes(start)
+    history = os.open(path, os.O_WRONLY | os.O_APPEND)
+    write_stillborn(history, "release 4")
+    os.close(history)
+    assert None is read_history(path)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from report import report
 from worker import JobSpec
 from worker.proto.worker import StreamRequest
 
-SIZE = 400_000_000
+SIZE = 100_000_000
 ROUNDS = 5
 METHOD = "/worker.v1.WorkerService/Stream"
 TEXT_METHOD = "/WorkerService/Stream"

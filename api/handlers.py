@@ -125,7 +125,10 @@ class Handlers:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         async with aclosing(self.stream(request)) as chunks:
             async for chunk in chunks:
-                for piece in _whole_characters(decoder.decode(chunk.data).encode()):
+                text = chunk.data
+                if not text.isascii() or decoder.getstate()[0]:  # else it is what it would become
+                    text = decoder.decode(text).encode()
+                for piece in _whole_characters(text):
                     yield Chunk(0, piece)
         if rest := decoder.decode(b"", final=True):
             yield Chunk(0, rest.encode())

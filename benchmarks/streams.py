@@ -14,7 +14,7 @@ from worker import JobSpec
 from worker.proto.worker import StreamRequest
 
 SIZE = 100_000_000
-ROUNDS = 5
+ROUNDS = 3
 METHOD = "/worker.v1.WorkerService/Stream"
 TEXT_METHOD = "/WorkerService/Stream"
 

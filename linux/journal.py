@@ -1,13 +1,12 @@
 """The JobJournal in SQLite."""
 
 import asyncio
-import gc
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -115,25 +114,12 @@ def _read_all(database: sqlite3.Connection) -> tuple[list[JobRecord], dict[str, 
     """Return the records, and why others cannot be read; what is wrong with one is no other's trouble."""
     records: list[JobRecord] = []
     bad: dict[str, str] = {}
-    with _no_garbage_collection():
-        for job, text in database.execute(_ALL):
-            try:
-                records.append(_from_json(text))
-            except Exception as error:  # noqa: BLE001 - whatever a converter makes of a row not ours
-                bad[str(job)] = f"{type(error).__name__}: {error}"
+    for job, text in database.execute(_ALL):
+        try:
+            records.append(_from_json(text))
+        except Exception as error:  # noqa: BLE001 - whatever a converter makes of a row not ours
+            bad[str(job)] = f"{type(error).__name__}: {error}"
     return records, bad
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """While thousands of objects are made that all stay: to look at them again and again takes as long."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -130,6 +130,8 @@ class Job:
         with suppress(BrokenPipeError):  # it has failed already, and tells why
             os.write(self._newborn.release, b"!")
         reached(Step.RELEASED)
+        # Not before: nothing is written until then, and whoever adopts the job has it recorded, too.
+        self._recording.record(self.name, self.directory, self.plan)
 
     def _bear(self, history: int) -> Newborn:
         """Have a child that is recorded and waits."""
@@ -143,7 +145,6 @@ class Job:
         self.started_at = time.time()
         self._group = self._make_group(self.pid)
         self._loop.watch(newborn.errors, self.settle_birth)
-        self._recording.record(self.name, self.directory, self.plan)
         try:
             self._write_start(history)
         except OSError:

@@ -1,0 +1,218 @@
+"""Where a stream begins: at offsets, with tails, and at what is still kept."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core import output
+from worker.core.ending import Channel
+from worker.core.errors import InvalidJobSpec, OutputUnavailable
+from worker.core.job import Chunk, JobId, JobSpec, new_job_id
+from worker.core.testing import FakeMachine, MemoryOutputStore
+from worker.core.testing.memory_outputs import MemorySink
+
+from .streaming import collect, printing, sink
+
+LONG = JobSpec("sleep", ["1000"])
+
+
+@given(data=st.binary(max_size=50), offset=st.integers(0, 60))
+def test_a_stream_starts_at_any_offset(data: bytes, offset: int) -> None:
+    """The offset is where a client resumes; beyond the end of a finished job there is nothing."""
+
+    async def scenario() -> None:
+        worker = printing(data).worker()
+        job = await worker.start(JobSpec("print"))
+        assert data[offset:] == await collect(worker, job, offset=offset)
+        assert data[offset:] == await collect(worker, job, offset=offset, follow=False)
+
+    asyncio.run(scenario())
+
+
+def test_an_offset_may_lie_in_the_future() -> None:
+    """A stream of a running job waits until that byte has been written."""
+
+    async def scenario() -> None:
+        machine = FakeMachine()
+        worker = machine.worker()
+        job = await worker.start(LONG)
+        async with aclosing(worker.stream(job, offset=4)) as stream:
+            following = asyncio.ensure_future(anext(stream))
+            for piece in (b"ab", b"cd", b"ef"):
+                await machine.clock.advance(0)
+                assert not following.done()
+                sink(machine, job).write(piece)
+            assert Chunk(4, b"ef") == await following
+
+    asyncio.run(scenario())
+
+
+class Stingy(MemoryOutputStore):
+    """Gives a few bytes at a time, as a store may at the end of a segment."""
+
+    async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
+        """Give less than was asked for."""
+        return await super().read(job, channel, offset, min(size, 3))
+
+
+@given(
+    text=st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\xff"]), max_size=20).map(b"".join),
+    lines=st.integers(0, 8),
+    size=st.integers(0, 30),
+    dropped=st.integers(0, 20),
+    look_back=st.integers(1, 5),
+    stingy=st.booleans(),
+)
+def test_tails(text: bytes, lines: int, size: int, dropped: int, look_back: int, stingy: bool) -> None:  # noqa: FBT001
+    """The last lines, or bytes, of what is kept; the last line may lack its newline."""
+    kept = text[min(dropped, len(text)) :]
+    last_lines = b"".join(kept.splitlines(keepends=True)[-lines:] if lines else [])
+    last_bytes = kept[-size:] if size else b""
+
+    async def scenario() -> None:
+        machine = printing(text)
+        if stingy:
+            machine.outputs = Stingy()
+        worker = machine.worker()
+        job = await worker.start(JobSpec("print"))
+        await worker.wait(job)
+        machine.outputs.drop_before(job, Channel.OUTPUT, len(text) - len(kept))
+        for follow in (True, False):
+            assert last_lines == await collect(worker, job, tail_lines=lines, follow=follow)
+            assert last_bytes == await collect(worker, job, tail_bytes=size, follow=follow)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(output, "_LOOK_BACK", look_back)
+        asyncio.run(scenario())
+
+
+def test_a_tail_is_followed() -> None:
+    """What comes after the tail belongs to the stream."""
+
+    async def scenario() -> None:
+        machine = FakeMachine()
+        worker = machine.worker()
+        job = await worker.start(JobSpec("sleep", ["5"]))
+        sink(machine, job).write(b"1\n2\n3\n")
+        stream = asyncio.create_task(collect(worker, job, tail_lines=1))
+        await machine.clock.advance(1.0)
+        sink(machine, job).write(b"4\n")
+        await machine.clock.advance(4.0)
+        assert b"3\n4\n" == await stream
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("option", ["offset", "tail_lines", "tail_bytes"])
+def test_negative_numbers_are_refused(option: str) -> None:
+    """No byte lies there; the argument is named."""
+
+    async def scenario() -> None:
+        worker = FakeMachine().worker()
+        job = await worker.start(JobSpec("true"))
+        with pytest.raises(InvalidJobSpec, match=f"^{option.replace('_', ' ')}: -1; must be 0 or more"):
+            await collect(worker, job, **{option: -1})
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_starts_at_the_first_kept_byte() -> None:
+    """Where older output is no longer kept, the offset of the first chunk says so."""
+
+    async def scenario() -> None:
+        machine = printing(b"0123456789")
+        worker = machine.worker()
+        job = await worker.start(JobSpec("print"))
+        await worker.wait(job)
+        machine.outputs.drop_before(job, Channel.OUTPUT, 7)
+        for follow in (True, False):
+            chunks = [chunk async for chunk in worker.stream(job, offset=2, follow=follow)]
+            assert [Chunk(7, b"789")] == chunks
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_client_misses_only_what_is_dropped() -> None:
+    """It goes on at the first byte that is still kept, and sees the gap by the offset."""
+
+    async def scenario() -> None:
+        machine = FakeMachine()
+        worker = machine.worker()
+        job = await worker.start(JobSpec("sleep", ["1"]))
+        sink(machine, job).write(b"0123")
+        async with aclosing(worker.stream(job)) as stream:
+            assert Chunk(0, b"0123") == await anext(stream)
+            sink(machine, job).write(b"456789")
+            machine.outputs.drop_before(job, Channel.OUTPUT, 8)
+            assert Chunk(8, b"89") == await anext(stream)
+            sink(machine, job).write(b"ab")
+            machine.outputs.drop_before(job, Channel.OUTPUT, 12)  # nothing at all is left
+            await machine.clock.advance(1.0)
+            assert [Chunk(12, b"")] == [chunk async for chunk in stream]
+
+    asyncio.run(scenario())
+
+
+def test_output_that_is_gone_is_never_passed_over() -> None:
+    """Where nothing follows what is gone, an empty chunk tells how far it reached."""
+
+    async def scenario() -> None:
+        machine = printing(b"0123456789")
+        worker = machine.worker()
+        job = await worker.start(JobSpec("print"))
+        await worker.wait(job)
+        machine.outputs.drop_before(job, Channel.OUTPUT, 10)
+        for follow in (True, False):
+            assert [Chunk(10, b"")] == [chunk async for chunk in worker.stream(job, follow=follow)]
+
+    asyncio.run(scenario())
+
+
+class Vanishing(MemoryOutputStore):
+    """Drops the oldest bytes while they are being read."""
+
+    async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
+        """Drop four bytes, then read."""
+        kept = await self.extent(job, channel)
+        self.drop_before(job, channel, min(kept.first + 4, kept.end))
+        return await super().read(job, channel, offset, size)
+
+
+def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins at a line that is still there, or else at the first byte that is."""
+    monkeypatch.setattr(output, "_LOOK_BACK", 6)
+
+    async def scenario() -> None:
+        store = Vanishing()
+        for lines in range(1, 10):
+            job = new_job_id()
+            sinks = await store.create(job, (Channel.OUTPUT,))
+            written = sinks[Channel.OUTPUT]
+            assert isinstance(written, MemorySink)
+            written.write(b"aa\n" * 9)
+            start = await output.start_of_tail(store, job, Channel.OUTPUT, lines=lines)
+            assert start in {27 - 3 * lines, written.dropped}
+            assert start >= written.dropped
+
+    asyncio.run(scenario())
+
+
+def test_missing_output_is_an_error() -> None:
+    """A stream never ends as if it were complete when it is not."""
+
+    async def scenario() -> None:
+        machine = printing(b"0123456789")
+        worker = machine.worker()
+        job = await worker.start(JobSpec("print"))
+        await worker.wait(job)
+        del sink(machine, job).data[7:]
+        with pytest.raises(OutputUnavailable, match="output ends at byte 7 where 10 were recorded"):
+            await collect(worker, job)
+        await machine.outputs.remove(job)
+        with pytest.raises(OutputUnavailable, match=f"no output of job {job} is kept"):
+            await collect(worker, job)
+
+    asyncio.run(scenario())

@@ -2,7 +2,8 @@
 
 A file of lines of JSON, each appended before what it tells is acted upon:
 
-    {"start": ...}       which process the job is, and whose; before it is let go
+    {"start": ...}       which process the job is, and whose; before it is let go, and before the file
+                         has its name: a history without it has been spoiled
     {"stillborn": ...}   by the process itself, that it never became the command
     {"generation": ...}  whose the job is now: a supervisor has taken it over from a dead one
     {"stop": ...}        somebody wants it to end; before it is signalled
@@ -31,9 +32,6 @@ from .values import (
     plan_from_message,
     plan_to_message,
 )
-
-_START = b'\n{"start": '
-"""How a history begins."""
 
 
 class HistoryUnreadable(Exception):
@@ -74,11 +72,14 @@ class History:
 
 
 def open_history(path: Path) -> int:
-    """Begin a history, and return the descriptor that it is written to; FileExistsError if there is one."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Begin a history, and return the descriptor that it is written to; FileExistsError if there is one.
+
+    It has its name once its start is written.
+    """
+    return os.open(_unborn(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def write_start(history: int, record: StartRecord, generation: str) -> None:
+def write_start(path: Path, history: int, record: StartRecord, generation: str) -> None:
     """Write down that a job has a process; OSError if the disk refuses."""
     start = {
         "pid": record.pid,
@@ -89,11 +90,18 @@ def write_start(history: int, record: StartRecord, generation: str) -> None:
         "plan": plan_to_message(record.plan),
     }
     _write(history, {"start": start, "generation": generation})
+    _unborn(path).rename(path)
 
 
 def write_stillborn(history: int, reason: str) -> None:
     """Write down that the process has not become the command, and never will."""
     _write(history, {"stillborn": reason})
+
+
+def remove_history(path: Path) -> None:
+    """Forget a job: from here on it has no process that anybody knows of. Idempotent."""
+    for each in (_unborn(path), path):
+        each.unlink(missing_ok=True)
 
 
 def write_generation(path: Path, generation: str) -> None:
@@ -132,15 +140,18 @@ def read_history(path: Path) -> History | None:
         raise HistoryUnreadable(str(error)) from error
     facts = _facts(text)
     if "start" not in facts:
-        # A start that is torn or not there: its process was never let go, and may have said so itself.
-        torn = _START.startswith(text[: len(_START)]) and text.count(b"\n") <= 1
-        if torn or "stillborn" in facts:
+        if "stillborn" in facts:  # as an earlier version has written it
             return None
         raise HistoryUnreadable(f"{path} does not tell which process it is about")
     try:
         return _history(facts)
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         raise HistoryUnreadable(f"{path} makes no sense: {type(error).__name__}: {error}") from error
+
+
+def _unborn(path: Path) -> Path:
+    """Return where a history lies as long as its process may not be let go."""
+    return path.with_name(f"{path.name}.unborn")
 
 
 def _facts(text: bytes) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 jobs/ID/CHANNEL.fifo       what the job has as stdout and stderr, until the output is complete
 jobs/ID/CHANNEL-OFFSET     a segment of recorded output; OFFSET is that of its first byte
 jobs/ID/history            what the supervisor writes down of the job, until its end is journaled
+jobs/ID/history.unborn     the same before it names the job's process
+jobs/ID/history.unreadable the same of a job that was LOST because somebody has spoiled it
 supervisor/log             of every supervisor and recorder
 supervisor/GENERATION/     socket and lock of a supervisor, lock of its recorder
 """

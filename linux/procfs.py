@@ -48,6 +48,15 @@ def has_variable(pid: int, variable: bytes) -> bool:
         return False
 
 
+def cgroups(pid: int) -> frozenset[bytes]:
+    """Return the names of the control groups that a process is in, and of those above them."""
+    try:
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            return frozenset(file.read().replace(b"\n", b"/").split(b"/"))
+    except (FileNotFoundError, ProcessLookupError):
+        return frozenset()
+
+
 def command_line(pid: int) -> bytes:
     """Return the arguments of a process, each ended by NUL; nothing if it is gone or a zombie."""
     try:

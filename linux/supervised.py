@@ -11,7 +11,7 @@ from ..core.ending import Cause, Channel, End, Lost
 from ..core.job import JobId, JobState
 from ..core.ports import Placement, Progress, Survivor
 from . import procfs
-from .history import read_history
+from .history import HistoryUnreadable, read_history
 from .layout import fifo_path, history_path
 from .values import end_from_message, ending_from_message, placement_from_message
 
@@ -78,9 +78,12 @@ class SupervisedProcess:
 
     def hold_unreported(self, directory: Path) -> None:
         """Hold a process that was asked for and is there: its supervisor died before it told of it."""
-        history = read_history(history_path(directory)) if self.pid == 0 else None
-        if history is not None:
-            self._hold_process(history.start.pid, history.start.start)
+        if self.pid:
+            return
+        with suppress(HistoryUnreadable):
+            history = read_history(history_path(directory))
+            if history is not None:
+                self._hold_process(history.start.pid, history.start.start)
 
     def finish(self, end: End) -> None:
         """Tell everybody who waits."""

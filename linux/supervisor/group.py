@@ -168,6 +168,9 @@ class SessionGroup:
         stat = procfs.stat(pid)
         if stat is None or stat.state in {"Z", "X"} or pid == os.getpid():
             return False
+        return self._is_marked(pid, stat)
+
+    def _is_marked(self, pid: int, stat: procfs.Stat) -> bool:
         # Kernel threads have the session 0, and 0 is the main process of a job whose own is gone.
         return (self._main > 0 and stat.session == self._main) or procfs.has_variable(pid, self._cookie)
 
@@ -182,6 +185,17 @@ class SessionGroup:
 
     def open_events(self) -> int | None:
         return None
+
+
+class MarkedGroup(SessionGroup):
+    """A job of which nothing is known but its id: who has that in its environment, or in its cgroups."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(0, f"WORKER_JOB_ID={job}".encode())
+        self._name = job.encode()
+
+    def _is_marked(self, pid: int, stat: procfs.Stat) -> bool:
+        return super()._is_marked(pid, stat) or self._name in procfs.cgroups(pid)
 
 
 def _pids_below(directory: Path) -> list[int]:

@@ -31,6 +31,7 @@ from ..history import (
     History,
     StartRecord,
     open_history,
+    remove_history,
     write_end,
     write_generation,
     write_main,
@@ -184,12 +185,12 @@ class Job:
         deadline = None if self.plan.timeout is None else boottime() + self.plan.timeout
         self.start = stat.start if stat else 0
         record = StartRecord(self.pid, self.start, procfs.boot_id(), self.started_at, deadline, self.plan)
-        write_start(history, record, self._generation)
+        write_start(history_path(self.directory), history, record, self._generation)
 
     def _give_up(self) -> None:
         """Leave nothing of a job that never ran."""
         self._recording.drop(self.name)
-        history_path(self.directory).unlink(missing_ok=True)
+        remove_history(history_path(self.directory))
         self._close()
 
     def open_fifos(self) -> None:

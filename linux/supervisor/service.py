@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ...core.ending import Cause, Channel, End, Lost
 from ...core.ports import Placement
 from ...core.steps import Step, reached
-from ..history import History, HistoryUnreadable
+from ..history import History, HistoryUnreadable, remove_history
 from ..layout import Layout, fifo_path, history_path
 from ..messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from ..values import (
@@ -25,7 +25,7 @@ from ..values import (
 )
 from .adoption import orphaned_jobs
 from .connection import Connection
-from .group import group_of
+from .group import MarkedGroup
 from .job import Job
 from .loop import Loop, boottime
 from .notebook import Notebook
@@ -39,7 +39,7 @@ IDLE = 2.0
 
 
 class Ended(NamedTuple):
-    """A job that is over and not forgotten."""
+    """A job that is over and not forgotten; ``pid`` 0: nobody knows which process it was."""
 
     pid: int
     started_at: float
@@ -114,12 +114,9 @@ class Supervisor:
         self._ended[name] = Ended(start.pid, start.started_at, start.plan.placement, end)
 
     def _give_up(self, name: str, why: HistoryUnreadable) -> None:
-        """End what is left of a job that cannot be taken over, and keep the history to be looked at."""
+        """End what is left of a job that cannot be taken over."""
         log.error("job %s: it cannot be taken over, and what is left of it is ended: %s", name, why)
-        group_of(Placement(), 0, f"WORKER_JOB_ID={name}".encode()).kill()
-        path = history_path(self._layout.job(name))
-        with suppress(OSError):
-            path.rename(path.with_name("history.unreadable"))
+        MarkedGroup(name).kill()
         end = End(Lost(f"no supervisor could take it over: {why}"), Cause.NONE, 0, {}, time.time())
         self._ended[name] = Ended(0, 0.0, Placement(), end)
 
@@ -266,11 +263,16 @@ class Supervisor:
     def _forget(self, name: str) -> None:
         if name in self._jobs:  # what it writes has to go somewhere
             return
-        self._ended.pop(name, None)
+        ended = self._ended.pop(name, None)
         directory = self._layout.job(name)
         # The history last: as long as there is one, the job is known.
-        for path in (*(fifo_path(directory, channel) for channel in Channel), history_path(directory)):
-            path.unlink(missing_ok=True)
+        for channel in Channel:
+            fifo_path(directory, channel).unlink(missing_ok=True)
+        history = history_path(directory)
+        if ended is not None and ended.pid == 0:  # somebody may want to look at it
+            with suppress(OSError):
+                history.rename(history.with_name("history.unreadable"))
+        remove_history(history)
         reached(Step.FORGOTTEN)
 
     def _disconnected(self, connection: Connection) -> None:

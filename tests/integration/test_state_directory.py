@@ -13,6 +13,7 @@ import pytest
 from worker import JobSpec
 from worker.api.client import RpcError
 from worker.core.ending import Channel
+from worker.linux import procfs
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
@@ -257,29 +258,37 @@ def test_a_server_starts_nothing_in_a_directory_that_is_read_only(install, tmp_p
     worker.worker("up")
 
 
-def test_a_history_that_is_spoiled(installation, tmp_path):
-    """The next supervisor takes over all other jobs; this one is lost, with the reason, and ended."""
+def test_histories_that_are_spoiled(installation, until, tmp_path):
+    """The next supervisor takes over all other jobs; these are lost, with the reason, and ended."""
     gate = tmp_path / "gate"
     wait_for_gate = f"while [ ! -e {gate} ]; do sleep 0.05; done"
-    spoiled = installation.start("sh", "-c", "echo before; sleep 1000")
+    torn = b'\n{"start": {"pid": 1'
+    spoiled = {
+        installation.start("sh", "-c", "echo before; exec env -i sleep 1000"): text
+        for text in (b"\xff" * 1000, b"", torn)
+    }
+    pids = [installation.query(job)["pid"] for job in spoiled]
     other = installation.start("sh", "-c", f"{wait_for_gate}; echo after; exit 7")
-    history = installation.home / "jobs" / spoiled / "history"
     server = os.pidfd_open(installation.server_pid())
     installation.worker("down")
     installation.await_pidfd(server)
-    history.write_bytes(b"\xff" * 1000)
+    for job, text in spoiled.items():
+        (installation.home / "jobs" / job / "history").write_bytes(text)
     installation.kill(installation.supervisor_pid())
     installation.worker("up")
-    facts = installation.wait(spoiled)
-    assert "lost" == facts["state"]
-    assert f"{history} does not tell which process it is about" in facts["lost_reason"]
-    assert b"\xff" * 1000 == history.with_name("history.unreadable").read_bytes()
-    assert b"before\n" == installation.stream(spoiled)
+    for job, text in spoiled.items():
+        history = installation.home / "jobs" / job / "history"
+        facts = installation.wait(job)
+        assert "lost" == facts["state"]
+        assert f"{history} does not tell which process it is about" in facts["lost_reason"]
+        assert text == history.with_name("history.unreadable").read_bytes()
+        assert b"before\n" == installation.stream(job)
+    until(lambda: not any(procfs.command_line(pid) for pid in pids))
     gate.touch()
     assert 7 == installation.wait(other)["exit_code"]
     assert b"after\n" == installation.stream(other)
     installation.worker("down")
-    installation.worker("up")  # nobody knew its control groups: they are swept by the next server
+    installation.worker("up")  # nobody knew their control groups: they are swept by the next server
 
 
 def test_all_output_is_deleted_under_a_running_server(installation, tmp_path):

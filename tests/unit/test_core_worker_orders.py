@@ -331,10 +331,12 @@ class WorkerMachine(RuleBasedStateMachine):
             self.run(self._read_on(job))
 
     async def _read_on(self, job: JobId) -> None:
+        expected = PROGRAMS[self.known[job].spec.command].output
+        if not expected:  # a stream begins with the first time that it is read
+            return
         if job not in self.streams:
             self.streams[job] = self.worker.stream(job), bytearray()
         stream, seen = self.streams[job]
-        expected = PROGRAMS[self.known[job].spec.command].output
         if len(seen) < len(expected):
             chunk = await anext(stream)
             assert len(seen) == chunk.offset

@@ -47,13 +47,14 @@ async def copy_output(
         raise Failure(f"{error}; to go on from here: worker stream {job} --offset {position}") from None
 
 
+_COUNT = click.IntRange(0, (1 << 63) - 1)
+
+
 @click.command()
 @job_argument
-@click.option("--offset", type=click.IntRange(min=0), help="Begin at this byte.")
-@click.option(
-    "--tail", type=click.IntRange(min=0), metavar="LINES", help="Begin so many lines before the end."
-)
-@click.option("--tail-bytes", type=click.IntRange(min=0), help="Begin so many bytes before the end.")
+@click.option("--offset", type=_COUNT, metavar="BYTE", help="Begin at this byte.")
+@click.option("--tail", type=_COUNT, metavar="LINES", help="Begin so many lines before the end.")
+@click.option("--tail-bytes", type=_COUNT, metavar="BYTES", help="Begin so many bytes before the end.")
 @click.option("--no-follow", is_flag=True, help="End at what is there now.")
 @click.option(
     "--progress",

@@ -14,13 +14,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from ..core.channel import Channel
 from ..core.steps import Step, reached
 from . import fuse
+from .ends import open_ends
 from .layout import fifo_path
 from .locks import open_lock, seize_lock
 from .messages import Decoder, Message, encode
@@ -48,7 +49,8 @@ _AGAIN = 0.2
 class Recorder:
     """All channels being recorded, and the conversation with the supervisor."""
 
-    def __init__(self, supervisor: socket.socket) -> None:
+    def __init__(self, supervisor: socket.socket, ends: "memoryview[int]") -> None:
+        self.ends = ends
         self._supervisor = supervisor
         self._epoll = select.epoll()
         self._jobs: dict[str, JobRecording] = {}
@@ -116,10 +118,12 @@ class Recorder:
                     "directory": str(directory),
                     "channels": list(channels),
                     "segment_size": int(segment_size),
+                    "ends": list(numbers),
                 }:
                     names = [Channel(str(each)) for each in channels]
                     most = int(str(message.get("most_segments", 0)))
-                    self._record(JobRecording(self, job, Path(directory), names, segment_size, most))
+                    ends = dict(zip(names, map(int, numbers), strict=True))
+                    self._record(JobRecording(self, job, Path(directory), ends, segment_size, most))
                 case {"finish": str(job)} if job in self._jobs:
                     self._jobs[job].finish()
                 case {"drop": str(job)} if job in self._jobs:
@@ -153,14 +157,14 @@ class JobRecording:
         recorder: Recorder,
         job: str,
         directory: Path,
-        channels: list[Channel],
+        ends: Mapping[Channel, int],
         segment_size: int,
         most_segments: int,
     ) -> None:
         self.job = job
         self._recorder = recorder
         self._directory = directory
-        self._names = channels
+        self._ends = ends
         self._segment_size = segment_size
         self._most_segments = most_segments
         self._lock = threading.Lock()
@@ -172,15 +176,16 @@ class JobRecording:
     def open(self) -> None:
         """Open FIFOs and segments, all or none; OSError if that cannot be."""
         try:
-            for name in self._names:
+            for name, number in self._ends.items():
                 # O_RDWR: never an end of file, whoever else has it open.
                 fifo = os.open(fifo_path(self._directory, name), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
-                    segments = Segments(self._directory, name, self._segment_size, self._most_segments)
+                    end = self._recorder.ends[number]
+                    segments = Segments(self._directory, name, self._segment_size, self._most_segments, end)
                 except OSError:
                     os.close(fifo)
                     raise
-                self.channels.append(ChannelRecording(self._recorder, self, name, fifo, segments))
+                self.channels.append(ChannelRecording(self._recorder, self, name, number, fifo, segments))
         except OSError:
             self.drop()
             self.channels.clear()
@@ -228,9 +233,16 @@ class ChannelRecording:
     """One FIFO and the segments that it is emptied into."""
 
     def __init__(
-        self, recorder: Recorder, job: JobRecording, name: Channel, fifo: int, segments: Segments
+        self,
+        recorder: Recorder,
+        job: JobRecording,
+        name: Channel,
+        number: int,
+        fifo: int,
+        segments: Segments,
     ) -> None:
         self.name = name
+        self._number = number
         self.fifo = fifo
         self._recorder = recorder
         self._job = job
@@ -294,13 +306,15 @@ class ChannelRecording:
         while True:
             try:
                 size, room = self._segments.room()
-                moved += os.splice(
+                spliced = os.splice(
                     self.fifo,
                     self._segments.file,
                     min(_AT_ONCE, room),
                     offset_dst=size,
                     flags=_SPLICE_F_NONBLOCK,
                 )
+                moved += spliced
+                self._recorder.ends[self._number] = self._segments.base + size + spliced
                 reached(Step.SPLICED)
             except BlockingIOError:
                 if moved and not _SPLICE_NOTIFIES:
@@ -319,7 +333,7 @@ class ChannelRecording:
 
 
 def main() -> None:
-    """Run as ``python -m worker.linux.recorder SOCKET_FD LOCK``."""
+    """Run as ``python -m worker.linux.recorder SOCKET_FD LOCK ENDS_FD``."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it is how to take over
     # The only one of its generation: one that outlived its supervisor leaves. Held until this process ends.
     seize_lock(open_lock(Path(sys.argv[2])))
@@ -328,7 +342,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     supervisor = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(supervisor.fileno(), False)
-    Recorder(supervisor).run()
+    ends = int(sys.argv[3])
+    os.set_inheritable(ends, False)
+    Recorder(supervisor, open_ends(ends)).run()
 
 
 if __name__ == "__main__":

@@ -15,21 +15,29 @@ class Segments:
 
     A segment is named by the offset of its first byte, so the first kept offset needs no record of its
     own; the next segment is there before the oldest is deleted, so there always is a name to tell how far
-    the output has come. ``most`` is the number of segments that are kept, 0: all.
+    the output has come. ``most`` is the number of segments that are kept, 0: all. ``end`` is how far it
+    has come for certain, whatever segments somebody has deleted.
     """
 
-    def __init__(self, directory: Path, channel: Channel, size: int, most: int) -> None:
+    def __init__(self, directory: Path, channel: Channel, size: int, most: int, end: int = 0) -> None:
         self._directory = directory
         self._channel = channel
         self._size = size
         self._most = most
-        self._bases = deque(segment_bases(directory, channel) or [0])
+        self._bases = deque(segment_bases(directory, channel) or [end])
         self.file = self._open(self._bases[-1])
         try:
+            if self.end < end:
+                self._begin(end)
             self._drop_oldest(most)
         except OSError:
             os.close(self.file)
             raise
+
+    @property
+    def base(self) -> int:
+        """The offset of the first byte in ``file``."""
+        return self._bases[-1]
 
     @property
     def end(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...core.ending import Channel
+from ..ends import open_ends, share_ends
 from ..messages import Message
 from ..values import SpawnPlan
 from .connection import Connection
@@ -38,6 +39,11 @@ class Recording:
         self._on_drained = on_drained
         self._on_trouble = on_trouble
         self._jobs: dict[str, Message] = {}
+        self._shared = share_ends()
+        self._ends = open_ends(self._shared)
+        self._numbers: dict[str, list[int]] = {}
+        self._free: list[int] = []
+        self._most_numbers = 0
         self._finishing: set[str] = set()
         self._recorder: Connection | None = None
         self._begun = False
@@ -64,8 +70,10 @@ class Recording:
             "worker.linux.recorder",
             str(theirs.fileno()),
             str(self._lock),
+            str(self._shared),
         ]
         theirs.set_inheritable(True)
+        os.set_inheritable(self._shared, True)
         try:
             os.posix_spawn(sys.executable, arguments, os.environ)
         except OSError:
@@ -75,6 +83,7 @@ class Recording:
             return
         finally:
             theirs.close()
+            os.set_inheritable(self._shared, False)
         self._recorder = Connection(self._loop, ours, self._take, self._died)
         for job, message in self._jobs.items():
             self._send(message)
@@ -89,6 +98,7 @@ class Recording:
             "channels": list(plan.channels),
             "segment_size": plan.segment_size,
             "most_segments": plan.most_segments,
+            "ends": self._number(job, len(plan.channels)),
         }
         self._jobs[job] = message
         self._send(message)
@@ -101,7 +111,19 @@ class Recording:
     def drop(self, job: str) -> None:
         """Stop recording a job that never ran."""
         self._jobs.pop(job, None)
+        self._free += self._numbers.pop(job, [])
         self._send({"drop": job})
+
+    def _number(self, job: str, channels: int) -> list[int]:
+        """Return where in the shared memory the ends of a job's channels are noted."""
+        numbers = self._numbers[job] = []
+        for _ in range(channels):
+            if not self._free:
+                self._free.append(self._most_numbers)
+                self._most_numbers += 1
+            numbers.append(self._free.pop())
+            self._ends[numbers[-1]] = 0
+        return numbers
 
     def close(self) -> None:
         """Let the recorder go; it ends when nothing is left to record."""
@@ -129,6 +151,7 @@ class Recording:
         match message:
             case {"drained": str(job), "output": dict(output)} if job in self._jobs:
                 del self._jobs[job]
+                self._free += self._numbers.pop(job)
                 self._finishing.discard(job)
                 sizes = {
                     Channel(channel): size for channel, size in output.items() if isinstance(size, int)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from worker import JobSpec
 from worker.core.ending import Channel
 from worker.core.job import SMALLEST_OUTPUT, new_job_id
+from worker.linux.ends import share_ends
 from worker.linux.layout import segment_bases, segment_path
 from worker.linux.messages import Decoder, encode
 from worker.linux.outputs import RecorderStore
@@ -138,6 +139,7 @@ class Recorders:
         (self._sink,) = asyncio.run(self._store.create(job, [Channel.OUTPUT], bound)).values()
         self.directory = self._sink.path.parent
         self._lock = directory / "lock"
+        self._ends = share_ends()
         self.fifo = os.open(self._sink.path, os.O_RDWR)
         self._process = None
 
@@ -146,7 +148,8 @@ class Recorders:
         self._socket, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-m", "worker.linux.recorder"]
         self._process = subprocess.Popen(
-            [*command, str(theirs.fileno()), str(self._lock)], pass_fds=[theirs.fileno()]
+            [*command, str(theirs.fileno()), str(self._lock), str(self._ends)],
+            pass_fds=[theirs.fileno(), self._ends],
         )
         theirs.close()
         self._tell(
@@ -156,6 +159,7 @@ class Recorders:
                 "channels": ["output"],
                 "segment_size": self._sink.segment_size,
                 "most_segments": self._sink.most_segments,
+                "ends": [0],
             }
         )
 
@@ -175,6 +179,7 @@ class Recorders:
         self._socket.close()
         assert 0 == self._process.wait(60)
         os.close(self.fifo)
+        os.close(self._ends)
         return messages[0]["output"]["output"]
 
     def _tell(self, message):

@@ -19,6 +19,7 @@ from worker.core.job import parse_job_id
 from worker.core.ports import Sink
 from worker.core.testing import OutputBench, OutputStoreContract, SpawnerBench, SpawnerContract
 from worker.linux.code_digest import this_generation
+from worker.linux.ends import share_ends
 from worker.linux.layout import Layout, fifo_path
 from worker.linux.locks import lock_holder
 from worker.linux.messages import Message, encode
@@ -88,10 +89,12 @@ def test_supervisor_spawner(check: str, state_dir: Path) -> None:
 def recorder(lock: Path) -> Iterator[Callable[[Message], None]]:
     """Run a recorder as the supervisor does; what is yielded sends it a command."""
     ours, theirs = socket.socketpair()
+    ends = share_ends()
     with ours, theirs:
         command = [sys.executable, "-P", "-m", "worker.linux.recorder", str(theirs.fileno()), str(lock)]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        process = subprocess.Popen([*command, str(ends)], pass_fds=[theirs.fileno(), ends])
         theirs.close()
+        os.close(ends)
         yield lambda message: ours.sendall(encode(message))
     assert 0 == process.wait(PATIENCE)
 
@@ -129,13 +132,16 @@ class Writer:
         directory = sink.path.parent
         if directory.name not in self._recorded:
             self._recorded.add(directory.name)
+            channels = [each for each in Channel if fifo_path(directory, each).exists()]
+            first = len(self._recorded) * len(Channel)
             self._tell(
                 {
                     "record": directory.name,
                     "directory": str(directory),
-                    "channels": [each for each in Channel if fifo_path(directory, each).exists()],
+                    "channels": channels,
                     "segment_size": sink.segment_size,
                     "most_segments": sink.most_segments,
+                    "ends": list(range(first, first + len(channels))),
                 }
             )
 

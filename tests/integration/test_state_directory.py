@@ -173,6 +173,24 @@ def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
     asyncio.run(scenario())
 
 
+def test_output_deleted_before_the_recorder_dies(installation, tmp_path):
+    """The next recorder goes on at the true offset all the same."""
+    gate = tmp_path / "gate"
+
+    async def scenario():
+        async with installation.client() as client:
+            job = await client.start(waiting(gate, "echo after"))
+            async for _ in client.stream(str(job)):
+                break
+            (installation.home / "jobs" / str(job) / "output-0").unlink()
+            installation.kill(installation.recorder_pid())
+            gate.touch()
+            await client.wait(str(job))
+            return [(chunk.offset, chunk.data) async for chunk in client.stream(str(job))]
+
+    assert [(7, b"after\n")] == asyncio.run(scenario())
+
+
 def test_a_job_whose_last_output_was_deleted(shared, tmp_path):
     """Where nothing follows the gap, the stream tells it all the same."""
     gate = tmp_path / "gate"

@@ -26,9 +26,11 @@ class Recorded:
         os.mkfifo(fifo_path(directory, Channel.OUTPUT))
         self.fifo = os.open(fifo_path(directory, Channel.OUTPUT), os.O_RDWR)
         segment_path(directory, Channel.OUTPUT, 0).touch()
-        self.thread = threading.Thread(target=Recorder(other).run)
+        self.thread = threading.Thread(target=Recorder(other, memoryview(bytearray(8)).cast("Q")).run)
         self.thread.start()
-        self.tell(record="job", directory=str(directory), channels=["output"], segment_size=1 << 20)
+        self.tell(
+            record="job", directory=str(directory), channels=["output"], segment_size=1 << 20, ends=[0]
+        )
 
     def tell(self, **message: Any) -> None:
         """Tell the recorder something."""

@@ -43,6 +43,21 @@ def kept(directory: Path) -> tuple[int, bytes]:
     return bases[0], data
 
 
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_segments_begin_where_the_output_has_come_to(tmp_path: Path, left: int) -> None:
+    """However many of the oldest are left, what comes has its true offset."""
+    segments = make(tmp_path)
+    record(segments, b"x" * 2 * SIZE + b"yz")
+    segments.close()
+    for base in segment_bases(tmp_path, Channel.OUTPUT)[left:]:
+        segment_path(tmp_path, Channel.OUTPUT, base).unlink()
+    segments = Segments(tmp_path, Channel.OUTPUT, SIZE, 0, 2 * SIZE + 2)
+    record(segments, b"new")
+    assert 2 * SIZE + 5 == segments.end
+    assert b"new" == segment_path(tmp_path, Channel.OUTPUT, 2 * SIZE + 2).read_bytes()
+    segments.close()
+
+
 @given(most=st.integers(2 * PIPE_SIZE, 1 << 40), size=st.integers(PIPE_SIZE, SEGMENT_SIZE))
 def test_segments_fit_the_bound(most: int, size: int) -> None:
     """All together never exceed it, without the one that is being filled half of it is left."""

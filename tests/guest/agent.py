@@ -2,17 +2,29 @@
 """Runs in the guest: executes what the host asks for over virtio-serial, one command at a time.
 
 Request: a line of JSON {"command": [...], "timeout": seconds, "input": size}, then the bytes of stdin.
+With "call": {"module": ..., "preload": [...], "user": ..., "environment": {...}} the command is not
+executed: a fork of the agent, as that user, calls main() of the module, which the agent has imported
+already. To start Python and to import takes seconds in a guest.
+With "first_line": true the answer is the first line that the command writes, which is ended then.
 Answer: a line of JSON {"status": ..., "stdout": size, "stderr": size}, then both outputs.
 The status is the exit code, negative after a signal, 124 after the timeout and 127 without a program.
 """
 
+import contextlib
 import json
 import os
+import pwd
+import select
 import signal
 import subprocess
+import sys
 import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 PORT_NAME = "worker.agent"
 ENVIRONMENT = {
@@ -30,22 +42,64 @@ def port_device() -> Path:
     raise FileNotFoundError(f"there is no virtio port {PORT_NAME}")
 
 
-def execute(command: list[str], data: bytes, timeout: float) -> tuple[int, bytes, bytes]:
-    """Run a command in a session of its own, and end all of that session after the timeout."""
-    pipe = subprocess.PIPE
+def spawn(
+    command: list[str], user: str | None = None, call: Callable[[], None] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start a command in a session of its own; or, in its place, a call that never returns."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+        user=user,
+        group=user,
+        extra_groups=user and os.getgrouplist(user, pwd.getpwnam(user).pw_gid),
+        preexec_fn=call,  # noqa: PLW1509 - there is one thread
+        restore_signals=call is None,  # Python sets its own when it is executed, and has where it is not
+    )
+
+
+def spawn_call(
+    command: list[str], module: str, preload: list[str], user: str, environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a fork of ours that is the command from then on."""
+    for name in (module, *preload):
+        import_module(name)
+    return spawn(command, user, partial(be_command, command, module, environment))
+
+
+def be_command(command: list[str], module: str, environment: dict[str, str]) -> NoReturn:
+    """Do what an executed Python would, and end."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # also what tells Popen() that the command runs now
+    os.environ.clear()
+    os.environ.update(ENVIRONMENT, **environment)
+    sys.argv = command
+    status: object = 1
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            env=ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-        )
+        sys.modules[module].main()
+        status = 0
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(status if isinstance(status, int) else 1)
+
+
+def execute(request: dict[str, Any], data: bytes) -> tuple[int, bytes, bytes]:
+    """Run what is asked for, and end all of its session after the timeout."""
+    command, timeout = request["command"], request["timeout"]
+    try:
+        process = spawn_call(command, **request["call"]) if "call" in request else spawn(command)
     except OSError as error:
         return 127, b"", str(error).encode()
     try:
+        if request.get("first_line"):
+            return first_line(process, timeout)
         out, err = process.communicate(data, timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
@@ -54,11 +108,21 @@ def execute(command: list[str], data: bytes, timeout: float) -> tuple[int, bytes
     return process.returncode, out, err
 
 
+def first_line(process: "subprocess.Popen[bytes]", timeout: float) -> tuple[int, bytes, bytes]:
+    """Return the first line that a process writes, and end it."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], timeout)
+    line = process.stdout.readline() if ready else b""
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=timeout)
+    return 0 if line else 124, line, err
+
+
 def read_exactly(port: BinaryIO, size: int) -> bytes:
     """Return the next bytes from the host."""
     data = bytearray()
     while len(data) < size:
-        data += port.read(size - len(data))
+        data += port.read(min(size - len(data), 65536))  # makes room for as much, each time
     return bytes(data)
 
 
@@ -86,7 +150,7 @@ def main() -> None:
         while True:
             request = json.loads(read_line(port))
             data = read_exactly(port, request["input"])
-            status, out, err = execute(request["command"], data, request["timeout"])
+            status, out, err = execute(request, data)
             header = {"status": status, "stdout": len(out), "stderr": len(err)}
             write_all(port, json.dumps(header).encode() + b"\n" + out + err)
 

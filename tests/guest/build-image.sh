@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build a Debian guest with systemd as PID 1 and cgroup v2 from this machine's own apt sources.
 #
-#   build-image.sh DIRECTORY      makes vmlinux, initrd.img and root.ext4 there; needs root, about two minutes
+#   build-image.sh DIRECTORY      makes vmlinux, initrd.img, root.ext4 and python there; needs root, about two minutes
 #
 # Installs what it needs and does not find. The guest has no network: it is spoken to over virtio-serial.
 set -euo pipefail
@@ -16,6 +16,9 @@ MODULES=(virtio_pci virtio_blk virtio_console)
 # Units that cost boot time and do nothing for a guest that lives for minutes.
 MASKED=(
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
+  modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@efi_pstore.service
+  modprobe@fuse.service modprobe@loop.service systemd-modules-load.service systemd-sysusers.service
+  systemd-remount-fs.service systemd-update-utmp-runlevel.service
   getty.target systemd-timesyncd.service systemd-update-utmp.service systemd-pstore.service
   systemd-random-seed.service systemd-journal-flush.service systemd-journal-catalog-update.service
   systemd-update-done.service ldconfig.service dev-hugepages.mount sys-kernel-debug.mount
@@ -68,6 +71,8 @@ make_root() {
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     "$suite" "$tree" "${sources[@]}"
+  basename "$tree"/usr/lib/python3.* >"$OUT/python"
+  mkdir -p "$tree/usr/local/lib/$(cat "$OUT/python")/dist-packages" # that the agent's Python looks there
   rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/*
   for unit in "${MASKED[@]}"; do ln -sf /dev/null "$tree/etc/systemd/system/$unit"; done
   ln -sf /lib/systemd/system/multi-user.target "$tree/etc/systemd/system/default.target"

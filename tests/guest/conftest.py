@@ -1,12 +1,13 @@
 """One guest for all tests, with the worker installed: cgroup v2 and systemd as PID 1."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from .image import GuestUnavailableError, find_image
 from .machine import Guest
-from .payload import install
+from .payload import build, install
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +18,8 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
         image = find_image()
     except GuestUnavailableError as error:
         pytest.skip(f"no guest: {error}")
-    with Guest(image, directory) as machine:
-        install(machine, directory)
-        yield machine
+    with ThreadPoolExecutor() as pool:
+        packages = pool.submit(build, directory, image.python)
+        with Guest(image, directory) as machine:
+            install(machine, packages.result(), image.python)
+            yield machine

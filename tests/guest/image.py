@@ -40,6 +40,11 @@ class Image:
         """An ext4 file system on a raw disk."""
         return self.directory / "root.ext4"
 
+    @property
+    def python(self) -> str:
+        """Version of the Python on it, as in 3.11."""
+        return (self.directory / "python").read_text().strip().removeprefix("python")
+
 
 def find_image() -> Image:
     """Return the image, built if there is none yet; raise GuestUnavailableError where that cannot be.

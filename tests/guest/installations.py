@@ -11,6 +11,11 @@ DOCUMENTATION = Path(__file__).parents[2] / "docs"
 CGROUPS = "/sys/fs/cgroup"
 RUNTIME_DIRECTORY = "/run/user/1000"
 
+MODULE = "worker.cli.main"
+"""What the command `worker` runs."""
+
+PRELOAD = [f"worker.cli.{name}" for name in ("certs", "doctor", "down", "jobs", "stream")]
+
 LOCK_HOLDER = """
 import sys
 from worker.linux.locks import lock_holder, open_lock
@@ -36,15 +41,22 @@ class Installation(ABC):
 
     def worker(self, *arguments: str, code: int | None = 0, timeout: float = PATIENCE) -> str:
         """Run the command as the worker's user and return what it prints; assert its exit status."""
-        done = self.guest.run(self.as_user("worker", *arguments), timeout=timeout)
+        done = self.guest.run(["worker", *arguments], timeout=timeout, call=self._call())
         assert code is None or code == done.returncode, (done.returncode, done.stdout, done.stderr)
         return (done.stdout + done.stderr if code else done.stdout).decode()
 
     def as_user(self, *command: str) -> list[str]:
         """Return a command as the worker's user would run it."""
         identity = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--init-groups"]
-        session = [f"HOME={self.user_home}", f"XDG_RUNTIME_DIR={RUNTIME_DIRECTORY}"]
-        return [*identity, "env", *session, *self.variables, *command]
+        return [*identity, "env", *self._environment(), *command]
+
+    def _call(self) -> dict[str, object]:
+        """Tell the agent to be the command `worker` of the worker's user."""
+        environment = dict(variable.split("=", 1) for variable in self._environment())
+        return {"module": MODULE, "preload": PRELOAD, "user": self.user, "environment": environment}
+
+    def _environment(self) -> list[str]:
+        return [f"HOME={self.user_home}", f"XDG_RUNTIME_DIR={RUNTIME_DIRECTORY}", *self.variables]
 
     def start(self, *command: str) -> str:
         """Start a job and return its id."""
@@ -58,10 +70,9 @@ class Installation(ABC):
 
     def first_line(self, job: str) -> str:
         """Return the first line that a job writes, once it has."""
-        read = 'read -r line < <("$@"); kill $!; echo "$line"'
-        return self.guest.check(
-            *("bash", "-c", read, "bash"), *self.as_user("worker", "stream", job)
-        ).rstrip("\n")
+        done = self.guest.run(["worker", "stream", job], call=self._call(), first_line=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode().rstrip("\n")
 
     def groups(self) -> list[str]:
         """Return the control groups of jobs, of this worker or another, below their mount point."""

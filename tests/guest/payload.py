@@ -12,9 +12,8 @@ CHECKOUT = "/opt/checkout"
 """Where the tests that run in the guest lie there."""
 
 
-def install(guest: Guest, directory: Path) -> None:
-    """Install the worker and the tests into a guest, through a directory of the host."""
-    version = guest.check("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+def build(directory: Path, version: str) -> Path:
+    """Return a directory of packages for a version of Python, below the one that is given."""
     site = directory / "site"
     # By way of a source distribution: what earlier builds have left in the tree is not in it.
     _run("build", "--outdir", str(directory), str(ROOT))
@@ -25,10 +24,17 @@ def install(guest: Guest, directory: Path) -> None:
         *("pip", "install", "--quiet", "--only-binary=:all:", f"--python-version={version}", *platforms),
         *("--target", str(site), str(wheel), *TEST_REQUIREMENTS),
     )
+    return site
+
+
+def install(guest: Guest, site: Path, version: str) -> None:
+    """Install packages for the guest's version of Python, and the tests."""
     packages = f"/usr/local/lib/python{version}/dist-packages"
     guest.push(site, packages)
-    # Compiled by pip already, unless the host's Python is another one.
-    guest.check("python3", "-m", "compileall", "-q", packages, timeout=600)
+    if sys.version_info[:2] != tuple(
+        int(part) for part in version.split(".")
+    ):  # else pip has compiled them
+        guest.check("python3", "-m", "compileall", "-q", packages, timeout=600)
     guest.check("sed", f"1c #!/usr/bin/python{version}", f"{packages}/bin/worker", "-i")
     guest.check("ln", "-s", f"{packages}/bin/worker", "/usr/local/bin/worker")
     guest.push(ROOT / "pyproject.toml", CHECKOUT)

@@ -11,9 +11,9 @@ from .machine import Guest
 UNIT = SystemServiceInstallation.UNIT
 GATE = "/tmp/service-gate"
 COUNT_UNTIL_GATE = f"n=0; until [ -e {GATE} ]; do echo $n; n=$((n+1)); sleep 0.2; done; echo end; exit 6"
-KILL_SERVER_ONLY = f"""
+SET_KILL_MODE = f"""
 mkdir -p /run/systemd/system/{UNIT}.d
-printf '[Service]\\nKillMode=process\\n' > /run/systemd/system/{UNIT}.d/kill.conf
+printf '[Service]\\nKillMode=%s\\n' $1 > /run/systemd/system/{UNIT}.d/kill.conf
 systemctl daemon-reload
 """
 
@@ -40,7 +40,8 @@ def test_jobs_outlive_the_service(service: SystemServiceInstallation) -> None:
     for blow in (
         f"systemctl kill --signal=KILL {UNIT}; systemctl daemon-reload",
         f"systemctl restart {UNIT}",
-        f"{KILL_SERVER_ONLY} systemctl stop {UNIT}; systemctl start {UNIT}",
+        f"set -- mixed; {SET_KILL_MODE} systemctl restart {UNIT}",
+        f"set -- process; {SET_KILL_MODE} systemctl stop {UNIT}; systemctl start {UNIT}",
     ):
         server = service.main_process()
         service.guest.check("bash", "-c", blow)

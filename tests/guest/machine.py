@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tarfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -62,6 +62,14 @@ class Guest:
     def crash(self) -> None:
         """Cut the power, once what was written is on the disk; return when all is up again."""
         self.check("sync")
+        self._switch_off()
+        self._switch_on()
+
+    def reboot(self) -> None:
+        """Shut down in good order; return when all is up again."""
+        with suppress(EOFError):  # the agent may be gone before it can answer
+            self.run(["systemctl", "reboot"])
+        self._qemu.wait(BOOT_TIMEOUT)  # -no-reboot makes it the end of qemu
         self._switch_off()
         self._switch_on()
 

@@ -11,6 +11,14 @@ from .machine import Guest
 UNIT = SystemServiceInstallation.UNIT
 GATE = "/tmp/service-gate"
 COUNT_UNTIL_GATE = f"n=0; until [ -e {GATE} ]; do echo $n; n=$((n+1)); sleep 0.2; done; echo end; exit 6"
+SAY_GOODBYE = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("ready", flush=True)
+signal.sigwait([signal.SIGTERM])
+print("bye")
+raise SystemExit(3)
+"""
 SET_KILL_MODE = f"""
 mkdir -p /run/systemd/system/{UNIT}.d
 printf '[Service]\\nKillMode=%s\\n' $1 > /run/systemd/system/{UNIT}.d/kill.conf
@@ -81,6 +89,17 @@ def test_jobs_outlive_their_supervisor(service: SystemServiceInstallation) -> No
     assert ("ok", f"they live in {new}") == (finding["verdict"], finding["text"])
     service.guest.check("systemctl", "stop", new)
     assert "143\n" == service.worker("wait", new_job, code=None)
+
+
+def test_what_is_known_after_an_orderly_reboot(service: SystemServiceInstallation) -> None:
+    """Jobs get SIGTERM and time to end; how they ended is known, with the last that they said."""
+    job = service.start("python3", "-c", SAY_GOODBYE)
+    assert "ready" == service.first_line(job)
+    service.guest.reboot()
+    facts = service.query(job)
+    assert ("exited", 3) == (facts["state"], facts["exit_code"])
+    assert "ready\nbye\n" == service.worker("stream", job)
+    assert [] == service.groups()
 
 
 def test_what_is_known_after_a_crash_of_the_machine(service: SystemServiceInstallation) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -159,6 +159,24 @@ def _as_it_is(value: object, _: object) -> object:
     return value
 
 
+def _shared(
+    structure: Callable[[object, type], ResourceLimits],
+) -> Callable[[object, type], ResourceLimits]:
+    """Return equal limits as one object: thousands of jobs have the same few, each twice."""
+    known: dict[str, ResourceLimits] = {}
+
+    def structured(part: object, kind: type) -> ResourceLimits:
+        key = repr(part)  # of what JSON has; a quarter of the time that json.dumps takes
+        limits = known.get(key)
+        if limits is None:
+            limits = structure(part, kind)
+            if len(known) < _SHARED:
+                known[key] = limits
+        return limits
+
+    return structured
+
+
 def _converter() -> cattrs.Converter:
     # Which field is at fault would cost a try for each of them; a row is good or bad as a whole.
     converter = cattrs.Converter(omit_if_default=True, detailed_validation=False)
@@ -168,10 +186,7 @@ def _converter() -> cattrs.Converter:
     # JSON has these as they are; cattrs would call three functions for each of the many that may be null.
     for kind in (int | None, float | None, str | None, int, float, str):
         converter.register_structure_hook(kind, _as_it_is)
-    limits = converter.get_structure_hook(ResourceLimits)
-    # Thousands of jobs have the same few limits, each twice.
-    shared = lru_cache(_SHARED)(lambda text: limits(json.loads(text), ResourceLimits))
-    converter.register_structure_hook(ResourceLimits, lambda part, _: shared(json.dumps(part)))
+    converter.register_structure_hook(ResourceLimits, _shared(converter.get_structure_hook(ResourceLimits)))
     converter.register_unstructure_hook(End, end_to_message)
     converter.register_structure_hook(End, lambda message, _: end_from_message(message))
     return converter

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sqlite3
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -200,4 +201,8 @@ def _to_json(record: JobRecord) -> str:
 
 
 def _from_json(text: bytes) -> JobRecord:
-    return _CONVERTER.structure(json.loads(text), JobRecord)
+    record = json.loads(text)
+    if "owner" in record:  # thousands of jobs have the same few
+        record["owner"] = sys.intern(record["owner"])
+    record["spec"]["command"] = sys.intern(record["spec"]["command"])
+    return _CONVERTER.structure(record, JobRecord)

@@ -222,6 +222,18 @@ def shared(
     return installation
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MiB; to be asked for before what works on it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "none", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
 def _assert_nothing_left(installation: Installation) -> None:
     """No process, cgroup, socket, FIFO or lock holder outlives a worker."""
     home = str(installation.home).encode()

@@ -7,25 +7,10 @@ import re
 import signal
 import subprocess
 
-import pytest
-
 from worker import JobSpec
 from worker.core.ending import Exited
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 6 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "none", str(path)], check=True)
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
-
-
-@needs_root
 def test_a_full_disk_delays_and_loses_nothing(small_disk, install, tmp_path, until):
     """A job that fills the disk blocks; one that ends meanwhile keeps its exit code, also after a crash."""
     worker = install(small_disk)

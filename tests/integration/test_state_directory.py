@@ -18,16 +18,6 @@ from worker.linux import procfs
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 6 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "none", str(path)], check=True)
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
-
-
 @contextmanager
 def read_only(path):
     """Hide a directory behind itself, read-only: what is open goes on, whatever is opened does not."""
@@ -105,7 +95,6 @@ def test_a_state_directory_that_cannot_be_written(install, tmp_path, trouble, re
     asyncio.run(scenario())
 
 
-@needs_root
 def test_a_full_disk(small_disk, install, tmp_path):
     """A start is refused for want of room, query, list and stream go on, and then starts do, too."""
     worker = install(small_disk)
@@ -128,7 +117,6 @@ def test_a_full_disk(small_disk, install, tmp_path):
     asyncio.run(scenario())
 
 
-@needs_root
 def test_a_job_that_a_full_disk_holds_up_is_named(small_disk, install, until):
     """Query and the doctor say which job is blocked and why, a stop says so too; with room all goes on."""
     worker = install(small_disk)
@@ -336,7 +324,6 @@ def test_all_output_is_deleted_under_a_running_server(installation, tmp_path):
     asyncio.run(scenario())
 
 
-@needs_root
 def test_a_server_comes_and_goes_on_a_full_disk(small_disk, install):
     """It is started again where there is no room, and knows all jobs; or says why it cannot."""
     worker = install(small_disk)

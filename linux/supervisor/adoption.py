@@ -46,16 +46,16 @@ def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Ite
             path = history_path(layout.job(entry.name))
             try:
                 history = read_history(path)
+                if history is None or history.generation in alive:
+                    continue
+                if history.main is None and history.end is None:
+                    _await_birth(history.start, patience)
+                    history = read_history(path) or history
             except HistoryUnreadable as error:
                 if not alive:  # else it may be the job of one that knows better
                     found.append((entry.name, error))
-                continue
-            if history is None or history.generation in alive:
-                continue
-            if history.main is None and history.end is None:
-                _await_birth(history.start, patience)
-                history = read_history(path) or history
-            found.append((entry.name, history))
+            else:
+                found.append((entry.name, history))
         yield Orphans(found, recorders)
 
 

@@ -95,6 +95,7 @@ class Job:
         self.end: End | None = None
         self.output_trouble = ""
         self.life = Lifecycle(timeout=plan.timeout, grace=plan.grace, leftovers=plan.leftovers)
+        self._history_path = history_path(directory)
         self._generation = generation
         self._loop = loop
         self._recording = recording
@@ -119,7 +120,7 @@ class Job:
             self._close()
             raise
         try:
-            history = open_history(history_path(self.directory))
+            history = open_history(self._history_path)
             try:
                 self._newborn = self._bear(history)
             finally:
@@ -185,12 +186,12 @@ class Job:
         deadline = None if self.plan.timeout is None else boottime() + self.plan.timeout
         self.start = stat.start if stat else 0
         record = StartRecord(self.pid, self.start, procfs.boot_id(), self.started_at, deadline, self.plan)
-        write_start(history_path(self.directory), history, record, self._generation)
+        write_start(self._history_path, history, record, self._generation)
 
     def _give_up(self) -> None:
         """Leave nothing of a job that never ran."""
         self._recording.drop(self.name)
-        remove_history(history_path(self.directory))
+        remove_history(self._history_path)
         self._close()
 
     def open_fifos(self) -> None:
@@ -213,7 +214,7 @@ class Job:
         orphan = Orphan.find(record, pidfd) if same_boot and known is None else None
         # The number of a dead main process may be somebody else's session by now.
         self._group = self._make_group(self.pid if orphan else 0)
-        self._notebook.write(partial(write_generation, history_path(self.directory), self._generation))
+        self._notebook.write(partial(write_generation, self._history_path, self._generation))
         self._recording.record(self.name, self.directory, self.plan)
         self._handle(Started())
         if known is not None:
@@ -233,10 +234,14 @@ class Job:
         """End what cannot be taken over: nobody would ever know when it ends."""
         record = history.start
         orphan = Orphan.find(record, None) if record.boot_id == procfs.boot_id() else None
-        self._make_group(record.pid if orphan else 0).kill()
-        if orphan is not None:
-            orphan.close()
-        self._close()
+        try:
+            self._make_group(record.pid if orphan else 0).kill()
+        finally:
+            if orphan is not None:
+                orphan.close()
+            self._recording.drop(self.name)
+            self._close()
+            self._loop.call_at(self._pass_time, None)
 
     def _orphan_ended(self) -> None:
         """Ask for the exit code until init has reaped the process, or it is clear that nobody knows."""
@@ -257,7 +262,7 @@ class Job:
         self.settle_birth()
         if self.pid and self.life.ending is None and self._group is not None:
             main = MainEnded(ending, oom_kills(self.plan.placement), self.life.cause)
-            self._notebook.write(partial(write_main, history_path(self.directory), main))
+            self._notebook.write(partial(write_main, self._history_path, main))
             reached(Step.MAIN_EXIT_RECORDED)
             if self._group.empty():  # then there is nobody to be asked to end
                 self._handle(GroupEmptied(main.oom_kills))
@@ -271,7 +276,7 @@ class Job:
         if self._newborn is not None:
             self._stop_at_birth = request
         elif self.end is None:
-            note = partial(write_stop, history_path(self.directory), number, boottime() + grace)
+            note = partial(write_stop, self._history_path, number, boottime() + grace)
             self._notebook.write(note)
             self._handle(request)
             self._observer.progressed(self)
@@ -361,7 +366,7 @@ class Job:
                 reached(Step.LEFTOVERS_GONE)
                 self._recording.finish(self.name)
             case Finish(end):
-                self._notebook.write(partial(write_end, history_path(self.directory), end))
+                self._notebook.write(partial(write_end, self._history_path, end))
                 reached(Step.EXIT_RECORDED)
                 self.end = end
                 self._close()

@@ -83,10 +83,7 @@ class Supervisor:
                     adopted.append((name, history))
             orphans.retire_recorders()
             for name, history in adopted:
-                # A pidfd is of no use once the ending is written down; those that are left here are closed.
-                pidfd = self._held.pop(name, None) if history.main is None else None
-                self._jobs[name].adopt(history, pidfd)
-                reached(Step.ADOPTED)
+                self._adopt_job(name, history)
         self._recording.begin()
         for pidfd in self._held.values():
             os.close(pidfd)
@@ -101,13 +98,28 @@ class Supervisor:
         try:
             job.open_fifos()
         except OSError as error:
-            log.exception("job %s: it cannot be taken over", name)
-            del self._jobs[name]
-            job.abandon(history)
-            lost = Lost(f"no supervisor could take it over: {error}")
-            self._end(name, history, End(lost, Cause.NONE, 0, {}, time.time()))
+            self._abandon(name, history, error)
             return False
         return True
+
+    def _adopt_job(self, name: str, history: History) -> None:
+        """Take over a job whose output is held; what is wrong with one is no other's trouble."""
+        # A pidfd is of no use once the ending is written down; those that are left over are closed.
+        pidfd = self._held.pop(name, None) if history.main is None else None
+        try:
+            self._jobs[name].adopt(history, pidfd)
+        except OSError as error:
+            self._abandon(name, history, error)
+        else:
+            reached(Step.ADOPTED)
+
+    def _abandon(self, name: str, history: History, why: OSError) -> None:
+        log.error("job %s: it cannot be taken over, and what is left of it is ended: %s", name, why)
+        try:
+            self._jobs.pop(name).abandon(history)
+        except OSError:  # its groups are not to be had
+            MarkedGroup(name).kill()
+        self._end(name, history, _not_taken_over(why))
 
     def _end(self, name: str, history: History, end: End) -> None:
         start = history.start
@@ -117,8 +129,7 @@ class Supervisor:
         """End what is left of a job that cannot be taken over."""
         log.error("job %s: it cannot be taken over, and what is left of it is ended: %s", name, why)
         MarkedGroup(name).kill()
-        end = End(Lost(f"no supervisor could take it over: {why}"), Cause.NONE, 0, {}, time.time())
-        self._ended[name] = Ended(0, 0.0, Placement(), end)
+        self._ended[name] = Ended(0, 0.0, Placement(), _not_taken_over(why))
 
     def _job(self, name: str, plan: SpawnPlan) -> Job:
         directory = self._layout.job(name)
@@ -322,6 +333,10 @@ class Supervisor:
         for connection in list(self._connections):
             if connection is not but:
                 connection.send(message)
+
+
+def _not_taken_over(why: Exception) -> End:
+    return End(Lost(f"no supervisor could take it over: {why}"), Cause.NONE, 0, {}, time.time())
 
 
 def _identity(job: Job) -> Message:

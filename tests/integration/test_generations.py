@@ -18,7 +18,7 @@ from worker.core.ending import Cause, Channel, End, Exited, Lost, Signaled
 from worker.core.errors import SpawnerUnavailable
 from worker.core.job import JobState, new_job_id
 from worker.core.ports import Placement, Process
-from worker.linux.layout import Layout, socket_address
+from worker.linux.layout import Layout, history_path, socket_address
 from worker.linux.locks import lock_holder, open_lock
 from worker.linux.messages import PROTOCOL, Decoder, encode
 from worker.linux.outputs import RecorderStore
@@ -194,6 +194,33 @@ def test_nobody_knows_without_a_pidfd(machine: Machine) -> None:
     await_pidfd(pidfd)
     machine.until(lambda: not Path(f"/proc/{pid}").exists())
     asyncio.run(find(job))
+
+
+def test_a_job_that_cannot_be_taken_over_costs_itself_alone(machine: Machine) -> None:
+    """It is ended and LOST with the reason, and the others go on."""
+
+    async def start() -> tuple[JobId, int, JobId]:
+        async with machine.server() as server:
+            spoiled, other = await server.start("sleep", "1000"), await server.start("sleep", "1000")
+            return spoiled, server.found[spoiled].pid, other
+
+    async def take_over(spoiled: JobId, other: JobId) -> None:
+        async with machine.server() as server:
+            ending = (await server.end(spoiled)).ending
+            assert isinstance(ending, Lost)
+            assert ending.reason.startswith("no supervisor could take it over: ")
+            await server.found[other].stop(signal.SIGTERM, 5)
+            assert Signaled(signal.SIGTERM) == (await server.end(other)).ending
+
+    spoiled, pid, other = asyncio.run(start())
+    kill(*machine.generations().values())
+    history = history_path(machine.layout.job(spoiled))
+    # Its main process is known to have ended, so its group is looked at: which is no directory.
+    text = history.read_text().replace('"unified": null', '"unified": "/dev/null"')
+    history.write_text(text + '\n{"main": {"exited": 0}, "oom_kills": 0}')
+    pidfd = os.pidfd_open(pid)
+    asyncio.run(take_over(spoiled, other))
+    await_pidfd(pidfd)
 
 
 @keeps_exit_codes

@@ -6,7 +6,7 @@ from typing import Any
 
 from .ending import Channel
 from .errors import OutputUnavailable
-from .job import Chunk, JobId
+from .job import Chunk, Extent, JobId
 from .ports import OutputStore, Watch
 
 CHUNK_SIZE = 2 * 65520
@@ -72,9 +72,13 @@ async def read_to(
         yield chunk
 
 
-async def start_of_tail(outputs: OutputStore, job: JobId, channel: Channel, *, lines: int) -> int:
-    """Return the offset where the last ``lines`` lines begin; a last line may lack its newline."""
-    extent = await outputs.extent(job, channel)
+async def start_of_tail(
+    outputs: OutputStore, job: JobId, channel: Channel, extent: Extent, *, lines: int
+) -> int:
+    """Return the offset where the last ``lines`` lines of ``extent`` begin; the last may lack its newline.
+
+    Others get on meanwhile: a tail may be as long as the output.
+    """
     if lines == 0:
         return extent.end
     first, position, wanted = extent.first, extent.end, lines
@@ -87,14 +91,14 @@ async def start_of_tail(outputs: OutputStore, job: JobId, channel: Channel, *, l
                 raise
             first = gone.first
             continue
-        cut = len(block)
-        if position == extent.end and block.endswith(b"\n"):
-            cut -= 1  # the newline that ends the last line begins no other
-        while (cut := block.rfind(b"\n", 0, cut)) >= 0:
-            wanted -= 1
-            if wanted == 0:
-                return start + cut + 1
+        if position == extent.end:
+            block = block.removesuffix(b"\n")  # it ends the last line and begins no other
+        begun = block.count(b"\n")
+        if begun >= wanted:
+            return start + len(block.rsplit(b"\n", wanted)[0]) + 1
+        wanted -= begun
         position = start
+        await asyncio.sleep(0)
     return first
 
 

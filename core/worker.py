@@ -203,7 +203,9 @@ class Worker:
         with self._jobs.in_use(job):
             extent = await self._outputs.extent(job_id, channel)
             if tail_lines is not None:
-                offset = await output.start_of_tail(self._outputs, job_id, channel, lines=tail_lines)
+                offset = await output.start_of_tail(
+                    self._outputs, job_id, channel, extent, lines=tail_lines
+                )
             elif tail_bytes is not None:
                 offset = max(extent.first, extent.end - tail_bytes)
             if tail_lines is not None or tail_bytes is not None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from worker.core import output
 from worker.core.ending import Channel
 from worker.core.errors import InvalidJobSpec, OutputUnavailable
-from worker.core.job import Chunk, JobId, JobSpec, new_job_id
+from worker.core.job import Chunk, Extent, JobId, JobSpec, new_job_id
 from worker.core.testing import FakeMachine, MemoryOutputStore
 from worker.core.testing.memory_outputs import MemorySink
 
@@ -193,9 +193,52 @@ def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
             written = sinks[Channel.OUTPUT]
             assert isinstance(written, MemorySink)
             written.write(b"aa\n" * 9)
-            start = await output.start_of_tail(store, job, Channel.OUTPUT, lines=lines)
+            extent = await store.extent(job, Channel.OUTPUT)
+            start = await output.start_of_tail(store, job, Channel.OUTPUT, extent, lines=lines)
             assert start in {27 - 3 * lines, written.dropped}
             assert start >= written.dropped
+
+    asyncio.run(scenario())
+
+
+def test_others_get_on_while_a_long_tail_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lines are asked for: they are counted a piece at a time."""
+    monkeypatch.setattr(output, "_LOOK_BACK", 10)
+
+    async def scenario() -> None:
+        worker = printing(b"\n" * 1000).worker()
+        job = await worker.start(JobSpec("print"))
+        await worker.wait(job)
+        tail = asyncio.ensure_future(anext(worker.stream(job, tail_lines=999)))
+        rounds = 0
+        while not tail.done():
+            rounds += 1
+            await asyncio.sleep(0)
+        assert Chunk(1, b"") == tail.result()
+        assert rounds >= 99
+
+    asyncio.run(scenario())
+
+
+class Growing(MemoryOutputStore):
+    """Has another line each time somebody asks how far the output has come."""
+
+    async def extent(self, job: JobId, channel: Channel) -> Extent:
+        """Tell, and write on."""
+        extent = await super().extent(job, channel)
+        self._sinks[job][channel].write(b"another\n")
+        return extent
+
+
+def test_a_tail_of_what_is_there_now_while_more_comes() -> None:
+    """Where it begins and where it ends is decided at one moment."""
+
+    async def scenario() -> None:
+        machine = printing(b"first\nsecond\n")
+        machine.outputs = Growing()
+        worker = machine.worker()
+        job = await worker.start(JobSpec("print"))
+        assert b"second\n" == await collect(worker, job, tail_lines=1, follow=False)
 
     asyncio.run(scenario())
 

@@ -1,16 +1,29 @@
 """HTTP/2 connections whose end can be awaited, for both sides."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from grpclib.config import Configuration
-from grpclib.protocol import AbstractHandler, H2Protocol
+from grpclib.protocol import AbstractHandler, EventsProcessor, H2Protocol
 from h2.config import H2Configuration
+from h2.events import (
+    AlternativeServiceAvailable,
+    DataReceived,
+    Event,
+    InformationalResponseReceived,
+    UnknownFrameReceived,
+)
 
 _WRITE_BUFFER = 65536
 """Bytes that may wait for the socket; asyncio's default for TLS is 512 KiB."""
+
+_MOST_UNREAD = 1 << 20
+"""Bytes that may wait for a peer that asks and does not read; replies and output wait before that."""
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,6 +42,23 @@ def cancellation_taken_back() -> Iterator[None]:
         if task is caller and task is not None and task.cancelling() > before and task.uncancel() > before:
             raise asyncio.CancelledError from None
         raise
+
+
+class _Events(EventsProcessor):
+    """grpclib's, which takes as well what RFC 9113 lets a peer send without any use."""
+
+    def process(self, event: Event) -> None:
+        """Leave out frames that one need not know (section 5.5), and empty ones.
+
+        grpclib fails at the former, keeps the latter without bound, and takes one for the end of a message.
+        """
+        if isinstance(
+            event, UnknownFrameReceived | AlternativeServiceAvailable | InformationalResponseReceived
+        ):
+            return
+        if isinstance(event, DataReceived) and not event.flow_controlled_length:
+            return
+        super().process(event)
 
 
 class Connection(H2Protocol):
@@ -56,6 +86,7 @@ class Connection(H2Protocol):
         if self._read_buffer is not None:
             _shrink_read_buffer(transport, self._read_buffer)
         super().connection_made(transport)
+        self.processor = _Events(self.handler, self.connection)
 
     def data_received(self, data: bytes) -> None:
         """Take what the peer sent."""
@@ -65,6 +96,11 @@ class Connection(H2Protocol):
         # Whatever comes shows that the peer is there; its answer to a ping may stand behind megabytes.
         self.connection.ping_ack_process()
         super().data_received(data)
+        assert self._transport is not None
+        if self._transport.get_write_buffer_size() > _MOST_UNREAD:
+            peer = self._transport.get_extra_info("peername")
+            log.warning("%s: the connection is dropped: it asks for answers and reads none", peer)
+            self._transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take note that the connection is gone."""

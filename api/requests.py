@@ -5,10 +5,12 @@ clients for ever; here connections are made one by one.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from grpclib.config import Configuration
 from grpclib.const import Cardinality
 from grpclib.const import Handler as MethodHandler
+from grpclib.encoding.base import CodecBase
 from grpclib.events import RecvRequest, _DispatchServerEvents
 from grpclib.metadata import decode_timeout
 from grpclib.protocol import Stream
@@ -39,10 +41,40 @@ class _Methods(dict[str, MethodHandler]):
 class _RequestHandler(Handler):
     """Runs the requests of one connection."""
 
+    def __init__(
+        self, mapping: dict[str, MethodHandler], codec: CodecBase, dispatch: _DispatchServerEvents
+    ) -> None:
+        super().__init__(mapping, codec, None, dispatch)
+        self._releases: dict[Stream, Callable[[], None]] = {}
+
     def accept(self, stream: Stream, headers: Headers, release_stream: Callable[[], None]) -> None:
         """Run a request."""
-        lasting = [(name, _lasting(value) if name == "grpc-timeout" else value) for name, value in headers]
-        super().accept(stream, lasting, release_stream)
+        self._releases[stream] = release_stream
+        super().accept(stream, _understood(headers), partial(self._release, stream))
+
+    def cancel(self, stream: Stream) -> None:
+        """Give up a request that the client has reset.
+
+        A task that is cancelled before its first step never comes to what it would do at its end.
+        """
+        super().cancel(stream)
+        self._release(stream)
+
+    def _release(self, stream: Stream) -> None:
+        if release := self._releases.pop(stream, None):
+            release()
+
+
+def _understood(headers: Headers) -> Headers:
+    """Return headers that grpclib does not stumble over.
+
+    Nothing here reads binary metadata, and a value that is not base64 would leave the call unanswered.
+    """
+    return [
+        (name, _lasting(value) if name == "grpc-timeout" else value)
+        for name, value in headers
+        if not name.endswith("-bin")
+    ]
 
 
 def _lasting(timeout: str) -> str:
@@ -69,12 +101,12 @@ class Connections:
         self._config = config.__for_server__()
         self._h2_config = H2Configuration(
             client_side=False,
-            header_encoding="ascii",
+            header_encoding="latin-1",  # any byte is text in it
             validate_outbound_headers=False,  # they are ours, and in order
             normalize_outbound_headers=False,
         )
 
     def make(self) -> Connection:
         """Return the protocol for a new connection."""
-        handler = _RequestHandler(self._methods, self._codec, None, self._events)
+        handler = _RequestHandler(self._methods, self._codec, self._events)
         return Connection(handler, self._config, self._h2_config, read_buffer=_READ_BUFFER)

@@ -42,6 +42,10 @@ class Recorder(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Have none."""
 
+    def get_write_buffer_size(self) -> int:
+        """Have nothing that waits."""
+        return 0
+
 
 class End:
     """A client's end with two calls under way."""

@@ -1,0 +1,151 @@
+"""What HTTP/2 lets a client do that no gRPC client does: it is taken, and costs nobody else anything."""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ResponseReceived, TrailersReceived
+from hpack import Encoder
+
+from worker.api import connections
+
+from .served import Served, run
+
+DATA, HEADERS, RST_STREAM, PING, ALTSVC, GREASE = 0x0, 0x1, 0x3, 0x6, 0xA, 0x1F
+END_STREAM, END_HEADERS = 0x1, 0x4
+MESSAGE = struct.pack(">BI", 0, 0)  # an empty HealthCheckRequest
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return a frame, whatever its use."""
+    return struct.pack(">HBBBL", len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
+
+
+def headers(stream: int, *more: tuple[bytes, bytes]) -> bytes:
+    """Return the frame that begins a call of Health/Check."""
+    usual = [
+        (b":method", b"POST"),
+        (b":scheme", b"https"),
+        (b":path", b"/grpc.health.v1.Health/Check"),
+        (b":authority", b"localhost"),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+    ]
+    return frame(HEADERS, END_HEADERS, stream, Encoder().encode([*usual, *more]))
+
+
+class Bare:
+    """A connection over which anything can be sent."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
+        self.h2.initiate_connection()
+        writer.write(self.h2.data_to_send())
+        self.h2.send_headers(
+            1, [(":method", "POST"), (":path", "/"), (":scheme", "https"), (":authority", "")]
+        )
+        self.h2.clear_outbound_data_buffer()  # that we sent it ourselves is not h2's business
+
+    async def status(self) -> str:
+        """Return the gRPC status of the first call."""
+        while data := await self.reader.read(65536):
+            for event in self.h2.receive_data(data):
+                if isinstance(event, ResponseReceived | TrailersReceived):
+                    for name, value in event.headers:
+                        if name == "grpc-status":
+                            return str(value)
+        return "the connection is closed"
+
+
+@asynccontextmanager
+async def bare(served: Served, receive_buffer: int = 65536) -> AsyncIterator[Bare]:
+    """Connect, and let go."""
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    plain.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(plain, (served.host, served.port))
+    reader, writer = await asyncio.open_connection(
+        sock=plain, ssl=served.context(), server_hostname=served.host, limit=65536
+    )
+    try:
+        yield Bare(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        frame(GREASE, 0, 0, b"x")
+        + headers(1)
+        + frame(GREASE, 7, 1, b"x")
+        + frame(DATA, END_STREAM, 1, MESSAGE),
+        frame(ALTSVC, 0, 0, b"\0\x01ah2=:1") + headers(1) + frame(DATA, END_STREAM, 1, MESSAGE),
+        headers(1) + frame(DATA, 0, 1) * 1000 + frame(DATA, END_STREAM, 1, MESSAGE),
+        headers(1)
+        + frame(DATA, 0, 1, MESSAGE[:2])
+        + frame(DATA, 0, 1)
+        + frame(DATA, END_STREAM, 1, MESSAGE[2:]),
+        headers(1) + frame(DATA, 0, 1, MESSAGE) + frame(DATA, END_STREAM, 1),
+        headers(1, (b"some-bin", b"a")) + frame(DATA, END_STREAM, 1, MESSAGE),
+        headers(1, (b"some", b"\xff\xfe")) + frame(DATA, END_STREAM, 1, MESSAGE),
+    ],
+    ids=["unknown", "altsvc", "empty", "empty within", "empty end", "not base64", "not ascii"],
+)
+def test_what_a_server_need_not_know_is_no_error(
+    pki: Path, caplog: pytest.LogCaptureFixture, call: bytes
+) -> None:
+    """Frames of extensions, empty frames and odd metadata: the call is answered."""
+
+    async def scenario(served: Served) -> None:
+        async with bare(served) as client:
+            client.writer.write(call)
+            assert "0" == await asyncio.wait_for(client.status(), 30)
+
+    run(pki, scenario)
+    assert [] == [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+def test_calls_that_are_reset_at_once_leave_nothing_behind(pki: Path) -> None:
+    """Also those that had not begun: a connection may last for months."""
+
+    async def scenario(served: Served) -> None:
+        async with bare(served) as client:
+            resets = [
+                headers(stream)
+                + frame(DATA, 0, stream, MESSAGE)
+                + frame(RST_STREAM, 0, stream, b"\0\0\0\x08")
+                for stream in range(3, 403, 2)
+            ]
+            client.writer.write(headers(1) + b"".join(resets) + frame(DATA, END_STREAM, 1, MESSAGE))
+            assert "0" == await asyncio.wait_for(client.status(), 30)
+            [connection] = served.server._open
+            assert {} == connection.processor.streams
+
+    run(pki, scenario)
+
+
+def test_a_client_that_asks_and_does_not_read_is_dropped(
+    pki: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Answers to its pings are not kept for it without bound (CVE-2019-9512)."""
+    monkeypatch.setattr(connections, "_MOST_UNREAD", 100_000)
+
+    async def scenario(served: Served) -> None:
+        async with bare(served, receive_buffer=4096) as client:
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            with pytest.raises(ConnectionError):  # noqa: PT012 - which one of them fails does not matter
+                for _ in range(1000):
+                    client.writer.write(frame(PING, 0, 0, b"12345678") * 1000)
+                    await asyncio.wait_for(client.writer.drain(), 30)
+
+    run(pki, scenario)
+    assert "the connection is dropped: it asks for answers and reads none" in caplog.text

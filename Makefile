@@ -40,6 +40,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/following.py
 	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/commands.py
 
 # What takes too long for every run.

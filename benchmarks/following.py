@@ -1,15 +1,20 @@
 """What followers see and cost: the first byte, the lag of a line, a job that writes little and often.
 
-And a thousand clients that follow silent jobs, and a hundred that do not read.
+And a thousand clients that follow silent jobs.
 """
 
 import asyncio
+import os
 import statistics
+import subprocess
 import sys
 import time
-from contextlib import ExitStack, aclosing
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import grpc
+from alternative import alternative
 from grpcio_client import connect
 from installation import Installation, cpu_seconds, installed, resident_mb
 from report import percentile, report
@@ -18,12 +23,12 @@ from worker import JobSpec
 from worker.proto.worker import StreamRequest
 
 METHOD = "/worker.v1.WorkerService/Stream"
-STREAMS = 30
-LINES = 300
+ROUNDS = 3
+STREAMS = 50
 FOLLOWERS = 1000
 SILENT = 10
-STUCK = 100
-SECONDS = 10.0
+KEEPALIVE = 30.0
+"""Seconds within which the server asks each idle follower once whether it is there."""
 
 TICKER = """
 import os, time
@@ -34,13 +39,14 @@ for _ in range(300):
 CHATTY = """
 import os, time
 began = time.monotonic()
-for number in range(500_000):
+for number in range(300_000):
     os.write(1, b"a short line of output\\n")
     while number > 100_000 * (time.monotonic() - began):
         time.sleep(0.0005)
 """
 
-Row = dict[str, str | float]
+Figures = dict[str, tuple[float, float]]
+"""Of each thing that is measured: the worker's figure, and that of its limit or alternative."""
 
 
 async def _started(installation: Installation, command: str, *arguments: str) -> str:
@@ -48,23 +54,42 @@ async def _started(installation: Installation, command: str, *arguments: str) ->
         return str(await client.start(JobSpec(command, list(arguments))))
 
 
-async def _first_byte(installation: Installation) -> list[float]:
-    """Return the milliseconds from asking for a stream to its first byte, over an open connection."""
-    job = await _started(installation, "sh", "-c", "echo here; exec sleep 1000")
-    taken = []
-    async with installation.client() as client:
-        await client.query(job)
-        for _ in range(STREAMS):
-            began = time.perf_counter()
-            async with aclosing(client.stream(job)) as chunks:
-                await anext(chunks)
-                taken.append(1000 * (time.perf_counter() - began))
-        await client.stop(job, grace=0)
+def _percentiles(what: str, ours: list[float], theirs: list[float]) -> Figures:
+    return {
+        f"{what}, p{percent}, ms": (percentile(ours, percent), percentile(theirs, percent))
+        for percent in (50, 99)
+    }
+
+
+def _first_message(channel: grpc.Channel, method: str, request: bytes) -> float:
+    """Return the milliseconds from asking for a stream to its first message, over an open connection."""
+    began = time.perf_counter()
+    call = channel.unary_stream(method)(request)
+    next(call)
+    taken = 1000 * (time.perf_counter() - began)
+    call.cancel()
     return taken
 
 
-async def _lag(installation: Installation) -> list[float]:
-    """Return the milliseconds from a job's write to its arrival here, for lines 10 ms apart."""
+def _first_byte(ours: grpc.Channel, job: str, theirs: grpc.Channel) -> Figures:
+    request, taken = bytes(StreamRequest(job_id=job)), []
+    for _ in range(STREAMS):
+        pair = _first_message(ours, METHOD, request), _first_message(theirs, "/Alternative/Stream", b"")
+        taken.append(pair)
+    first = [ours for ours, _ in taken], [theirs for _, theirs in taken]
+    return _percentiles("first byte, beside grpc.aio", *first)
+
+
+def _lag(installation: Installation) -> Figures:
+    """Compare how late lines come that are written 10 ms apart, by a stream and by a pipe."""
+    ours = asyncio.run(_lag_of_a_stream(installation))
+    with subprocess.Popen([sys.executable, "-c", TICKER], stdout=subprocess.PIPE) as ticker:
+        assert ticker.stdout is not None
+        theirs = [1000 * (time.time() - float(line)) for line in ticker.stdout]
+    return _percentiles("lag of a line, beside a pipe", ours, theirs)
+
+
+async def _lag_of_a_stream(installation: Installation) -> list[float]:
     taken = []
     async with installation.client() as client:
         job = str(await client.start(JobSpec(sys.executable, ["-c", TICKER])))
@@ -73,28 +98,40 @@ async def _lag(installation: Installation) -> list[float]:
     return taken
 
 
-async def _chatty(installation: Installation) -> list[Row]:
-    """Return the CPU that server and recorder use for a job of 100,000 short writes a second, followed."""
-    pids = {"server": installation.server, "recorder": installation.recorder}
-    before, began = {name: cpu_seconds(pid) for name, pid in pids.items()}, time.perf_counter()
+async def _chatty(installation: Installation) -> Figures:
+    """Compare the CPU for a job of 100,000 short writes a second, followed, with that of cat > file."""
+    server, recorder = installation.server, installation.recorder
+    before, began = [cpu_seconds(server), cpu_seconds(recorder)], time.perf_counter()
     size = 0
     async with installation.client() as client:
         job = str(await client.start(JobSpec(sys.executable, ["-c", CHATTY])))
         async for chunk in client.stream(job):
             size += len(chunk.data)
-    seconds = time.perf_counter() - began
-    return [
-        {
-            "what": f"100,000 short writes a second, followed: CPU of the {name}, %",
-            "value": 100 * (cpu_seconds(pid) - before[name]) / seconds,
-        }
-        for name, pid in pids.items()
-    ]
+        seconds = time.perf_counter() - began
+        used = [cpu_seconds(server) - before[0], cpu_seconds(recorder) - before[1]]
+        await client.remove(job)
+    ours = [100 * each / seconds for each in used]
+    theirs = await asyncio.to_thread(_cat, installation.home / "same")
+    return {
+        "100,000 short writes a second: CPU of the server, beside cat > file, %": (ours[0], theirs),
+        "100,000 short writes a second: CPU of the recorder, beside cat > file, %": (ours[1], theirs),
+    }
 
 
-def _idle_followers(installation: Installation, jobs: list[str]) -> list[Row]:
-    """Return what clients cost that follow silent jobs, each over a connection of its own."""
-    server, memory = installation.server, resident_mb(installation.server)
+def _cat(file: Path) -> float:
+    """Return the percentage of a CPU that cat uses to write the same output to a file."""
+    began = time.perf_counter()
+    writer = subprocess.Popen([sys.executable, "-c", CHATTY], stdout=subprocess.PIPE)
+    with writer, file.open("wb") as target:
+        cat = subprocess.Popen(["cat"], stdin=writer.stdout, stdout=target)
+        _, _, used = os.wait4(cat.pid, 0)
+        cat.returncode = 0
+    return 100 * (used.ru_utime + used.ru_stime) / (time.perf_counter() - began)
+
+
+@contextmanager
+def _idle_followers(installation: Installation, jobs: list[str]) -> Iterator[None]:
+    """Have clients that follow silent jobs, each over a connection of its own."""
     with ExitStack() as open_channels:
         calls = []
         for number in range(FOLLOWERS):
@@ -104,66 +141,74 @@ def _idle_followers(installation: Installation, jobs: list[str]) -> list[Row]:
         for call in calls:
             next(call)
         time.sleep(1)
-        watches = sum(
-            path.read_text().count("inotify wd:") for path in Path(f"/proc/{server}/fdinfo").iterdir()
-        )
-        before = cpu_seconds(server)
-        time.sleep(SECONDS)
-        cpu = 100 * (cpu_seconds(server) - before) / SECONDS
-        resident = resident_mb(server)
+        yield
         for call in calls:
             call.cancel()
-    return [
-        {"what": f"{FOLLOWERS} idle followers: CPU of the server, %", "value": cpu},
-        {"what": f"{FOLLOWERS} idle followers of {SILENT} jobs: inotify watches", "value": float(watches)},
-        {
-            "what": f"{FOLLOWERS} idle followers: memory, KB each",
-            "value": 1000 * (resident - memory) / FOLLOWERS,
-        },
-    ]
 
 
-def _stuck(installation: Installation, job: str) -> list[Row]:
-    """Return what clients cost that take a first message and then nothing."""
-    memory = resident_mb(installation.server)
-    with ExitStack() as open_channels:
-        calls = []
-        for _ in range(STUCK):
-            channel = open_channels.enter_context(connect(installation.address, installation.pki))
-            calls.append(channel.unary_stream(METHOD)(bytes(StreamRequest(job_id=job))))
-            next(calls[-1])
-        time.sleep(1)
-        resident = resident_mb(installation.server)
-        for call in calls:
-            call.cancel()
-    return [
-        {
-            "what": f"{STUCK} clients that do not read: memory, KB each",
-            "value": 1000 * (resident - memory) / STUCK,
-        }
-    ]
+def _cpu(pid: int, seconds: float) -> float:
+    """Return the percentage of a CPU that a process uses when it is left alone for so long."""
+    before = cpu_seconds(pid)
+    time.sleep(seconds)
+    return 100 * (cpu_seconds(pid) - before) / seconds
 
 
-def main() -> None:
-    """Measure and report."""
-    with installed() as installation:
-        rows: list[Row] = [{"what": "server, idle: resident MB", "value": resident_mb(installation.server)}]
-        first, lag = asyncio.run(_first_byte(installation)), asyncio.run(_lag(installation))
-        for name, taken in (("first byte", first), ("live lag of a line", lag)):
-            rows.append({"what": f"{name}: p50 ms", "value": statistics.median(taken)})
-            rows.append({"what": f"{name}: p99 ms", "value": percentile(taken, 99)})
-        rows += asyncio.run(_chatty(installation))
-        for name, pid in (("supervisor", installation.supervisor), ("recorder", installation.recorder)):
-            rows.append({"what": f"{name}, after some jobs: resident MB", "value": resident_mb(pid)})
-        noisy = asyncio.run(_started(installation, "sh", "-c", "yes | head -c 200000000"))
-        rows += _stuck(installation, noisy)
+def _silence() -> list[dict[str, str | float]]:
+    """Return what idle followers cost the server; one long look, as their pings come in clusters."""
     with installed() as installation:
         jobs = [
             asyncio.run(_started(installation, "sh", "-c", "echo here; exec sleep 1000"))
             for _ in range(SILENT)
         ]
-        rows += _idle_followers(installation, jobs)
-    report("following", "Followers", rows)
+        server = installation.server
+        alone, memory = _cpu(server, KEEPALIVE / 3), resident_mb(server)
+        with _idle_followers(installation, jobs):
+            cpu, resident = _cpu(server, KEEPALIVE), resident_mb(server)
+            infos = [path.read_text() for path in Path(f"/proc/{server}/fdinfo").iterdir()]
+    watches = sum(info.count("inotify wd:") for info in infos)
+    each = 1000 * (resident - memory) / FOLLOWERS
+    return [
+        _row(f"{FOLLOWERS} idle followers: CPU of the server, beside none, %", cpu, alone),
+        _row(f"{FOLLOWERS} idle followers of {SILENT} jobs: inotify watches", watches),
+        _row(f"{FOLLOWERS} idle followers: memory, KB each", each),
+    ]
+
+
+def _row(what: str, worker: float, limit: float | None = None) -> dict[str, str | float]:
+    return {
+        "what": what,
+        "worker": float(worker),
+        "limit": "-" if limit is None else limit,
+        "x limit": worker / limit if limit else "-",
+    }
+
+
+def _medians(rounds: list[Figures]) -> Iterator[dict[str, str | float]]:
+    """Yield the median of each figure over all rounds, and that of the ratios within a round."""
+    for what in rounds[0]:
+        pairs = [figures[what] for figures in rounds]
+        row = _row(what, *(statistics.median(side) for side in zip(*pairs, strict=True)))
+        yield row | {"x limit": statistics.median(ours / theirs for ours, theirs in pairs)}
+
+
+def main() -> None:
+    """Measure each beside its limit, round after round, and report the medians."""
+    rounds = []
+    with installed() as installation:
+        job = asyncio.run(_started(installation, "sh", "-c", "echo here; exec sleep 1000"))
+        file = installation.home / "here"
+        file.write_text("here\n")
+        with (
+            alternative("aio", installation.pki, file) as (address, _),
+            connect(installation.address, installation.pki) as ours,
+            connect(address, installation.pki) as theirs,
+        ):
+            for channel in (ours, theirs):
+                grpc.channel_ready_future(channel).result(timeout=30)
+            for _ in range(ROUNDS):
+                figures = _first_byte(ours, job, theirs) | _lag(installation)
+                rounds.append(figures | asyncio.run(_chatty(installation)))
+    report("following", f"Followers, medians of {ROUNDS} rounds", [*_medians(rounds), *_silence()])
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ A job that writes as fast as it can is recorded to its end; `worker stream` then
 """
 
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 from installation import Installation, cpu_seconds, installed
@@ -18,24 +19,42 @@ from worker import JobSpec
 
 SIZE = 400_000_000
 ROUNDS = 5
-WRITE = f"head -c {SIZE} /dev/zero"
+WRITER = ("head", "-c", str(SIZE), "/dev/zero")
 
-Way = Callable[[], float]
+Cost = tuple[float, float]
+"""Seconds, and CPU seconds of whatever moves the bytes."""
 
 
-def _seconds(*command: str, env: dict[str, str] | None = None) -> float:
+def _cat_to(file: Path) -> Cost:
+    """Return what cat costs that writes to a file what another process writes to a pipe."""
     began = time.perf_counter()
-    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    with subprocess.Popen(WRITER, stdout=subprocess.PIPE) as writer, file.open("wb") as target:
+        return _waited(subprocess.Popen(["cat"], stdin=writer.stdout, stdout=target), began)
 
 
-async def _record(installation: Installation) -> tuple[str, float]:
-    """Have a job write, and return its id and the seconds until all is recorded."""
+def _command(*command: str, env: Mapping[str, str] | None = None) -> Cost:
+    """Return what a command costs that writes to /dev/null."""
+    began = time.perf_counter()
+    return _waited(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL), began)
+
+
+def _waited(process: "subprocess.Popen[bytes]", began: float) -> Cost:
+    """Return what a process, with its children, has cost once it has ended well."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{process.args!r} ended with {process.returncode}")
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime
+
+
+async def _record(installation: Installation) -> tuple[str, Cost]:
+    """Have a job write; return its id, and what it cost the recorder until all was recorded."""
     async with installation.client() as client:
-        began = time.perf_counter()
-        job = str(await client.start(JobSpec("sh", ["-c", WRITE])))
+        await client.health()  # connects
+        began, before = time.perf_counter(), cpu_seconds(installation.recorder)
+        job = str(await client.start(JobSpec(WRITER[0], WRITER[1:])))
         await client.wait(job)
-        return job, time.perf_counter() - began
+        return job, (time.perf_counter() - began, cpu_seconds(installation.recorder) - before)
 
 
 async def _remove(installation: Installation, job: str) -> None:
@@ -43,42 +62,42 @@ async def _remove(installation: Installation, job: str) -> None:
         await client.remove(job)
 
 
+def _round(installation: Installation) -> dict[str, tuple[Cost, Cost]]:
+    """Return what each way costs, with the cost of its limit."""
+    file, worker = installation.home / "same", str(Path(sys.executable).with_name("worker"))
+    write = _cat_to(file)
+    job, recorded = asyncio.run(_record(installation))
+    read, read_to_pipe = _command("cat", str(file)), _command("sh", "-c", f"cat {file} | cat")
+    stream = _command(worker, "stream", job, env=installation.env)
+    stream_to_pipe = _command("sh", "-c", f"{worker} stream {job} | cat", env=installation.env)
+    asyncio.run(_remove(installation, job))
+    return {
+        "cat > file": (write, write),
+        "recorded job": (recorded, write),
+        "cat file > /dev/null": (read, read),
+        "worker stream > /dev/null": (stream, read),
+        "cat file | cat": (read_to_pipe, read_to_pipe),
+        "worker stream | cat": (stream_to_pipe, read_to_pipe),
+    }
+
+
 def main() -> None:
     """Measure in turn, round after round, and report the medians."""
     with installed() as installation:
-        file = installation.home / "same"
-        worker = str(Path(sys.executable).with_name("worker"))
-        found: dict[str, list[tuple[float, float]]] = {}
-
-        def measured(name: str, limit: float | None, way: Way) -> float:
-            seconds = way()
-            found.setdefault(name, []).append((seconds, (limit or seconds) / seconds))
-            return seconds
-
-        installation.worker("run", "true")  # the recorder comes with the first job
-        cpu = cpu_seconds(installation.recorder)
-        for _ in range(ROUNDS):
-            cat = measured("cat > file", None, lambda: _seconds("sh", "-c", f"{WRITE} | cat > {file}"))
-            job, seconds = asyncio.run(_record(installation))
-            measured("recorded job", cat, lambda seconds=seconds: seconds)  # type: ignore[misc]
-            read = measured("cat file > /dev/null", None, lambda: _seconds("cat", str(file)))
-            for name, output in (("worker stream > /dev/null", ""), ("worker stream | cat", "| cat")):
-                command = f"{worker} stream {job} {output} > /dev/null"
-                measured(
-                    name, read, lambda command=command: _seconds("sh", "-c", command, env=installation.env)
-                )  # type: ignore[misc]
-            asyncio.run(_remove(installation, job))
-        cpu = (cpu_seconds(installation.recorder) - cpu) / (ROUNDS * SIZE) * 1e9
-        rows: list[dict[str, str | float]] = [
+        installation.worker("run", "true")  # what is there only after the first job
+        rounds = [_round(installation) for _ in range(ROUNDS)]
+    rows: list[dict[str, str | float]] = []
+    for way in rounds[0]:
+        pairs = [costs[way] for costs in rounds]
+        rows.append(
             {
-                "way": name,
-                "MB/s": SIZE / 1e6 / statistics.median(seconds for seconds, _ in each),
-                "x cat": statistics.median(ratio for _, ratio in each),
+                "way": way,
+                "MB/s": SIZE / 1e6 / statistics.median(seconds for (seconds, _), _ in pairs),
+                "x cat": statistics.median(limit / seconds for (seconds, _), (limit, _) in pairs),
+                "CPU s/GB": statistics.median(cpu for (_, cpu), _ in pairs) / SIZE * 1e9,
             }
-            for name, each in found.items()
-        ]
-        rows.append({"way": "the recorder's CPU seconds per GB", "MB/s": cpu, "x cat": "-"})
-        report("recording", f"{SIZE / 1e6:.0f} MB of output, medians of {ROUNDS} rounds", rows)
+        )
+    report("recording", f"{SIZE / 1e6:.0f} MB of output, medians of {ROUNDS} rounds", rows)
 
 
 if __name__ == "__main__":

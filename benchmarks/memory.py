@@ -1,0 +1,161 @@
+"""What the processes of a worker have in memory: idle, after 1000 jobs, with 100 clients that do not read.
+
+Beside each measurement a Python of the same environment that only waits: the least that any can have.
+"""
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from grpcio_client import connect
+from installation import Installation, installed
+from report import report
+
+from worker import JobSpec
+from worker.proto.worker import StreamRequest
+
+ROUNDS = 3
+JOBS = 1000
+AT_ONCE = 16
+STUCK = 100
+OUTPUT = 200_000_000
+SETTLED = 1.0
+"""Seconds without a new process or client before memory is looked at."""
+
+BARE = "python that waits"
+
+Sizes = tuple[float, float]
+"""Resident and proportional megabytes of 10^6 bytes."""
+
+
+def sizes(pid: int) -> Sizes:
+    """Return what a process has resident, and its share of that where pages belong to several."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    facts = {line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6 for line in lines}
+    return facts["Rss"], facts["Pss"]
+
+
+def processes(installation: Installation) -> dict[str, int]:
+    """Return the server, the supervisor, and the helpers that the supervisor has started so far."""
+    supervisor = installation.supervisor
+    found = {"server": installation.server, "supervisor": supervisor}
+    for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        found |= {word.rpartition(".")[2]: int(child) for word in words if word.startswith("worker.linux.")}
+    return found
+
+
+@contextmanager
+def bare_python() -> Iterator[int]:
+    """Have a Python that has imported nothing, of the worker's environment; yields its pid."""
+    program = "import sys; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.communicate()
+
+
+class Measurements:
+    """What was found, of each process at each stage, round after round."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[Sizes]] = {}
+
+    def take(self, stage: str, installation: Installation) -> None:
+        """Measure all processes, and a bare Python beside them."""
+        time.sleep(SETTLED)
+        with bare_python() as bare:
+            for name, pid in {BARE: bare, **processes(installation)}.items():
+                self._found.setdefault((stage, name), []).append(sizes(pid))
+
+    def resident(self, stage: str, name: str) -> float:
+        """Return the median of what a process had resident at a stage."""
+        return statistics.median(resident for resident, _ in self._found[stage, name])
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """Return the medians."""
+        return [
+            {
+                "stage": stage,
+                "process": name,
+                "resident MB": self.resident(stage, name),
+                "proportional MB": statistics.median(proportional for _, proportional in found),
+                "x waiting python": self.resident(stage, name) / self.resident(stage, BARE),
+            }
+            for (stage, name), found in self._found.items()
+        ]
+
+
+async def run_jobs(installation: Installation) -> None:
+    """Run short jobs, some at a time, and wait for the end of all."""
+    turn = asyncio.Semaphore(AT_ONCE)
+    async with installation.client() as client:
+
+        async def run_one() -> None:
+            async with turn:
+                await client.wait(str(await client.start(JobSpec("echo", ["hello"]))))
+
+        await asyncio.gather(*(run_one() for _ in range(JOBS)))
+
+
+async def large_output(installation: Installation) -> str:
+    """Have a job write much, and return its id."""
+    async with installation.client() as client:
+        job = str(await client.start(JobSpec("sh", ["-c", f"yes | head -c {OUTPUT}"])))
+        await client.wait(job)
+        return job
+
+
+@contextmanager
+def stuck_clients(installation: Installation, job: str) -> Iterator[None]:
+    """Have clients, each with a connection, that take a first message and then nothing."""
+    with ExitStack() as open_channels:
+        calls = []
+        for _ in range(STUCK):
+            channel = open_channels.enter_context(connect(installation.address, installation.pki))
+            request = bytes(StreamRequest(job_id=job))
+            calls.append(channel.unary_stream("/worker.v1.WorkerService/Stream")(request))
+            next(calls[-1])
+        yield
+        for call in calls:
+            call.cancel()
+
+
+def main() -> None:
+    """Measure a fresh worker for each stage, round after round, and report the medians."""
+    found = Measurements()
+    for _ in range(ROUNDS):
+        with installed() as installation:
+            found.take("idle", installation)
+            asyncio.run(run_jobs(installation))
+            found.take(f"after {JOBS} jobs", installation)
+        with installed() as installation:
+            job = asyncio.run(large_output(installation))
+            found.take("after a job of much output", installation)
+            with stuck_clients(installation, job):
+                found.take(f"{STUCK} stuck clients", installation)
+    idle, stuck = ("after a job of much output", f"{STUCK} stuck clients")
+    each = (found.resident(stuck, "server") - found.resident(idle, "server")) / STUCK
+    rows = found.rows()
+    rows.append(
+        {
+            "stage": stuck,
+            "process": "server, for each",
+            "resident MB": each,
+            "proportional MB": "-",
+            "x waiting python": "-",
+        }
+    )
+    report("memory", f"Memory, medians of {ROUNDS} rounds", rows)
+
+
+if __name__ == "__main__":
+    main()

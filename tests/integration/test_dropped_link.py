@@ -1,0 +1,201 @@
+"""A link that drops without a word, no FIN and no RST: what is freed, and how streams go on."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .followed import Followed, Until, running
+
+ADDRESS = "192.0.2.1"
+"""The server's, of a network that is there for documentation (RFC 5737)."""
+
+IMPATIENT = ("--keepalive-time", "500ms", "--keepalive-timeout", "1s")
+
+# The command with a keepalive that notices within a second that the server is gone.
+IMPATIENT_COMMAND = """
+from dataclasses import replace
+from worker.api import client
+client._KEEPALIVE = replace(client._KEEPALIVE, _keepalive_time=0.5, _keepalive_timeout=0.5,
+                            _http2_min_sent_ping_interval_without_data=0.1)
+from worker.cli.main import main
+main()
+"""
+
+
+class Link:
+    """The wire between two hosts, as far as the network goes: `server` and `client`."""
+
+    def __init__(self) -> None:
+        self._names = {end: f"worker-{os.getpid()}-{end}" for end in ("server", "client")}
+
+    def make(self) -> None:
+        """Make both hosts, and connect them."""
+        for name in self._names.values():
+            _ip("netns", "add", name)
+        here, there = self._names.values()
+        _ip(*f"link add wire netns {here} type veth peer name wire netns {there}".split())
+        for end, address in (("server", ADDRESS), ("client", "192.0.2.2")):
+            self._set(end, "lo", "up")
+            _ip("-n", self._names[end], "addr", "add", f"{address}/30", "dev", "wire")
+            self.restore(end)
+
+    def remove(self) -> None:
+        """Leave nothing, also of what was made by half."""
+        for name in self._names.values():
+            if Path("/run/netns", name).exists():
+                _ip("netns", "del", name)
+
+    def at(self, end: str, command: list[str]) -> list[str]:
+        """Return a command as it is executed on a host; all but the network is that of the test."""
+        return ["nsenter", f"--net=/run/netns/{self._names[end]}", "--", *command]
+
+    def drop(self, end: str) -> None:
+        """Pull the plug at one of the ends."""
+        self._set(end, "wire", "down")
+
+    def restore(self, end: str) -> None:
+        """Put it in again."""
+        self._set(end, "wire", "up")
+
+    def _set(self, end: str, device: str, state: str) -> None:
+        _ip("-n", self._names[end], "link", "set", device, state)
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False, timeout=60)
+    if "not permitted" in done.stderr or "Permission denied" in done.stderr:
+        raise PermissionError(done.stderr.strip())
+    assert 0 == done.returncode, (arguments, done.stderr)
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    """A link of the test's own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make network namespaces")
+    if not (shutil.which("ip") and shutil.which("nsenter")):
+        pytest.skip("ip(8) or nsenter(1) is missing: apt-get install iproute2 util-linux")
+    link = Link()
+    try:
+        link.make()
+        yield link
+    except PermissionError as error:  # root of a container that may not
+        pytest.skip(f"no network namespaces here: {error}")
+    finally:
+        link.remove()
+
+
+class Distant:
+    """A worker on one host; `client` is the command on the other."""
+
+    def __init__(self, installation: Any, link: Link) -> None:
+        self.worker = installation
+        self.client = link.at("client", installation.command)
+        installation.command = link.at("server", installation.command)
+        (installation.home / "pki").unlink()
+        installation.worker("certs", "init", "--key-type", "p256", "--host", ADDRESS)
+
+    def up(self, *options: str) -> None:
+        """Start the server."""
+        self.worker.worker("up", "--listen", f"{ADDRESS}:0", *options)
+
+    def connections(self) -> int:
+        """Return how many connections the server has, with those that only their client has closed."""
+        port = int((self.worker.home / "address").read_text().rpartition(":")[2])
+        table = Path(f"/proc/{self.worker.server_pid()}/net/tcp").read_text().splitlines()[1:]
+        rows = [line.split() for line in table]
+        return sum(
+            local.endswith(f":{port:04X}") and state in {"01", "08"} for _, local, _, state, *_ in rows
+        )
+
+    def held(self) -> tuple[int, int]:
+        """Return how many sockets the server has open, and how many inotify watches."""
+        process = Path(f"/proc/{self.worker.server_pid()}")
+        sockets = sum(os.readlink(path).startswith("socket:") for path in (process / "fd").iterdir())
+        watches = sum(path.read_text().count("inotify wd:") for path in (process / "fdinfo").iterdir())
+        return sockets, watches
+
+
+@pytest.fixture
+def distant(link: Link, install: Any, tmp_path: Path) -> Distant:
+    """A worker that is reached over the link, not yet up."""
+    return Distant(install(tmp_path / "home"), link)
+
+
+@pytest.mark.parametrize("output", ["echo here", "yes | head -c 50000000"])
+def test_a_client_that_vanishes_is_noticed_and_freed(
+    distant: Distant, link: Link, until: Until, output: str
+) -> None:
+    """Its slot, its connection and its watch, whether the server had much to tell it or nothing."""
+    distant.up("--max-streams-per-client", "1", *IMPATIENT)
+    other = distant.worker.start("echo", "other")
+    job = distant.worker.start("sh", "-c", f"{output}; exec sleep 1000")
+    distant.worker.wait(other)
+    until(lambda: distant.connections() == 0)
+    before = distant.held()
+    with running([*distant.client, "stream", job], distant.worker.env, subprocess.PIPE) as client:
+        assert client.stdout.readline()
+        refused = distant.worker.run("stream", other)
+        assert b"code = ResourceExhausted desc = 'writer' has 1 streams open" in refused.stderr
+        link.drop("client")
+        client.kill()
+    until(lambda: distant.worker.run("stream", other).stdout == b"other\n")
+    until(lambda: distant.held() == before)
+
+
+@pytest.fixture
+def follow(distant: Distant, tmp_path: Path, until: Until) -> Callable[..., Followed]:
+    """Start a server with some options, and a job to follow."""
+
+    def make(*options: str) -> Followed:
+        distant.up(*options)
+        return Followed(distant.worker, tmp_path, until)
+
+    return make
+
+
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_a_stream_goes_on_when_the_link_is_back(
+    distant: Distant, link: Link, follow: Any, until: Until, end: str
+) -> None:
+    """Byte for byte, though the server has given the client up meanwhile."""
+    followed = follow(*IMPATIENT)
+    with followed.by(distant.client) as client:
+        for _ in range(2):
+            link.drop(end)
+            until(lambda: distant.connections() == 0)
+            link.restore(end)
+            until(lambda: distant.connections() == 1)
+            followed.goes_on()
+        told = followed.end(client)
+    assert 4 == len(told), told
+    assert all(line.endswith("trying again for 60 s") for line in told[::2])
+    assert ["worker: the server is back"] * 2 == told[1::2]
+
+
+def test_a_short_loss_is_seen_by_nobody(distant: Distant, link: Link, follow: Any) -> None:
+    """Within the patience of both sides TCP sends again what was lost."""
+    followed = follow()
+    with followed.by(distant.client) as client:
+        for _ in range(3):
+            link.drop("client")
+            link.restore("client")
+            followed.goes_on()
+        assert [] == followed.end(client)
+
+
+def test_a_server_that_vanishes_is_noticed(link: Link, follow: Any) -> None:
+    """By the client's own keepalive, long before the server does; then the stream goes on."""
+    followed = follow()
+    with followed.by(link.at("client", [sys.executable, "-c", IMPATIENT_COMMAND])) as client:
+        link.drop("server")
+        assert client.stderr.readline().endswith(b"trying again for 60 s\n")
+        link.restore("server")
+        followed.goes_on()
+        assert ["worker: the server is back"] == followed.end(client)

@@ -1,0 +1,123 @@
+"""Streams of output of which only the latest is kept: what comes is true to its offset, to the end."""
+
+import asyncio
+import json
+import sys
+from array import array
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.core.job import SMALLEST_OUTPUT, Chunk, JobSpec
+
+MOST = 1 << 20
+"""Numbers that are written at once at most."""
+
+# So many numbers of four bytes at once, each at its offset; then a wait for a file, or a pause.
+WRITER = """
+import json, os, sys, time
+from array import array
+position = 0
+for count, then in json.loads(sys.argv[1]):
+    data = array("I", range(position, position + count)).tobytes()
+    position += count
+    while data:
+        data = data[os.write(1, data):]
+    while isinstance(then, str) and not os.path.exists(then):
+        time.sleep(0.01)
+    time.sleep(0 if isinstance(then, str) else then)
+"""
+
+Plan = list[tuple[int, float | str]]
+
+plans = st.lists(st.tuples(st.integers(1, MOST), st.sampled_from([0.0, 0.01, 0.1])), min_size=1, max_size=6)
+clients = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.05, 0.3]), st.floats(0, 1), st.sampled_from([0.0, 0.02])),
+    min_size=1,
+    max_size=5,
+)
+
+
+def writing(plan: Plan) -> JobSpec:
+    """Return a job that writes by a plan, of whose output little is kept."""
+    return JobSpec(sys.executable, ["-c", WRITER, json.dumps(plan)], output_max=SMALLEST_OUTPUT)
+
+
+@pytest.fixture(scope="module")
+def whole() -> bytes:
+    """All that jobs here can write."""
+    return array("I", range(8 * MOST)).tobytes()
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[Callable[[Any], Any]]:
+    """One event loop for all examples."""
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+async def read(
+    chunks: AsyncGenerator[Chunk, None], whole: bytes, position: int, pause: float
+) -> tuple[int, int]:
+    """Read to the end, and return where that is and how many bytes were passed over."""
+    missed = 0
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            assert position <= chunk.offset
+            missed += chunk.offset - position
+            position = chunk.offset + len(chunk.data)
+            assert whole[chunk.offset : position] == chunk.data
+            await asyncio.sleep(pause)  # how fast a client is belongs to the example
+    return position, missed
+
+
+@settings(max_examples=12, deadline=None, print_blob=True)
+@given(plan=plans, clients=clients)
+def test_every_byte_is_at_its_offset(
+    shared: Any, loop: Any, whole: bytes, plan: Plan, clients: list[tuple[float, float, float]]
+) -> None:
+    """Whenever clients come, from wherever, however slowly they read, while segments are deleted."""
+    size = 4 * sum(count for count, _ in plan)
+
+    async def follow(job: str, delay: float, part: float, pause: float) -> int:
+        await asyncio.sleep(delay)  # when a client comes likewise
+        offset = int(part * size)
+        async with shared.client() as client:
+            end, _ = await read(client.stream(job, offset=offset), whole, offset, pause)
+        return end
+
+    async def scenario() -> None:
+        async with shared.client() as client:
+            job = str(await client.start(writing(plan)))
+            assert {size} == set(await asyncio.gather(*(follow(job, *each) for each in clients)))
+            await client.wait(job)
+            await client.remove(job)
+
+    loop(scenario())
+
+
+def test_a_client_that_pauses_misses_what_is_deleted(
+    shared: Any, loop: Any, whole: bytes, tmp_path: Path
+) -> None:
+    """The first kept byte comes next, at its offset; the job never waited for the client."""
+    gate = tmp_path / "gate"
+    plan: Plan = [(1000, str(gate)), *[(MOST, 0.0)] * 7]  # more than lies between client and server
+
+    async def scenario() -> tuple[int, int]:
+        async with shared.client() as client, shared.client() as slow:
+            job = str(await client.start(writing(plan)))
+            async with aclosing(slow.stream(job)) as chunks:
+                first = await anext(chunks)
+                assert whole[: len(first.data)] == first.data
+                gate.touch()
+                await client.wait(job)
+                return await read(chunks, whole, len(first.data), 0)
+
+    end, missed = loop(scenario())
+    assert 4 * (1000 + 7 * MOST) == end
+    assert 0 < missed < end - SMALLEST_OUTPUT // 2

@@ -122,13 +122,20 @@ class Inotify:
         seen: dict[Path, object] = {}
         while self._unwatched:
             await asyncio.sleep(_BETWEEN_LOOKS)
-            now = {directory: _sizes(directory) for directory in self._unwatched}
-            for directory, sizes in now.items():
-                if sizes != seen.get(directory):
-                    for watch in self._unwatched[directory]:
-                        watch.notify()
-            seen = now
+            seen = {
+                directory: self._look_once(directory, seen.get(directory)) for directory in self._unwatched
+            }
         self._looking = None
+
+    def _look_once(self, directory: Path, seen: object) -> object:
+        try:
+            sizes = _sizes(directory)
+        except OSError:  # EMFILE, which may be why it is not watched: the next look may tell
+            return seen
+        if sizes != seen:
+            for watch in self._unwatched[directory]:
+                watch.notify()
+        return sizes
 
 
 def _sizes(directory: Path) -> object:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -82,6 +83,31 @@ def test_a_directory_that_cannot_be_watched_is_looked_at(
             looking = instance._looking
         assert looking is not None
         await looking
+        instance.close()
+
+    run(scenario())
+
+
+def test_looks_go_on_after_a_time_without_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of descriptors there is no instance, and neither is there one to look with."""
+    monkeypatch.setattr(inotify, "_BETWEEN_LOOKS", 0.001)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def scenario() -> None:
+        instance = Inotify()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            watching = instance.watch(tmp_path)
+            watch = await watching.__aenter__()
+            for _ in range(3):
+                await asyncio.sleep(0.001)  # looks in vain
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        (tmp_path / "output-0").write_bytes(b"x")
+        await watch.changed()
+        await watching.__aexit__(None, None, None)
         instance.close()
 
     run(scenario())

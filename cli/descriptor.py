@@ -5,6 +5,7 @@ pings want to be answered. The descriptor stays in blocking mode: it belongs to 
 """
 
 import asyncio
+import fcntl
 import os
 import select
 import stat
@@ -53,7 +54,9 @@ class OutputDescriptor:
     @asynccontextmanager
     async def until_closed(self) -> AsyncIterator[None]:
         """End what is waited for inside with PipeClosed when the last reader of a pipe goes away."""
-        if not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+        # One that is open for reading too, as a job's stdout is, has a reader as long as we are there.
+        only_writes = fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        if not only_writes or not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
             yield
             return
         loop, closed = asyncio.get_running_loop(), asyncio.timeout(None)

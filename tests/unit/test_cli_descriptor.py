@@ -72,6 +72,24 @@ def test_a_reader_that_goes_away_while_nothing_is_written(pipe: tuple[int, int])
         asyncio.run(scenario())
 
 
+def test_a_fifo_that_is_open_for_reading_too(tmp_path: Path) -> None:
+    """As the stdout of a job is: what we have written ourselves is no sign that the reader has gone."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    async def scenario() -> None:
+        sink = OutputDescriptor(fifo)
+        async with sink.until_closed():
+            for _ in range(3):
+                await sink.write(b"x")
+                await asyncio.sleep(0.01)  # in which the loop would hear of it
+
+    asyncio.run(scenario())
+    assert b"xxx" == os.read(fifo, 10)
+    os.close(fifo)
+
+
 def test_what_has_no_reader_is_never_closed(tmp_path: Path) -> None:
     """A file takes what it is given, and nothing is waited for."""
 

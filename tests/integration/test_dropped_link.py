@@ -160,6 +160,14 @@ def follow(distant: Distant, tmp_path: Path, until: Until) -> Callable[..., Foll
     return make
 
 
+def losses(told: list[str]) -> int:
+    """Return how often a connection was lost, by what was told; a busy machine may lose one more."""
+    assert all(line.endswith("trying again for 60 s") for line in told[::2]), told
+    assert all(line == "worker: the server is back" for line in told[1::2]), told
+    assert 0 == len(told) % 2, told
+    return len(told) // 2
+
+
 @pytest.mark.parametrize("end", ["client", "server"])
 def test_a_stream_goes_on_when_the_link_is_back(
     distant: Distant, link: Link, follow: Any, until: Until, end: str
@@ -173,10 +181,7 @@ def test_a_stream_goes_on_when_the_link_is_back(
             link.restore(end)
             until(lambda: distant.connections() == 1)
             followed.goes_on()
-        told = followed.end(client)
-    assert 4 == len(told), told
-    assert all(line.endswith("trying again for 60 s") for line in told[::2])
-    assert ["worker: the server is back"] * 2 == told[1::2]
+        assert 2 <= losses(followed.end(client))
 
 
 def test_a_short_loss_is_seen_by_nobody(distant: Distant, link: Link, follow: Any) -> None:
@@ -195,7 +200,7 @@ def test_a_server_that_vanishes_is_noticed(link: Link, follow: Any) -> None:
     followed = follow()
     with followed.by(link.at("client", [sys.executable, "-c", IMPATIENT_COMMAND])) as client:
         link.drop("server")
-        assert client.stderr.readline().endswith(b"trying again for 60 s\n")
+        lost = client.stderr.readline().decode().rstrip()
         link.restore("server")
         followed.goes_on()
-        assert ["worker: the server is back"] == followed.end(client)
+        assert 1 <= losses([lost, *followed.end(client)])

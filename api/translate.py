@@ -164,7 +164,7 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
     if state.over and ending is not None:
         sizes = {channel: extent.end for channel, extent in output.items()}
         end = End(ending, cause, message.oom_kills, sizes, message.ended_at_ms / 1000)
-    usage = _usage(message.usage or proto.Usage())
+    usage = ResourceUsage() if message.usage is None else _usage(message.usage)
     record = JobRecord(
         id=parse_job_id(message.job_id),
         spec=job_spec(message),

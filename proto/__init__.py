@@ -1,1 +1,6 @@
 """The wire: worker.proto, health.proto and the modules generated from them (`make proto`)."""
+
+from .quick_version import quick_version
+
+with quick_version():
+    import betterproto2 as betterproto2

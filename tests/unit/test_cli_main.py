@@ -178,3 +178,18 @@ def test_a_full_disk_is_told() -> None:
             check=False,
         )
     assert (1, "cannot write to stdout: No space left on device\n") == (result.returncode, result.stderr)
+
+
+def test_what_is_left_to_write_is_written_or_told() -> None:
+    """A process that ends at once ends as any other: nothing that was printed is lost without a word."""
+    script = (
+        "import sys, click\n"
+        "from worker.cli import main\n"
+        "main.worker.add_command(click.Command('speak', callback=lambda: print('hello')))\n"
+        "main.main()\n"
+    )
+    command = [sys.executable, "-P", "-c", script, "speak"]
+    assert "hello\n" == subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (1, "No space left on device\n") == (result.returncode, result.stderr)

@@ -27,12 +27,13 @@ from ..proto.worker import StreamRequest
 from .bounds import Bounds, StreamSlots
 from .codec import decode
 from .draining import Drain
-from .errors import Failure, code_name, failure_of
+from .errors import Failure, failure_of
 from .fairness import RoundRobin
 from .framing import ChunkSender, ClientStalled, send_reply
 from .handlers import Handlers, caller
 from .methods import METHODS, Method, ServerStream, Unary
 from .roles import NOBODY, Identity, Right, identify
+from .status import code_name
 
 if TYPE_CHECKING:
     from ssl import SSLObject

@@ -21,15 +21,14 @@ from ..core.ending import Channel
 from ..core.errors import WorkerError
 from ..core.job import Chunk, JobId, JobSpec, JobStatus, parse_job_id
 from ..core.limits import ResourceLimits
-from ..proto import health, worker
+from ..proto import worker
 from . import tls, translate
 from .codec import MalformedMessage, MessageCodec
 from .connections import Connection, cancellation_taken_back
-from .errors import ERRNO_KEY, code_name
 from .receiving import ReceivingConnection
+from .status import ERRNO_KEY, code_name
 
 CONNECT_TIMEOUT = 10.0
-_CLOSE_PATIENCE = 1.0
 
 # A server that vanished without a word is noticed by calls that wait for it.
 _KEEPALIVE = Configuration(
@@ -102,7 +101,6 @@ class Client:
         )
         listen(self._channel, RecvTrailingMetadata, _raise_failure)
         self._worker = worker.WorkerServiceStub(self._channel)
-        self._health = health.HealthStub(self._channel)
         return self
 
     async def __aexit__(
@@ -114,7 +112,8 @@ class Client:
         connection = self._channel.current
         self._channel.close()
         if connection is not None:
-            await connection.end(_CLOSE_PATIENCE)
+            # Whatever was asked is answered by now; the server's good-bye would be one more round trip.
+            await connection.end(patience=0)
 
     async def start(self, spec: JobSpec, *, request_id: str = "") -> JobId:
         """Start a job and return its id; repeated with the same request id it gives the same job."""
@@ -145,7 +144,7 @@ class Client:
         """Return the status of a job once it is over."""
         async with self._errors_translated():
             reply = await self._worker.wait(worker.WaitRequest(job_id=job))
-            return translate.job_status(reply.job or worker.QueryResponse())
+            return translate.job_status(worker.QueryResponse() if reply.job is None else reply.job)
 
     async def update(self, job: str, changes: ResourceLimits) -> None:
         """Change the limits of a running job to those that ``changes`` sets; the others stay."""
@@ -194,8 +193,10 @@ class Client:
 
     async def health(self) -> bool:
         """Whether the server serves."""
+        from ..proto import health  # noqa: PLC0415 - few clients ever ask, and all would wait for it
+
         async with self._errors_translated():
-            reply = await self._health.check(health.HealthCheckRequest())
+            reply = await health.HealthStub(self._channel).check(health.HealthCheckRequest())
             return reply.status is health.HealthCheckResponseServingStatus.SERVING
 
     @asynccontextmanager

@@ -12,9 +12,7 @@ from ..core import errors as core
 from .codec import MalformedMessage
 from .draining import ShuttingDown
 from .framing import ClientStalled
-
-ERRNO_KEY = "worker-errno"
-"""The trailing metadata that carries why a command could not be executed (errno(3))."""
+from .status import ERRNO_KEY, code_name
 
 _LONGEST_MESSAGE = 1024
 # Bytes. It travels in a header, where clients take 8 KiB in all and each byte may become three.
@@ -75,13 +73,6 @@ def failure_of(error: Exception) -> Failure:
             return Failure(error.status, _printable(error.message or code_name(error.status)))
     log.error("a call failed unexpectedly", exc_info=error)
     return Failure(Status.INTERNAL, "internal error; see the server's log")
-
-
-def code_name(status: Status) -> str:
-    """Return the name of a status as Go prints it: NotFound, InvalidArgument."""
-    if status is Status.CANCELLED:
-        return "Canceled"
-    return "OK" if status is Status.OK else status.name.title().replace("_", "")
 
 
 def _text(error: Exception) -> str:

@@ -8,7 +8,6 @@ Whatever else the server says is final.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
-from random import uniform
 from time import monotonic
 from types import TracebackType
 from typing import Self, TypeVar
@@ -278,6 +277,8 @@ def _silent(error: Disconnection) -> bool:
 def _pauses() -> Iterator[float]:
     """Yield seconds between tries, so that many clients do not come back at the same moment."""
     yield 0.0
+    from random import uniform  # noqa: PLC0415 - only who has lost a server needs it
+
     pause = _FIRST_PAUSE
     while True:
         yield uniform(pause / 2, pause)  # noqa: S311 - no secret

@@ -1,37 +1,16 @@
-"""Commands about jobs that answer at once: start, stop, query, list, wait, update, remove."""
+"""Commands about jobs that are there: stop, query, list, wait, remove."""
 
 from collections.abc import Sequence
-from typing import Unpack
 
 import click
 
 from ..core.ending import exit_code
-from ..core.limits import ResourceLimits
 from .connection import Connection, call, connection_options
 from .console import note, printable, say
-from .limits import Limits, limit_options, resource_limits
 from .parameters import DURATION, PAIR, SIGNAL
 from .show import format_option, show_job, show_jobs, show_json
-from .spec import JOB_COMMAND, JobOptions, job_options, job_spec, refusals
 
 job_argument = click.argument("job", metavar="JOB")
-
-
-@click.command(context_settings=JOB_COMMAND)
-@job_options
-@format_option("json")
-@connection_options
-def start(connection: Connection, form: str | None, **job: Unpack[JobOptions]) -> None:
-    """Start a command as a job.
-
-    Everything from CMD on belongs to the job, also what looks like an option.
-    """
-    spec, request_id = job_spec(job), job["request_id"] or ""
-    job_id = call(connection, lambda client: client.start(spec, request_id=request_id))
-    if form == "json":
-        show_json({"id": str(job_id)})
-    else:
-        say(f"Job {job_id} is started")
 
 
 @click.command()
@@ -90,27 +69,6 @@ def wait(connection: Connection, job: str, form: str | None) -> None:
     say(str(exit_code(status.ending)))
     if status.lost_reason:
         note(f"the job is lost: {printable(status.lost_reason)}")
-
-
-@click.command()
-@limit_options
-@job_argument
-@format_option("json")
-@connection_options
-def update(connection: Connection, job: str, form: str | None, **limits: Unpack[Limits]) -> None:
-    """Change limits of a running job.
-
-    Those that are not named stay as they are.
-    """
-    with refusals():
-        changes = resource_limits(limits)
-    if changes == ResourceLimits():
-        raise click.UsageError("no limit to change is given; name one, as --memory 1G")
-    call(connection, lambda client: client.update(job, changes))
-    if form == "json":
-        show_json({"id": job, "updated": True})
-    else:
-        say(f"Job {printable(job)} has been updated")
 
 
 @click.command()

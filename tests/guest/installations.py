@@ -14,7 +14,7 @@ RUNTIME_DIRECTORY = "/run/user/1000"
 MODULE = "worker.cli.main"
 """What the command `worker` runs."""
 
-PRELOAD = [f"worker.cli.{name}" for name in ("certs", "doctor", "down", "jobs", "stream")]
+PRELOAD = [f"worker.cli.{name}" for name in ("certs", "doctor", "down", "jobs", "start", "stream")]
 
 LOCK_HOLDER = """
 import sys

@@ -10,7 +10,8 @@ from grpclib.exceptions import GRPCError
 
 from worker.api.codec import MalformedMessage
 from worker.api.draining import ShuttingDown
-from worker.api.errors import ERRNO_KEY, Failure, code_name, failure_of
+from worker.api.errors import Failure, failure_of
+from worker.api.status import ERRNO_KEY, code_name
 from worker.core import errors
 from worker.core.errors import SpawnFailed, WorkerError
 

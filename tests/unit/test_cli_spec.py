@@ -7,10 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from worker.cli.console import Failure
-from worker.cli.jobs import start, update
 from worker.cli.limits import LIMITS
 from worker.cli.run import run
 from worker.cli.spec import JOB_COMMAND, JobOptions, job_options, job_spec
+from worker.cli.start import start
+from worker.cli.update import update
 from worker.core.job import JobSpec, Leftovers
 from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
 

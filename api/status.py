@@ -1,0 +1,13 @@
+"""How the end of a call is told, as both sides know it."""
+
+from grpclib.const import Status
+
+ERRNO_KEY = "worker-errno"
+"""The trailing metadata that carries why a command could not be executed (errno(3))."""
+
+
+def code_name(status: Status) -> str:
+    """Return the name of a status as Go prints it: NotFound, InvalidArgument."""
+    if status is Status.CANCELLED:
+        return "Canceled"
+    return "OK" if status is Status.OK else status.name.title().replace("_", "")

@@ -1,0 +1,142 @@
+"""What a command of the client takes: its imports, one connection, and the calls that it is made of."""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.api.calls import Calls
+from worker.api.client import Client
+from worker.api.server import ApiServer
+from worker.core.job import JobSpec
+
+from .served import Served, run
+
+TOO_MUCH = {
+    "importlib.metadata",
+    "email",
+    "zipfile",
+    "tomllib",
+    "sqlite3",
+    "cattrs",
+    "cryptography",
+    "http.client",
+    "multiprocessing",
+}
+OF_SERVERS = {
+    f"worker.api.{name}" for name in ("calls", "errors", "framing", "handlers", "methods", "server")
+}
+OF_OTHERS = {"worker.cli.limits", "worker.cli.spec", "worker.cli.stream", "worker.proto.health"}
+PROGRAM = """
+import sys
+from worker.cli.main import run
+status = run(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(status)
+"""
+
+
+@dataclass
+class Seen:
+    """What reached the server."""
+
+    connections: int = 0
+    calls: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Count what reaches servers that are started from now on."""
+    seen = Seen()
+    connect, admit = ApiServer._connect, Calls.admit
+
+    def counting_connect(server: ApiServer) -> Any:
+        seen.connections += 1
+        return connect(server)
+
+    async def counting_admit(calls: Calls, event: Any) -> None:
+        seen.calls.append(event.method_name.rpartition("/")[2])
+        await admit(calls, event)
+
+    monkeypatch.setattr(ApiServer, "_connect", counting_connect)
+    monkeypatch.setattr(Calls, "admit", counting_admit)
+    return seen
+
+
+async def command(served: Served, *arguments: str) -> set[str]:
+    """Run a command in a process of its own, and return the modules that it has loaded."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-c", PROGRAM, *arguments),
+        env=os.environ
+        | {
+            "WORKER_SERVER": f"{served.host}:{served.port}",
+            "WORKER_CA": str(served.pki / "ca.crt"),
+            "WORKER_CERT": str(served.pki / "writer.crt"),
+            "WORKER_KEY": str(served.pki / "writer.key"),
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    assert 0 == process.returncode, errors
+    return set(errors.decode().split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "calls"),
+    [
+        (["start", "true"], ["Start"]),
+        (["query", "JOB"], ["Query"]),
+        (["list"], ["List"]),
+        (["wait", "JOB"], ["Wait"]),
+        (["stream", "JOB"], ["Stream"]),
+        (["remove", "JOB"], ["Remove"]),
+        (["run", "true"], ["Start", "Stream", "Wait"]),
+    ],
+)
+def test_a_command_makes_one_connection_and_one_call(
+    pki: Path, seen: Seen, arguments: list[str], calls: list[str]
+) -> None:
+    """No command looks first whether the server is there; only run needs more than one answer."""
+
+    async def scenario(served: Served) -> None:
+        job = await served.worker.start(JobSpec("true"))
+        await served.worker.wait(job)
+        loaded = await command(served, *(str(job) if each == "JOB" else each for each in arguments))
+        assert (1, calls) == (seen.connections, seen.calls)
+        assert not (TOO_MUCH | OF_SERVERS) & loaded
+
+    run(pki, scenario)
+
+
+def test_a_query_loads_only_what_it_needs(pki: Path) -> None:
+    """It loads no other command, and no library for the sake of something that it does not do."""
+
+    async def scenario(served: Served) -> None:
+        job = await served.worker.start(JobSpec("true"))
+        loaded = await command(served, "query", str(job))
+        assert not (TOO_MUCH | OF_SERVERS | OF_OTHERS) & loaded
+
+    run(pki, scenario)
+
+
+def test_a_client_leaves_without_waiting_for_the_server(pki: Path) -> None:
+    """Once a call is answered, the end of the connection takes no further word of the server."""
+
+    async def scenario(served: Served) -> None:
+        client = Client(served.host, served.port, served.context())
+        await client.__aenter__()
+        await client.list()
+        (connection,) = served.server._open
+        connection._transport.pause_reading()  # type: ignore[union-attr] # it will not see us go
+        leaving = asyncio.ensure_future(client.__aexit__(None, None, None))
+        for _ in range(20):  # rounds of the loop
+            await asyncio.sleep(0)
+        assert leaving.done()
+        connection._transport.resume_reading()  # type: ignore[union-attr]
+
+    run(pki, scenario)

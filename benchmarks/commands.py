@@ -1,9 +1,16 @@
-"""The wall time of commands, beside a Python that imports ssl and asyncio, which any client needs."""
+"""The wall time of commands, beside a Python that imports ssl and asyncio, which any client needs.
+
+The commands are those of a wheel: an editable installation has a finder that users do not have.
+"""
 
 import statistics
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
+import venv
+from pathlib import Path
 
 from installation import Installation, installed
 from report import report
@@ -18,14 +25,32 @@ def _seconds(installation: Installation, command: list[str]) -> float:
     return time.perf_counter() - began
 
 
+def _install_wheel(directory: Path) -> Path:
+    """Build the wheel, install it into an environment of its own, and return where its programs are.
+
+    What it depends on is that of the environment that runs the benchmark.
+    """
+    root, home = Path(__file__).parent.parent, directory / "venv"
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(directory), str(root)]
+    subprocess.run(build, check=True, capture_output=True)
+    venv.create(home, symlinks=True)
+    (wheel,) = directory.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python")]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", str(wheel)], check=True)
+    (site,) = home.glob("lib/python3*/site-packages")
+    site.joinpath("dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return home / "bin"
+
+
 def main() -> None:
     """Measure in turn, round after round, and report the medians."""
-    with installed() as installation:
+    with tempfile.TemporaryDirectory() as directory, installed() as installation:
+        programs = _install_wheel(Path(directory))
         job = installation.worker("start", "true").split()[1]
         installation.worker("wait", job)
-        worker = [sys.executable, "-P", "-m", "worker.cli.main"]
+        worker = [str(programs / "worker")]
         commands = {
-            LIMIT: [sys.executable, "-c", "import ssl, asyncio"],
+            LIMIT: [str(programs / "python"), "-c", "import ssl, asyncio"],
             "worker --help": [*worker, "--help"],
             "worker query": [*worker, "query", job],
             "worker stream": [*worker, "stream", job],

@@ -250,6 +250,7 @@ class ChannelRecording:
         self._lock = threading.Lock()
         self._finishing = False
         self._pumping = False
+        self._hurry = -1  # an eventfd(2), while the thread may be waiting for more
         self._troubled = False
         self._waiting = select.poll()
         self._waiting.register(fifo, select.POLLIN)
@@ -270,6 +271,8 @@ class ChannelRecording:
         """Pump what is left, then complete."""
         with self._lock:
             self._finishing = True
+            if self._hurry >= 0:
+                os.eventfd_write(self._hurry, 1)
         self.wake()
 
     def close(self) -> None:
@@ -279,26 +282,41 @@ class ChannelRecording:
         self._segments.close()
 
     def _pump(self) -> None:
+        more = select.poll()
+        more.register(self.fifo, select.POLLIN)
+        try:
+            self._hurry = hurry = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            more.register(hurry, select.POLLIN)
+        except OSError:  # no descriptor: the end waits as long as we linger
+            hurry = -1
+        complete = self._pump_until_silent(more)
+        if hurry >= 0:
+            os.close(hurry)
+        if complete:
+            size = self._segments.end
+            self.close()
+            self._job.complete(self, size)
+
+    def _pump_until_silent(self, more: select.poll) -> bool:
+        """Pump until there is no more for a while; return whether there never will be."""
         rate, moved_at = 0.0, time.monotonic()
         while True:
             moved, before, moved_at = self._move_all(), moved_at, time.monotonic()
             rate = max(
                 rate / 2, moved / max(moved_at - before, 1e-6)
             )  # falls slowly: a pause is no end of a flood
-            if not self._finishing and self._waiting.poll(_LINGER):
-                if rate < _FLOOD and time.monotonic() - moved_at < _GATHER:
+            if not self._finishing and more.poll(_LINGER):
+                if rate < _FLOOD and time.monotonic() - moved_at < _GATHER and self._waiting.poll(0):
                     time.sleep(_GATHER)
                 continue
             with self._lock:
                 if not self._finishing:
-                    self._pumping = False
                     self._recorder.arm(self)
-                    return
-            if not self._waiting.poll(0):
-                break
-        size = self._segments.end
-        self.close()
-        self._job.complete(self, size)
+                elif self._waiting.poll(0):
+                    continue
+                self._hurry = -1
+                self._pumping = self._finishing
+                return self._finishing
 
     def _move_all(self) -> int:
         """Splice until the FIFO is empty; return how many bytes that were."""

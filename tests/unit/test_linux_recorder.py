@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from worker.core.ending import Channel
 from worker.core.steps import Step, on_step
+from worker.linux import recorder
 from worker.linux.layout import fifo_path, segment_path
 from worker.linux.messages import Decoder, encode
 from worker.linux.recorder import Recorder
@@ -77,3 +79,12 @@ def test_a_line_that_comes_alone_is_recorded(recorded: Recorded) -> None:
         while segment.stat().st_size < count:
             pass
     assert b"x" * 19 == recorded.finish()
+
+
+def test_the_end_waits_for_nothing(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody writes any more: a thread that waits for more output is told so."""
+    monkeypatch.setattr(recorder, "_LINGER", 70_000)
+    os.write(recorded.fifo, b"x")
+    while not segment_path(recorded.directory, Channel.OUTPUT, 0).stat().st_size:
+        time.sleep(0.02)  # after which the thread has come to its waiting
+    assert b"x" == recorded.finish()

@@ -5,8 +5,8 @@ import errno
 import os
 import shutil
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ PIPE_SIZE = 65536
 """Bytes in a FIFO (pipe(7)): a segment smaller than that would only make more files."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _LONGEST_FILE = (1 << 63) - 1
 # What off_t can hold: pread(2) refuses to look beyond.
@@ -48,6 +50,34 @@ class FifoSink:
         return SinkKind.FIFO
 
 
+class _SpareDescriptor:
+    """One that is given up when there is no other to read with: those who come must not end who follows."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._take()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Have one descriptor more, unless somebody else has it just now."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._take()
+
+    def close(self) -> None:
+        """Give it up."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _take(self) -> None:
+        if self._fd < 0:
+            with suppress(OSError):
+                self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
 class RecorderStore:
     """Reads what the recorder has recorded."""
 
@@ -58,6 +88,7 @@ class RecorderStore:
         self._inotify = Inotify()
         self._read_last: dict[tuple[JobId, Channel], tuple[int, str]] = {}
         self._buffer = bytearray()
+        self._spare = _SpareDescriptor()
 
     @property
     def sink_kind(self) -> SinkKind:
@@ -143,21 +174,42 @@ class RecorderStore:
 
     async def close(self) -> None:
         self._inotify.close()
+        self._spare.close()
 
     def _bases(self, job: JobId, channel: Channel) -> tuple[Path, list[int]]:
         directory = self._layout.job(job)
         try:
-            bases = segment_bases(directory, channel)
+            bases = self._listed(directory, channel)
         except FileNotFoundError:
             bases = []
         except OSError as error:  # a broken disk, perhaps
+            if error.errno in _NO_DESCRIPTOR:
+                raise
             raise OutputUnavailable(f"the output of job {job} cannot be read: {error}") from error
         if not bases:
             raise OutputUnavailable(f"no {channel} of job {job} is kept")
         return directory, bases
 
+    def _listed(self, directory: Path, channel: Channel) -> list[int]:
+        try:
+            return segment_bases(directory, channel)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR:
+                raise
+        with self._spare.lent():
+            return segment_bases(directory, channel)
+
     async def _read_segment(self, path: str, offset: int, size: int) -> bytes | None:
         """Return what is there, None if the segment is not."""
+        try:
+            return await self._read_file(path, offset, size)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR:
+                raise
+        with self._spare.lent():
+            return await self._read_file(path, offset, size)
+
+    async def _read_file(self, path: str, offset: int, size: int) -> bytes | None:
         if offset > _LONGEST_FILE - size:
             return b""
         try:

@@ -1,12 +1,16 @@
 """Reading recorded output at offsets of any size."""
 
 import asyncio
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from worker.core.ending import Channel
-from worker.core.job import JobId, new_job_id
+from worker.core.job import Extent, JobId, new_job_id
 from worker.linux.layout import Layout, segment_path
 from worker.linux.outputs import RecorderStore
 
@@ -40,3 +44,52 @@ def test_beyond_the_end_there_is_nothing_yet(tmp_path: Path, offset: int, first:
 
     job = recorded(tmp_path, {first: b"xy"})
     assert b"" == asyncio.run(read())
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Have this process open nothing more, but in the place of what it has closed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+def test_output_is_read_when_no_descriptor_is_left(tmp_path: Path) -> None:
+    """Clients that come take descriptors; those who follow are not ended for that. Time and again."""
+    job = recorded(tmp_path, {0: b"abc", 3: b"defg"})
+
+    async def scenario() -> None:
+        store = RecorderStore(tmp_path)
+        with no_descriptors():
+            for _ in range(3):
+                assert Extent(0, 7) == await store.extent(job, Channel.OUTPUT)
+                assert b"bc" == await store.read(job, Channel.OUTPUT, 1, SIZE)
+                assert b"defg" == await store.read(job, Channel.OUTPUT, 3, SIZE)
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_want_of_descriptors_is_told_as_such(tmp_path: Path) -> None:
+    """When even the one in reserve is gone, it is not the output that is missing."""
+    job = recorded(tmp_path, {0: b"abc"})
+
+    async def scenario() -> None:
+        store = RecorderStore(tmp_path)
+        store._spare.close()
+        with no_descriptors():
+            for call in (store.extent(job, Channel.OUTPUT), store.read(job, Channel.OUTPUT, 0, SIZE)):
+                with pytest.raises(OSError, match="Too many open files"):
+                    await call
+        await store.close()
+
+    asyncio.run(scenario())

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from hashlib import sha256
+from pathlib import Path
 from random import Random
+from threading import Barrier
 from typing import Any
 
 import grpc
@@ -87,14 +90,18 @@ def test_every_client_gets_every_byte(
     loop(scenario())
 
 
-def test_a_hundred_clients_follow_one_job(shared: Any, loop: Any) -> None:
-    """Each gets all of what a job writes at 20 MB/s, which goes on writing at its own pace."""
-    plan: list[Step] = [(200_000, 1, 0.01)] * 50
-    expected = sha256(written(1, plan)).hexdigest()
+def test_a_hundred_clients_follow_one_job(shared: Any, loop: Any, tmp_path: Path) -> None:
+    """All are there before it writes its 20 MB/s, and each gets all of it as it comes."""
+    plan: list[Step] = [(200_000, 1, 0.01)] * 100
+    expected = sha256(b"ready\n" + written(1, plan)).hexdigest()
+    gate = tmp_path / "gate"
+    wait = f"echo ready; until [ -e {shlex.quote(str(gate))} ]; do sleep 0.01; done"
+    write = shlex.join([sys.executable, "-c", WRITER, "1", json.dumps(plan)])
+    everybody_follows = Barrier(100, action=gate.touch, timeout=60)
 
     async def start() -> str:
         async with shared.client() as client:
-            return str(await client.start(JobSpec(sys.executable, ["-c", WRITER, "1", json.dumps(plan)])))
+            return str(await client.start(JobSpec("sh", ["-c", f"{wait}; exec {write}"])))
 
     pki = shared.home / "pki"
     credentials = grpc.ssl_channel_credentials(
@@ -104,8 +111,10 @@ def test_a_hundred_clients_follow_one_job(shared: Any, loop: Any) -> None:
     request = bytes(StreamRequest(job_id=job))
 
     def read(channel: grpc.Channel) -> str:
-        digest = sha256()
-        for reply in channel.unary_stream("/worker.v1.WorkerService/Stream")(request):
+        replies = channel.unary_stream("/worker.v1.WorkerService/Stream")(request)
+        digest = sha256(StreamResponse.parse(next(replies)).output)
+        everybody_follows.wait()
+        for reply in replies:
             digest.update(StreamResponse.parse(reply).output)
         return digest.hexdigest()
 

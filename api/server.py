@@ -15,6 +15,9 @@ from .draining import Drain
 from .handlers import Handlers
 from .requests import Connections
 
+_WINDOW = 256 << 10
+"""Bytes that a client may send before they are read, over one connection: more than most requests have."""
+
 HANDSHAKE_TIMEOUT = 10.0
 CLOSE_PATIENCE = 2.0
 """Seconds that a client has to take what is left when the server closes."""
@@ -33,7 +36,7 @@ class ApiServer:
         self._ssl_context = ssl_context
         self._drain = Drain()
         self._calls = Calls(Handlers(worker, self._drain), self._drain, bounds)
-        self._connections = Connections(self._calls.methods(), self._calls.admit, _keepalive(bounds))
+        self._connections = Connections(self._calls.methods(), self._calls.admit, _configuration(bounds))
         self._open: WeakSet[Connection] = WeakSet()
         self._listener: asyncio.Server | None = None
 
@@ -76,9 +79,11 @@ class ApiServer:
         return connection
 
 
-def _keepalive(bounds: Bounds) -> Configuration:
+def _configuration(bounds: Bounds) -> Configuration:
     """Have clients that vanished without a word noticed, also those that only wait."""
     return Configuration(
+        http2_connection_window_size=_WINDOW,
+        http2_stream_window_size=_WINDOW,
         _keepalive_time=bounds.keepalive_time,
         _keepalive_timeout=bounds.keepalive_timeout,
         _keepalive_permit_without_calls=True,

@@ -114,6 +114,19 @@ def test_what_a_server_need_not_know_is_no_error(
     assert [] == [each.message for each in caplog.records if each.levelno >= logging.WARNING]
 
 
+def test_what_nobody_reads_is_bounded(pki: Path) -> None:
+    """A client can send a little for each connection that it has, and then has to wait."""
+
+    async def scenario(served: Served) -> None:
+        async with bare(served) as client:
+            client.writer.write(headers(1) + frame(DATA, END_STREAM, 1, MESSAGE))
+            assert "0" == await asyncio.wait_for(client.status(), 30)
+            assert client.h2.outbound_flow_control_window <= 256 << 10
+            assert client.h2.remote_settings.initial_window_size <= 256 << 10
+
+    run(pki, scenario)
+
+
 def test_calls_that_are_reset_at_once_leave_nothing_behind(pki: Path) -> None:
     """Also those that had not begun: a connection may last for months."""
 

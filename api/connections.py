@@ -16,6 +16,7 @@ from h2.events import (
     InformationalResponseReceived,
     UnknownFrameReceived,
 )
+from h2.settings import SettingCodes
 
 _WRITE_BUFFER = 65536
 """Bytes that may wait for the socket; asyncio's default for TLS is 512 KiB."""
@@ -71,8 +72,10 @@ class Connection(H2Protocol):
         h2_config: H2Configuration,
         *,
         read_buffer: int | None = None,
+        most_calls: int | None = None,
     ) -> None:
         super().__init__(handler, config, h2_config)
+        self._most_calls = most_calls
         self._read_buffer = read_buffer
         self.heard = False
         self._transport: asyncio.WriteTransport | None = None
@@ -87,6 +90,11 @@ class Connection(H2Protocol):
             _shrink_read_buffer(transport, self._read_buffer)
         super().connection_made(transport)
         self.processor = _Events(self.handler, self.connection)
+        if self._most_calls is not None:
+            h2 = self.connection._connection  # noqa: SLF001 - which says 100 by itself
+            h2.update_settings(
+                {SettingCodes.MAX_CONCURRENT_STREAMS: self._most_calls}
+            )  # sent with the next
 
     def data_received(self, data: bytes) -> None:
         """Take what the peer sent."""

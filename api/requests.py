@@ -93,8 +93,11 @@ class Connections:
         methods: Mapping[str, MethodHandler],
         admit: Callable[[RecvRequest], Awaitable[None]],
         config: Configuration,
+        *,
+        most_calls: int,
     ) -> None:
         self._methods = _Methods(methods)
+        self._most_calls = most_calls
         self._codec = MessageCodec()
         self._events = _DispatchServerEvents()
         self._events.add_listener(RecvRequest, admit)  # type: ignore[arg-type] # as grpclib.events.listen does
@@ -109,4 +112,10 @@ class Connections:
     def make(self) -> Connection:
         """Return the protocol for a new connection."""
         handler = _RequestHandler(self._methods, self._codec, self._events)
-        return Connection(handler, self._config, self._h2_config, read_buffer=_READ_BUFFER)
+        return Connection(
+            handler,
+            self._config,
+            self._h2_config,
+            read_buffer=_READ_BUFFER,
+            most_calls=self._most_calls,
+        )

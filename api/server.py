@@ -18,6 +18,12 @@ from .requests import Connections
 _WINDOW = 256 << 10
 """Bytes that a client may send before they are read, over one connection: more than most requests have."""
 
+_OTHER_CALLS = 100
+"""Calls that one connection may have open beside as many streams as its client may: a client that is
+told of a bound of HTTP/2 waits, without a word and with all of its calls, until a stream ends."""
+
+_UNBOUNDED = (1 << 31) - 1
+
 HANDSHAKE_TIMEOUT = 10.0
 CLOSE_PATIENCE = 2.0
 """Seconds that a client has to take what is left when the server closes."""
@@ -36,7 +42,12 @@ class ApiServer:
         self._ssl_context = ssl_context
         self._drain = Drain()
         self._calls = Calls(Handlers(worker, self._drain), self._drain, bounds)
-        self._connections = Connections(self._calls.methods(), self._calls.admit, _configuration(bounds))
+        self._connections = Connections(
+            self._calls.methods(),
+            self._calls.admit,
+            _configuration(bounds),
+            most_calls=min(bounds.max_streams_per_client + _OTHER_CALLS, _UNBOUNDED),
+        )
         self._open: WeakSet[Connection] = WeakSet()
         self._listener: asyncio.Server | None = None
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -43,8 +44,11 @@ class Raw:
         self.flush()
 
     def flush(self) -> None:
-        """Send what HTTP/2 has to say."""
-        self.socket.sendall(self.h2.data_to_send())
+        """Send what HTTP/2 has to say; ConnectionError when the server has closed."""
+        try:
+            self.socket.sendall(self.h2.data_to_send())
+        except ssl.SSLEOFError as closed:
+            raise ConnectionError("the server has closed") from closed
 
     def stream(self, job: str, *, end: bool = True) -> int:
         """Ask for a job's output and return the number of the stream."""

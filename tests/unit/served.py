@@ -13,6 +13,7 @@ from grpclib.const import Cardinality
 from grpclib.encoding.base import CodecBase
 
 from worker.api import tls
+from worker.api.bounds import Bounds
 from worker.api.client import Client, _Channel
 from worker.api.codec import MessageCodec
 from worker.api.server import ApiServer
@@ -87,11 +88,13 @@ def make_worker(kind: type[Worker] = Worker) -> Worker:
 
 
 @asynccontextmanager
-async def serving(pki: Path, worker: Worker | None = None) -> AsyncIterator[Served]:
+async def serving(
+    pki: Path, worker: Worker | None = None, bounds: Bounds | None = None
+) -> AsyncIterator[Served]:
     """Serve for a while, and leave nothing behind."""
     worker = worker or make_worker()
     context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
-    server = ApiServer(worker, context)
+    server = ApiServer(worker, context, bounds=bounds)
     [(host, port)] = await server.start("127.0.0.1", 0)
     try:
         yield Served(server, worker, host, port, pki)

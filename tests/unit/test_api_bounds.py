@@ -1,11 +1,17 @@
 """How many streams may be open, by client and in all."""
 
-from contextlib import ExitStack
+import asyncio
+from contextlib import AsyncExitStack, ExitStack, aclosing
+from pathlib import Path
 
 import pytest
 
 from worker.api.bounds import Bounds, StreamSlots
+from worker.api.client import RpcError
 from worker.core.errors import QuotaExceeded
+from worker.core.job import Chunk, JobSpec, JobState
+
+from .served import serving
 
 
 def test_a_client_has_its_share_and_no_more() -> None:
@@ -29,3 +35,25 @@ def test_all_clients_together_have_a_bound() -> None:
             slots.taken("c").__enter__()
         with slots.taken("c"):
             pass
+
+
+def test_one_connection_is_enough_for_all_streams_of_a_client(pki: Path) -> None:
+    """The next is refused rather than kept waiting, and other calls are answered beside them."""
+    most = 150  # of HTTP/2 there are usually 100
+
+    async def scenario() -> None:
+        async with (
+            serving(pki, bounds=Bounds(max_streams_per_client=most)) as served,
+            served.client() as client,
+            AsyncExitStack() as open_streams,
+            asyncio.timeout(60),
+        ):
+            job = str(await client.start(JobSpec("write-and-sleep")))
+            for _ in range(most):
+                stream = await open_streams.enter_async_context(aclosing(client.stream(job)))
+                assert Chunk(0, b"12345") == await anext(stream)
+            with pytest.raises(RpcError, match=f"ResourceExhausted.*has {most} streams open"):
+                await anext(client.stream(job))
+            assert JobState.RUNNING == (await client.query(job)).state
+
+    asyncio.run(scenario())

@@ -80,7 +80,7 @@ def _understood(headers: Headers) -> Headers:
 def _lasting(timeout: str) -> str:
     """Return a timeout that has not passed before grpclib looks at it: that it answers with UNKNOWN."""
     try:
-        return timeout if decode_timeout(timeout) >= 0.001 else "1m"
+        return timeout if decode_timeout(timeout) >= 0.05 else "50m"
     except ValueError:
         return timeout
 

@@ -94,7 +94,7 @@ def capabilities(parent: str, hierarchy: Hierarchy | None = None) -> Capabilitie
             limits = {
                 name: _limit(subtree, probes, controller, sample) for name, controller, sample in _SAMPLES
             }
-            unified = Group(probes[subtree.unified], Version.V2) if subtree.unified else None
+            unified = Group(str(probes[subtree.unified]), Version.V2) if subtree.unified else None
             return _found(hierarchy, limits, unified)
     except (LimitsUnsupported, QuotaExceeded) as error:
         why = _why_not(error)
@@ -156,7 +156,7 @@ def _group_with(controller: str, home: Home, probe: Path) -> Group | None:
 
     On v2 only the server, once it is there, may let controllers into the probe.
     """
-    group, around = Group(probe, home.version), Group(home.base, home.version)
+    group, around = Group(str(probe), home.version), Group(str(home.base), home.version)
     if home.version is Version.V1 or controller in group.words("cgroup.controllers"):
         return group
     return around if around.has("cgroup.type") else None
@@ -179,9 +179,9 @@ def _probe(parent: str, subtree: Subtree) -> Iterator[dict[Path, Path]]:
     try:
         for base in subtree.bases():
             own = base / parent
-            probe = Group((own if own.is_dir() else base) / f"worker-probe-{getpid()}", Version.V2)
+            probe = Group(f"{own if own.is_dir() else base}/worker-probe-{getpid()}", Version.V2)
             probe.make()
-            probes[base] = probe.path
+            probes[base] = Path(probe.path)
         yield probes
     finally:
         for path in probes.values():

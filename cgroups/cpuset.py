@@ -3,6 +3,7 @@
 https://docs.kernel.org/admin-guide/cgroup-v1/cpusets.html
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -30,7 +31,7 @@ def asked(limits: ResourceLimits) -> bool:
 
 def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
     """Plan the list of CPUs; raise InvalidJobSpec for CPUs that are not to be had here."""
-    there = _cpus_of(Group(group.path.parent, group.version))
+    there = _cpus_of(Group(os.path.dirname(group.path), group.version))
     chosen = None
     if limits.cpuset is not None:
         wanted = parse(limits.cpuset)
@@ -73,15 +74,15 @@ def inherit(path_down: Sequence[Path]) -> None:
     In a new group both lists are empty, and no process can join it (ENOSPC). With clone_children
     the kernel fills those of the next jobs by itself.
     """
-    last = Group(path_down[-1], Version.V1)
+    last = Group(str(path_down[-1]), Version.V1)
     if all(last.text(file).strip() for file in _LISTS):
         return
     for above, below in pairwise(path_down):
-        source, target = Group(above, Version.V1), Group(below, Version.V1)
+        source, target = Group(str(above), Version.V1), Group(str(below), Version.V1)
         for file in _LISTS:
             if target.has(file) and not target.text(file).strip():
                 target.set(file, source.text(file).strip())
-    parent = Group(path_down[-2], Version.V1)
+    parent = Group(str(path_down[-2]), Version.V1)
     if parent.count("cgroup.clone_children") == 0:
         parent.set("cgroup.clone_children", 1)
 

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EACCES, EPERM, EROFS
-from pathlib import Path
 
 from ..core.errors import LimitsRejected, LimitsUnsupported, QuotaExceeded
 from . import kernel_files
@@ -18,33 +17,40 @@ _REMOVAL_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(0.1 for _ in range(1
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A control group, which need not exist (any more): its readings are None or empty then."""
+    """A control group, which need not exist (any more): its readings are None or empty then.
 
-    path: Path
+    Its path is a string: a job has a dozen groups, and to make and join Paths took longer than the kernel.
+    """
+
+    path: str
     version: Version
+
+    def file(self, name: str) -> str:
+        """Return the path of one of its files."""
+        return f"{self.path}/{name}"
 
     def set(self, name: str, value: int | str) -> None:
         """Set a limit; raise LimitsRejected with the file, the data and what the kernel said."""
         try:
-            kernel_files.write(self.path / name, str(value))
+            kernel_files.write(self.file(name), str(value))
         except OSError as error:
             raise LimitsRejected(f"{error.filename}: {error.strerror}") from error
 
     def has(self, name: str) -> bool:
         """Tell whether this kernel gives the group such a file."""
-        return (self.path / name).exists()
+        return os.path.exists(self.file(name))
 
     def count(self, name: str) -> int | None:
         """Return the number in a file; None if there is no such file, or no limit in it."""
-        return kernel_files.read_count(self.path / name)
+        return kernel_files.read_count(self.file(name))
 
     def table(self, name: str) -> dict[str, int]:
         """Return the numbers of a flat keyed file such as cpu.stat."""
-        return kernel_files.read_table(self.path / name)
+        return kernel_files.read_table(self.file(name))
 
     def text(self, name: str) -> str:
         """Return the content of a file; empty if there is none such."""
-        return kernel_files.read(self.path / name) or ""
+        return kernel_files.read(self.file(name)) or ""
 
     def words(self, name: str) -> frozenset[str]:
         """Return the words of a file such as cgroup.controllers or cgroup.procs."""
@@ -72,11 +78,11 @@ class Group:
     def _make(self) -> None:
         for attempt in range(_CREATION_ATTEMPTS):
             try:
-                self.path.mkdir()
+                os.mkdir(self.path)
             except FileNotFoundError:  # the first job; or a limiter with this parent takes it down just now
                 if attempt == _CREATION_ATTEMPTS - 1:
                     raise
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                os.makedirs(os.path.dirname(self.path), exist_ok=True)
             else:
                 return
 
@@ -96,7 +102,7 @@ class Group:
         obstacles: dict[str, str] = {}
         for name in missing:
             try:
-                kernel_files.write(self.path / "cgroup.subtree_control", f"+{name}")
+                kernel_files.write(self.file("cgroup.subtree_control"), f"+{name}")
             except OSError as error:
                 obstacles[name] = f"{error.filename}: {error.strerror}"
         return obstacles
@@ -115,14 +121,19 @@ class Group:
         return self._remove()
 
     def _remove(self) -> None:
-        for path in reversed(self._tree()):
-            with suppress(FileNotFoundError):
-                path.rmdir()
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return
+        except OSError:  # EBUSY: there are groups in it, or processes
+            for path in reversed(self._tree()):
+                with suppress(FileNotFoundError):
+                    os.rmdir(path)
 
-    def _tree(self) -> list[Path]:
+    def _tree(self) -> list[str]:
         """Return the group and all below it, parents first."""
         found = [self.path]
         for path in found:  # which grows meanwhile: a job may nest groups deeper than Python calls
             with suppress(FileNotFoundError), os.scandir(path) as entries:
-                found += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+                found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         return found

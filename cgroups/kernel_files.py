@@ -2,12 +2,14 @@
 
 import os
 from errno import ENODEV, EOPNOTSUPP
-from pathlib import Path
+from typing import TypeAlias
 
 _AT_ONCE = 65536
 
+StrPath: TypeAlias = str | os.PathLike[str]
 
-def write(path: Path, data: str) -> None:
+
+def write(path: StrPath, data: str) -> None:
     """Hand over ``data`` in one call; raise OSError that names the path, the data and the reason."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -20,7 +22,7 @@ def write(path: Path, data: str) -> None:
         raise OSError(error.errno, reason, str(path)) from None
 
 
-def read(path: Path) -> str | None:
+def read(path: StrPath) -> str | None:
     """Return the text of a kernel file, or None where this kernel or this group has none such."""
     try:
         # Not by open(): a job has dozens of such files, and Python's takes three times as long.
@@ -40,13 +42,13 @@ def read(path: Path) -> str | None:
     return b"".join(parts).decode(errors="surrogateescape")
 
 
-def read_count(path: Path) -> int | None:
+def read_count(path: StrPath) -> int | None:
     """Return the number in a file that holds one; None where there is none, or it says "max"."""
     text = (read(path) or "").strip()
     return int(text) if text.isdecimal() else None
 
 
-def read_table(path: Path) -> dict[str, int]:
+def read_table(path: StrPath) -> dict[str, int]:
     """Return a flat keyed file (lines of "key number"); empty where there is none such."""
     pairs = (line.split() for line in (read(path) or "").splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}

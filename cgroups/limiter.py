@@ -4,12 +4,13 @@ import logging
 import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from pathlib import Path
 
 from ..core.errors import LimitsRejected
 from ..core.job import JobId
 from ..core.limits import ResourceLimits
 from ..core.ports import Placement, PlacementKind
-from .controllers import plan, with_devices
+from .controllers import CONTROLLERS, plan, with_devices
 from .hierarchy import Hierarchy, detect, groups_of
 from .private_mount import unmount
 from .scope import CgroupScope
@@ -55,7 +56,8 @@ class CgroupLimiter:
                 group.make()
             subtree.open_groups(job)
             subtree.admit(limits)
-            enforce(plan(scope.controllers, limits))
+            asked = {each.name for each in CONTROLLERS if each.asked(limits)}  # the rest has no limits yet
+            enforce(plan({name: scope.controllers[name] for name in asked}, limits))
         except BaseException:
             await subtree.scope(job).remove()
             raise
@@ -66,7 +68,7 @@ class CgroupLimiter:
         scope = scope_at(placement, self._own.hierarchy)
         if not scope.exists():
             return None
-        self._places |= {group.path.parent for group in scope.groups}
+        self._places |= {Path(group.path).parent for group in scope.groups}
         return scope
 
     async def sweep(self, keep: Collection[JobId]) -> None:

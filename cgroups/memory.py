@@ -50,7 +50,7 @@ def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:
 def oom_events(group: Group) -> str | None:
     """Return the path of the file that counts OOM kills, None if the group has none."""
     file = "memory.events" if group.version is Version.V2 else "memory.oom_control"
-    return str(group.path / file) if group.has(file) else None
+    return group.file(file) if group.has(file) else None
 
 
 async def release(group: Group) -> None:
@@ -68,7 +68,7 @@ async def release(group: Group) -> None:
     else:
         request = ("memory.force_empty", "0")
     with suppress(OSError):  # not there, or not all could be had back
-        await to_thread(kernel_files.write, group.path / request[0], request[1])
+        await to_thread(kernel_files.write, group.file(request[0]), request[1])
 
 
 def _settings_v2(group: Group, limit: MemoryLimit) -> Iterator[Setting]:

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 from ..core.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement
@@ -36,10 +36,10 @@ class CgroupScope:
         admit: Callable[[ResourceLimits], None],
     ) -> None:
         self.placement = placement
-        self.unified = Group(Path(placement.unified), Version.V2) if placement.unified else None
+        self.unified = Group(placement.unified, Version.V2) if placement.unified else None
         self.groups = (
             *([self.unified] if self.unified else []),
-            *(Group(Path(path), Version.V1) for path in placement.legacy),
+            *(Group(path, Version.V1) for path in placement.legacy),
         )
         self._find = find
         self._admit = admit
@@ -56,7 +56,7 @@ class CgroupScope:
 
     def exists(self) -> bool:
         """Tell whether any of the groups is there."""
-        return any(group.path.is_dir() for group in self.groups)
+        return any(os.path.isdir(group.path) for group in self.groups)
 
     def populated(self) -> bool:
         """Tell whether a process lives in any of the groups."""

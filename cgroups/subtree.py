@@ -47,13 +47,13 @@ class Subtree:
 
     def scope(self, job: JobId) -> CgroupScope:
         """Return the scope of a job, whether its groups are there or not."""
-        place = Path(self._parent, str(job))
-        groups = {name: Group(home.base / place, home.version) for name, home in self.homes.items()}
+        place = f"{self._parent}/{job}"
+        groups = {name: Group(f"{home.base}/{place}", home.version) for name, home in self.homes.items()}
         # Several controllers may share a group: all of v2, and joined ones of v1.
-        legacy = dict.fromkeys(str(each.path) for each in groups.values() if each.version is Version.V1)
+        legacy = dict.fromkeys(each.path for each in groups.values() if each.version is Version.V1)
         accountant = groups.get(memory.name)
         placement = Placement(
-            unified=str(self.unified / place) if self.unified else None,
+            unified=f"{self.unified}/{place}" if self.unified else None,
             legacy=tuple(legacy),
             oom_events=memory.oom_events(accountant) if accountant else None,
         )
@@ -90,7 +90,7 @@ class Subtree:
         if cpuset.name in homes:
             cpuset.inherit(_path_down(homes[cpuset.name].base, self._parent / str(job)))
         if io.name in homes and not self._counting:
-            io.count(Group(homes[io.name].base / self._parent, Version.V1))
+            io.count(Group(f"{homes[io.name].base}/{self._parent}", Version.V1))
             self._counting = True
 
     def _enable_controllers(self) -> dict[str, str]:
@@ -100,13 +100,13 @@ class Subtree:
         that kind and no readings, which is in order as long as no such limit is asked for.
         """
         obstacles: dict[str, str] = {}
-        if self.unified is None:
-            return obstacles
         ours = self.hierarchy.unified_controllers & self.homes.keys()
-        if ours and self.hierarchy.delegated and Group(self.unified, Version.V2).inhabited():
+        if self.unified is None or not ours:
+            return obstacles
+        if self.hierarchy.delegated and Group(str(self.unified), Version.V2).inhabited():
             vacate(self.unified)
         for directory in _path_down(self.unified, self._parent):
-            obstacles |= Group(directory, Version.V2).enable(ours - obstacles.keys())
+            obstacles |= Group(str(directory), Version.V2).enable(ours - obstacles.keys())
         return obstacles
 
     def _nowhere(self) -> LimitsUnsupported:

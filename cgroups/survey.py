@@ -44,10 +44,10 @@ def _group_with(
     controller: str, offered: Collection[str], placement: Placement, hierarchy: Hierarchy
 ) -> Group | None:
     if placement.unified and (controller == CPU_TIME or controller in offered):
-        return Group(Path(placement.unified), Version.V2)
+        return Group(placement.unified, Version.V2)
     base = hierarchy.legacy.get(controller)
-    paths = (Path(path) for path in placement.legacy)
-    return next((Group(path, Version.V1) for path in paths if base and path.is_relative_to(base)), None)
+    paths = (path for path in placement.legacy if base and Path(path).is_relative_to(base))
+    return next((Group(path, Version.V1) for path in paths), None)
 
 
 def left_in(places: Iterable[Path], top: Path | None) -> dict[JobId, list[Placement]]:

@@ -14,7 +14,7 @@ class Step(StrEnum):
     INTENT_JOURNALED = "intent-journaled"  # [server]
     CGROUP_MADE = "cgroup-made"  # [server]
     FIFO_MADE = "fifo-made"  # [server]
-    CLONED = "cloned"  # [supervisor] the child waits
+    CLONED = "cloned"  # [zygote], then [supervisor] the child waits
     RECORDED = "recorded"  # [supervisor] which process it is
     RELEASED = "released"  # [supervisor] the child may execute the command
     EXECUTED = "executed"  # [supervisor] the command runs

@@ -4,7 +4,7 @@ A file of lines of JSON, each appended before what it tells is acted upon:
 
     {"start": ...}       which process the job is, and whose; before it is let go, and before the file
                          has its name: a history without it has been spoiled
-    {"stillborn": ...}   by the process itself, that it never became the command
+    {"stillborn": ...}   by the process itself (linux/newborn.py), that it never became the command
     {"generation": ...}  whose the job is now: a supervisor has taken it over from a dead one
     {"stop": ...}        somebody wants it to end; before it is signalled
     {"main": ...}        how the main process ended; before that is reaped
@@ -91,11 +91,6 @@ def write_start(path: Path, history: int, record: StartRecord, generation: str) 
     }
     _write(history, {"start": start, "generation": generation})
     _unborn(path).rename(path)
-
-
-def write_stillborn(history: int, reason: str) -> None:
-    """Write down that the process has not become the command, and never will."""
-    _write(history, {"stillborn": reason})
 
 
 def remove_history(path: Path) -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import resource
+import signal
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def pidfd() -> None:
     """Refer to a process by descriptor: Linux 5.3, and a seccomp filter that lets it through."""
     fd = os.pidfd_open(os.getpid())
     try:
-        syscalls.pidfd_send_signal(fd, 0)
+        signal.pidfd_send_signal(fd, 0)
     finally:
         os.close(fd)
 

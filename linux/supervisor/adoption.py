@@ -91,7 +91,7 @@ def _await_birth(record: StartRecord, patience: float) -> None:
 
 
 def _is_unborn(record: StartRecord) -> bool:
-    """Whether the process still is a copy of the supervisor: then it has its arguments."""
+    """Whether the process still is a copy of the zygote: then it has its arguments."""
     stat = procfs.stat(record.pid)
     same = stat is not None and stat.start == record.start
-    return same and b"\0worker.linux.supervisor\0" in procfs.command_line(record.pid)
+    return same and b"\0worker.linux.zygote\0" in procfs.command_line(record.pid)

@@ -3,15 +3,17 @@
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 from ...core.ports import Placement
-from .. import procfs, syscalls
+from .. import procfs
 
 _ROUNDS = 20
+
+_LINKS_OF_A_LEAF = 2
+"""Its name, and its own dot."""
 
 
 class Group(Protocol):
@@ -40,9 +42,9 @@ class Group(Protocol):
 
 def group_of(placement: Placement, main: int, cookie: bytes) -> Group:
     """Return the best means that this placement gives."""
-    legacy = LegacyGroup([Path(directory) for directory in placement.legacy])
+    legacy = LegacyGroup(placement.legacy)
     if placement.unified:
-        unified = UnifiedGroup(Path(placement.unified))
+        unified = UnifiedGroup(placement.unified)
         return HybridGroup(unified, legacy) if placement.legacy else unified
     return legacy if placement.legacy else SessionGroup(main, cookie)
 
@@ -51,22 +53,23 @@ def oom_kills(placement: Placement) -> int:
     """Return how many processes of the job the kernel has killed for want of memory."""
     if placement.oom_events is None:
         return 0
-    events = Path(placement.oom_events)
-    if events.name == "memory.events":
-        return _oom_kills_in(events)
+    directory, name = os.path.split(placement.oom_events)
+    if name == "memory.events":
+        return _oom_kills_in(placement.oom_events)
     # Not hierarchical on v1: the groups that the job made itself count on their own.
-    return sum(_oom_kills_in(Path(where, events.name)) for where, _, _ in os.walk(events.parent))
+    return sum(_oom_kills_in(f"{group}/{name}") for group in _groups_in(directory))
 
 
-def _oom_kills_in(events: Path) -> int:
+def _oom_kills_in(events: str) -> int:
     counts = dict(line.split() for line in _text(events).splitlines())
     return int(counts.get("oom_kill", 0))  # v1 has the line since Linux 4.13
 
 
-def _text(file: Path) -> str:
+def _text(path: str) -> str:
     """Return what a group says; nothing if it is gone: systemd removes what is in an empty scope."""
     try:
-        return file.read_text()
+        with open(path, "rb") as file:
+            return file.read().decode()
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENODEV}:  # before or after it was opened
             return ""
@@ -76,21 +79,22 @@ def _text(file: Path) -> str:
 class UnifiedGroup:
     """A cgroup of v2, with or without controllers."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str) -> None:
         self._directory = directory
 
     def pids(self) -> list[int]:
-        return _pids_below(self._directory)
+        return list(_pids_in(self._directory))
 
     def empty(self) -> bool:
-        return "populated 1" not in _text(self._directory / "cgroup.events")
+        return "populated 1" not in _text(f"{self._directory}/cgroup.events")
 
     def signal(self, number: int) -> None:
         _signal_members(self.pids, number)
 
     def kill(self) -> None:
         try:
-            (self._directory / "cgroup.kill").write_text("1")
+            with open(f"{self._directory}/cgroup.kill", "wb", buffering=0) as file:
+                file.write(b"1")
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENODEV}:  # Linux before 5.14, or the group is gone
                 raise
@@ -98,21 +102,25 @@ class UnifiedGroup:
 
     def open_events(self) -> int | None:
         with suppress(FileNotFoundError):
-            return os.open(self._directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"{self._directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
         return None
 
 
 class LegacyGroup:
     """Cgroups of v1: nothing tells when they empty."""
 
-    def __init__(self, directories: list[Path]) -> None:
+    def __init__(self, directories: Sequence[str]) -> None:
         self._directories = directories
 
     def pids(self) -> list[int]:
-        return list({pid for directory in self._directories for pid in _pids_below(directory)})
+        return list(set(self._members()))
 
     def empty(self) -> bool:
-        return not self.pids()
+        return next(self._members(), None) is None
+
+    def _members(self) -> Iterator[int]:
+        for directory in self._directories:
+            yield from _pids_in(directory)
 
     def signal(self, number: int) -> None:
         _signal_members(self.pids, number)
@@ -198,16 +206,25 @@ class MarkedGroup(SessionGroup):
         return super()._is_marked(pid, stat) or self._name in procfs.cgroups(pid)
 
 
-def _pids_below(directory: Path) -> list[int]:
-    """Return the processes of a cgroup and of those that the job made below it."""
-    found = []
-    for where, _, _ in os.walk(directory):
+def _pids_in(directory: str) -> Iterator[int]:
+    """Yield the processes of a cgroup and of those that the job made in it."""
+    for group in _groups_in(directory):
         try:
-            text = Path(where, "cgroup.procs").read_text()
-        except (FileNotFoundError, OSError):  # ENODEV: removed while it was open
+            text = _text(f"{group}/cgroup.procs")
+        except OSError:  # EOPNOTSUPP: it has threads alone, whose processes are those of a group above
             continue
-        found += [int(line) for line in text.split()]
-    return found
+        yield from map(int, text.split())
+
+
+def _groups_in(directory: str) -> Iterator[str]:
+    """Yield a cgroup and those below it, parents first."""
+    groups = [directory]
+    for group in groups:  # which grows meanwhile
+        yield group
+        with suppress(FileNotFoundError):
+            # A directory of cgroupfs has a link for each in it (kernfs): most have none, but many files.
+            if os.stat(group).st_nlink != _LINKS_OF_A_LEAF:
+                groups += [entry.path for entry in os.scandir(group) if entry.is_dir(follow_symlinks=False)]
 
 
 def _signal_members(members: Callable[[], list[int]], number: int) -> None:
@@ -238,7 +255,7 @@ def _signal_still(pids: list[int], members: Callable[[], list[int]], number: int
     for pid, pidfd in pidfds.items():
         with suppress(ProcessLookupError, PermissionError):
             if pid in still:
-                syscalls.pidfd_send_signal(pidfd, number)
+                signal.pidfd_send_signal(pidfd, number)
                 if number != signal.SIGKILL:
-                    syscalls.pidfd_send_signal(pidfd, signal.SIGCONT)
+                    signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         os.close(pidfd)

@@ -40,7 +40,7 @@ from ..history import (
 )
 from ..layout import fifo_path, history_path
 from ..values import SpawnPlan
-from .birth import Newborn, bear
+from .birth import Newborn, Zygote, ZygoteDied
 from .group import Group, group_of, oom_kills
 from .loop import Loop, boottime
 from .notebook import Notebook
@@ -50,6 +50,9 @@ from .recording import Recording
 _LOOK_AGAIN = 0.01
 """Seconds until another look at a group that cannot tell when it empties; doubles up to the longest."""
 _LOOK_LONGEST = 0.2
+
+_MOST_ZYGOTES = 5
+"""That are asked for a child, should one after the other be killed."""
 
 DIED_UNSEEN = (
     "it ended while its supervisor was dead: nobody saw how, and what it wrote last may be missing"
@@ -82,6 +85,7 @@ class Job:
         generation: str,
         plan: SpawnPlan,
         loop: Loop,
+        zygote: Zygote,
         recording: Recording,
         notebook: Notebook,
         observer: Observer,
@@ -98,6 +102,7 @@ class Job:
         self._history_path = history_path(directory)
         self._generation = generation
         self._loop = loop
+        self._zygote = zygote
         self._recording = recording
         self._notebook = notebook
         self._observer = observer
@@ -120,29 +125,41 @@ class Job:
             self._close()
             raise
         try:
-            history = open_history(self._history_path)
-            try:
-                self._newborn = self._bear(history)
-            finally:
-                os.close(history)
+            newborn = self._bear_at_last()
         except OSError:
             self._give_up()
             raise
         reached(Step.RECORDED)
         with suppress(BrokenPipeError):  # it has failed already, and tells why
-            os.write(self._newborn.release, b"!")
+            os.write(newborn.release, b"!")
         reached(Step.RELEASED)
         # Not before: nothing is written until then, and whoever adopts the job has it recorded, too.
         self._recording.record(self.name, self.directory, self.plan)
 
-    def _bear(self, history: int) -> Newborn:
-        """Have a child that is recorded and waits."""
+    def _bear_at_last(self) -> Newborn:
+        """Have a child that is recorded and waits, of another zygote if one dies."""
+        for _ in range(_MOST_ZYGOTES - 1):
+            with suppress(ZygoteDied):
+                return self._bear()
+            remove_history(self._history_path)  # if there is a child, it writes into what has no name
+        return self._bear()
+
+    def _bear(self) -> Newborn:
         stdout = self._fifos.get(Channel.STDOUT, self._fifos.get(Channel.OUTPUT))
         stderr = self._fifos.get(Channel.STDERR, self._fifos.get(Channel.OUTPUT))
         assert stdout is not None
         assert stderr is not None
-        newborn = self._newborn = bear(self.plan, stdout, stderr, history)
+        history = open_history(self._history_path)
+        try:
+            newborn = self._zygote.bear(self.plan, stdout, stderr, history)
+            self._note_birth(newborn, history)
+        finally:
+            os.close(history)
+        return newborn
+
+    def _note_birth(self, newborn: Newborn, history: int) -> None:
         reached(Step.CLONED)
+        self._newborn = newborn
         self.pid = newborn.pid
         self.started_at = time.time()
         self._group = self._make_group(self.pid)
@@ -152,7 +169,6 @@ class Job:
         except OSError:
             self._end_birth()  # nobody lets the child go now, so it ends itself
             raise
-        return newborn
 
     def settle_birth(self) -> None:
         """Learn whether the command was executed, if that is known by now."""

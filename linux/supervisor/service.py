@@ -24,6 +24,7 @@ from ..values import (
     plan_from_message,
 )
 from .adoption import orphaned_jobs
+from .birth import Zygote
 from .connection import Connection
 from .group import MarkedGroup
 from .job import Job
@@ -61,6 +62,7 @@ class Supervisor:
         self._asked: dict[str, tuple[Connection, int]] = {}
         self._idle_since = boottime()
         self._notebook = Notebook()
+        self._zygote = Zygote()
         lock = layout.generation(generation) / "recorder.lock"
         self._recording = Recording(loop, lock, self._drained, self._recording_troubled)
         self._held: dict[str, int] = {}
@@ -85,6 +87,7 @@ class Supervisor:
             for name, history in adopted:
                 self._adopt_job(name, history)
         self._recording.begin()
+        self._zygote.begin()
         for pidfd in self._held.values():
             os.close(pidfd)
         self._held.clear()
@@ -134,7 +137,15 @@ class Supervisor:
     def _job(self, name: str, plan: SpawnPlan) -> Job:
         directory = self._layout.job(name)
         return Job(
-            name, directory, self._generation, plan, self._loop, self._recording, self._notebook, self
+            name,
+            directory,
+            self._generation,
+            plan,
+            self._loop,
+            self._zygote,
+            self._recording,
+            self._notebook,
+            self,
         )
 
     def accept(self, listener: socket.socket) -> None:
@@ -177,8 +188,7 @@ class Supervisor:
         if self._jobs or self._notebook.retry_at is not None:
             self._idle_since = now
         elif self._asked_to_leave:
-            self._recording.close()
-            self._loop.stop()
+            self._go()
         elif self._connections:
             self._idle_since = now
         else:
@@ -187,9 +197,13 @@ class Supervisor:
                 self._adopt()  # the server that was about to ask for it has died
                 return now
             if now >= self._idle_since + IDLE:
-                self._recording.close()
-                self._loop.stop()
+                self._go()
         return min(deadlines, default=None)
+
+    def _go(self) -> None:
+        self._recording.close()
+        self._zygote.close()
+        self._loop.stop()
 
     # --- requests
 

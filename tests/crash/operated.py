@@ -20,6 +20,8 @@ from ..integration.conftest import PATIENCE, Installation
 MARK = "WORKER_CRASH_SUITE"
 """Every job carries it in its environment, with its worker's home: so that none is overlooked."""
 
+ROLES = ("server", "supervisor", "zygote", "recorder")
+
 
 class Operated:
     """The installation, what keeps it up, and a look at everything that it may leave behind."""
@@ -53,7 +55,7 @@ class Operated:
 
     def settle(self) -> None:
         """Take what its processes have open now for what they have open when there is nothing to do."""
-        self._usual = {role: self._open_in(role) for role in ("server", "supervisor", "recorder")}
+        self._usual = {role: self._open_in(role) for role in ROLES}
 
     def pid(self, role: str) -> int:
         """Return the process that plays this role, 0 while none does."""
@@ -61,6 +63,7 @@ class Operated:
             "server": self.installation.server_pid,
             "supervisor": self.installation.supervisor_pid,
             "recorder": self.installation.recorder_pid,
+            "zygote": self.installation.zygote_pid,
         }
         return finders[role]()
 
@@ -91,7 +94,7 @@ class Operated:
 
     def left_over(self) -> list[object]:
         """Return whatever should not be there once all jobs are removed."""
-        own = {self.pid(role) for role in ("server", "supervisor", "recorder")}
+        own = {self.pid(role) for role in ROLES}
         return [
             *self._operator.faults,
             *(pid for pid in self._processes() if pid not in own),

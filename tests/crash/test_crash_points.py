@@ -44,6 +44,7 @@ POINTS = {
         Step.ADOPTED,
         Step.RETIRED,
     ],
+    "zygote": [Step.CLONED],
     "recorder": [Step.SEGMENT_MADE, Step.SPLICED, Step.DRAINED_TOLD],
 }
 BOUNDED = {"recorder": [Step.SEGMENT_DROPPED]}

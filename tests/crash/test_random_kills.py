@@ -28,13 +28,13 @@ LEFTOVERS = (":", "sleep 1000 &", "sh -c 'trap \"\" TERM; sleep 0.2' &", "setsid
     ("victims", "kills", "may_be_lost", "may_be_cut"),
     [
         (["server", "recorder", "server recorder"], 40, frozenset(), False),
-        (["supervisor", "recorder", "supervisor recorder"], 100, frozenset(), False),
+        (["supervisor", "recorder", "zygote", "supervisor recorder"], 100, frozenset(), False),
         # Nobody holds a pidfd of what ends while neither supervisor nor server is there.
         (["server", "supervisor", "server supervisor"], 40, frozenset({DIED_UNSEEN}), False),
         # Nobody holds the FIFO either: the kernel drops what was in it when the job ends.
         (["server supervisor recorder"], 30, frozenset({DIED_UNSEEN}), True),
     ],
-    ids=["server-recorder", "supervisor-recorder", "server-supervisor", "all-at-once"],
+    ids=["server-recorder", "supervisor-recorder-zygote", "server-supervisor", "all-at-once"],
 )
 def test_random_kills(operated: Operated, victims, kills, may_be_lost, may_be_cut):
     """Whoever dies whenever: every job ran once, with all of its output and its true end."""

@@ -19,6 +19,7 @@ from worker.cgroups.plugins import default_parent
 from worker.cgroups.survey import our_units
 from worker.linux.code_digest import this_generation
 from worker.linux.locks import lock_holder, open_lock
+from worker.linux.procfs import command_line
 
 PATIENCE = 60.0
 """Seconds after which something that should happen counts as not happening."""
@@ -95,6 +96,16 @@ class Installation:
     def recorder_pid(self) -> int:
         """Return the process that holds the recorder's lock."""
         return _holder(self.generation() / "recorder.lock")
+
+    def zygote_pid(self) -> int:
+        """Return the process that clones the jobs of our supervisor."""
+        supervisor = self.supervisor_pid()
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+        try:
+            pids = children.read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+        return next((int(pid) for pid in pids if b"worker.linux.zygote" in command_line(int(pid))), 0)
 
     def generation(self) -> Path:
         """Return the directory of the supervisor of this version of the code."""

@@ -191,7 +191,7 @@ CROWDED = """
 import os, resource
 from worker.core.job import Leftovers
 from worker.core.ports import Placement
-from worker.linux.supervisor.birth import bear
+from worker.linux.supervisor.birth import Zygote
 from worker.linux.values import SpawnPlan
 
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -199,7 +199,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 crowd = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(1100)]
 env = {"PATH": "/usr/bin:/bin"}
 plan = SpawnPlan(("true",), env, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL)
-newborn = bear(plan, 1, 2, os.open("/dev/null", os.O_WRONLY))
+newborn = Zygote().bear(plan, 1, 2, os.open("/dev/null", os.O_WRONLY))
 os.write(newborn.release, b"!")
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(newborn.pid, 0)[1]))
 """

@@ -12,14 +12,19 @@ LIMITED = ResourceLimits(cpu=CpuLimit(quota=1.0), memory=MemoryLimit(max=64 << 2
 
 
 def descriptors(installation):
-    """How many descriptors server, supervisor and recorder have open."""
-    pids = (installation.server_pid(), installation.supervisor_pid(), installation.recorder_pid())
+    """How many descriptors server, supervisor and its helpers have open."""
+    pids = (installation.server_pid(), installation.supervisor_pid(), *helpers(installation))
     return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
+
+
+def helpers(installation):
+    """The children that a supervisor always has."""
+    return {installation.recorder_pid(), installation.zygote_pid()}
 
 
 def children(pid):
     """The children of a process."""
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def spec(number):
@@ -60,7 +65,7 @@ def check(installation, rounds):
 
     asyncio.run(scenario())
     assert [] == installation.cgroups()
-    assert [str(installation.recorder_pid())] == children(installation.supervisor_pid())
+    assert helpers(installation) == children(installation.supervisor_pid())
     assert [] == os.listdir(installation.home / "jobs")
 
 
@@ -75,9 +80,9 @@ def test_200_at_once(installation):
 
 
 def test_supervisor_stays_small(installation):
-    """The supervisor has loaded nothing that only a server needs, and neither has the recorder."""
+    """The supervisor has loaded nothing that only a server needs, and neither have its helpers."""
     installation.wait(installation.start("true"))  # both are up by then
-    for pid in (installation.supervisor_pid(), installation.recorder_pid()):
+    for pid in (installation.supervisor_pid(), *helpers(installation)):
         mapped = Path(f"/proc/{pid}/maps").read_text()
         for library in ("_ssl", "_asyncio", "_sqlite3", "cryptography"):
             assert library not in mapped, (library, sys.version)

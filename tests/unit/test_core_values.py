@@ -212,6 +212,7 @@ def test_states_that_are_over() -> None:
         ("worker.core.lifecycle", {"asyncio", "ssl", "worker.core.worker"}),
         ("worker.linux.supervisor.service", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
         ("worker.linux.supervisor.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
+        ("worker.linux.zygote", {"dataclasses", "json", "logging", "worker.linux.history"}),
         ("worker.linux.recorder", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
     ],
 )

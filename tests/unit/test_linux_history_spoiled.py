@@ -21,7 +21,6 @@ from worker.linux.history import (
     write_end,
     write_main,
     write_start,
-    write_stillborn,
 )
 from worker.linux.values import SpawnPlan
 
@@ -104,7 +103,7 @@ def test_a_child_whose_supervisor_died_before_it_was_recorded(tmp_path: Path, st
     path = tmp_path / "history"
     path.write_bytes(start)
     history = os.open(path, os.O_WRONLY | os.O_APPEND)
-    write_stillborn(history, "release 4")
+    os.write(history, b'\n{"stillborn": "release 4"}')
     os.close(history)
     assert None is read_history(path)
 

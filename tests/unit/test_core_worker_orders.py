@@ -80,12 +80,16 @@ class CountingSpawner(FakeSpawner):
 
 @dataclass
 class Known:
-    """What has been seen of a job."""
+    """What has been seen of a job.
+
+    ``emptied``: its output has made room for the journal to remove it, and the server died in between.
+    """
 
     spec: JobSpec
     state: JobState = JobState.STARTING
     stopped: bool = False
     killed: bool = False
+    emptied: bool = False
     end: End | None = None
 
 
@@ -278,7 +282,7 @@ class WorkerMachine(RuleBasedStateMachine):
             self.server.refusals[port] = calls, REFUSALS[port]
         if what == "start" or job is None:
             return self.run(self._die_starting(spec, request, turns))
-        return self.run(self._die_with(what, job, turns))
+        return self.run(self._die_with(what, job, turns, refusing[0] if refusing else ""))
 
     async def _die_starting(self, spec: JobSpec, request: str, turns: int) -> object:
         before = set(self.specs)
@@ -290,7 +294,7 @@ class WorkerMachine(RuleBasedStateMachine):
             assert JobId(answer) in self.specs, "a job was told of that nobody knows"
         return multiple(*(record.id for record in new))
 
-    async def _die_with(self, what: str, job: JobId, turns: int) -> object:
+    async def _die_with(self, what: str, job: JobId, turns: int, refusing: str) -> object:
         known = self.known[job]
         calls: dict[str, Coroutine[None, None, object]] = {
             "stop": self.worker.stop(job, grace=2.0),
@@ -308,6 +312,7 @@ class WorkerMachine(RuleBasedStateMachine):
             self.forget(job)
         elif what == "remove" and known.state.over:
             assert answer is not None, "it was told that a job is removed that is there"
+            known.emptied = refusing == "journal" and job not in self.machine.outputs._sinks
         return multiple()
 
     async def _die(self, call: Coroutine[None, None, object], turns: int) -> object:
@@ -327,7 +332,7 @@ class WorkerMachine(RuleBasedStateMachine):
     @rule(job=jobs)
     def read(self, job: JobId) -> None:
         """A client begins to read a job's output, or reads on: it gets what there is, once."""
-        if job in self.known:
+        if job in self.known and not self.known[job].emptied:
             self.run(self._read_on(job))
 
     async def _read_on(self, job: JobId) -> None:
@@ -366,7 +371,8 @@ class WorkerMachine(RuleBasedStateMachine):
         jobs = [status.record.id for status in statuses]
         assert list(self.known) == jobs
         assert jobs == [record.id for record in self.run(self.machine.journal.load())]
-        assert set(jobs) == self.machine.outputs._sinks.keys()
+        with_output = {job for job in jobs if not self.known[job].emptied}
+        assert with_output == self.machine.outputs._sinks.keys()
         running = {status.record.id for status in statuses if not status.state.over}
         assert running == self.machine.limiter.scopes.keys()
         assert running == self.run(self.machine.spawner.recover()).keys()
@@ -409,6 +415,8 @@ class WorkerMachine(RuleBasedStateMachine):
     def output_is_complete(self) -> None:
         """A stream has every byte, and its size is the one that the end tells."""
         for job, known in self.known.items():
+            if known.emptied:
+                continue
             written = self.run(self._read(job, follow=known.state.over))
             assert PROGRAMS[known.spec.command].output == written
             if known.end is not None:

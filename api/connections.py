@@ -24,6 +24,9 @@ _WRITE_BUFFER = 65536
 _MOST_UNREAD = 1 << 20
 """Bytes that may wait for a peer that asks and does not read; replies and output wait before that."""
 
+CLOSE_PATIENCE = 2.0
+"""Seconds that a peer has to take what is left, and for its good-bye, when we close."""
+
 log = logging.getLogger(__name__)
 
 

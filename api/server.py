@@ -10,7 +10,7 @@ from grpclib.config import Configuration
 from ..core.worker import Worker
 from .bounds import Bounds
 from .calls import Calls
-from .connections import Connection
+from .connections import CLOSE_PATIENCE, Connection
 from .draining import Drain
 from .handlers import Handlers
 from .requests import Connections
@@ -25,8 +25,6 @@ told of a bound of HTTP/2 waits, without a word and with all of its calls, until
 _UNBOUNDED = (1 << 31) - 1
 
 HANDSHAKE_TIMEOUT = 10.0
-CLOSE_PATIENCE = 2.0
-"""Seconds that a client has to take what is left when the server closes."""
 
 
 class ApiServer:

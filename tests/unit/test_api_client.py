@@ -11,6 +11,7 @@ import pytest
 from worker.api import certificates, tls
 from worker.api.certificates import KeyType
 from worker.api.client import Client, RpcError, ServerUnreachable
+from worker.api.connections import CLOSE_PATIENCE
 from worker.api.roles import Role
 from worker.api.server import ApiServer
 from worker.core.job import Chunk, JobSpec, new_job_id
@@ -220,6 +221,20 @@ def test_a_status_that_comes_just_before_the_end_of_the_connection(pki: Path) ->
                 await anext(chunks)
 
     run(pki, scenario, Speaking)
+
+
+def test_a_server_that_has_vanished_is_not_waited_for(pki: Path) -> None:
+    """The patience for its good-bye is ours and not asyncio's 30 s; pins what grpclib keeps private."""
+
+    async def scenario(served: Served) -> None:
+        async with served.client() as client:
+            assert await client.health()
+            connection = client._channel.current
+            assert connection is not None
+            secure: Any = connection._transport
+            assert secure._ssl_protocol._ssl_shutdown_timeout == CLOSE_PATIENCE
+
+    run(pki, scenario)
 
 
 def test_text_that_cannot_be_sent_is_refused_here(pki: Path) -> None:

@@ -109,12 +109,13 @@ class SupervisedProcess:
         """Hold a pidfd of the main process: it tells the exit code even when nobody has waited for it."""
         if self.pidfd is not None:
             return
-        try:
+        with suppress(OSError):  # it has gone; or there is no room, and then we do without
             pidfd = os.pidfd_open(pid)
-        except OSError:  # it has gone; or there is no room, and then we do without
-            return
-        stat = procfs.stat(pid)
-        if stat is not None and stat.start == start:
-            self.pidfd = pidfd
-        else:  # the pid is somebody else's by now
-            os.close(pidfd)
+            stat = None
+            try:
+                stat = procfs.stat(pid)
+            finally:
+                if stat is not None and stat.start == start:
+                    self.pidfd = pidfd
+                else:  # the pid is somebody else's by now
+                    os.close(pidfd)

@@ -101,9 +101,10 @@ class UnifiedGroup:
             _signal_members(self.pids, signal.SIGKILL)
 
     def open_events(self) -> int | None:
-        with suppress(FileNotFoundError):
+        try:
             return os.open(f"{self._directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        return None
+        except OSError:  # it is gone, or there is no descriptor left
+            return None
 
 
 class LegacyGroup:

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import resource
 import socket
 import time
 from collections.abc import Mapping
@@ -37,6 +38,12 @@ log = logging.getLogger(__name__)
 
 IDLE = 2.0
 """Seconds without job and server after which the supervisor leaves."""
+
+_OWN_DESCRIPTORS = 40
+"""Room for servers, helpers, logs, and what is open for a moment: a birth, a look at a group."""
+
+_DESCRIPTORS_OF_A_JOB = 3
+"""At most: two FIFOs, and the events of its group while it ends."""
 
 
 class Ended(NamedTuple):
@@ -260,6 +267,9 @@ class Supervisor:
         if name in self._jobs or name in self._ended or history_path(directory).exists():
             connection.send({"call": call, "failed": "job", "errno": errno.EEXIST})
             return
+        if len(self._jobs) >= _most_jobs():
+            connection.send({"call": call, "failed": "descriptors", "errno": errno.EMFILE})
+            return
         job = self._job(name, plan_from_message(plan))
         self._recording.begin()  # a server of protocol 1 does not ask for adoption
         self._asked[name] = connection, call
@@ -347,6 +357,12 @@ class Supervisor:
         for connection in list(self._connections):
             if connection is not but:
                 connection.send(message)
+
+
+def _most_jobs() -> int:
+    """Return how many jobs can be seen out with the descriptors that there are."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(0, limit - _OWN_DESCRIPTORS) // _DESCRIPTORS_OF_A_JOB
 
 
 def _not_taken_over(why: Exception) -> End:

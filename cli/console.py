@@ -47,9 +47,8 @@ def printable(text: str) -> str:
     r"""Return ``text`` on one line, with control characters written as \n or \x1b."""
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
+    # Not by the codec unicode_escape: it is loaded with its first use, when there may be no descriptor.
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def write_failed(descriptor: int, error: OSError) -> PipeClosed | WriteFailed:

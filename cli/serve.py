@@ -158,7 +158,27 @@ class _OneLine(logging.Formatter):
         return printable(super().format(record))
 
 
+class _Repeats(logging.Filter):
+    """Holds back what was said less than a second ago.
+
+    Without descriptors asyncio tells of each failed accept(2), and tries a hundred times in a row.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = ""
+        self._said_at = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message == self._said and 0 <= record.created - self._said_at < 1:
+            return False
+        self._said, self._said_at = message, record.created
+        return True
+
+
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("asyncio").addFilter(_Repeats())

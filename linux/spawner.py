@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from ..core.ending import Channel
-from ..core.errors import InvalidJobSpec, LimitsRejected, SpawnerUnavailable, SpawnFailed
+from ..core.errors import InvalidJobSpec, LimitsRejected, QuotaExceeded, SpawnerUnavailable, SpawnFailed
 from ..core.job import DEFAULT_PATH, JobId, JobSpec
 from ..core.ports import Placement, PlacementKind, Process, Sink, SinkKind
 from .code_digest import this_generation
@@ -290,6 +290,11 @@ def _failure(spec: JobSpec, stage: str, number: int) -> Exception:
     match stage:
         case "exec":
             return SpawnFailed(number, f"{spec.command}: {reason}")
+        case "descriptors":
+            return QuotaExceeded(
+                "the supervisor could not see another job out with the files that it may have open; "
+                "raise that limit (LimitNOFILE= or ulimit -n) where the server is started"
+            )
         case "working directory":
             return InvalidJobSpec(stage, f"{spec.working_directory}: {reason}")
         case "cgroup" if number not in {errno.EAGAIN, errno.ENOMEM}:

@@ -1,8 +1,8 @@
 """The zygote: a small process that clones the jobs for its supervisor.
 
 The kernel copies the page tables of whoever clones, and each page that either side writes to before
-the exec: from a process of a third of the supervisor's memory a job is born in a third of the time.
-The children are the supervisor's own (CLONE_PARENT), which reaps them, and outlive the zygote.
+the exec: the smaller that process is, the sooner a job is born. The children are the supervisor's
+own (CLONE_PARENT), which reaps them, and outlive the zygote.
 
 A request is its length, then marshal of ``Request``, and with its first byte the newborn's descriptors.
 Both sides run the same Python, so marshal is safe, and spares us json.

@@ -49,6 +49,14 @@ def group_of(placement: Placement, main: int, cookie: bytes) -> Group:
     return legacy if placement.legacy else SessionGroup(main, cookie)
 
 
+def is_empty(group: Group) -> bool:
+    """Whether no process is left; if that cannot be seen, for want of descriptors, there may be."""
+    try:
+        return group.empty()
+    except OSError:
+        return False
+
+
 def oom_kills(placement: Placement) -> int:
     """Return how many processes of the job the kernel has killed for want of memory."""
     if placement.oom_events is None:

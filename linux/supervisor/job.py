@@ -41,7 +41,7 @@ from ..history import (
 from ..layout import fifo_path, history_path
 from ..values import SpawnPlan
 from .birth import Newborn, Zygote, ZygoteDied
-from .group import Group, group_of, oom_kills
+from .group import Group, group_of, is_empty, oom_kills
 from .loop import Loop, boottime
 from .notebook import Notebook
 from .orphan import Orphan
@@ -280,7 +280,7 @@ class Job:
             main = MainEnded(ending, oom_kills(self.plan.placement), self.life.cause)
             self._notebook.write(partial(write_main, self._history_path, main))
             reached(Step.MAIN_EXIT_RECORDED)
-            if _is_empty(self._group):  # then there is nobody to be asked to end
+            if is_empty(self._group):  # then there is nobody to be asked to end
                 self._handle(GroupEmptied(main.oom_kills))
             self._handle(main)
             self._look_at_group()
@@ -331,7 +331,7 @@ class Job:
         """Notice that the group is empty, or see to it that this will be noticed."""
         if self._group is None or self.life.ending is None or self.life.draining:
             return
-        if _is_empty(self._group):
+        if is_empty(self._group):
             self._stop_looking()
             self._handle(GroupEmptied(oom_kills(self.plan.placement)))
             return
@@ -394,11 +394,3 @@ class Job:
         for fd in self._fifos.values():
             os.close(fd)
         self._fifos.clear()
-
-
-def _is_empty(group: Group) -> bool:
-    """Whether no process is left; if that cannot be seen, for want of descriptors, there may be."""
-    try:
-        return group.empty()
-    except OSError:
-        return False

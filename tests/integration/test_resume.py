@@ -15,22 +15,9 @@ from worker import JobSpec
 from worker.api.resuming import ResumingClient
 from worker.core.ending import Exited
 
-RESTARTS = 6
+from .followed import WRITER
 
-# Numbered lines, in bursts and alone, until the gate opens; then the sum of them all.
-WRITER = """
-import hashlib, os, sys, time
-number, digest, gate = 0, hashlib.sha256(), sys.argv[1]
-while not os.path.exists(gate):
-    lines = b"".join(b"%d\\n" % each for each in range(number, number + (1 if number % 7 else 5000)))
-    number += lines.count(b"\\n")
-    digest.update(lines)
-    while lines:
-        lines = lines[os.write(1, lines):]
-    time.sleep(0.01)
-open(sys.argv[2], "w").write(digest.hexdigest())
-sys.exit(7)
-"""
+RESTARTS = 6
 
 
 def begin(installation, *arguments, **redirected):
@@ -49,7 +36,7 @@ def begin(installation, *arguments, **redirected):
 def writer(tmp_path):
     """Give the command of a job that writes until a gate opens, the gate, and where the hash will be."""
     gate, digest = tmp_path / "gate", tmp_path / "digest"
-    return [sys.executable, "-c", WRITER, str(gate), str(digest)], gate, digest
+    return [sys.executable, "-c", f"{WRITER}sys.exit(7)", str(gate), str(digest)], gate, digest
 
 
 def restart(installation, number):

@@ -155,7 +155,7 @@ def test_an_update_that_the_kernel_refuses_changes_nothing(shared):
 
 @pytest.mark.parametrize("operation", ["write", "read"])
 def test_four_megabytes_per_second(shared, tmp_path, operation):
-    """Direct I/O takes as long as its limit has it take, and its bytes are counted."""
+    """Direct I/O takes at least as long as its limit has it take, and its bytes are counted."""
     if os.major(tmp_path.stat().st_dev) == 0:
         pytest.skip("the temporary directory is on no block device")
     file, size = tmp_path / "file", 12 << 20
@@ -165,7 +165,8 @@ def test_four_megabytes_per_second(shared, tmp_path, operation):
     facts = shared.wait(job)
     assert 0 == facts["exit_code"], shared.stream(job)
     rate = size / float(shared.stream(job))
-    assert 0.8 * (4 << 20) < rate < 1.2 * (4 << 20)
+    # Not faster; slower only as far as others keep the disk busy.
+    assert 0.1 * (4 << 20) < rate < 1.2 * (4 << 20)
     assert size <= facts["usage"][f"io_{operation}_bytes"] < size + (4 << 20)
     assert facts["usage"][f"io_{operation}_operations"] > 0
 

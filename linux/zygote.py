@@ -38,17 +38,15 @@ def main() -> None:
     """Run as ``python -m worker.linux.zygote SOCKET_FD``, as long as the supervisor holds the other end."""
     fuse.arm("zygote")
     settle()
-    with socket.socket(fileno=int(sys.argv[1])) as supervisor:
+    # ConnectionError: the supervisor has died, maybe with an answer unread.
+    with socket.socket(fileno=int(sys.argv[1])) as supervisor, suppress(ConnectionError):
         supervisor.set_inheritable(False)
         while received := _receive(supervisor):
             request, descriptors = received
             answer = _bear(request, descriptors, supervisor)
             for fd in descriptors:
                 os.close(fd)
-            try:
-                supervisor.sendall(answer)
-            except BrokenPipeError:
-                return
+            supervisor.sendall(answer)
 
 
 def settle() -> None:

@@ -6,6 +6,7 @@ import marshal
 import os
 import signal
 import socket
+import struct
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ from ..values import SpawnPlan
 from ..zygote import ANSWER, LENGTH, Request
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 10.0
+"""Seconds that a zygote may take to answer, its own start included: 50 ms, and far less afterwards."""
+
+_TIMEVAL = struct.Struct("@ll")
 
 
 class ZygoteDied(ConnectionResetError):
@@ -35,7 +41,8 @@ class Newborn:
 class Zygote:
     """The process that bears jobs, see linux/zygote.py."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = _TIMEVAL.pack(int(patience), int(patience % 1 * 1_000_000))
         self._peer: socket.socket | None = None
         self._pidfd = -1
 
@@ -49,13 +56,17 @@ class Zygote:
     def close(self) -> None:
         """End it, and return when it has ended: nothing is left of a supervisor that leaves."""
         if self._peer is not None:
-            with suppress(ProcessLookupError, ChildProcessError):  # it had died, and has been reaped
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._kill()
+            with suppress(ChildProcessError):  # it had died, and has been reaped
                 os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
             self._let_go()
 
     def bear(self, plan: SpawnPlan, stdout: int, stderr: int, history: int) -> Newborn:
-        """Have a child for a plan; OSError if the kernel cannot, ZygoteDied if it died meanwhile."""
+        """Have a child for a plan; OSError if the kernel cannot, ZygoteDied if it died meanwhile.
+
+        One that does not answer, because somebody has stopped it, is killed: nobody else could be
+        served, stopped or timed out meanwhile.
+        """
         release_read, release_write = os.pipe2(os.O_CLOEXEC)
         try:
             error_read, error_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -83,9 +94,12 @@ class Zygote:
             answer = peer.recv(ANSWER.size, socket.MSG_WAITALL)
             if len(answer) < ANSWER.size:
                 raise ConnectionResetError
-        except ConnectionError:
-            self._let_go()
+        except (ConnectionError, BlockingIOError):
+            self._abandon()
             raise ZygoteDied(errno.ECONNRESET, "the zygote died") from None
+        except OSError:  # it may have got half of the request
+            self._abandon()
+            raise
         pid, error = ANSWER.unpack(answer)
         if error:
             raise OSError(error, os.strerror(error))
@@ -98,6 +112,8 @@ class Zygote:
             with theirs:
                 theirs.set_inheritable(True)
                 arguments = [sys.executable, "-P", "-m", "worker.linux.zygote", str(theirs.fileno())]
+                for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                    ours.setsockopt(socket.SOL_SOCKET, option, self._patience)
                 try:
                     self._pidfd = os.pidfd_open(os.posix_spawn(sys.executable, arguments, os.environ))
                 except OSError:
@@ -105,6 +121,14 @@ class Zygote:
                     raise
             self._peer = ours
         return self._peer
+
+    def _abandon(self) -> None:
+        self._kill()
+        self._let_go()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):  # it had died, and has been reaped
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _let_go(self) -> None:
         if self._peer is not None:

@@ -163,8 +163,8 @@ class Job:
         self.pid = newborn.pid
         self.started_at = time.time()
         self._group = self._make_group(self.pid)
-        self._loop.watch(newborn.errors, self.settle_birth)
         try:
+            self._loop.watch(newborn.errors, self.settle_birth)
             self._write_start(history)
         except OSError:
             self._end_birth()  # nobody lets the child go now, so it ends itself

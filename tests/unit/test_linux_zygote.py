@@ -1,0 +1,109 @@
+"""Births that go wrong: no supervisor waits for ever, and no child does."""
+
+import errno
+import marshal
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from worker.core.ending import Channel
+from worker.core.job import Leftovers, new_job_id
+from worker.core.ports import Placement
+from worker.linux.layout import fifo_path
+from worker.linux.supervisor.birth import Zygote, ZygoteDied
+from worker.linux.supervisor.job import Job, Observer
+from worker.linux.supervisor.loop import Loop
+from worker.linux.supervisor.notebook import Notebook
+from worker.linux.supervisor.recording import Recording
+from worker.linux.values import SpawnPlan
+from worker.linux.zygote import ANSWER, LENGTH, Request
+
+PATIENCE = 60.0
+"""Seconds after which what has not come will not come."""
+
+PLAN = SpawnPlan(
+    ("true",), {"PATH": "/usr/bin:/bin"}, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL
+)
+
+
+def children() -> set[str]:
+    """Return our own."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def ending_of(pid: int) -> int:
+    """Return the exit code of a child, which ends soon."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        assert select.select([pidfd], [], [], PATIENCE)[0], "the child does not end"
+    finally:
+        os.close(pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_zygote_that_is_stopped() -> None:
+    """It is killed after a while, as if it had died: its supervisor has others to serve."""
+    zygote, before = Zygote(patience=0.3), children()
+    zygote.begin()
+    (pid,) = map(int, children() - before)
+    os.kill(pid, signal.SIGSTOP)
+    history = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with pytest.raises(ZygoteDied):
+            zygote.bear(PLAN, 1, 2, history)
+        assert -signal.SIGKILL == ending_of(pid)
+    finally:
+        os.close(history)
+        zygote.close()
+
+
+def test_a_supervisor_that_dies_with_an_answer_unread() -> None:
+    """The zygote ends in silence: there is nothing wrong with it."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            command = [sys.executable, "-P", "-m", "worker.linux.zygote", str(theirs.fileno())]
+            zygote = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        request: Request = "/nonexistent", (), ((b"true",), {}, b"/", None)
+        body = marshal.dumps(request)
+        socket.send_fds(ours, [LENGTH.pack(len(body)) + body], [0, 0, 0, 0, 0])
+        answer = ours.recv(ANSWER.size, socket.MSG_PEEK | socket.MSG_WAITALL)
+        assert ANSWER.pack(0, errno.ENOENT) == answer
+    _, complaint = zygote.communicate(timeout=PATIENCE)
+    assert (0, b"") == (zygote.returncode, complaint)
+
+
+class FullLoop(Loop):
+    """The kernel lets nobody watch more (epoll(7), max_user_watches)."""
+
+    def watch(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
+        """Refuse."""
+        del fd, callback, events
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Nobody(Observer):
+    """A job that cannot begin tells nobody."""
+
+
+def test_a_child_that_cannot_be_watched(tmp_path: Path) -> None:
+    """The start fails, and the child that waits for its release ends."""
+    loop, zygote = FullLoop(), Zygote()
+    recording = Recording(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
+    os.mkfifo(fifo_path(tmp_path, Channel.OUTPUT))
+    plan = replace(PLAN, channels=(Channel.OUTPUT,))
+    job = Job(str(new_job_id()), tmp_path, "g", plan, loop, zygote, recording, Notebook(), Nobody())
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            job.spawn()
+        assert 127 == ending_of(job.pid)
+    finally:
+        zygote.close()

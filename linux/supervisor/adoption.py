@@ -91,7 +91,13 @@ def _await_birth(record: StartRecord, patience: float) -> None:
 
 
 def _is_unborn(record: StartRecord) -> bool:
-    """Whether the process still is a copy of the zygote: then it has its arguments."""
+    """Whether the process still is a copy of the zygote: then it has its arguments.
+
+    Or of its supervisor, which may be of a generation that had no zygote.
+    """
     stat = procfs.stat(record.pid)
     same = stat is not None and stat.start == record.start
-    return same and b"\0worker.linux.zygote\0" in procfs.command_line(record.pid)
+    if not same:
+        return False
+    command = procfs.command_line(record.pid)
+    return any(b"\0worker.linux.%b\0" % each in command for each in (b"zygote", b"supervisor"))

@@ -1,0 +1,47 @@
+"""Jobs of a supervisor that has died: what became of those that were just being born."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from worker.core.job import Leftovers, new_job_id
+from worker.core.ports import Placement
+from worker.linux import procfs
+from worker.linux.history import History, StartRecord, open_history, write_start
+from worker.linux.layout import Layout, history_path
+from worker.linux.supervisor.adoption import orphaned_jobs
+from worker.linux.values import SpawnPlan
+
+PATIENCE = 60.0
+"""Seconds after which what has not come will not come."""
+
+PLAN = SpawnPlan(("true",), {}, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL)
+
+
+@pytest.mark.parametrize("copy_of", ["supervisor", "zygote"])
+def test_a_child_of_a_dead_supervisor_that_was_never_let_go(tmp_path: Path, copy_of: str) -> None:
+    """It is awaited until it says so itself, also if it is of a generation without a zygote."""
+    layout, name = Layout(tmp_path), str(new_job_id())
+    layout.make()
+    path = history_path(layout.job(name))
+    path.parent.mkdir()
+    script = r"""echo; read let_go; sleep 0.2; printf '\n{"stillborn": "release 4"}' >> "$0" """
+    command = ["sh", "-c", script, str(path), f"worker.linux.{copy_of}", "/state"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdout.readline()  # in the middle of an exec it has no arguments
+    stat = procfs.stat(child.pid)
+    assert stat is not None
+    history = open_history(path)
+    write_start(path, history, StartRecord(child.pid, stat.start, "boot", 1.5, None, PLAN), "g")
+    os.close(history)
+    child.stdin.close()
+    with orphaned_jobs(layout, "own", ()) as orphans:
+        (found,) = (history for _, history in orphans.jobs)
+    child.wait(PATIENCE)
+    child.stdout.close()
+    assert isinstance(found, History)
+    assert found.stillborn

@@ -297,6 +297,8 @@ def _failure(spec: JobSpec, stage: str, number: int) -> Exception:
             )
         case "working directory":
             return InvalidJobSpec(stage, f"{spec.working_directory}: {reason}")
+        case "clone" if number == errno.ECONNRESET:
+            return SpawnerUnavailable("the zygote dies again and again; the job was not started")
         case "cgroup" if number not in {errno.EAGAIN, errno.ENOMEM}:
             return LimitsRejected(f"the job cannot join its control group: {reason}")
         case _:

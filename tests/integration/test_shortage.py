@@ -7,7 +7,10 @@ import re
 import signal
 import subprocess
 
+import pytest
+
 from worker import JobSpec
+from worker.api.client import RpcError
 from worker.core.ending import Exited
 
 
@@ -107,3 +110,31 @@ def test_few_descriptors(install, tmp_path):
     assert 0 < asyncio.run(start_many())
     worker.worker("down")
     worker.worker("up")  # with descriptors enough to sweep what could not be removed without
+
+
+STILLBORN_ZYGOTES = """
+import os, sys
+if "worker.linux.zygote" in sys.orig_argv and os.path.exists({gate!r}):
+    os._exit(1)
+"""
+
+
+def test_a_zygote_that_dies_again_and_again(install, tmp_path):
+    """A start is refused as something that may be tried again, and then it works."""
+    gate, code = tmp_path / "gate", tmp_path / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(STILLBORN_ZYGOTES.format(gate=str(gate)))
+    gate.touch()
+    worker = install(tmp_path / "home")
+    worker.env["PYTHONPATH"] = str(code)
+    worker.worker("up")
+
+    async def start():
+        async with worker.client() as client:
+            with pytest.raises(RpcError, match=r"Unavailable.*zygote"):
+                await client.start(JobSpec("true"))
+            gate.unlink()
+            job = await client.start(JobSpec("true"))
+            assert Exited(0) == (await client.wait(str(job))).ending
+
+    asyncio.run(start())

@@ -105,7 +105,7 @@ class Installation:
             pids = children.read_text().split()
         except (FileNotFoundError, ProcessLookupError):
             return 0
-        return next((int(pid) for pid in pids if b"worker.linux.zygote" in command_line(int(pid))), 0)
+        return next((int(pid) for pid in pids if _is_zygote(int(pid))), 0)
 
     def generation(self) -> Path:
         """Return the directory of the supervisor of this version of the code."""
@@ -161,6 +161,16 @@ def until() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.02)
 
     return wait
+
+
+def _is_zygote(pid: int) -> bool:
+    """Whether it is the zygote and none of its newborns, which have its arguments, but not its socket."""
+    if b"worker.linux.zygote" not in command_line(pid):
+        return False
+    try:
+        return any("socket:" in os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # it has gone, or has closed what we looked at
+        return False
 
 
 def _holder(path: Path) -> int:

@@ -24,14 +24,33 @@ def boot_id() -> str:
 
 def stat(pid: int) -> Stat | None:
     """Return what the kernel shows of a process, None if it is gone."""
+    fields = _stat_fields(pid)
+    if fields is None:
+        return None
+    return Stat(fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def zombie_status(pid: int) -> int | None:
+    """Return the wait(2) status of a zombie, None if it is none, or we may not know."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:  # a zombie has none
+        fields = _stat_fields(pid)
+        return int(fields[49]) if fields and fields[0] == b"Z" else None
+    except (PermissionError, ProcessLookupError):  # whoever may not trace it is told a status of 0
+        return None
+    return None
+
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    """Return the fields of proc_pid_stat(5) from the third on, None if the process is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name in parentheses may hold spaces and parentheses itself.
-    fields = text[text.rindex(b")") + 2 :].split()
-    return Stat(fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+    return text[text.rindex(b")") + 2 :].split()
 
 
 def pids() -> list[int]:

@@ -17,6 +17,7 @@ _PATIENCE = 10.0
 class Orphan:
     """Somebody else's child that is a job's main process. Closes nothing by itself."""
 
+    pid: int
     pidfd: int
     ended_at: float | None = field(default=None)
 
@@ -27,7 +28,7 @@ class Orphan:
         A ``pidfd`` from when it was certainly there makes it known even then: it will be closed.
         """
         if pidfd is not None:
-            return cls(pidfd)
+            return cls(record.pid, pidfd)
         try:
             pidfd = os.pidfd_open(record.pid)
         except ProcessLookupError:
@@ -36,15 +37,19 @@ class Orphan:
         if stat is None or stat.start != record.start:  # the pid is somebody else's by now
             os.close(pidfd)
             return None
-        return cls(pidfd)
+        return cls(record.pid, pidfd)
 
     def ending(self) -> Ending | None:
         """Return how the process ended, None if that may still become known: ask again."""
         self.ended_at = self.ended_at or boottime()
+        # In a container init may reap nobody. Before it is asked, so that the pid was nobody else's yet.
+        unreaped = procfs.zombie_status(self.pid)
         try:
             status = syscalls.pidfd_wait_status(self.pidfd)
         except OSError as error:
             return Lost(f"its supervisor had died, and this kernel keeps no exit codes ({error.strerror})")
+        if status is None:
+            status = unreaped
         if status is not None:
             return ending_of_status(status)
         if boottime() - self.ended_at < _PATIENCE:

@@ -6,18 +6,40 @@ from pathlib import Path
 
 import pytest
 
+from worker.core.ending import Ending, Exited, Signaled
 from worker.core.job import Leftovers, new_job_id
 from worker.core.ports import Placement
 from worker.linux import procfs
 from worker.linux.history import History, StartRecord, open_history, write_start
 from worker.linux.layout import Layout, history_path
 from worker.linux.supervisor.adoption import orphaned_jobs
+from worker.linux.supervisor.orphan import Orphan
 from worker.linux.values import SpawnPlan
 
 PATIENCE = 60.0
 """Seconds after which what has not come will not come."""
 
 PLAN = SpawnPlan(("true",), {}, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL)
+
+
+@pytest.mark.skipif(
+    tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15),
+    reason="older kernels do not tell for sure how a process has ended",
+)
+@pytest.mark.parametrize(("script", "ending"), [("exit 5", Exited(5)), ("kill -9 $$", Signaled(9))])
+def test_an_orphan_that_nobody_reaps(script: str, ending: Ending) -> None:
+    """Its ending is known all the same: the init of a container may be one that reaps nobody."""
+    child = subprocess.Popen(["sh", "-c", script])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    stat = procfs.stat(child.pid)
+    assert stat is not None
+    orphan = Orphan.find(StartRecord(child.pid, stat.start, "boot", 1.5, None, PLAN), None)
+    assert orphan is not None
+    try:
+        assert ending == orphan.ending()
+    finally:
+        orphan.close()
+        child.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("copy_of", ["supervisor", "zygote"])

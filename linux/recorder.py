@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -293,6 +294,8 @@ class ChannelRecording:
         if hurry >= 0:
             os.close(hurry)
         if complete:
+            with suppress(OSError):  # a full disk; who reads is told that nothing is left
+                self._segments.replace_deleted()
             size = self._segments.end
             self.close()
             self._job.complete(self, size)
@@ -321,7 +324,8 @@ class ChannelRecording:
     def _move_all(self) -> int:
         """Splice until the FIFO is empty; return how many bytes that were."""
         moved = 0
-        while True:
+        # Looked for first: before there is output no segment is begun, nor another deleted for it.
+        while self._waiting.poll(0):
             try:
                 size, room = self._segments.room()
                 spliced = os.splice(
@@ -334,13 +338,9 @@ class ChannelRecording:
                 moved += spliced
                 self._recorder.ends[self._number] = self._segments.base + size + spliced
                 reached(Step.SPLICED)
-            except BlockingIOError:
-                if moved and not _SPLICE_NOTIFIES:
-                    os.utime(self._segments.file)
-                return moved
+            except BlockingIOError:  # somebody else has read it
+                break
             except OSError as error:  # a full disk, most likely; what is in the pipe stays there
-                if not self._waiting.poll(0):
-                    return moved  # and nothing is
                 self._troubled = True
                 self._job.trouble(self.name, error.strerror or str(error))
                 time.sleep(_AGAIN)
@@ -348,6 +348,9 @@ class ChannelRecording:
                 if self._troubled:
                     self._troubled = False
                     self._job.trouble(self.name, "")
+        if moved and not _SPLICE_NOTIFIES:
+            os.utime(self._segments.file)
+        return moved
 
 
 def main() -> None:

@@ -55,6 +55,11 @@ class Segments:
                 return status.st_size, self._size - status.st_size
             self._begin(self._bases[-1] + status.st_size)
 
+    def replace_deleted(self) -> None:
+        """Begin another segment if somebody has deleted this one: its name tells how far output came."""
+        if not os.fstat(self.file).st_nlink:
+            self.room()
+
     def close(self) -> None:
         """Let go of the file."""
         os.close(self.file)

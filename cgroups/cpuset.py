@@ -4,24 +4,19 @@ https://docs.kernel.org/admin-guide/cgroup-v1/cpusets.html
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from ..core.errors import InvalidJobSpec
-from ..core.limits import ResourceLimits, ResourceUsage
+from ..core.limits import ResourceLimits, ResourceUsage, parse_cpus
 from .group import Group
 from .hierarchy import Version
 from .settings import Setting
 
 name = "cpuset"
 
-_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
-_FIELD = "limits.cpuset"
 _LISTS = ("cpuset.cpus", "cpuset.mems")
-_LONGEST = 4096  # characters; what the kernel takes at least in one write
-_MOST = 8192  # CPUs; the largest NR_CPUS there is
 
 
 def asked(limits: ResourceLimits) -> bool:
@@ -34,10 +29,10 @@ def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
     there = _cpus_of(Group(os.path.dirname(group.path), group.version))
     chosen = None
     if limits.cpuset is not None:
-        wanted = parse(limits.cpuset)
+        wanted = parse_cpus(limits.cpuset)
         if missing := wanted - there:
             raise InvalidJobSpec(
-                _FIELD, f"there is no CPU {listed(missing)} here; there are {listed(there)}"
+                "limits.cpuset", f"there is no CPU {listed(missing)} here; there are {listed(there)}"
             )
         chosen = listed(wanted)
     # A list that was set cannot be emptied under a running process (ENOSPC), not on v2 either, where
@@ -49,23 +44,6 @@ def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
 def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:  # noqa: ARG001 - as of every controller
     """Add nothing: which CPUs were used is not counted."""
     return so_far
-
-
-def parse(text: str) -> frozenset[int]:
-    """Return the CPUs in a list like "0-2,4"; raise InvalidJobSpec for anything else."""
-    if len(text) > _LONGEST:
-        raise InvalidJobSpec(_FIELD, f"{len(text)} characters; the kernel takes {_LONGEST}")
-    found: set[int] = set()
-    for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        first = int(match[1]) if match else 1
-        last = int(match[2] or first) if match else 0
-        if first > last:
-            raise InvalidJobSpec(_FIELD, f"{part!r} in {text!r} is neither a CPU nor a range; write 0-2,4")
-        if last >= _MOST:
-            raise InvalidJobSpec(_FIELD, f"there is no CPU {last} here; no kernel has {_MOST}")
-        found.update(range(first, last + 1))
-    return frozenset(found)
 
 
 def inherit(path_down: Sequence[Path]) -> None:
@@ -90,7 +68,7 @@ def inherit(path_down: Sequence[Path]) -> None:
 def _cpus_of(group: Group) -> frozenset[int]:
     file = "cpuset.cpus" if group.version is Version.V1 else "cpuset.cpus.effective"
     text = group.text(file).strip()
-    return parse(text) if text else frozenset()
+    return parse_cpus(text) if text else frozenset()
 
 
 def listed(cpus: frozenset[int]) -> str:

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from .errors import InvalidJobSpec
 
-_LONGEST_CPU_LIST = 1024
-_HIGHEST_CPU = 8191  # NR_CPUS of the largest kernels
+_CPU_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
+_LONGEST_CPU_LIST = 4096  # characters; what the kernel takes at least in one write
+_MOST_CPUS = 8192  # the largest NR_CPUS there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +142,23 @@ def _check_among(cpus: str, most: str) -> None:
 def parse_cpus(text: str) -> frozenset[int]:
     """Return the CPUs in a list like "0-2,4"; raise InvalidJobSpec for anything else."""
     if len(text) > _LONGEST_CPU_LIST:
-        raise InvalidJobSpec("limits.cpuset", f"is a list of {len(text)} characters")
-    found: set[int] = set()
+        raise InvalidJobSpec(
+            "limits.cpuset", f"{len(text)} characters; the kernel takes {_LONGEST_CPU_LIST}"
+        )
+    found: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip(), re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last or last > _HIGHEST_CPU:
-            raise InvalidJobSpec("limits.cpuset", f"{part!r} is neither a CPU nor a range; write 0-2,4")
-        found.update(range(first, last + 1))
+        match = _CPU_RANGE.fullmatch(part.strip())
+        first = int(match[1]) if match else 1
+        last = int(match[2] or first) if match else 0
+        if first > last:
+            raise InvalidJobSpec(
+                "limits.cpuset", f"{part!r} in {text!r} is neither a CPU nor a range; write 0-2,4"
+            )
+        if last >= _MOST_CPUS:
+            raise InvalidJobSpec("limits.cpuset", f"there is no CPU {last}; no kernel has {_MOST_CPUS}")
+        found += range(first, last + 1)
+        if len(found) > _MOST_CPUS:  # before it has cost a second
+            raise InvalidJobSpec("limits.cpuset", f"more than {_MOST_CPUS} CPUs; no kernel has as many")
     return frozenset(found)
 
 

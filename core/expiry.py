@@ -41,7 +41,7 @@ class Expiry:
 
     async def _remove(self, job_id: JobId) -> None:
         job = self._jobs.get(job_id)
-        if job is not None and not job.users:  # others were removed before it meanwhile
+        if job is not None and not self._jobs.is_in_use(job):  # others were removed before it meanwhile
             await self._runner.remove(job)
 
     async def _forget_requests(self, began: Moment) -> None:

@@ -1,6 +1,7 @@
 """The jobs that a Worker holds, by id and by the request that started them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,7 +31,6 @@ class HeldJob:
         "removing",
         "scope",
         "updating",
-        "users",
     )
 
     def __init__(self, record: JobRecord) -> None:
@@ -43,7 +43,6 @@ class HeldJob:
         self.updating = asyncio.Lock() if runs else None
         self.kept_by_spawner = False
         self.removing = False
-        self.users = 0
 
     @property
     def progress(self) -> Progress:
@@ -66,7 +65,7 @@ class HeldJobs:
         self._jobs: dict[JobId, HeldJob] = {}
         self._requests: dict[tuple[str, str], JobId] = {}
         self._finished = FinishedJobs(retention)
-        self._in_use: set[JobId] = set()
+        self._users: Counter[JobId] = Counter()
 
     def __iter__(self) -> Iterator[HeldJob]:
         """Go through the jobs that there are now; others may come and go meanwhile."""
@@ -119,18 +118,22 @@ class HeldJobs:
     @contextmanager
     def in_use(self, job: HeldJob) -> Iterator[None]:
         """Keep a job for as long as somebody reads its output or waits for it."""
-        job.users += 1
-        self._in_use.add(job.record.id)
+        job_id = job.record.id
+        self._users[job_id] += 1
         try:
             yield
         finally:
-            job.users -= 1
-            if job.users == 0:
-                self._in_use.discard(job.record.id)
+            self._users[job_id] -= 1
+            if not self._users[job_id]:
+                del self._users[job_id]
+
+    def is_in_use(self, job: HeldJob) -> bool:
+        """Whether somebody reads its output or waits for it."""
+        return job.record.id in self._users
 
     def look(self) -> tuple[list[JobId], float]:
         """Return the jobs that have to go now, and seconds until the next look."""
-        return self._finished.look(self.moment(), self._in_use)
+        return self._finished.look(self.moment(), self._users.keys())
 
     def moment(self) -> Moment:
         """Return this moment."""

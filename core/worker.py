@@ -193,11 +193,9 @@ class Worker:
 
         A tail begins with an empty chunk, by whose offset one can resume. With ``follow`` false it
         ends at what is there now. Raises OutputUnavailable when output that belongs to the job is
-        not there.
+        not there, and InvalidJobSpec when it is told in two ways where to begin.
         """
-        for name, number in (("offset", offset), ("tail lines", tail_lines), ("tail bytes", tail_bytes)):
-            if number is not None and number < 0:
-                raise InvalidJobSpec(name, f"{number}; must be 0 or more")
+        _check_start({"offset": offset or None, "tail_lines": tail_lines, "tail_bytes": tail_bytes})
         job = await self._find(job_id)
         channel = _channel(job.record.spec, channel)
         with self._jobs.in_use(job):
@@ -294,6 +292,16 @@ def _channel(spec: JobSpec, asked: Channel | None) -> Channel:
     if asked not in spec.channels:
         raise InvalidJobSpec("channel", f"the job was not started with split output and has no {asked}")
     return asked
+
+
+def _check_start(starts: Mapping[str, int | None]) -> None:
+    """Raise InvalidJobSpec unless at most one of these says where a stream begins, and none is negative."""
+    given = {name: number for name, number in starts.items() if number is not None}
+    for name, number in given.items():
+        if number < 0:
+            raise InvalidJobSpec(name, f"{number}; must be 0 or more")
+    if len(given) > 1:
+        raise InvalidJobSpec(" and ".join(given), "only one of them can say where a stream begins")
 
 
 def _names(kinds: Collection[str]) -> str:

@@ -526,7 +526,7 @@ class StreamRequest(betterproto2.Message):
 
     offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    Start at this byte.
+    Start at this byte. At most one of this and the tails can be given.
     """
 
     tail_lines: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)

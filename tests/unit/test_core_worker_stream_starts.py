@@ -113,8 +113,22 @@ def test_negative_numbers_are_refused(option: str) -> None:
     async def scenario() -> None:
         worker = FakeMachine().worker()
         job = await worker.start(JobSpec("true"))
-        with pytest.raises(InvalidJobSpec, match=f"^{option.replace('_', ' ')}: -1; must be 0 or more"):
+        with pytest.raises(InvalidJobSpec, match=f"^{option}: -1; must be 0 or more"):
             await collect(worker, job, **{option: -1})
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_begins_at_one_place() -> None:
+    """Two ways to say where contradict each other, and neither is taken silently; offset 0 says nothing."""
+
+    async def scenario() -> None:
+        worker = FakeMachine().worker()
+        job = await worker.start(JobSpec("true"))
+        with pytest.raises(InvalidJobSpec, match=r"^offset and tail_lines: only one of them"):
+            await collect(worker, job, offset=1, tail_lines=1)
+        with pytest.raises(InvalidJobSpec, match=r"^tail_lines and tail_bytes: only one of them"):
+            await collect(worker, job, tail_lines=0, tail_bytes=0)
 
     asyncio.run(scenario())
 

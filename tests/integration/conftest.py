@@ -1,4 +1,4 @@
-"""A whole worker for each test that wants one, with a home of its own; nothing is left after it."""
+"""A whole worker, or part of one, for each test that wants it, with a home of its own; nothing is left."""
 
 import json
 import os
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -20,6 +22,13 @@ from worker.cgroups.survey import our_units
 from worker.linux.code_digest import this_generation
 from worker.linux.locks import lock_holder, open_lock
 from worker.linux.procfs import command_line
+
+from .followed import Until
+from .generations import Machine
+from .groups import places_of
+
+if TYPE_CHECKING:
+    from .stock import Stock
 
 PATIENCE = 60.0
 """Seconds after which something that should happen counts as not happening."""
@@ -241,6 +250,31 @@ def shared(
     installation = module_install(tmp_path_factory.mktemp("shared") / "home")
     installation.worker("up")
     return installation
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory, shared: Installation, pki: Path) -> Iterator["Stock"]:
+    """A stock client of that worker."""
+    from .stock import Stock, stubs  # where none is wanted, grpcio need not be there
+
+    with stubs(tmp_path_factory.mktemp("stubs")) as modules:
+        yield Stock((shared.home / "address").read_text().strip(), pki, *modules)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, until: Until) -> Iterator[Machine]:
+    """A state directory on which no supervisor is left afterwards."""
+    machine = Machine(tmp_path / "state", until)
+    yield machine
+    machine.await_supervisors(0)
+
+
+@pytest.fixture
+def parent() -> Iterator[str]:
+    """Name a parent group that nobody else has, and insist that it is gone afterwards."""
+    name = f"worker-test-{uuid4().hex[:8]}"
+    yield name
+    assert [] == [place for place in places_of(name) if place.exists()]
 
 
 @pytest.fixture

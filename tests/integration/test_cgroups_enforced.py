@@ -6,37 +6,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from worker.cgroups import memory
-from worker.cgroups.hierarchy import detect
 from worker.cgroups.limiter import CgroupLimiter
 from worker.cgroups.scope import CgroupScope
-from worker.cgroups.subtree import Subtree
-from worker.core.errors import InvalidJobSpec, LimitsUnsupported
+from worker.core.errors import InvalidJobSpec
 from worker.core.job import new_job_id
 from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
 
-MIB = 1 << 20
-
-
-def controllers_here() -> set[str]:
-    """Return the controllers that this process can use."""
-    try:
-        return set(Subtree("worker-test", detect(os.getpid())).homes)
-    except LimitsUnsupported:
-        return set()
+from .groups import HOMES, MIB, directories, places_of
 
 
 def needs(controller: str) -> pytest.MarkDecorator:
     """Skip where a controller cannot be used."""
     reason = f"this process cannot use the {controller} controller"
-    return pytest.mark.skipif(controller not in controllers_here(), reason=reason)
+    return pytest.mark.skipif(controller not in HOMES, reason=reason)
 
 
 pytestmark = needs("pids")
@@ -46,9 +35,8 @@ JOIN = 'for group; do echo $$ > "$group/cgroup.procs"; done; exec sh -c "$CODE"'
 
 def run_inside(scope: CgroupScope, code: str) -> "subprocess.Popen[bytes]":
     """Start a shell in the groups of a scope; it joined all of them before it was executed."""
-    groups = [path for path in (scope.placement.unified, *scope.placement.legacy) if path]
     return subprocess.Popen(
-        ["/bin/sh", "-c", JOIN, "sh", *groups],
+        ["/bin/sh", "-c", JOIN, "sh", *directories(scope.placement)],
         env={"PYTHON": sys.executable, "CODE": code, "PATH": "/usr/bin:/bin"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -69,19 +57,6 @@ async def scope_with(parent: str, limits: ResourceLimits) -> AsyncIterator[Cgrou
             scope.unified.set("cgroup.kill", 1)
         await scope.remove()
         await limiter.close()
-
-
-def places_of(parent: str) -> set[Path]:
-    """Return the groups that those of jobs are made in."""
-    return Subtree(parent, detect(os.getpid())).places()
-
-
-@pytest.fixture
-def parent() -> Iterator[str]:
-    """Name a parent group that nobody else has, and insist that it is gone afterwards."""
-    name = f"worker-test-{uuid4().hex[:8]}"
-    yield name
-    assert [] == [place for place in places_of(name) if place.exists()]
 
 
 @pytest.fixture

@@ -4,27 +4,15 @@ import asyncio
 import os
 import select
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from worker import JobId, JobSpec
-from worker.core.ending import Cause, Channel, End, Exited, Lost, Signaled
-from worker.core.errors import SpawnerUnavailable
-from worker.core.job import JobState, new_job_id
-from worker.core.ports import Placement, Process
-from worker.linux.layout import Layout, history_path, socket_address
-from worker.linux.locks import lock_holder, open_lock
-from worker.linux.messages import PROTOCOL, Decoder, encode
-from worker.linux.outputs import RecorderStore
-from worker.linux.spawner import SupervisorSpawner
+from worker import JobId
+from worker.core.ending import Cause, Exited, Lost, Signaled
+from worker.linux.layout import history_path
 
-Until = Callable[[Callable[[], bool]], None]
+from .generations import Machine
 
 OLDER = "older"
 
@@ -32,78 +20,6 @@ keeps_exit_codes = pytest.mark.skipif(
     tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15),
     reason="before Linux 6.15 the kernel forgets the exit code of somebody else's child",
 )
-
-
-class Machine:
-    """A state directory, and servers of any generation, one after the other."""
-
-    def __init__(self, home: Path, until: Until) -> None:
-        self.home = home
-        self.layout = Layout(home)
-        self.until = until
-
-    @asynccontextmanager
-    async def server(self, generation: str | None = None) -> AsyncIterator["Server"]:
-        """Be a server of that generation for a while; None: of this one."""
-        spawner, outputs = SupervisorSpawner(self.home, generation=generation), RecorderStore(self.home)
-        try:
-            yield Server(spawner, outputs, await spawner.recover())
-        finally:
-            await spawner.close()
-            await outputs.close()
-
-    def generations(self) -> dict[str, int]:
-        """Return the supervisors that run."""
-        found = {}
-        for lock in self.layout.supervisor.rglob("lock"):
-            fd = open_lock(lock)
-            holder = lock_holder(fd)
-            os.close(fd)
-            if holder:
-                found[lock.parent.name] = holder
-        return found
-
-    def await_supervisors(self, count: int) -> dict[str, int]:
-        """Wait until so many run, and return them."""
-        self.until(lambda: len(self.generations()) == count)
-        return self.generations()
-
-
-class Server:
-    """What a server does with a spawner."""
-
-    def __init__(
-        self, spawner: SupervisorSpawner, outputs: RecorderStore, found: dict[JobId, Process]
-    ) -> None:
-        self.spawner = spawner
-        self.outputs = outputs
-        self.found = found
-
-    async def start(self, *command: str, grace: float = 10.0, timeout: float | None = None) -> JobId:
-        """Start a job."""
-        job = new_job_id()
-        spec = JobSpec(command[0], command[1:], grace=grace, timeout=timeout)
-        sinks = await self.outputs.create(job, spec.channels)
-        self.found[job] = await self.spawner.spawn(job, spec, Placement(), sinks)
-        return job
-
-    async def end(self, job: JobId) -> End:
-        """Wait for the end of a job, and forget it."""
-        end = await asyncio.wait_for(self.found[job].wait(), 60)
-        await self.spawner.forget(job)
-        return end
-
-    async def output(self, job: JobId) -> bytes:
-        """Return what a job has written so far."""
-        return await self.outputs.read(job, Channel.OUTPUT, 0, 65520)
-
-
-@pytest.fixture
-def machine(tmp_path: Path, until: Until) -> Iterator[Machine]:
-    """A state directory on which no supervisor is left afterwards."""
-    machine = Machine(tmp_path / "state", until)
-    yield machine
-    machine.await_supervisors(0)
 
 
 def test_an_older_generation_serves_its_jobs_to_their_end(machine: Machine) -> None:
@@ -253,146 +169,6 @@ def test_a_timeout_outlives_the_supervisor(machine: Machine) -> None:
             assert (Signaled(signal.SIGTERM), Cause.TIMED_OUT) == (end.ending, end.cause)
 
     asyncio.run(time_out())
-
-
-def test_a_supervisor_of_the_previous_protocol(machine: Machine) -> None:
-    """One of protocol 1, which had no hello and no generations, is listed, stopped and forgotten."""
-
-    async def upgrade(job: JobId) -> None:
-        async with machine.server() as server:
-            assert {job} == set(server.found)
-            assert JobState.RUNNING == server.found[job].progress.state
-            await server.found[job].stop(signal.SIGTERM, 5)
-            assert Signaled(signal.SIGTERM) == (await server.end(job)).ending
-            await asyncio.to_thread(machine.await_supervisors, 1)
-
-    machine.layout.make()
-    with supervisor_of_protocol_1(machine.layout) as peer:
-        job = asyncio.run(start_by_protocol_1(machine, peer))
-        machine.until(lambda: "supervisor" in machine.generations())
-    asyncio.run(upgrade(job))
-
-
-def test_a_server_of_the_previous_protocol(machine: Machine) -> None:
-    """A supervisor of this version serves a server that says no hello: spawn, list, stop, forget."""
-
-    async def start() -> None:
-        async with machine.server() as server:
-            await server.start("sleep", "1000")
-
-    asyncio.run(start())
-    (generation,) = machine.generations()
-    with connected(machine.layout.generation(generation)) as peer:
-        (old,) = ask(peer, {"call": 1, "do": "list"})["jobs"]
-        new = asyncio.run(start_by_protocol_1(machine, peer))
-        for name in (old["job"], str(new)):
-            assert {"call": 2} == ask(
-                peer, {"call": 2, "do": "stop", "job": name, "signal": 9, "grace": 0.0}
-            )
-        machine.until(lambda: all("end" in each for each in ask(peer, {"call": 3, "do": "list"})["jobs"]))
-        for name in (old["job"], str(new)):
-            assert {"call": 4} == ask(peer, {"call": 4, "do": "forget", "job": name})
-
-
-@pytest.mark.parametrize(("protocol", "oldest"), [(0, 0), (PROTOCOL + 2, PROTOCOL + 1)])
-def test_a_protocol_that_is_not_understood(machine: Machine, protocol: int, oldest: int) -> None:
-    """A supervisor that is too old or too new is left alone, and what to do is said."""
-
-    async def recover() -> None:
-        async with machine.server():
-            pass
-
-    machine.layout.make()
-    machine.layout.generation("strange").mkdir()
-    with socket.socket(socket.AF_UNIX) as listener:
-        directory = os.open(machine.layout.generation("strange"), os.O_RDONLY)
-        listener.bind(socket_address(directory, "socket"))
-        os.close(directory)
-        listener.listen()
-        code = (
-            "import socket; from worker.linux.messages import encode\n"
-            f"peer = socket.socket(fileno={listener.fileno()}).accept()[0]\n"
-            "peer.recv(9999)\n"
-            f"peer.sendall(encode({{'call': 1, 'protocol': {protocol}, 'oldest': {oldest}}}))\n"
-            "peer.recv(1)\n"
-        )
-        command = [sys.executable, "-c", code]
-        match = rf"speaks protocol {protocol}.*use the version"
-        with (
-            subprocess.Popen(command, pass_fds=[listener.fileno()]),
-            pytest.raises(SpawnerUnavailable, match=match),
-        ):
-            asyncio.run(recover())
-
-
-# --- protocol 1
-
-
-@contextmanager
-def supervisor_of_protocol_1(layout: Layout) -> Iterator[socket.socket]:
-    """Run a supervisor where the first version had its only one, speaking as that did; connect to it."""
-    code = (
-        "import sys; from worker.linux.supervisor import __main__, service\n"
-        "service.PROTOCOL = 1\n"
-        "serve = service.Supervisor._serve\n"
-        "def refuse(self, connection, message):\n"
-        "    new = message['do'] in {'hello', 'hold', 'adopt'}\n"
-        "    serve(self, connection, {'call': message['call']} if new else message)\n"
-        "service.Supervisor._serve = refuse\n"
-        "__main__.main()\n"
-    )
-    ready_read, ready_write = os.pipe()
-    command = [sys.executable, "-c", code, str(layout.state_dir), "", str(ready_write)]
-    subprocess.run(command, pass_fds=[ready_write], check=True)
-    os.close(ready_write)
-    assert os.read(ready_read, 10)
-    os.close(ready_read)
-    with connected(layout.supervisor) as peer:
-        yield peer
-
-
-@contextmanager
-def connected(directory: Path) -> Iterator[socket.socket]:
-    """Connect to a supervisor."""
-    with socket.socket(socket.AF_UNIX) as peer:
-        fd = os.open(directory, os.O_RDONLY)
-        peer.connect(socket_address(fd, "socket"))
-        os.close(fd)
-        yield peer
-
-
-async def start_by_protocol_1(machine: Machine, peer: socket.socket) -> JobId:
-    """Start a job with a message as the first version wrote it."""
-    outputs, job = RecorderStore(machine.home), new_job_id()
-    await outputs.create(job, [Channel.OUTPUT])
-    await outputs.close()
-    plan = {
-        "argv": ["sleep", "1000"],
-        "env": {"PATH": "/usr/bin:/bin", "WORKER_JOB_ID": str(job)},
-        "working_directory": "/",
-        "uid": None,
-        "gid": None,
-        "groups": [],
-        "placement": {"unified": None, "legacy": [], "oom_events": None},
-        "channels": ["output"],
-        "segment_size": 67108864,
-        "timeout": None,
-        "grace": 10.0,
-        "leftovers": "kill",
-    }
-    answer = ask(peer, {"call": 1, "do": "spawn", "job": str(job), "plan": plan})
-    assert answer["pid"] > 0, answer
-    return job
-
-
-def ask(peer: socket.socket, message: dict[str, object]) -> dict[str, object]:
-    """Send a message and return its answer."""
-    peer.sendall(encode(message))
-    decoder = Decoder()
-    while True:
-        for answer in decoder.feed(peer.recv(65536)):
-            if answer.get("call") == message["call"]:
-                return answer
 
 
 # --- processes

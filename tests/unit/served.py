@@ -74,7 +74,7 @@ class Served:
                 await connection.end(1)
 
 
-def make_worker(kind: type[Worker] = Worker) -> Worker:
+def make_worker(kind: type[Worker] = Worker, outputs: MemoryOutputStore | None = None) -> Worker:
     """Return a Worker over fakes, with a program that writes binary output."""
     programs: dict[str, Callable[..., FakeProgram]] = {
         "true": lambda _: FakeProgram(),
@@ -84,7 +84,11 @@ def make_worker(kind: type[Worker] = Worker) -> Worker:
         "write-and-sleep": lambda _: FakeProgram(output=b"12345", seconds=1000),
         "stuck": lambda _: FakeProgram(seconds=1000, unkillable=True),
     }
-    return kind(spawner=FakeSpawner(programs=programs), limiter=FakeLimiter(), outputs=MemoryOutputStore())
+    return kind(
+        spawner=FakeSpawner(programs=programs),
+        limiter=FakeLimiter(),
+        outputs=MemoryOutputStore() if outputs is None else outputs,
+    )
 
 
 @asynccontextmanager

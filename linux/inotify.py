@@ -13,6 +13,7 @@ _IN_CLOSE_WRITE = 0x8
 _IN_ATTRIB = 0x4  # how the recorder tells what splice(2) does not on older kernels
 _IN_CREATE = 0x100
 _CHANGES = _IN_MODIFY | _IN_ATTRIB | _IN_CREATE | _IN_CLOSE_WRITE
+_IN_IGNORED = 0x8000
 _OVERFLOW = -1
 _BETWEEN_LOOKS = 1.0
 _EVENT = struct.Struct("iIII")
@@ -38,12 +39,14 @@ class DirectoryWatch:
 class Inotify:
     """Watches of directories, shared by all who follow the same one; none while nobody does.
 
-    A directory that cannot be watched, for want of instances or watches, is looked at instead.
+    A directory that cannot be watched, for want of instances or watches, is looked at instead, and so
+    is one that was deleted: the next of that name is another.
     """
 
     def __init__(self) -> None:
         self._fd = -1
         self._watches: dict[int, set[DirectoryWatch]] = {}
+        self._directories: dict[int, Path] = {}
         self._unwatched: dict[Path, set[DirectoryWatch]] = {}
         self._looking: asyncio.Task[None] | None = None
 
@@ -54,12 +57,13 @@ class Inotify:
         descriptor = self._add(directory)
         if descriptor >= 0:
             self._watches.setdefault(descriptor, set()).add(watch)
+            self._directories[descriptor] = directory
         else:
             self._look_at(directory, watch)
         try:
             yield watch
         finally:
-            if descriptor >= 0:
+            if watch in self._watches.get(descriptor, ()):
                 self._remove(descriptor, watch)
             else:
                 self._overlook(directory, watch)
@@ -71,6 +75,7 @@ class Inotify:
             os.close(self._fd)
             self._fd = -1
             self._watches.clear()
+            self._directories.clear()
         if self._looking is not None:
             self._looking.cancel()
 
@@ -84,27 +89,31 @@ class Inotify:
         return int(_libc.inotify_add_watch(self._fd, bytes(directory), _CHANGES))
 
     def _remove(self, descriptor: int, watch: DirectoryWatch) -> None:
-        watches = self._watches.get(descriptor)
-        if watches is None:
-            return
+        watches = self._watches[descriptor]
         watches.discard(watch)
         if not watches:
-            del self._watches[descriptor]
+            del self._watches[descriptor], self._directories[descriptor]
             _libc.inotify_rm_watch(self._fd, descriptor)
 
     def _read(self) -> None:
         data = os.read(self._fd, 65536)
         position = 0
-        changed = set()
+        changed, gone = set(), set()
         while position < len(data):
-            descriptor, _, _, length = _EVENT.unpack_from(data, position)
+            descriptor, mask, _, length = _EVENT.unpack_from(data, position)
             position += _EVENT.size + length
             changed.add(descriptor)
+            if mask & _IN_IGNORED:
+                gone.add(descriptor)
         if _OVERFLOW in changed:  # something was not told
             changed.update(self._watches)
         for descriptor in changed:
             for watch in self._watches.get(descriptor, ()):
                 watch.notify()
+        for descriptor in gone & self._watches.keys():  # else we have ended the watch ourselves
+            directory = self._directories.pop(descriptor)
+            for watch in self._watches.pop(descriptor):
+                self._look_at(directory, watch)
 
     def _look_at(self, directory: Path, watch: DirectoryWatch) -> None:
         self._unwatched.setdefault(directory, set()).add(watch)
@@ -112,10 +121,10 @@ class Inotify:
             self._looking = asyncio.create_task(self._look())
 
     def _overlook(self, directory: Path, watch: DirectoryWatch) -> None:
-        watches = self._unwatched[directory]
+        watches = self._unwatched.get(directory, set())
         watches.discard(watch)
         if not watches:
-            del self._unwatched[directory]
+            self._unwatched.pop(directory, None)
 
     async def _look(self) -> None:
         """Wake whoever follows an unwatched directory when it has changed."""

@@ -111,3 +111,30 @@ def test_looks_go_on_after_a_time_without_descriptors(
         instance.close()
 
     run(scenario())
+
+
+def test_a_directory_that_is_deleted_and_made_anew_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its watch went with it: who follows is told of that, and of what is written later."""
+    monkeypatch.setattr(inotify, "_BETWEEN_LOOKS", 0.001)
+    directory = tmp_path / "job"
+    directory.mkdir()
+
+    async def scenario() -> None:
+        instance = Inotify()
+        async with instance.watch(directory) as watch, instance.watch(directory) as other:
+            directory.rmdir()
+            await watch.changed()
+            await other.changed()
+            directory.mkdir()
+            (directory / "output-0").write_bytes(b"x")
+            await watch.changed()
+            await other.changed()
+            looking = instance._looking
+        assert looking is not None
+        await looking
+        assert ({}, {}) == (instance._watches, instance._directories)
+        instance.close()
+
+    run(scenario())

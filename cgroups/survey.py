@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..core.errors import JobNotFound
-from ..core.job import JobId, parse_job_id
+from ..core.job import JobId, job_ids_among
 from ..core.limits import ResourceLimits
 from ..core.ports import Placement
 from .controllers import CONTROLLERS
@@ -60,7 +59,7 @@ def left_in(places: Iterable[Path], top: Path | None) -> dict[JobId, list[Placem
     for place in sorted(places):
         found = unified if top is not None and place.is_relative_to(top) else legacy
         with suppress(FileNotFoundError):
-            for job in _jobs_named(os.listdir(place)):
+            for job in job_ids_among(os.listdir(place)):
                 found[job].append(str(place / str(job)))
     return {
         job: [Placement(each or None, tuple(legacy[job])) for each in unified[job] or [""]]
@@ -78,12 +77,3 @@ def our_units(top: Path) -> Iterator[Path]:
                 yield Path(entry)
             elif name.endswith(".slice") or (name.startswith("user@") and name.endswith(".service")):
                 yield from our_units(Path(entry))
-
-
-def _jobs_named(names: Collection[str]) -> Iterator[JobId]:
-    """Return the jobs among the names; all others are files of the kernel, or somebody else's."""
-    for name in names:
-        with suppress(JobNotFound):
-            job = parse_job_id(name)
-            if str(job) == name:
-                yield job

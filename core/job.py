@@ -1,6 +1,7 @@
 """A job: what was asked for, and what is known about it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -39,6 +40,15 @@ def parse_job_id(text: str) -> JobId:
     if str(parsed) != text.lower():  # UUID() also takes braces, urn: and a missing hyphen
         raise JobNotFound(text)
     return JobId(parsed)
+
+
+def job_ids_among(names: Iterable[str]) -> Iterator[JobId]:
+    """Yield the jobs among the names in a directory, as we write them; all others are somebody else's."""
+    for name in names:
+        with suppress(JobNotFound):
+            job = parse_job_id(name)
+            if str(job) == name:
+                yield job
 
 
 class Leftovers(StrEnum):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.ending import Channel
 from ..core.errors import OutputUnavailable, QuotaExceeded, StorageUnavailable
-from ..core.job import Extent, JobId
+from ..core.job import Extent, JobId, job_ids_among
 from ..core.ports import Sink, SinkKind
 from .inotify import DirectoryWatch, Inotify
 from .layout import Layout, fifo_path, segment_bases, segment_path
@@ -167,10 +167,8 @@ class RecorderStore:
         await asyncio.to_thread(shutil.rmtree, self._layout.job(job), ignore_errors=True)
 
     async def sweep(self, keep: Collection[JobId]) -> None:
-        kept = {str(job) for job in keep}
-        for name in os.listdir(self._layout.jobs):
-            if name not in kept:
-                await asyncio.to_thread(shutil.rmtree, self._layout.jobs / name, ignore_errors=True)
+        for job in set(job_ids_among(os.listdir(self._layout.jobs))) - set(keep):
+            await asyncio.to_thread(shutil.rmtree, self._layout.job(job), ignore_errors=True)
 
     async def close(self) -> None:
         self._inotify.close()

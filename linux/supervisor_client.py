@@ -1,6 +1,7 @@
 """The server's line to one supervisor, over its socket, and how one is started."""
 
 import asyncio
+import logging
 import os
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from ..core.errors import SpawnerUnavailable
 from .layout import Layout, peer_process, socket_address
 from .messages import OLDEST_PROTOCOL, PROTOCOL, Decoder, Message, encode
 from .scope import environment, supervisor_scope
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 200
 """Descriptors in one message; SCM_MAX_FD of the kernel is 253."""
@@ -107,15 +110,14 @@ class SupervisorClient:
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         decoder = Decoder()
-        while True:
-            try:
-                data = await reader.read(262144)
-            except ConnectionError:
-                data = b""
-            if not data:
-                break
-            for message in decoder.feed(data):
-                self._take(message)
+        try:
+            while data := await reader.read(262144):
+                for message in decoder.feed(data):
+                    self._take(message)
+        except ConnectionError:
+            pass  # it died with words of ours unread
+        except Exception:  # whoever waits for an answer would do so for ever
+            log.exception("what the supervisor says cannot be understood")
         assert self._writer is not None
         self._writer.close()
         for answer in self._calls.values():

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from ...core.job import job_ids_among
 from .. import procfs
 from ..generations import known_generations, lock_of_dead
 from ..history import History, HistoryUnreadable, StartRecord, read_history
@@ -40,10 +41,10 @@ def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Ite
         alive, recorders = _lock_the_dead(layout, generation, locks)
         patience = boottime() + _BIRTH_TAKES
         found: list[tuple[str, History | HistoryUnreadable]] = []
-        for entry in os.scandir(layout.jobs):
-            if entry.name in known:
+        for job in map(str, job_ids_among(os.listdir(layout.jobs))):
+            if job in known:
                 continue
-            path = history_path(layout.job(entry.name))
+            path = history_path(layout.job(job))
             try:
                 history = read_history(path)
                 if history is None or history.generation in alive:
@@ -53,9 +54,9 @@ def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Ite
                     history = read_history(path) or history
             except HistoryUnreadable as error:
                 if not alive:  # else it may be the job of one that knows better
-                    found.append((entry.name, error))
+                    found.append((job, error))
             else:
-                found.append((entry.name, history))
+                found.append((job, history))
         yield Orphans(found, recorders)
 
 

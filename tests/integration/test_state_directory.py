@@ -297,6 +297,26 @@ def test_histories_that_are_spoiled(installation, until, tmp_path):
     installation.worker("up")  # nobody knew their control groups: they are swept by the next server
 
 
+def test_a_copy_of_a_job_is_left_alone(installation, tmp_path):
+    """Neither a supervisor nor a server takes it for a job, or for something to be removed."""
+    gate = tmp_path / "gate"
+    job = installation.start("sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.05; done; exit 7")
+    jobs = installation.home / "jobs"
+    copy = jobs / f"{job}.copy"
+    subprocess.run(["cp", "-a", jobs / job, copy], check=True)
+    (jobs / "README").write_text("not a job\n")
+    installation.kill(installation.supervisor_pid())
+    gate.touch()
+    assert 7 == installation.wait(job)["exit_code"]
+    server = os.pidfd_open(installation.server_pid())
+    installation.worker("down")
+    installation.await_pidfd(server)
+    installation.worker("up")
+    assert (copy / "history").exists()
+    assert (jobs / "README").exists()
+    shutil.rmtree(copy)  # with its FIFO, which counts as something left over
+
+
 def test_all_output_is_deleted_under_a_running_server(installation, tmp_path):
     """Starts are refused, what runs is known and keeps its last words; with a directory all goes on."""
     gate, jobs = tmp_path / "gate", installation.home / "jobs"

@@ -1,0 +1,42 @@
+"""The server's line to a supervisor, at its ends."""
+
+import asyncio
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from worker.linux.messages import PROTOCOL, Decoder, Message, encode
+from worker.linux.supervisor_client import SupervisorClient, SupervisorGone
+
+
+def test_what_cannot_be_understood_ends_the_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waits for an answer learns that none will come, and the log says why."""
+    lost: list[str] = []
+
+    async def supervise(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        decoder = Decoder()
+        while data := await reader.read(1000):
+            for message in decoder.feed(data):
+                if message["do"] == "hello":
+                    writer.write(encode({"call": message["call"], "protocol": PROTOCOL}))
+                else:
+                    writer.write(encode({"job": "nonsense"}))
+        writer.close()
+
+    def take(message: Message) -> None:
+        UUID(str(message["job"]))
+
+    async def scenario() -> None:
+        async with await asyncio.start_unix_server(supervise, tmp_path / "socket"):
+            client = SupervisorClient(tmp_path, take, lambda: lost.append("once"))
+            assert await client.connect()
+            with pytest.raises(SupervisorGone):
+                await client.call("list")
+            await client.close()
+
+    asyncio.run(scenario())
+    assert ["once"] == lost
+    assert "what the supervisor says cannot be understood" in caplog.text

@@ -7,9 +7,10 @@ job it writes that into the history itself: its supervisor may be dead by then.
 
 import errno
 import os
-import signal
 from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
+
+from . import syscalls
 
 User: TypeAlias = tuple[int, int, tuple[int, ...]] | None
 """Uid, gid and supplementary groups; None: who the process is already."""
@@ -46,7 +47,7 @@ def become(command: Command, joins: Sequence[str], descriptors: Descriptors) -> 
         if not os.read(release, 1):
             raise InterruptedError(errno.EINTR, "the supervisor died before it let go")
         stage = "exec"
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        syscalls.unblock_signals()
         _execute(argv, env)
     except OSError as error:
         complaint = f"{stage} {error.errno}"

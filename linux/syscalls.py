@@ -27,6 +27,7 @@ _PIDFD_INFO = struct.Struct("=QQ11Ii")
 # Older calls have no common number: asm/unistd_64.h of x86, asm-generic/unistd.h of the others.
 _CLONE, _RT_SIGACTION = (56, 13) if os.uname().machine == "x86_64" else (220, 134)
 _DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, no mask
+_NO_SIGNAL = bytes(128)  # sigset_t of glibc and musl
 
 
 def _checked(result: int, what: str) -> int:
@@ -59,6 +60,11 @@ def reset_reserved_signals() -> None:
     """Give the signals 32 and 33 their default disposition; glibc keeps them to itself and refuses."""
     for number in (32, 33):
         _checked(_syscall(_RT_SIGACTION, number, _DEFAULT_ACTION, None, 8), "rt_sigaction")
+
+
+def unblock_signals() -> None:
+    """Block no signal. Python's own pthread_sigmask makes an enumeration of each that was blocked."""
+    _checked(_libc.sigprocmask(signal.SIG_SETMASK, _NO_SIGNAL, None), "sigprocmask")
 
 
 def become_subreaper() -> None:

@@ -32,6 +32,11 @@ ANSWER = struct.Struct("=ii")
 """The pid of a child that waits for its release, or 0 and the errno of clone(2)."""
 
 _DESCRIPTORS = struct.Struct("=5i")
+_ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS.size)
+
+# Plain numbers: what an enumeration does in Python would have the kernel copy another dozen pages.
+_WAITALL = int(socket.MSG_WAITALL)
+_FLAGS = int(socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC)
 
 
 def main() -> None:
@@ -78,12 +83,11 @@ def settle() -> None:
 def _receive(supervisor: socket.socket) -> tuple[Request, Descriptors] | None:
     """Return what is asked for; None if the supervisor has gone."""
     # Not by recv_fds: Python 3.11 drops its flags.
-    flags = socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC
-    header, ancillary, *_ = supervisor.recvmsg(LENGTH.size, socket.CMSG_SPACE(_DESCRIPTORS.size), flags)
+    header, ancillary, *_ = supervisor.recvmsg(LENGTH.size, _ANCILLARY, _FLAGS)
     if len(header) < LENGTH.size:
         return None
     (length,) = LENGTH.unpack(header)
-    request = supervisor.recv(length, socket.MSG_WAITALL)
+    request = supervisor.recv(length, _WAITALL)
     if len(request) < length:
         return None
     release, errors, stdout, stderr, history = _DESCRIPTORS.unpack(ancillary[0][2])
@@ -106,7 +110,8 @@ def _bear(request: Request, descriptors: Descriptors, supervisor: socket.socket)
     except OSError as error:
         return ANSWER.pack(0, error.errno or errno.EIO)
     if pid == 0:
-        supervisor.close()  # else the death of the zygote would not be noticed as long as the child waits
+        # Else the death of the zygote would not be noticed as long as the child waits.
+        os.close(supervisor.fileno())
         become(command, joins, descriptors)
     reached(Step.CLONED)
     return ANSWER.pack(pid, 0)

@@ -21,6 +21,9 @@ PATIENCE = 10.0
 
 _TIMEVAL = struct.Struct("@ll")
 
+_ENVIRONMENT = {**os.environ, "LD_BIND_NOW": "1"}
+"""Of a zygote: what ld.so(8) binds at its start it need not bind anew in each child."""
+
 
 class ZygoteDied(ConnectionResetError):
     """Nobody knows whether there is a child; if there is, it ends by itself, for nobody lets it go."""
@@ -115,7 +118,7 @@ class Zygote:
                 for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
                     ours.setsockopt(socket.SOL_SOCKET, option, self._patience)
                 try:
-                    self._pidfd = os.pidfd_open(os.posix_spawn(sys.executable, arguments, os.environ))
+                    self._pidfd = os.pidfd_open(os.posix_spawn(sys.executable, arguments, _ENVIRONMENT))
                 except OSError:
                     ours.close()
                     raise

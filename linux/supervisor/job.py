@@ -133,8 +133,6 @@ class Job:
         with suppress(BrokenPipeError):  # it has failed already, and tells why
             os.write(newborn.release, b"!")
         reached(Step.RELEASED)
-        # Not before: nothing is written until then, and whoever adopts the job has it recorded, too.
-        self._recording.record(self.name, self.directory, self.plan)
 
     def _bear_at_last(self) -> Newborn:
         """Have a child that is recorded and waits, of another zygote if one dies."""
@@ -187,6 +185,8 @@ class Job:
             reached(Step.EXECUTED)
             self._handle(Started())
             self._observer.started(self)
+            # Not before: what it writes waits in the pipe, and the recorder takes a CPU from the exec.
+            self._recording.record(self.name, self.directory, self.plan)
             if self._stop_at_birth is not None:
                 self.stop(self._stop_at_birth.signal, self._stop_at_birth.grace)
 
@@ -206,7 +206,6 @@ class Job:
 
     def _give_up(self) -> None:
         """Leave nothing of a job that never ran."""
-        self._recording.drop(self.name)
         remove_history(self._history_path)
         self._close()
 

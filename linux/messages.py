@@ -40,7 +40,7 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Message]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Message]:
         """Yield every message that ``data`` completes; raise BadMessage for what is none."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:

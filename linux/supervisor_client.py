@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,15 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 200
 """Descriptors in one message; SCM_MAX_FD of the kernel is 253."""
 
+_ROOM = 65536
+"""Bytes received at once."""
+
 
 class SupervisorGone(Exception):
     """The supervisor has died, or was never reached; nobody knows whether it did what was asked."""
 
 
-class SupervisorClient:
+class SupervisorClient(asyncio.BufferedProtocol):
     """One connection. ``on_event`` hears what becomes of jobs, ``on_lost`` that the supervisor has gone.
 
     ``supervisor`` is its pid, once it is connected.
@@ -40,26 +42,30 @@ class SupervisorClient:
         self._on_lost = on_lost
         self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_call = 0
-        self._writer: asyncio.StreamWriter | None = None
+        self._transport: asyncio.Transport | None = None
+        self._closing = False
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room = memoryview(bytearray(_ROOM))
+        self._decoder = Decoder()
         self.supervisor = 0
-        self._reading: asyncio.Task[None] | None = None
 
     async def connect(self) -> bool:
         """Connect to the supervisor of this generation if there is one that is understood."""
         try:
-            reader, self._writer = await self._open()
+            connection = self._reach()
         except (FileNotFoundError, ConnectionRefusedError):
             return False
-        self._reading = asyncio.create_task(self._read(reader))
+        self.supervisor = peer_process(connection)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=connection)
         _check_protocol(await self.call("hello", protocol=PROTOCOL, oldest=OLDEST_PROTOCOL))
         return True
 
     async def call(self, do: str, **arguments: object) -> dict[str, Any]:
         """Ask and wait for the answer; SupervisorGone if it does not come."""
-        if self._writer is None or self._writer.is_closing():
+        if self._transport is None or self._transport.is_closing():
             raise SupervisorGone
         message, answer = self._ask(do, **arguments)
-        self._writer.write(message)
+        self._transport.write(message)
         return await answer
 
     def _ask(self, do: str, **arguments: object) -> tuple[bytes, asyncio.Future[dict[str, Any]]]:
@@ -74,9 +80,9 @@ class SupervisorClient:
 
         To be called while nothing else is.
         """
-        assert self._writer is not None
+        assert self._transport is not None
         names = list(pidfds)
-        peer = socket.socket(fileno=os.dup(self._writer.get_extra_info("socket").fileno()))
+        peer = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
         with peer:
             for first in range(0, len(names), _AT_ONCE):
                 batch = names[first : first + _AT_ONCE]
@@ -87,15 +93,12 @@ class SupervisorClient:
 
     async def close(self) -> None:
         """Disconnect; the supervisor and its jobs run on."""
-        if self._reading:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
-        if self._writer:
-            self._writer.close()
-            with suppress(ConnectionError):  # it died with words of ours unread
-                await self._writer.wait_closed()
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+            await asyncio.wait({self._lost})
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    def _reach(self) -> socket.socket:
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         connection = socket.socket(socket.AF_UNIX)
         try:
@@ -105,26 +108,7 @@ class SupervisorClient:
             raise
         finally:
             os.close(directory)
-        self.supervisor = peer_process(connection)
-        return await asyncio.open_unix_connection(sock=connection)
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        decoder = Decoder()
-        try:
-            while data := await reader.read(262144):
-                for message in decoder.feed(data):
-                    self._take(message)
-        except ConnectionError:
-            pass  # it died with words of ours unread
-        except Exception:  # whoever waits for an answer would do so for ever
-            log.exception("what the supervisor says cannot be understood")
-        assert self._writer is not None
-        self._writer.close()
-        for answer in self._calls.values():
-            if not answer.done():
-                answer.set_exception(SupervisorGone())
-        self._calls.clear()
-        self._on_lost()
+        return connection
 
     def _take(self, message: Message) -> None:
         call = message.get("call")
@@ -134,6 +118,37 @@ class SupervisorClient:
                 answer.set_result(message)
         else:
             self._on_event(message)
+
+    # --- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note of the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's signature
+        """Return where to receive: the same memory each time."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what the supervisor says."""
+        try:
+            for message in self._decoder.feed(self._room[:nbytes]):
+                self._take(message)
+        except Exception:  # whoever waits for an answer would do so for ever
+            log.exception("what the supervisor says cannot be understood")
+            assert self._transport is not None
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Tell who waits that no answer will come, and, unless that is our own doing, ``on_lost``."""
+        self._lost.set_result(None)
+        for answer in self._calls.values():
+            if not answer.done():
+                answer.set_exception(SupervisorGone())
+        self._calls.clear()
+        if not self._closing:
+            self._on_lost()
 
 
 def _check_protocol(answer: Mapping[str, Any]) -> None:

@@ -12,6 +12,9 @@ from .loop import Loop
 _MOST_DESCRIPTORS = 253
 """In one message: SCM_MAX_FD of the kernel."""
 
+_AT_ONCE = 65536
+"""Bytes received at once; from 128 KiB on malloc(3) would ask the kernel for each."""
+
 _MOST_UNSENT = 64 << 20
 """Bytes that may wait for a peer; one that reads no more is dropped, and lists anew when it is back."""
 
@@ -54,26 +57,31 @@ class Connection:
 
     def read(self) -> None:
         """Take in everything that has arrived."""
-        while self.open:
-            try:
-                data, descriptors, *_ = socket.recv_fds(self._peer, 262144, _MOST_DESCRIPTORS)
-                for (
-                    fd
-                ) in descriptors:  # Python 3.11 drops the flags of recv_fds, MSG_CMSG_CLOEXEC with them
-                    os.set_inheritable(fd, False)
-                self._descriptors += descriptors
-            except BlockingIOError:
-                return
-            except ConnectionError:
-                data = b""
-            if not data:
-                self.close()
-                return
-            try:
-                for message in self._decoder.feed(data):
-                    self._on_message(self, message)
-            except BadMessage:
-                self.close()
+        while self._receive():
+            pass
+
+    def _receive(self) -> bool:
+        """Take in some of what has arrived; return whether there may be more."""
+        if not self.open:
+            return False
+        try:
+            data, descriptors, *_ = socket.recv_fds(self._peer, _AT_ONCE, _MOST_DESCRIPTORS)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            data, descriptors = b"", []
+        for fd in descriptors:  # Python 3.11 drops the flags of recv_fds, MSG_CMSG_CLOEXEC with them
+            os.set_inheritable(fd, False)
+        self._descriptors += descriptors
+        if not data:
+            self.close()
+            return False
+        try:
+            for message in self._decoder.feed(data):
+                self._on_message(self, message)
+        except BadMessage:
+            self.close()
+        return True
 
     def close(self) -> None:
         """Drop the peer."""
@@ -88,7 +96,7 @@ class Connection:
     def _ready(self) -> None:
         if self._unsent:
             self._flush()
-        self.read()
+        self._receive()  # epoll tells if there is more
 
     def _flush(self) -> None:
         try:

@@ -24,20 +24,22 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
+        self._events: dict[int, int] = {}
         self._alarms = _Alarms()
         self._running = True
 
     def watch(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
         """Call back whenever the descriptor is ready; replaces an earlier watch of it."""
-        if fd in self._callbacks:
-            self._epoll.modify(fd, events)
-        else:
+        if fd not in self._callbacks:
             self._epoll.register(fd, events)
-        self._callbacks[fd] = callback
+        elif self._events[fd] != events:
+            self._epoll.modify(fd, events)
+        self._callbacks[fd], self._events[fd] = callback, events
 
     def unwatch(self, fd: int) -> None:
         """Stop watching; before the descriptor is closed."""
         if self._callbacks.pop(fd, None):
+            del self._events[fd]
             self._epoll.unregister(fd)
 
     def call_at(self, callback: Callable[[], None], at: float | None) -> None:

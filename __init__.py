@@ -4,8 +4,9 @@ The names below are handed on lazily (PEP 562): this module runs before every
 ``worker.*`` import, also that of the supervisor, which must stay small.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = (
+    False  # as in typing, which would take half a megabyte in a process as small as the recorder
+)
 if TYPE_CHECKING:
     from .core.errors import WorkerError as WorkerError
     from .core.job import JobId as JobId

@@ -17,12 +17,13 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..core.ending import Cause, End
 from ..core.lifecycle import MainEnded
+from .job_files import StrPath
 from .values import (
     SpawnPlan,
     end_from_message,
@@ -71,7 +72,7 @@ class History:
     end: End | None = None
 
 
-def open_history(path: Path) -> int:
+def open_history(path: StrPath) -> int:
     """Begin a history, and return the descriptor that it is written to; FileExistsError if there is one.
 
     It has its name once its start is written.
@@ -79,7 +80,7 @@ def open_history(path: Path) -> int:
     return os.open(_unborn(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def write_start(path: Path, history: int, record: StartRecord, generation: str) -> None:
+def write_start(path: StrPath, history: int, record: StartRecord, generation: str) -> None:
     """Write down that a job has a process; OSError if the disk refuses."""
     start = {
         "pid": record.pid,
@@ -90,26 +91,27 @@ def write_start(path: Path, history: int, record: StartRecord, generation: str) 
         "plan": plan_to_message(record.plan),
     }
     _write(history, {"start": start, "generation": generation})
-    _unborn(path).rename(path)
+    os.rename(_unborn(path), path)
 
 
-def remove_history(path: Path) -> None:
+def remove_history(path: StrPath) -> None:
     """Forget a job: from here on it has no process that anybody knows of. Idempotent."""
     for each in (_unborn(path), path):
-        each.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(each)
 
 
-def write_generation(path: Path, generation: str) -> None:
+def write_generation(path: StrPath, generation: str) -> None:
     """Write down whose job it is now."""
     _append(path, {"generation": generation})
 
 
-def write_stop(path: Path, signal: int, kill_at: float) -> None:
+def write_stop(path: StrPath, signal: int, kill_at: float) -> None:
     """Write down that somebody wants the job to end."""
     _append(path, {"stop": [signal, kill_at]})
 
 
-def write_main(path: Path, main: MainEnded) -> None:
+def write_main(path: StrPath, main: MainEnded) -> None:
     """Write down how the main process ended, while others may be left."""
     _append(
         path,
@@ -117,18 +119,19 @@ def write_main(path: Path, main: MainEnded) -> None:
     )
 
 
-def write_end(path: Path, end: End) -> None:
+def write_end(path: StrPath, end: End) -> None:
     """Write down the end of a job."""
     _append(path, {"end": end_to_message(end)})
 
 
-def read_history(path: Path) -> History | None:
+def read_history(path: StrPath) -> History | None:
     """Return what is written down, None if the job has no process that anybody knows of.
 
     Raises HistoryUnreadable for what no supervisor has written like that.
     """
     try:
-        text = path.read_bytes()
+        with open(path, "rb") as file:
+            text = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -144,9 +147,9 @@ def read_history(path: Path) -> History | None:
         raise HistoryUnreadable(f"{path} makes no sense: {type(error).__name__}: {error}") from error
 
 
-def _unborn(path: Path) -> Path:
+def _unborn(path: StrPath) -> str:
     """Return where a history lies as long as its process may not be let go."""
-    return path.with_name(f"{path.name}.unborn")
+    return f"{path}.unborn"
 
 
 def _facts(text: bytes) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def _start_record(message: Mapping[str, Any]) -> StartRecord:
     )
 
 
-def _append(path: Path, message: Mapping[str, object]) -> None:
+def _append(path: StrPath, message: Mapping[str, object]) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         _write(fd, message)

@@ -6,7 +6,6 @@ import os
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 _IN_MODIFY = 0x2
 _IN_CLOSE_WRITE = 0x8
@@ -46,12 +45,12 @@ class Inotify:
     def __init__(self) -> None:
         self._fd = -1
         self._watches: dict[int, set[DirectoryWatch]] = {}
-        self._directories: dict[int, Path] = {}
-        self._unwatched: dict[Path, set[DirectoryWatch]] = {}
+        self._directories: dict[int, str] = {}
+        self._unwatched: dict[str, set[DirectoryWatch]] = {}
         self._looking: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def watch(self, directory: Path) -> AsyncIterator[DirectoryWatch]:
+    async def watch(self, directory: str) -> AsyncIterator[DirectoryWatch]:
         """Watch a directory, which need not exist."""
         watch = DirectoryWatch()
         descriptor = self._add(directory)
@@ -79,14 +78,14 @@ class Inotify:
         if self._looking is not None:
             self._looking.cancel()
 
-    def _add(self, directory: Path) -> int:
+    def _add(self, directory: str) -> int:
         if self._fd < 0:
             self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
             if self._fd < 0:
                 return -1
             asyncio.get_running_loop().add_reader(self._fd, self._read)
         # The same directory gives the same descriptor, however many follow it.
-        return int(_libc.inotify_add_watch(self._fd, bytes(directory), _CHANGES))
+        return int(_libc.inotify_add_watch(self._fd, os.fsencode(directory), _CHANGES))
 
     def _remove(self, descriptor: int, watch: DirectoryWatch) -> None:
         watches = self._watches[descriptor]
@@ -115,12 +114,12 @@ class Inotify:
             for watch in self._watches.pop(descriptor):
                 self._look_at(directory, watch)
 
-    def _look_at(self, directory: Path, watch: DirectoryWatch) -> None:
+    def _look_at(self, directory: str, watch: DirectoryWatch) -> None:
         self._unwatched.setdefault(directory, set()).add(watch)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
 
-    def _overlook(self, directory: Path, watch: DirectoryWatch) -> None:
+    def _overlook(self, directory: str, watch: DirectoryWatch) -> None:
         watches = self._unwatched.get(directory, set())
         watches.discard(watch)
         if not watches:
@@ -128,7 +127,7 @@ class Inotify:
 
     async def _look(self) -> None:
         """Wake whoever follows an unwatched directory when it has changed."""
-        seen: dict[Path, object] = {}
+        seen: dict[str, object] = {}
         while self._unwatched:
             await asyncio.sleep(_BETWEEN_LOOKS)
             seen = {
@@ -136,7 +135,7 @@ class Inotify:
             }
         self._looking = None
 
-    def _look_once(self, directory: Path, seen: object) -> object:
+    def _look_once(self, directory: str, seen: object) -> object:
         try:
             sizes = _sizes(directory)
         except OSError:  # EMFILE, which may be why it is not watched: the next look may tell
@@ -147,7 +146,7 @@ class Inotify:
         return sizes
 
 
-def _sizes(directory: Path) -> object:
+def _sizes(directory: str) -> object:
     try:
         return {entry.name: entry.stat().st_size for entry in os.scandir(directory)}
     except FileNotFoundError:

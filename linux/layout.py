@@ -1,20 +1,13 @@
 """Where things lie under the state directory.
 
-jobs/ID/CHANNEL.fifo       what the job has as stdout and stderr, until the output is complete
-jobs/ID/CHANNEL-OFFSET     a segment of recorded output; OFFSET is that of its first byte
-jobs/ID/history            what the supervisor writes down of the job, until its end is journaled
-jobs/ID/history.unborn     the same before it names the job's process
-jobs/ID/history.unreadable the same of a job that was LOST because somebody has spoiled it
-supervisor/log             of every supervisor and recorder
-supervisor/GENERATION/     socket and lock of a supervisor, lock of its recorder
+jobs/ID/                of a job, see linux/job_files.py
+supervisor/log          of every supervisor and recorder
+supervisor/GENERATION/  socket and lock of a supervisor, lock of its recorder
 """
 
-import os
 import socket
 import struct
 from pathlib import Path
-
-from ..core.channel import Channel
 
 _UCRED = struct.Struct("iII")
 
@@ -36,31 +29,9 @@ class Layout:
         for directory in (self.state_dir, self.jobs, self.supervisor):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def job(self, job: object) -> Path:
+    def job(self, job: object) -> str:
         """Return the directory of a job."""
-        return self.jobs / str(job)
-
-
-def fifo_path(directory: Path, channel: Channel) -> Path:
-    """Return where a channel's FIFO lies in the directory of a job."""
-    return directory / f"{channel}.fifo"
-
-
-def segment_path(directory: Path, channel: Channel, base: int) -> Path:
-    """Return the segment whose first byte has the offset ``base``."""
-    return directory / f"{channel}-{base}"
-
-
-def segment_bases(directory: Path, channel: Channel) -> list[int]:
-    """Return the offsets at which segments begin, in order; FileNotFoundError without the directory."""
-    prefix = f"{channel}-"
-    offsets = (name.removeprefix(prefix) for name in os.listdir(directory) if name.startswith(prefix))
-    return sorted(int(offset) for offset in offsets if offset.isdecimal())
-
-
-def history_path(directory: Path) -> Path:
-    """Return where the supervisor writes down what becomes of a job."""
-    return directory / "history"
+        return f"{self.jobs}/{job}"
 
 
 def socket_address(directory_fd: int, name: str) -> str:

@@ -5,13 +5,12 @@ import os
 import signal
 import struct
 from contextlib import suppress
-from pathlib import Path
 
 _FLOCK = struct.Struct("@hhqqi4x")
 """struct flock: type, whence, start, length, pid."""
 
 
-def open_lock(path: Path) -> int:
+def open_lock(path: str | os.PathLike[str]) -> int:
     """Open a file to be locked. Closing any descriptor of it in this process drops the lock."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 

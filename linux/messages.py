@@ -6,7 +6,6 @@ SOCK_SEQPACKET would bound a message to 212,992 bytes; a command line may have m
 import json
 import struct
 from collections.abc import Iterator
-from typing import TypeAlias
 
 PROTOCOL = 2
 """Version of the conversation between server and supervisor."""
@@ -17,7 +16,7 @@ OLDEST_PROTOCOL = 1
 LONGEST = 64 << 20
 """Bytes in a message; more is no message of ours."""
 
-Message: TypeAlias = dict[str, object]
+Message = dict[str, object]
 """A JSON object."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

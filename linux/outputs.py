@@ -15,7 +15,8 @@ from ..core.errors import OutputUnavailable, QuotaExceeded, StorageUnavailable
 from ..core.job import Extent, JobId, job_ids_among
 from ..core.ports import Sink, SinkKind
 from .inotify import DirectoryWatch, Inotify
-from .layout import Layout, fifo_path, segment_bases, segment_path
+from .job_files import fifo_path, segment_bases, segment_path
+from .layout import Layout
 
 SEGMENT_SIZE = 64 << 20
 """Bytes in a segment: what is deleted at once when a log is bounded."""
@@ -41,7 +42,7 @@ class FifoSink:
     The last ``most_segments`` are kept, the one that is being filled among them; 0: all.
     """
 
-    path: Path
+    path: str
     segment_size: int
     most_segments: int = 0
 
@@ -105,17 +106,18 @@ class RecorderStore:
                 raise QuotaExceeded(f"there is no room for the output of a job: {error}") from error
             raise StorageUnavailable(f"the output of a job cannot be kept: {error}") from error
 
-    def _create(self, directory: Path, channels: Collection[Channel], most: int) -> Mapping[Channel, Sink]:
+    def _create(self, directory: str, channels: Collection[Channel], most: int) -> Mapping[Channel, Sink]:
         size, count = segments_within(most // len(channels), self._segment_size)
-        directory.mkdir(mode=0o700)
+        os.mkdir(directory, mode=0o700)
         sinks: dict[Channel, Sink] = {}
         for channel in channels:
             path = fifo_path(directory, channel)
             os.mkfifo(path)
             # `> /dev/stderr` opens it anew, as whatever user the job is by then. Nobody else
             # gets here: the directories above are closed.
-            path.chmod(0o622)
-            segment_path(directory, channel, 0).touch(mode=0o600)
+            os.chmod(path, 0o622)  # noqa: S103
+            segment = segment_path(directory, channel, 0)
+            os.close(os.open(segment, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             sinks[channel] = FifoSink(path, size, count)
         return sinks
 
@@ -142,7 +144,7 @@ class RecorderStore:
             data: bytes | None = b""
             if following:
                 base = bases[following - 1]
-                path = str(segment_path(directory, channel, base))
+                path = segment_path(directory, channel, base)
                 data = await self._read_segment(path, offset - base, size)
             if data is None:
                 continue  # deleted since the look
@@ -174,7 +176,7 @@ class RecorderStore:
         self._inotify.close()
         self._spare.close()
 
-    def _bases(self, job: JobId, channel: Channel) -> tuple[Path, list[int]]:
+    def _bases(self, job: JobId, channel: Channel) -> tuple[str, list[int]]:
         directory = self._layout.job(job)
         try:
             bases = self._listed(directory, channel)
@@ -188,7 +190,7 @@ class RecorderStore:
             raise OutputUnavailable(f"no {channel} of job {job} is kept")
         return directory, bases
 
-    def _listed(self, directory: Path, channel: Channel) -> list[int]:
+    def _listed(self, directory: str, channel: Channel) -> list[int]:
         try:
             return segment_bases(directory, channel)
         except OSError as error:

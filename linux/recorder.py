@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from ..core.channel import Channel
 from ..core.steps import Step, reached
 from . import fuse
 from .ends import open_ends
-from .layout import fifo_path
+from .job_files import fifo_path
 from .locks import open_lock, seize_lock
 from .messages import Decoder, Message, encode
 from .segments import Segments
@@ -124,7 +123,7 @@ class Recorder:
                     names = [Channel(str(each)) for each in channels]
                     most = int(str(message.get("most_segments", 0)))
                     ends = dict(zip(names, map(int, numbers), strict=True))
-                    self._record(JobRecording(self, job, Path(directory), ends, segment_size, most))
+                    self._record(JobRecording(self, job, directory, ends, segment_size, most))
                 case {"finish": str(job)} if job in self._jobs:
                     self._jobs[job].finish()
                 case {"drop": str(job)} if job in self._jobs:
@@ -157,7 +156,7 @@ class JobRecording:
         self,
         recorder: Recorder,
         job: str,
-        directory: Path,
+        directory: str,
         ends: Mapping[Channel, int],
         segment_size: int,
         most_segments: int,
@@ -357,7 +356,7 @@ def main() -> None:
     """Run as ``python -m worker.linux.recorder SOCKET_FD LOCK ENDS_FD``."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it is how to take over
     # The only one of its generation: one that outlived its supervisor leaves. Held until this process ends.
-    seize_lock(open_lock(Path(sys.argv[2])))
+    seize_lock(open_lock(sys.argv[2]))
     fuse.arm("recorder")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

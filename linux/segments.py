@@ -3,11 +3,10 @@
 import os
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 
 from ..core.channel import Channel
 from ..core.steps import Step, reached
-from .layout import segment_bases, segment_path
+from .job_files import segment_bases, segment_path
 
 
 class Segments:
@@ -19,7 +18,7 @@ class Segments:
     has come for certain, whatever segments somebody has deleted.
     """
 
-    def __init__(self, directory: Path, channel: Channel, size: int, most: int, end: int = 0) -> None:
+    def __init__(self, directory: str, channel: Channel, size: int, most: int, end: int = 0) -> None:
         self._directory = directory
         self._channel = channel
         self._size = size
@@ -50,7 +49,7 @@ class Segments:
             status = os.fstat(self.file)
             if not status.st_nlink:  # somebody has deleted it: what comes is to be found all the same
                 with suppress(FileExistsError):
-                    self._directory.mkdir(mode=0o700)
+                    os.mkdir(self._directory, mode=0o700)
             elif status.st_size < self._size:
                 return status.st_size, self._size - status.st_size
             self._begin(self._bases[-1] + status.st_size)
@@ -87,6 +86,7 @@ class Segments:
     def _drop_oldest(self, left: int) -> None:
         while self._most and len(self._bases) > left:
             path = segment_path(self._directory, self._channel, self._bases[0])
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
             self._bases.popleft()
             reached(Step.SEGMENT_DROPPED)

@@ -19,7 +19,8 @@ from ..core.ports import Placement, PlacementKind, Process, Sink, SinkKind
 from .code_digest import this_generation
 from .generations import known_generations, remove_if_dead
 from .history import read_history
-from .layout import Layout, history_path
+from .job_files import history_path
+from .layout import Layout
 from .messages import Message
 from .outputs import FifoSink
 from .supervised import SupervisedProcess

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.ending import Cause, Channel, End, Lost
@@ -12,7 +11,7 @@ from ..core.job import JobId, JobState
 from ..core.ports import Placement, Progress, Survivor
 from . import procfs
 from .history import HistoryUnreadable, read_history
-from .layout import fifo_path, history_path
+from .job_files import fifo_path, history_path
 from .values import end_from_message, ending_from_message, placement_from_message
 
 
@@ -53,7 +52,7 @@ class SupervisedProcess:
         """Whether the end is known."""
         return self._end.done()
 
-    def hold_fifos(self, directory: Path) -> None:
+    def hold_fifos(self, directory: str) -> None:
         """Hold the FIFOs open: what is in them survives supervisor and recorder then."""
         for channel in Channel:
             with suppress(FileNotFoundError):
@@ -76,7 +75,7 @@ class SupervisedProcess:
             trouble = message.get("output_trouble", "")
             self.progress = Progress(JobState(message["state"]), ending, Cause(message["cause"]), trouble)
 
-    def hold_unreported(self, directory: Path) -> None:
+    def hold_unreported(self, directory: str) -> None:
         """Hold a process that was asked for and is there: its supervisor died before it told of it."""
         if self.pid:
             return

@@ -10,7 +10,8 @@ from ...core.job import job_ids_among
 from .. import procfs
 from ..generations import known_generations, lock_of_dead
 from ..history import History, HistoryUnreadable, StartRecord, read_history
-from ..layout import Layout, history_path
+from ..job_files import history_path
+from ..layout import Layout
 from ..locks import open_lock, seize_lock
 from .loop import boottime
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 from ...core.ending import Channel, End, Ending, Lost
@@ -38,7 +37,7 @@ from ..history import (
     write_start,
     write_stop,
 )
-from ..layout import fifo_path, history_path
+from ..job_files import fifo_path, history_path
 from ..values import SpawnPlan
 from .birth import Newborn, Zygote, ZygoteDied
 from .group import Group, group_of, is_empty, oom_kills
@@ -81,7 +80,7 @@ class Job:
     def __init__(
         self,
         name: str,
-        directory: Path,
+        directory: str,
         generation: str,
         plan: SpawnPlan,
         loop: Loop,

@@ -90,11 +90,11 @@ class Recording:
             if job in self._finishing:
                 self._send({"finish": job})
 
-    def record(self, job: str, directory: Path, plan: SpawnPlan) -> None:
+    def record(self, job: str, directory: str, plan: SpawnPlan) -> None:
         """Record what comes out of a job's FIFOs."""
         message: Message = {
             "record": job,
-            "directory": str(directory),
+            "directory": directory,
             "channels": list(plan.channels),
             "segment_size": plan.segment_size,
             "most_segments": plan.most_segments,

@@ -15,7 +15,8 @@ from ...core.ending import Cause, Channel, End, Lost
 from ...core.ports import Placement
 from ...core.steps import Step, reached
 from ..history import History, HistoryUnreadable, remove_history
-from ..layout import Layout, fifo_path, history_path
+from ..job_files import fifo_path, history_path
+from ..layout import Layout
 from ..messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from ..values import (
     SpawnPlan,
@@ -264,7 +265,7 @@ class Supervisor:
 
     def _spawn(self, connection: Connection, call: int, name: str, plan: Message) -> None:
         directory = self._layout.job(name)
-        if name in self._jobs or name in self._ended or history_path(directory).exists():
+        if name in self._jobs or name in self._ended or os.path.exists(history_path(directory)):
             connection.send({"call": call, "failed": "job", "errno": errno.EEXIST})
             return
         if len(self._jobs) >= _most_jobs():
@@ -302,11 +303,12 @@ class Supervisor:
         directory = self._layout.job(name)
         # The history last: as long as there is one, the job is known.
         for channel in Channel:
-            fifo_path(directory, channel).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(fifo_path(directory, channel))
         history = history_path(directory)
         if ended is not None and ended.pid == 0:  # somebody may want to look at it
             with suppress(OSError):
-                history.rename(history.with_name("history.unreadable"))
+                os.rename(history, f"{history}.unreadable")
         remove_history(history)
         reached(Step.FORGOTTEN)
 

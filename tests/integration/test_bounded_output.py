@@ -17,7 +17,7 @@ from worker import JobSpec
 from worker.core.ending import Channel
 from worker.core.job import SMALLEST_OUTPUT, new_job_id
 from worker.linux.ends import share_ends
-from worker.linux.layout import segment_bases, segment_path
+from worker.linux.job_files import segment_bases, segment_path
 from worker.linux.messages import Decoder, encode
 from worker.linux.outputs import RecorderStore
 
@@ -212,7 +212,7 @@ def test_recorders_that_die_keep_a_true_suffix(bound, writes):
         assert written == recorders.finish()
         bases = segment_bases(recorders.directory, Channel.OUTPUT)
         kept = b"".join(
-            segment_path(recorders.directory, Channel.OUTPUT, base).read_bytes() for base in bases
+            Path(segment_path(recorders.directory, Channel.OUTPUT, base)).read_bytes() for base in bases
         )
         assert written == bases[0] + len(kept)
         assert NUMBERS[bases[0] : written] == kept

@@ -10,7 +10,7 @@ import pytest
 
 from worker import JobId
 from worker.core.ending import Cause, Exited, Lost, Signaled
-from worker.linux.layout import history_path
+from worker.linux.job_files import history_path
 
 from .generations import Machine
 
@@ -130,7 +130,7 @@ def test_a_job_that_cannot_be_taken_over_costs_itself_alone(machine: Machine) ->
 
     spoiled, pid, other = asyncio.run(start())
     kill(*machine.generations().values())
-    history = history_path(machine.layout.job(spoiled))
+    history = Path(history_path(machine.layout.job(spoiled)))
     # Its main process is known to have ended, so its group is looked at: which is no directory.
     text = history.read_text().replace('"unified": null', '"unified": "/dev/null"')
     history.write_text(text + '\n{"main": {"exited": 0}, "oom_kills": 0}')

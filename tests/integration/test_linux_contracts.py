@@ -20,7 +20,8 @@ from worker.core.ports import Sink
 from worker.core.testing import OutputBench, OutputStoreContract, SpawnerBench, SpawnerContract
 from worker.linux.code_digest import this_generation
 from worker.linux.ends import share_ends
-from worker.linux.layout import Layout, fifo_path
+from worker.linux.job_files import fifo_path
+from worker.linux.layout import Layout
 from worker.linux.locks import lock_holder
 from worker.linux.messages import Message, encode
 from worker.linux.outputs import SEGMENT_SIZE, FifoSink, RecorderStore
@@ -129,10 +130,10 @@ class Writer:
             self._tell({"drop": job})
 
     def _record(self, sink: FifoSink) -> None:
-        directory = sink.path.parent
+        directory = Path(sink.path).parent
         if directory.name not in self._recorded:
             self._recorded.add(directory.name)
-            channels = [each for each in Channel if fifo_path(directory, each).exists()]
+            channels = [each for each in Channel if os.path.exists(fifo_path(directory, each))]
             first = len(self._recorded) * len(Channel)
             self._tell(
                 {

@@ -11,7 +11,8 @@ from worker.core.job import Leftovers, new_job_id
 from worker.core.ports import Placement
 from worker.linux import procfs
 from worker.linux.history import History, StartRecord, open_history, write_start
-from worker.linux.layout import Layout, history_path
+from worker.linux.job_files import history_path
+from worker.linux.layout import Layout
 from worker.linux.supervisor.adoption import orphaned_jobs
 from worker.linux.supervisor.orphan import Orphan
 from worker.linux.values import SpawnPlan
@@ -47,7 +48,7 @@ def test_a_child_of_a_dead_supervisor_that_was_never_let_go(tmp_path: Path, copy
     """It is awaited until it says so itself, also if it is of a generation without a zygote."""
     layout, name = Layout(tmp_path), str(new_job_id())
     layout.make()
-    path = history_path(layout.job(name))
+    path = Path(history_path(layout.job(name)))
     path.parent.mkdir()
     script = r"""echo; read let_go; sleep 0.2; printf '\n{"stillborn": "release 4"}' >> "$0" """
     command = ["sh", "-c", script, str(path), f"worker.linux.{copy_of}", "/state"]

@@ -11,7 +11,8 @@ import pytest
 
 from worker.core.ending import Channel
 from worker.core.job import Extent, JobId, new_job_id
-from worker.linux.layout import Layout, segment_path
+from worker.linux.job_files import segment_path
+from worker.linux.layout import Layout
 from worker.linux.outputs import RecorderStore
 
 SIZE = 65520
@@ -21,10 +22,10 @@ LONGEST = (1 << 63) - 1
 def recorded(state: Path, segments: dict[int, bytes]) -> JobId:
     """Return a job with these segments of output, by their offsets."""
     job = new_job_id()
-    directory = Layout(state).job(job)
+    directory = Path(Layout(state).job(job))
     directory.mkdir(parents=True)
     for offset, data in segments.items():
-        segment_path(directory, Channel.OUTPUT, offset).write_bytes(data)
+        Path(segment_path(directory, Channel.OUTPUT, offset)).write_bytes(data)
     return job
 
 

@@ -13,7 +13,7 @@ import pytest
 from worker.core.ending import Channel
 from worker.core.steps import Step, on_step
 from worker.linux import recorder
-from worker.linux.layout import fifo_path, segment_path
+from worker.linux.job_files import fifo_path, segment_path
 from worker.linux.messages import Decoder, encode
 from worker.linux.recorder import Recorder
 
@@ -27,7 +27,7 @@ class Recorded:
         self.connection.settimeout(60)
         os.mkfifo(fifo_path(directory, Channel.OUTPUT))
         self.fifo = os.open(fifo_path(directory, Channel.OUTPUT), os.O_RDWR)
-        segment_path(directory, Channel.OUTPUT, 0).touch()
+        Path(segment_path(directory, Channel.OUTPUT, 0)).touch()
         self.thread = threading.Thread(target=Recorder(other, memoryview(bytearray(8)).cast("Q")).run)
         self.thread.start()
         self.tell(
@@ -44,7 +44,7 @@ class Recorded:
         decoder = Decoder()
         while not any("drained" in message for message in decoder.feed(self.connection.recv(65536))):
             pass
-        return segment_path(self.directory, Channel.OUTPUT, 0).read_bytes()
+        return Path(segment_path(self.directory, Channel.OUTPUT, 0)).read_bytes()
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_writes_that_come_thick_are_gathered(recorded: Recorded) -> None:
 
 def test_a_line_that_comes_alone_is_recorded(recorded: Recorded) -> None:
     """It waits for nothing that follows."""
-    segment = segment_path(recorded.directory, Channel.OUTPUT, 0)
+    segment = Path(segment_path(recorded.directory, Channel.OUTPUT, 0))
     for count in range(1, 20):
         os.write(recorded.fifo, b"x")
         while segment.stat().st_size < count:
@@ -85,6 +85,6 @@ def test_the_end_waits_for_nothing(recorded: Recorded, monkeypatch: pytest.Monke
     """Nobody writes any more: a thread that waits for more output is told so."""
     monkeypatch.setattr(recorder, "_LINGER", 70_000)
     os.write(recorded.fifo, b"x")
-    while not segment_path(recorded.directory, Channel.OUTPUT, 0).stat().st_size:
+    while not Path(segment_path(recorded.directory, Channel.OUTPUT, 0)).stat().st_size:
         time.sleep(0.02)  # after which the thread has come to its waiting
     assert b"x" == recorded.finish()

@@ -14,7 +14,7 @@ from worker.core import steps
 from worker.core.ending import Channel
 from worker.core.job import SMALLEST_OUTPUT
 from worker.core.steps import Step
-from worker.linux.layout import segment_bases, segment_path
+from worker.linux.job_files import segment_bases, segment_path
 from worker.linux.outputs import PIPE_SIZE, SEGMENT_SIZE, segments_within
 from worker.linux.segments import Segments
 
@@ -39,7 +39,7 @@ def kept(directory: Path) -> tuple[int, bytes]:
     data = b""
     for base in bases:
         assert bases[0] + len(data) == base
-        data += segment_path(directory, Channel.OUTPUT, base).read_bytes()
+        data += Path(segment_path(directory, Channel.OUTPUT, base)).read_bytes()
     return bases[0], data
 
 
@@ -50,11 +50,11 @@ def test_segments_begin_where_the_output_has_come_to(tmp_path: Path, left: int) 
     record(segments, b"x" * 2 * SIZE + b"yz")
     segments.close()
     for base in segment_bases(tmp_path, Channel.OUTPUT)[left:]:
-        segment_path(tmp_path, Channel.OUTPUT, base).unlink()
+        Path(segment_path(tmp_path, Channel.OUTPUT, base)).unlink()
     segments = Segments(tmp_path, Channel.OUTPUT, SIZE, 0, 2 * SIZE + 2)
     record(segments, b"new")
     assert 2 * SIZE + 5 == segments.end
-    assert b"new" == segment_path(tmp_path, Channel.OUTPUT, 2 * SIZE + 2).read_bytes()
+    assert b"new" == Path(segment_path(tmp_path, Channel.OUTPUT, 2 * SIZE + 2)).read_bytes()
     segments.close()
 
 
@@ -88,7 +88,7 @@ def test_whatever_dies_the_latest_bytes_are_kept(
 ) -> None:
     """A recorder that dies at any step, and its successor, keep a suffix of all bytes in its place."""
     directory = tmp_path_factory.mktemp("job")
-    segment_path(directory, Channel.OUTPUT, 0).touch()
+    Path(segment_path(directory, Channel.OUTPUT, 0)).touch()
     segments, written, fuse = make(directory, most), b"", list[Step]()
 
     def burn(step: Step) -> None:
@@ -118,7 +118,7 @@ def test_whatever_dies_the_latest_bytes_are_kept(
 
 def delete_segment(directory: Path) -> None:
     """Delete the file that is being written."""
-    segment_path(directory, Channel.OUTPUT, segment_bases(directory, Channel.OUTPUT)[-1]).unlink()
+    Path(segment_path(directory, Channel.OUTPUT, segment_bases(directory, Channel.OUTPUT)[-1])).unlink()
 
 
 @pytest.mark.parametrize("delete", [delete_segment, shutil.rmtree])
@@ -131,7 +131,7 @@ def test_a_deleted_segment_is_followed_by_another(tmp_path: Path, delete: Callab
     delete(directory)
     record(segments, b"ab")
     assert [10] == segment_bases(directory, Channel.OUTPUT)[-1:]
-    assert b"ab" == segment_path(directory, Channel.OUTPUT, 10).read_bytes()
+    assert b"ab" == Path(segment_path(directory, Channel.OUTPUT, 10)).read_bytes()
     assert 12 == segments.end
     segments.close()
 
@@ -163,7 +163,7 @@ def test_a_segment_that_cannot_be_deleted_holds_up_the_next(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "unlink", refuse)
+        broken.setattr(os, "unlink", refuse)
         for _ in range(2):
             with pytest.raises(OSError, match="Input/output error"):
                 segments.room()

@@ -17,7 +17,7 @@ import pytest
 from worker.core.ending import Channel
 from worker.core.job import Leftovers, new_job_id
 from worker.core.ports import Placement
-from worker.linux.layout import fifo_path
+from worker.linux.job_files import fifo_path
 from worker.linux.supervisor.birth import Zygote, ZygoteDied
 from worker.linux.supervisor.job import Job, Observer
 from worker.linux.supervisor.loop import Loop

@@ -5,15 +5,14 @@ The commands are those of a wheel: an editable installation has a finder that us
 
 import statistics
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
-import venv
 from pathlib import Path
 
-from installation import Installation, installed
+from installation import Installation, install_wheel, installed
 from report import report
+
+from worker.core.job import new_job_id
 
 ROUNDS = 20
 LIMIT = "python -c 'import ssl, asyncio'"
@@ -25,29 +24,13 @@ def _seconds(installation: Installation, command: list[str]) -> float:
     return time.perf_counter() - began
 
 
-def _install_wheel(directory: Path) -> Path:
-    """Build the wheel, install it into an environment of its own, and return where its programs are.
-
-    What it depends on is that of the environment that runs the benchmark.
-    """
-    root, home = Path(__file__).parent.parent, directory / "venv"
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(directory), str(root)]
-    subprocess.run(build, check=True, capture_output=True)
-    venv.create(home, symlinks=True)
-    (wheel,) = directory.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python")]
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", str(wheel)], check=True)
-    (site,) = home.glob("lib/python3*/site-packages")
-    site.joinpath("dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return home / "bin"
-
-
 def main() -> None:
     """Measure in turn, round after round, and report the medians."""
     with tempfile.TemporaryDirectory() as directory, installed() as installation:
-        programs = _install_wheel(Path(directory))
+        programs = install_wheel(Path(directory))
         job = installation.worker("start", "true").split()[1]
         installation.worker("wait", job)
+        nobody = str(new_job_id())
         worker = [str(programs / "worker")]
         commands = {
             LIMIT: [str(programs / "python"), "-c", "import ssl, asyncio"],
@@ -57,6 +40,8 @@ def main() -> None:
             "worker list": [*worker, "list"],
             "worker wait": [*worker, "wait", job],
             "worker stop (of a job that is over)": [*worker, "stop", job],
+            "worker update (of a job that is over)": [*worker, "update", "--pids", "9", job],
+            "worker remove (of a job that is not there)": [*worker, "remove", nobody],
             "worker start": [*worker, "start", "true"],
             "worker run": [*worker, "run", "true"],
         }

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +18,14 @@ from worker.linux.code_digest import this_generation
 from worker.linux.locks import lock_holder, open_lock
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_WORKER = (sys.executable, "-m", "worker.cli.main")
 
 
 class Installation:
     """A WORKER_HOME, and the processes that belong to it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, python: str) -> None:
         self.home = home
+        self._python = python
         self.pki = home / "pki"
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},
@@ -33,7 +35,12 @@ class Installation:
 
     def worker(self, *arguments: str) -> str:
         """Run a command of the worker and return what it prints."""
-        done = subprocess.run([*_WORKER, *arguments], env=self.env, capture_output=True, check=True)
+        done = subprocess.run(
+            [self._python, "-m", "worker.cli.main", *arguments],
+            env=self.env,
+            capture_output=True,
+            check=True,
+        )
         return done.stdout.decode()
 
     @property
@@ -65,11 +72,29 @@ class Installation:
         return _holder(self.home / "supervisor" / this_generation() / "recorder.lock")
 
 
+def install_wheel(directory: Path) -> Path:
+    """Build the wheel, install it into an environment of its own, and return where its programs are.
+
+    It is what users have: an editable installation has a finder beside it, and may lack compiled modules.
+    What it depends on is that of the environment that runs the benchmark.
+    """
+    root, home = Path(__file__).parent.parent, directory / "venv"
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(directory), str(root)]
+    subprocess.run(build, check=True, capture_output=True)
+    venv.create(home, symlinks=True)
+    (wheel,) = directory.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python")]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", str(wheel)], check=True)
+    (site,) = home.glob("lib/python3*/site-packages")
+    site.joinpath("dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return home / "bin"
+
+
 @contextmanager
-def installed(*options: str) -> Iterator[Installation]:
-    """Have a worker that is up, with these options of `worker serve`; nothing is left of it after."""
+def installed(*options: str, python: str = sys.executable) -> Iterator[Installation]:
+    """Have a worker of this Python that is up, with these options of `worker serve`; it goes again."""
     with tempfile.TemporaryDirectory() as directory:
-        installation = Installation(Path(directory) / "home")
+        installation = Installation(Path(directory) / "home", python)
         installation.home.mkdir(mode=0o700)
         certificates.init(installation.pki, key_type=KeyType.P256)
         installation.worker("up", *options)

@@ -1,19 +1,20 @@
 """What the processes of a worker have in memory: idle, after 1000 jobs, with 100 clients that do not read.
 
-Beside each measurement a Python of the same environment that only waits: the least that any can have.
+The worker is that of a wheel. Beside each measurement a Python of the same environment that only waits: the
+least that any can have.
 """
 
 import asyncio
 import statistics
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from grpcio_client import connect
-from installation import Installation, installed
+from installation import Installation, install_wheel, installed
 from report import report
 
 from worker import JobSpec
@@ -51,11 +52,11 @@ def processes(installation: Installation) -> dict[str, int]:
 
 
 @contextmanager
-def bare_python() -> Iterator[int]:
+def bare_python(python: str) -> Iterator[int]:
     """Have a Python that has imported nothing, of the worker's environment; yields its pid."""
     program = "import sys; print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [python, "-P", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -66,13 +67,14 @@ def bare_python() -> Iterator[int]:
 class Measurements:
     """What was found, of each process at each stage, round after round."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: str) -> None:
+        self._python = python
         self._found: dict[tuple[str, str], list[Sizes]] = {}
 
     def take(self, stage: str, installation: Installation) -> None:
         """Measure all processes, and a bare Python beside them."""
         time.sleep(SETTLED)
-        with bare_python() as bare:
+        with bare_python(self._python) as bare:
             for name, pid in {BARE: bare, **processes(installation)}.items():
                 self._found.setdefault((stage, name), []).append(sizes(pid))
 
@@ -129,19 +131,26 @@ def stuck_clients(installation: Installation, job: str) -> Iterator[None]:
             call.cancel()
 
 
+def measure(found: Measurements, python: str) -> None:
+    """Measure each stage once."""
+    with installed(python=python) as installation:
+        found.take("idle", installation)
+        asyncio.run(run_jobs(installation))
+        found.take(f"after {JOBS} jobs", installation)
+    with installed(python=python) as installation:
+        job = asyncio.run(large_output(installation))
+        found.take("after a job of much output", installation)
+        with stuck_clients(installation, job):
+            found.take(f"{STUCK} stuck clients", installation)
+
+
 def main() -> None:
     """Measure a fresh worker for each stage, round after round, and report the medians."""
-    found = Measurements()
-    for _ in range(ROUNDS):
-        with installed() as installation:
-            found.take("idle", installation)
-            asyncio.run(run_jobs(installation))
-            found.take(f"after {JOBS} jobs", installation)
-        with installed() as installation:
-            job = asyncio.run(large_output(installation))
-            found.take("after a job of much output", installation)
-            with stuck_clients(installation, job):
-                found.take(f"{STUCK} stuck clients", installation)
+    with tempfile.TemporaryDirectory() as directory:
+        python = str(install_wheel(Path(directory)) / "python")
+        found = Measurements(python)
+        for _ in range(ROUNDS):
+            measure(found, python)
     idle, stuck = ("after a job of much output", f"{STUCK} stuck clients")
     each = (found.resident(stuck, "server") - found.resident(idle, "server")) / STUCK
     rows = found.rows()

@@ -9,11 +9,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from report import percentile, report
 
 from worker import JobSpec, Worker
+from worker.cgroups.hierarchy import Hierarchy, detect
+from worker.cgroups.limiter import CgroupLimiter
 from worker.cgroups.plugins import auto, none
 from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
 from worker.linux.outputs import RecorderStore
@@ -51,6 +54,11 @@ def start_with(worker: Worker, limits: ResourceLimits) -> Start:
     return start
 
 
+def unified_alone(process: int) -> Hierarchy:
+    """Return what there is of cgroup v2, where a hybrid host has no controllers."""
+    return replace(detect(process), legacy={})
+
+
 async def measure(start: Start, idle: float) -> list[float]:
     """Return the milliseconds of each start, with a pause before each."""
     times = []
@@ -62,16 +70,20 @@ async def measure(start: Start, idle: float) -> list[float]:
 
 async def main() -> None:
     """Measure every way of starting, in turn, and report."""
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        unplaced, placed = (
-            Worker(spawner=SupervisorSpawner(path), limiter=limiter({}, path), outputs=RecorderStore(path))
-            for path, limiter in ((Path(one), none), (Path(other), auto))
-        )
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        limiters = (none({}, home), CgroupLimiter("worker-placement", unified_alone), auto({}, home))
+        workers = [
+            Worker(spawner=SupervisorSpawner(path), limiter=limiter, outputs=RecorderStore(path))
+            for limiter, path in zip(limiters, (home / "none", home / "v2", home / "all"), strict=True)
+        ]
+        unplaced, unified, placed = workers
         ways: dict[str, Start] = {
             "posix_spawn and wait": bare,
             "worker, no control groups": start_with(unplaced, ResourceLimits()),
-            "worker, control groups": start_with(placed, ResourceLimits()),
-            "worker, control groups, CPU and memory limits": start_with(placed, LIMITS),
+            "worker, a control group of v2": start_with(unified, ResourceLimits()),
+            "worker, all control groups of this host": start_with(placed, ResourceLimits()),
+            "worker, the same with CPU and memory limits": start_with(placed, LIMITS),
         }
         rows: list[dict[str, str | float]] = []
         for idle in (0.0, IDLE):
@@ -91,7 +103,7 @@ async def main() -> None:
                     }
                 )
         report("placement", f"Latency of {ROUNDS} starts each", rows)
-        for worker in (unplaced, placed):
+        for worker in workers:
             await worker.close()
 
 

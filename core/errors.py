@@ -87,6 +87,10 @@ class OutputUnavailable(WorkerError):
         self.first = first
 
 
+class NoOutputKept(OutputUnavailable):
+    """Not a byte is there, nor a place for those to come: somebody has deleted it."""
+
+
 class QuotaExceeded(WorkerError):
     """A bound of the server is reached, or its disk is full; trying again later may help."""
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from .ending import Channel
-from .errors import OutputUnavailable
+from .errors import NoOutputKept, OutputUnavailable
 from .job import Chunk, Extent, JobId
 from .ports import OutputStore, Watch
 
@@ -41,7 +41,12 @@ async def follow(
         try:
             while True:
                 size = final_size()  # asked before reading: what is read then is complete
-                chunk = await _read(outputs, job, channel, offset)
+                try:
+                    chunk = await _read(outputs, job, channel, offset)
+                except NoOutputKept:
+                    if size is not None:
+                        raise
+                    chunk = Chunk(offset, b"")  # what the job writes from here on is kept anew
                 if chunk.data or chunk.offset > offset:
                     offset = chunk.offset + len(chunk.data)
                     yield chunk
@@ -77,7 +82,7 @@ async def start_of_tail(
 ) -> int:
     """Return the offset where the last ``lines`` lines of ``extent`` begin; the last may lack its newline.
 
-    Others get on meanwhile: a tail may be as long as the output.
+    0 if they begin before what is kept. Others get on meanwhile: a tail may be as long as the output.
     """
     if lines == 0:
         return extent.end
@@ -99,7 +104,7 @@ async def start_of_tail(
         wanted -= begun
         position = start
         await asyncio.sleep(0)
-    return first
+    return 0
 
 
 async def _read_whole(outputs: OutputStore, job: JobId, channel: Channel, start: int, end: int) -> bytes:

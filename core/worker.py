@@ -14,6 +14,7 @@ from .errors import (
     JobAlreadyFinished,
     JobNotFound,
     JobStillRunning,
+    NoOutputKept,
     RequestIdReused,
     StopIncomplete,
 )
@@ -22,6 +23,7 @@ from .held import HeldJob, HeldJobs
 from .job import (
     LONGEST,
     Chunk,
+    Extent,
     JobId,
     JobRecord,
     JobSpec,
@@ -191,21 +193,22 @@ class Worker:
     ) -> AsyncGenerator[Chunk, None]:
         """Yield a job's output from ``offset``, or from a tail of it, until the job is over.
 
-        A tail begins with an empty chunk, by whose offset one can resume. With ``follow`` false it
-        ends at what is there now. Raises OutputUnavailable when output that belongs to the job is
-        not there, and InvalidJobSpec when it is told in two ways where to begin.
+        A tail begins with an empty chunk, by whose offset one can resume; that of the next is beyond it
+        where the tail reaches back before what is kept. With ``follow`` false it ends at what is there
+        now. Raises OutputUnavailable when output that belongs to the job is not there, and
+        InvalidJobSpec when it is told in two ways where to begin.
         """
         _check_start({"offset": offset or None, "tail_lines": tail_lines, "tail_bytes": tail_bytes})
         job = await self._find(job_id)
         channel = _channel(job.record.spec, channel)
         with self._jobs.in_use(job):
-            extent = await self._outputs.extent(job_id, channel)
+            extent = await self._extent(job, channel)
             if tail_lines is not None:
                 offset = await output.start_of_tail(
                     self._outputs, job_id, channel, extent, lines=tail_lines
                 )
             elif tail_bytes is not None:
-                offset = max(extent.first, extent.end - tail_bytes)
+                offset = max(0, extent.end - tail_bytes)
             if tail_lines is not None or tail_bytes is not None:
                 yield Chunk(offset, b"")
             if follow:
@@ -271,6 +274,16 @@ class Worker:
         if job is None:
             raise JobNotFound(job_id)
         return job
+
+    async def _extent(self, job: HeldJob, channel: Channel) -> Extent:
+        """Return what is kept of a job's output: nothing, if somebody has deleted it while the job runs."""
+        over = job.over.is_set()
+        try:
+            return await self._outputs.extent(job.record.id, channel)
+        except NoOutputKept:
+            if over:
+                raise
+            return Extent(0, 0)
 
     async def _within(self, event: Awaitable[object], seconds: float) -> bool:
         """Whether the event comes before so many seconds have passed."""

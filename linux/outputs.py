@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.ending import Channel
-from ..core.errors import OutputUnavailable, QuotaExceeded, StorageUnavailable
+from ..core.errors import NoOutputKept, OutputUnavailable, QuotaExceeded, StorageUnavailable
 from ..core.job import Extent, JobId, job_ids_among
 from ..core.ports import Sink, SinkKind
 from .inotify import DirectoryWatch, Inotify
@@ -42,7 +42,7 @@ class FifoSink:
     The last ``most_segments`` are kept, the one that is being filled among them; 0: all.
     """
 
-    path: str
+    path: Path
     segment_size: int
     most_segments: int = 0
 
@@ -118,7 +118,7 @@ class RecorderStore:
             os.chmod(path, 0o622)  # noqa: S103
             segment = segment_path(directory, channel, 0)
             os.close(os.open(segment, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            sinks[channel] = FifoSink(path, size, count)
+            sinks[channel] = FifoSink(Path(path), size, count)
         return sinks
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:
@@ -187,7 +187,7 @@ class RecorderStore:
                 raise
             raise OutputUnavailable(f"the output of job {job} cannot be read: {error}") from error
         if not bases:
-            raise OutputUnavailable(f"no {channel} of job {job} is kept")
+            raise NoOutputKept(f"no {channel} of job {job} is kept")
         return directory, bases
 
     def _listed(self, directory: str, channel: Channel) -> list[int]:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ..ending import Channel
-from ..errors import OutputUnavailable
+from ..errors import NoOutputKept, OutputUnavailable
 from ..job import Extent, JobId
 from ..ports import Sink, SinkKind
 
@@ -126,4 +126,4 @@ class MemoryOutputStore:
         try:
             return self._sinks[job][channel]
         except KeyError:
-            raise OutputUnavailable(f"no {channel} of job {job} is kept") from None
+            raise NoOutputKept(f"no {channel} of job {job} is kept") from None

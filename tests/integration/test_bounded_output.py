@@ -74,9 +74,11 @@ def test_the_end_is_found_as_ever(shared, bounded, options, size):
 
 @pytest.mark.parametrize("options", [["--tail", str(2 * LINES)], ["--tail-bytes", str(2 * len(TEXT))]])
 def test_a_tail_longer_than_what_is_kept(shared, bounded, options):
-    """It is all that is kept."""
+    """It is all that is kept, and says that something is missing."""
     job, extent = bounded
-    assert TEXT[extent["first"] :] == shared.run("stream", *options, job).stdout
+    streamed = shared.run("stream", *options, job)
+    assert TEXT[extent["first"] :] == streamed.stdout
+    assert f"{extent['first']} bytes from offset 0 on are no longer kept" in streamed.stderr.decode()
 
 
 def test_the_server_has_a_bound_for_jobs_that_do_not_say(install, tmp_path):

@@ -130,7 +130,7 @@ class Writer:
             self._tell({"drop": job})
 
     def _record(self, sink: FifoSink) -> None:
-        directory = Path(sink.path).parent
+        directory = sink.path.parent
         if directory.name not in self._recorded:
             self._recorded.add(directory.name)
             channels = [each for each in Channel if os.path.exists(fifo_path(directory, each))]

@@ -137,7 +137,7 @@ def test_a_job_that_a_full_disk_holds_up_is_named(small_disk, install, until):
 
 @pytest.mark.parametrize("delete", [lambda job: (job / "output-0").unlink(), shutil.rmtree])
 def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
-    """The stream says what is missing, the job and all others go on, and what comes later is kept."""
+    """Streams wait for what comes, and say what is missing; the job and all others go on."""
     gate = tmp_path / "gate"
 
     async def scenario():
@@ -147,9 +147,11 @@ def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
             async for _ in client.stream(str(job)):
                 break
             delete(shared.home / "jobs" / str(job))
-            with pytest.raises(RpcError, match=f"OutOfRange desc = no output of job {job} is kept"):
-                await streamed(client, job)
+            tail = client.stream(str(job), tail_lines=5)
+            assert (0, b"") == ((begin := await anext(tail)).offset, begin.data)
+            assert b"" == b"".join([chunk.data async for chunk in client.stream(str(job), follow=False)])
             gate.touch()
+            assert [(7, b"after\n")] == [(chunk.offset, chunk.data) async for chunk in tail]
             status = await client.wait(str(job))
             assert 7 == status.ending.code
             extent = status.output[Channel.OUTPUT]

@@ -1,7 +1,8 @@
 """Where a stream begins: at offsets, with tails, and at what is still kept."""
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 
 import pytest
 from hypothesis import given
@@ -67,10 +68,12 @@ class Stingy(MemoryOutputStore):
     stingy=st.booleans(),
 )
 def test_tails(text: bytes, lines: int, size: int, dropped: int, look_back: int, stingy: bool) -> None:  # noqa: FBT001
-    """The last lines, or bytes, of what is kept; the last line may lack its newline."""
+    """The last lines, or bytes, of what is kept; the first chunk tells where they should begin."""
     kept = text[min(dropped, len(text)) :]
     last_lines = b"".join(kept.splitlines(keepends=True)[-lines:] if lines else [])
     last_bytes = kept[-size:] if size else b""
+    are_kept = lines == 0 or kept.removesuffix(b"\n").count(b"\n") >= lines
+    begin = len(text) - len(last_lines) if are_kept else 0
 
     async def scenario() -> None:
         machine = printing(text)
@@ -81,8 +84,11 @@ def test_tails(text: bytes, lines: int, size: int, dropped: int, look_back: int,
         await worker.wait(job)
         machine.outputs.drop_before(job, Channel.OUTPUT, len(text) - len(kept))
         for follow in (True, False):
-            assert last_lines == await collect(worker, job, tail_lines=lines, follow=follow)
-            assert last_bytes == await collect(worker, job, tail_bytes=size, follow=follow)
+            tail = [chunk async for chunk in worker.stream(job, tail_lines=lines, follow=follow)]
+            assert (Chunk(begin, b""), last_lines) == (tail[0], b"".join(each.data for each in tail))
+            tail = [chunk async for chunk in worker.stream(job, tail_bytes=size, follow=follow)]
+            assert Chunk(max(0, len(text) - size), b"") == tail[0]
+            assert last_bytes == b"".join(each.data for each in tail)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(output, "_LOOK_BACK", look_back)
@@ -196,7 +202,7 @@ class Vanishing(MemoryOutputStore):
 
 
 def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins at a line that is still there, or else at the first byte that is."""
+    """It begins at a line that is still there, or else with all that is."""
     monkeypatch.setattr(output, "_LOOK_BACK", 6)
 
     async def scenario() -> None:
@@ -209,8 +215,8 @@ def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
             written.write(b"aa\n" * 9)
             extent = await store.extent(job, Channel.OUTPUT)
             start = await output.start_of_tail(store, job, Channel.OUTPUT, extent, lines=lines)
-            assert start in {27 - 3 * lines, written.dropped}
-            assert start >= written.dropped
+            assert start in {27 - 3 * lines, 0}
+            assert start == 0 or start >= written.dropped
 
     asyncio.run(scenario())
 
@@ -255,6 +261,43 @@ def test_a_tail_of_what_is_there_now_while_more_comes() -> None:
         assert b"second\n" == await collect(worker, job, tail_lines=1, follow=False)
 
     asyncio.run(scenario())
+
+
+def test_output_that_is_deleted_while_the_job_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows, or comes then, waits for what comes; only of a finished job it is an error."""
+    monkeypatch.setattr(output, "SLOW_LOOK", 0.001)
+
+    async def scenario() -> None:
+        machine = FakeMachine()
+        worker = machine.worker()
+        job = await worker.start(LONG)
+        sink(machine, job).write(b"gone")
+        async with (
+            aclosing(worker.stream(job)) as early,
+            aclosing(worker.stream(job, tail_lines=3)) as late,
+        ):
+            assert Chunk(0, b"gone") == await anext(early)
+            following = asyncio.ensure_future(anext(early))
+            with deleted(machine, job):
+                assert Chunk(0, b"") == await anext(late)
+                assert [] == [chunk async for chunk in worker.stream(job, follow=False)]
+                coming = asyncio.ensure_future(anext(late))
+                await asyncio.sleep(20 * output.SLOW_LOOK)  # it has been looked at meanwhile
+                assert not following.done()
+                assert not coming.done()
+            sink(machine, job).drop(4)
+            sink(machine, job).write(b"new")
+            assert Chunk(4, b"new") == await following == await coming
+
+    asyncio.run(scenario())
+
+
+@contextmanager
+def deleted(machine: FakeMachine, job: JobId) -> Iterator[None]:
+    """Have nothing kept of a job, for a while."""
+    sinks = machine.outputs._sinks.pop(job)
+    yield
+    machine.outputs._sinks[job] = sinks
 
 
 def test_missing_output_is_an_error() -> None:

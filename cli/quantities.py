@@ -42,8 +42,8 @@ def parse_rate(text: str) -> int:
 
 
 def parse_count(text: str) -> int:
-    """Return the number written as ``500`` or ``2K``; a K is 1000 here."""
-    return _scaled(text, _COUNTS, "K or M")
+    """Return the number written as ``500``, ``2K`` or ``1.5K``; a K is 1000 here."""
+    return _scaled(text, _COUNTS, "K or M", whole=True)
 
 
 def parse_cores(text: str) -> float:
@@ -121,11 +121,14 @@ def _split_device(text: str) -> tuple[str, str]:
     return device, limit
 
 
-def _scaled(text: str, units: Mapping[str, int], known: str) -> int:
+def _scaled(text: str, units: Mapping[str, int], known: str, *, whole: bool = False) -> int:
     match = _WITH_UNIT.fullmatch(text)
     if match is None:
         raise ValueError(f"not a number with a unit; use {known}")
     number, unit = match.groups()
     if unit.upper() not in units:
         raise ValueError(f"unknown unit {unit!r}; use {known}")
-    return int(Decimal(number) * units[unit.upper()])
+    scaled = Decimal(number) * units[unit.upper()]
+    if whole and scaled % 1:
+        raise ValueError("not a whole number")
+    return int(scaled)

@@ -84,6 +84,8 @@ def test_device_limits() -> None:
         (parse_size, "10MX", "unknown unit 'MX'; use K, M, G or T"),
         (parse_size, "10iB", "unknown unit 'iB'; use K, M, G or T"),
         (parse_weight, "1.5", "not a whole number; 1 to 10000 can be set"),
+        (parse_count, "1.5", "not a whole number"),
+        (parse_count, "1.2345K", "not a whole number"),
         (parse_size, "-1", "not a number with a unit; use K, M, G or T"),
         (parse_size, "", "not a number with a unit; use K, M, G or T"),
         (parse_size, "1e3", "not a number with a unit; use K, M, G or T"),

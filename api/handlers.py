@@ -120,15 +120,19 @@ class Handlers:
     async def stream_text(self, request: StreamRequest) -> AsyncGenerator[Chunk, None]:
         """Send the output as the original API does, as text: a `string` is UTF-8 on the wire.
 
-        What is not UTF-8 becomes U+FFFD; no character is cut at the border of a chunk.
+        What is not UTF-8 becomes U+FFFD; no character is cut at the border of a chunk, or joined across
+        bytes that are no longer kept.
         """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        position = 0
         async with aclosing(self.stream(request)) as chunks:
             async for chunk in chunks:
                 text = chunk.data
+                before = b"" if chunk.offset == position else decoder.decode(b"", final=True).encode()
+                position = chunk.offset + len(text)
                 if not text.isascii() or decoder.getstate()[0]:  # else it is what it would become
                     text = decoder.decode(text).encode()
-                for piece in _whole_characters(text):
+                for piece in _whole_characters(before + text if before else text):
                     yield Chunk(0, piece)
         if rest := decoder.decode(b"", final=True):
             yield Chunk(0, rest.encode())

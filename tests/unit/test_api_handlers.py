@@ -44,6 +44,22 @@ async def collect(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
     return [chunk async for chunk in chunks]
 
 
+def test_no_character_spans_what_is_missing() -> None:
+    """Halves on both sides of bytes that are no longer kept are no character, not even by chance."""
+    first, *rest = "€".encode()
+
+    class Gapped(Worker):
+        async def stream(self, job_id: JobId, **_: Any) -> AsyncGenerator[Chunk, None]:
+            del job_id
+            yield Chunk(0, bytes([first]))
+            yield Chunk(1, bytes(rest[:1]))
+            yield Chunk(100, bytes(rest[1:]) + b"x")
+
+    handlers = Handlers(make_worker(Gapped), Drain())
+    replies = asyncio.run(collect(handlers.stream_text(proto.StreamRequest(job_id=str(new_job_id())))))
+    assert "\ufffd\ufffdx" == b"".join(reply.data for reply in replies).decode()
+
+
 def stream_text(*pieces: bytes) -> list[bytes]:
     """Return the text replies of a job with this output."""
     request = proto.StreamRequest(job_id=str(new_job_id()))

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 MAX_REQUEST = 4 << 20
 """Bytes of the longest request; the same as gRPC's own default."""
 
+REQUEST_TIMEOUT = 60.0
+"""Seconds that a request may take to come, from its headers on: a call that is held open costs memory."""
+
 log = logging.getLogger(__name__)
 audit = logging.getLogger("worker.audit")
 
@@ -113,18 +116,20 @@ class Calls:
         reply: Message | None = None
         outcome = "OK"
         try:
-            request = await receive(stream, method.request)
             if isinstance(method, Unary):
+                request = await receive(stream, method.request)
                 reply = await method.handler(self._handlers, request)
                 await send_reply(stream, reply)
                 reached(Step.TOLD)
             elif isinstance(method, ServerStream):
+                request = await receive(stream, method.request)
                 async with aclosing(method.handler(self._handlers, request)) as replies:
                     async for reply in replies:
                         await stream.send_message(reply)
             else:
-                assert isinstance(request, StreamRequest)
-                with self._slots.taken(caller.get().name):
+                with self._slots.taken(caller.get().name):  # before the request, which may never come
+                    request = await receive(stream, method.request)
+                    assert isinstance(request, StreamRequest)
                     await self._send_output(stream, method.handler(self._handlers, request))
         except asyncio.CancelledError:
             outcome = "given up by the client"
@@ -153,11 +158,21 @@ class Calls:
 
 
 async def receive(stream: Stream[Message, Message], message_type: type[Message]) -> Message:
-    """Return the request, of bounded size; raise GRPCError or MalformedMessage if there is none.
+    """Return the request, of bounded size; raise GRPCError or MalformedMessage if there is none in time.
 
     grpclib's own recv_message buffers whatever size a client announces, up to 4 GiB, and
     answers UNKNOWN to what it cannot read.
     """
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            return decode(await _request(stream), message_type)
+    except TimeoutError:
+        raise GRPCError(
+            Status.DEADLINE_EXCEEDED, f"the request message has not come within {REQUEST_TIMEOUT:g} s"
+        ) from None
+
+
+async def _request(stream: Stream[Message, Message]) -> bytes:
     wire = stream._stream  # noqa: SLF001 - see above
     try:
         prefix = await wire.recv_data(5)
@@ -175,7 +190,7 @@ async def receive(stream: Stream[Message, Message], message_type: type[Message])
         raise GRPCError(Status.INVALID_ARGUMENT, "the request message is cut short") from None
     if len(data) < size:
         raise GRPCError(Status.INVALID_ARGUMENT, "the request message is cut short")
-    return decode(data, message_type)
+    return data
 
 
 async def _fail(stream: Stream[Message, Message], failure: Failure) -> None:

@@ -39,10 +39,12 @@ _OUTPUT, _OFFSET = b"\x0a", b"\x10"  # the tags of StreamResponse.output and .of
 
 
 class ClientStalled(WorkerError):
-    """A client did not read for too long."""
+    """A client made no room for more output for too long: it reads nothing, or next to nothing."""
 
     def __init__(self, patience: float) -> None:
-        super().__init__(f"the client has read nothing for {patience:g} s (setting stalled_client_timeout)")
+        super().__init__(
+            f"the client has made no room for more for {patience:g} s (setting stalled_client_timeout)"
+        )
 
 
 class Turn:

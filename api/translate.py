@@ -42,7 +42,7 @@ _CHANNELS = {
 }
 _LEFTOVERS = {Leftovers.KILL: proto.Leftovers.KILL, Leftovers.WAIT: proto.Leftovers.WAIT}
 
-_LONGEST_OUTPUT = 1 << 62
+LONGEST_OUTPUT = 1 << 62
 
 _Core = TypeVar("_Core")
 _Proto = TypeVar("_Proto", bound=int)
@@ -190,7 +190,7 @@ def channel(message: proto.StreamRequest) -> Channel | None:
 
 def offset(message: proto.StreamRequest) -> int:
     """Return where to begin; raise InvalidJobSpec for what no file can have (off_t has 63 bits)."""
-    if message.offset >= _LONGEST_OUTPUT:
+    if message.offset >= LONGEST_OUTPUT:
         raise InvalidJobSpec("offset", f"{message.offset} is beyond any output")
     return message.offset
 

@@ -162,7 +162,7 @@ def test_a_client_that_reads_nothing_is_told_why_it_was_cut_off(strict: Any, end
         trailers = client.trailers()
         assert "14" == trailers["grpc-status"]
         assert (
-            "the client has read nothing for 0.5 s (setting stalled_client_timeout)"
+            "the client has made no room for more for 0.5 s (setting stalled_client_timeout)"
             == (trailers["grpc-message"])
         )
         client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
@@ -174,7 +174,7 @@ def test_our_own_client_says_what_it_was_told(strict: Any, endless: str) -> None
     log = strict.home / "server.log"
 
     def cut_off() -> int:
-        return int(log.read_text().count("a stream is ended: the client has read nothing"))
+        return int(log.read_text().count("a stream is ended: the client has made no room for more"))
 
     async def scenario() -> int:
         before = cut_off()
@@ -186,7 +186,7 @@ def test_our_own_client_says_what_it_was_told(strict: Any, endless: str) -> None
                 async for chunk in chunks:
                     size += len(chunk.data)
             except RpcError as told:
-                assert told.message.startswith("the client has read nothing")  # noqa: PT017
+                assert told.message.startswith("the client has made no room for more")  # noqa: PT017
                 return size
         raise AssertionError("it goes on")
 

@@ -232,7 +232,7 @@ def test_a_client_that_makes_no_room_is_given_up(stuck: str) -> None:
         if stuck == "socket":
             ends.connection.pause_writing()
         with pytest.raises(
-            ClientStalled, match=r"has read nothing for 0.01 s \(setting stalled_client_timeout"
+            ClientStalled, match=r"has made no room for more for 0.01 s \(setting stalled_client_timeout"
         ):
             await sender(ends, 0.01).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
         assert (stuck == "socket") == ends.transport.aborted

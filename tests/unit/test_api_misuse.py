@@ -14,9 +14,10 @@ from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
 from hpack import Encoder
 
-from worker.api import connections
+from worker.api import calls, connections
+from worker.api.bounds import Bounds
 
-from .served import Served, run
+from .served import Served, run, serving
 
 DATA, HEADERS, RST_STREAM, PING, ALTSVC, GREASE = 0x0, 0x1, 0x3, 0x6, 0xA, 0x1F
 END_STREAM, END_HEADERS = 0x1, 0x4
@@ -28,12 +29,14 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">HBBBL", len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
 
 
-def headers(stream: int, *more: tuple[bytes, bytes]) -> bytes:
-    """Return the frame that begins a call of Health/Check."""
+def headers(
+    stream: int, *more: tuple[bytes, bytes], path: bytes = b"/grpc.health.v1.Health/Check"
+) -> bytes:
+    """Return the frame that begins a call, of Health/Check unless something else is wanted."""
     usual = [
         (b":method", b"POST"),
         (b":scheme", b"https"),
-        (b":path", b"/grpc.health.v1.Health/Check"),
+        (b":path", path),
         (b":authority", b"localhost"),
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
@@ -125,6 +128,36 @@ def test_what_nobody_reads_is_bounded(pki: Path) -> None:
             assert client.h2.remote_settings.initial_window_size <= 256 << 10
 
     run(pki, scenario)
+
+
+STREAM = b"/worker.v1.WorkerService/Stream"
+
+
+@pytest.mark.parametrize("sent", [b"", frame(DATA, 0, 1, MESSAGE[:3])], ids=["nothing", "half of a prefix"])
+@pytest.mark.parametrize("path", [STREAM, b"/worker.v1.WorkerService/Wait"])
+def test_a_request_that_does_not_come(
+    pki: Path, monkeypatch: pytest.MonkeyPatch, path: bytes, sent: bytes
+) -> None:
+    """A call that begins and says no more is ended after a while: 4 is DEADLINE_EXCEEDED."""
+    monkeypatch.setattr(calls, "REQUEST_TIMEOUT", 0.01)
+
+    async def scenario(served: Served) -> None:
+        async with bare(served) as client:
+            client.writer.write(headers(1, path=path) + sent)
+            assert "4" == await asyncio.wait_for(client.status(), 30)
+
+    run(pki, scenario)
+
+
+def test_streams_are_counted_before_they_say_what_they_want(pki: Path) -> None:
+    """What is held open without a request has its bound, too: 8 is RESOURCE_EXHAUSTED."""
+
+    async def scenario() -> None:
+        async with serving(pki, bounds=Bounds(max_streams=0)) as served, bare(served) as client:
+            client.writer.write(headers(1, path=STREAM))
+            assert "8" == await asyncio.wait_for(client.status(), 30)
+
+    asyncio.run(scenario())
 
 
 def test_calls_that_are_reset_at_once_leave_nothing_behind(pki: Path) -> None:

@@ -1,9 +1,10 @@
 """How much has come so far, and how fast, on the last line of a terminal."""
 
+import asyncio
 import os
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from time import monotonic
 from typing import Self
 
@@ -13,7 +14,7 @@ _WINDOW = 10
 
 
 class Meter:
-    """A line on a terminal that is written anew twice a second while bytes come."""
+    """A line on a terminal that is written anew twice a second."""
 
     def __init__(self, terminal: int) -> None:
         self._terminal = terminal
@@ -33,12 +34,25 @@ class Meter:
         finally:
             meter.show(end="\n")
 
+    @asynccontextmanager
+    async def ticking(self) -> AsyncIterator[None]:
+        """Write the line regularly, whether bytes come or not: the rate falls while none do."""
+        ticks = asyncio.create_task(self._tick())
+        try:
+            yield
+        finally:
+            ticks.cancel()
+            await asyncio.wait({ticks})
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            self._seen.append((monotonic(), self._total))
+            self.show()
+
     def add(self, size: int) -> None:
         """Count bytes that have come."""
         self._total += size
-        if monotonic() - self._seen[-1][0] >= _INTERVAL:
-            self._seen.append((monotonic(), self._total))
-            self.show()
 
     def show(self, end: str = "\r") -> None:
         """Write the line, so that a remark would cover it; a terminal that takes nothing is no matter."""

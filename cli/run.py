@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from errno import EACCES, EISDIR, ENOENT, ENOEXEC
 from types import TracebackType
 from typing import Self, Unpack
@@ -14,8 +15,8 @@ from ..core.ending import Cause, Channel, exit_code
 from ..core.job import JobSpec, JobStatus
 from .connection import Connection, connection_options, failures
 from .console import Failure, PipeClosed, WriteFailed, note, printable
+from .output_copy import OutputCopy
 from .spec import JOB_COMMAND, JobOptions, job_options, job_spec
-from .stream import copy_output
 
 FAILED = 125
 """The job did not fail, the worker did; as docker run and env(1) tell it."""
@@ -55,37 +56,41 @@ async def _run(connection: Connection, spec: JobSpec, request_id: str) -> int:
         except RpcError as error:
             raise Failure(printable(str(error)), _SPAWN_STATUS.get(error.errno or 0, FAILED)) from None
         interrupts.job_started(job)
+        copies = [
+            OutputCopy(job, into=2 if channel is Channel.STDERR else 1, channel=channel)
+            for channel in spec.channels
+        ]
         try:
-            await _copy_all(client, job, spec)
+            await _copy_all(client, copies)
             status = await client.wait(job)
-        except ServerUnreachable as error:
-            raise Failure(f"{error}; the job goes on: worker stream {job}") from None
+        except (RpcError, ServerUnreachable) as error:
+            raise Failure(f"{printable(str(error))}; the job goes on: {_rest_of(copies)}") from None
         except asyncio.CancelledError:
             if interrupts.failed:
                 raise Failure(f"the job could not be stopped: worker query {job}", FAILED) from None
             if interrupts.first is None:
                 raise
-            raise Failure(f"the job goes on: worker stream {job}", 128 + interrupts.first) from None
+            raise Failure(f"the job goes on: {_rest_of(copies)}", 128 + interrupts.first) from None
         except (PipeClosed, WriteFailed):
             await _stop(client, job)  # as SIGPIPE would end a command of this shell
             raise
     return 128 + interrupts.first if interrupts.first is not None else _exit_status(job, status)
 
 
-async def _copy_all(client: ResumingClient, job: str, spec: JobSpec) -> None:
+async def _copy_all(client: ResumingClient, copies: Sequence[OutputCopy]) -> None:
     """Write each channel to the descriptor of its name, until one fails or all have ended."""
-    copies = [
-        asyncio.ensure_future(
-            copy_output(client, job, into=2 if channel is Channel.STDERR else 1, channel=channel)
-        )
-        for channel in spec.channels
-    ]
+    under_way = [asyncio.ensure_future(copy.run(client)) for copy in copies]
     try:
-        await asyncio.gather(*copies)
+        await asyncio.gather(*under_way)
     finally:
-        for copy in copies:
+        for copy in under_way:
             copy.cancel()
-        await asyncio.gather(*copies, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def _rest_of(copies: Sequence[OutputCopy]) -> str:
+    """Return the commands that print what has not come of a job's output."""
+    return ", and ".join(copy.rest for copy in copies)
 
 
 def _exit_status(job: str, status: JobStatus) -> int:

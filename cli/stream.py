@@ -1,58 +1,26 @@
 """`worker stream`: a job's output, byte for byte."""
 
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 
 import click
 
-from ..api.client import ServerUnreachable
+from ..api.client import RpcError, ServerUnreachable
 from ..api.resuming import ResumingClient
+from ..api.translate import LONGEST_OUTPUT
 from ..core.ending import Channel
 from .connection import Connection, call, connection_options
-from .console import Failure, note
-from .descriptor import OutputDescriptor
+from .console import Failure, printable
 from .jobs import job_argument
 from .meter import Meter
+from .output_copy import OutputCopy
 
-
-async def copy_output(
-    client: ResumingClient,
-    job: str,
-    *,
-    into: int,
-    channel: Channel | None = None,
-    offset: int = 0,
-    tail_lines: int | None = None,
-    tail_bytes: int | None = None,
-    follow: bool = True,
-    meter: Meter | None = None,
-) -> None:
-    """Write a job's output to a descriptor until it ends, saying where some is no longer kept."""
-    sink = OutputDescriptor(into)
-    position = offset if tail_lines is None and tail_bytes is None else None
-    chunks = client.stream(
-        job, channel=channel, offset=offset, tail_lines=tail_lines, tail_bytes=tail_bytes, follow=follow
-    )
-    try:
-        async with sink.until_closed(), aclosing(chunks):
-            async for chunk in chunks:
-                if position is not None and chunk.offset > position:
-                    note(f"{chunk.offset - position} bytes from offset {position} on are no longer kept")
-                await sink.write(chunk.data)
-                if meter is not None:
-                    meter.add(len(chunk.data))
-                position = chunk.offset + len(chunk.data)
-    except ServerUnreachable as error:
-        if not position:
-            raise
-        raise Failure(f"{error}; to go on from here: worker stream {job} --offset {position}") from None
-
-
+_OFFSET = click.IntRange(0, LONGEST_OUTPUT - 1)
 _COUNT = click.IntRange(0, (1 << 63) - 1)
 
 
 @click.command()
 @job_argument
-@click.option("--offset", type=_COUNT, metavar="BYTE", help="Begin at this byte.")
+@click.option("--offset", type=_OFFSET, metavar="BYTE", help="Begin at this byte.")
 @click.option("--tail", type=_COUNT, metavar="LINES", help="Begin so many lines before the end.")
 @click.option("--tail-bytes", type=_COUNT, metavar="BYTES", help="Begin so many bytes before the end.")
 @click.option("--no-follow", is_flag=True, help="End at what is there now.")
@@ -61,10 +29,8 @@ _COUNT = click.IntRange(0, (1 << 63) - 1)
     is_flag=True,
     help="Show bytes and rate on stderr if that is a terminal, and stdout is none.",
 )
-@click.option(
-    "--stdout", "channel", flag_value=Channel.STDOUT, type=Channel, help="Of split output: this.  [default]"
-)
-@click.option("--stderr", "channel", flag_value=Channel.STDERR, type=Channel, help="Of split output: this.")
+@click.option("--stdout", is_flag=True, help="Of split output: this.  [default]")
+@click.option("--stderr", is_flag=True, help="Of split output: this.")
 @connection_options
 def stream(
     connection: Connection,
@@ -72,10 +38,11 @@ def stream(
     offset: int | None,
     tail: int | None,
     tail_bytes: int | None,
-    channel: Channel | None,
     *,
     no_follow: bool,
     progress: bool,
+    stdout: bool,
+    stderr: bool,
 ) -> None:
     """Print a job's output from its first byte until it ends.
 
@@ -83,18 +50,25 @@ def stream(
     """
     if sum(each is not None for each in (offset, tail, tail_bytes)) > 1:
         raise click.UsageError("use only one of --offset, --tail and --tail-bytes")
+    if stdout and stderr:
+        raise click.UsageError("use only one of --stdout and --stderr")
+    copy = OutputCopy(
+        job,
+        into=1,
+        channel=Channel.STDERR if stderr else Channel.STDOUT if stdout else None,
+        offset=offset or 0,
+        tail_lines=tail,
+        tail_bytes=tail_bytes,
+        follow=not no_follow,
+    )
     with Meter.shown() if progress else nullcontext() as meter:
-        call(
-            connection,
-            lambda client: copy_output(
-                client,
-                job,
-                into=1,
-                channel=channel,
-                offset=offset or 0,
-                tail_lines=tail,
-                tail_bytes=tail_bytes,
-                follow=not no_follow,
-                meter=meter,
-            ),
-        )
+        call(connection, lambda client: _copied(client, copy, meter))
+
+
+async def _copied(client: ResumingClient, copy: OutputCopy, meter: Meter | None) -> None:
+    try:
+        await copy.run(client, meter)
+    except (RpcError, ServerUnreachable) as error:
+        if not copy.begun or (isinstance(error, RpcError) and error.code != "Unavailable"):
+            raise
+        raise Failure(f"{printable(str(error))}; to go on from here: {copy.rest}") from None

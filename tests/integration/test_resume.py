@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -166,6 +167,40 @@ def test_the_server_does_not_come_back(installation, until):
         assert given_up.startswith("cannot reach the server at ")
         assert "connection refused" in given_up
     assert ends[0][1].endswith(f"to go on from here: worker stream {job} --offset 7")
+    assert re.search("; the job goes on: worker stream [0-9a-f-]{36} --offset 7$", ends[2][1])
+
+
+def test_where_to_go_on_with_split_output(installation):
+    """Each channel is named, with how far it has come."""
+    command = ["--split-output", "sh", "-c", "echo out; echo error >&2; sleep 1000"]
+    job = installation.start(*command)
+    stream = begin(installation, "stream", "--reconnect", "0", "--stderr", job)
+    run = begin(installation, "run", "--reconnect", "0", *command)
+    assert b"error\n" == stream.stdout.readline()
+    assert b"out\n" == run.stdout.readline()
+    assert b"error\n" == run.stderr.readline()
+    installation.kill(installation.server_pid())
+    _, told = stream.communicate(timeout=60)
+    assert told.decode().endswith(f"; to go on from here: worker stream {job} --stderr --offset 6\n")
+    _, told = run.communicate(timeout=60)
+    both = r"worker stream ([0-9a-f-]{36}) --offset 4, and worker stream \1 --stderr --offset 6\n$"
+    assert re.search(f"; the job goes on: {both}", told.decode())
+    assert (1, 125) == (stream.returncode, run.returncode)
+
+
+def test_a_job_whose_stream_is_refused(install, tmp_path):
+    """It runs, and `worker run` says which it is."""
+    installation = install(tmp_path / "home")
+    installation.worker("up", "--max-streams", "1")
+    holder = begin(installation, "stream", installation.start("sh", "-c", "echo; sleep 1000"))
+    assert b"\n" == holder.stdout.readline()
+    refused = installation.run("run", "sleep", "1000")
+    holder.terminate()
+    holder.communicate(timeout=60)
+    goes_on = re.search("; the job goes on: worker stream ([0-9a-f-]{36})\n$", refused.stderr.decode())
+    assert 125 == refused.returncode
+    assert refused.stderr.startswith(b"rpc error: code = ResourceExhausted")
+    assert "running" == installation.query(goes_on[1])["state"]
 
 
 def test_interrupted_while_the_server_is_away(installation):

@@ -88,7 +88,8 @@ def test_summaries_are_those_of_the_commands() -> None:
             ["stream", "--tail", "1", "--offset", "0", "x"],
             "use only one of --offset, --tail and --tail-bytes",
         ),
-        (["stream", "--offset", str(1 << 64), "x"], "is not in the range"),
+        (["stream", "--offset", str(1 << 62), "x"], "is not in the range"),
+        (["stream", "--stdout", "--stderr", "x"], "use only one of --stdout and --stderr"),
         (["query", "--cert", "/x", "y"], "--cert and --key go together"),
     ],
 )

@@ -1,5 +1,6 @@
 """What a terminal shows of a stream's progress."""
 
+import asyncio
 import os
 import pty
 import re
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from worker.cli import meter
 from worker.cli.meter import Meter
 
 
@@ -22,12 +24,35 @@ def terminal() -> Iterator[tuple[int, int]]:
 def test_bytes_and_rate(terminal: tuple[int, int]) -> None:
     """The line tells how much has come and how fast, in units of people."""
     ours, theirs = terminal
-    meter = Meter(theirs)
-    meter.add(999)
-    meter.add(1_500_000)
-    meter.show(end="\n")
+    watched = Meter(theirs)
+    watched.add(999)
+    watched.add(1_500_000)
+    watched.show(end="\n")
     line = os.read(ours, 1000).decode()
     assert re.fullmatch(r"1\.5 MB  \d+\.\d [kMG]B/s\x1b\[K\r\n", line), line
+
+
+def test_the_line_is_written_whether_bytes_come_or_not(
+    terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A burst is shown although nothing follows, and the rate falls to nothing in the silence."""
+    monkeypatch.setattr(meter, "_INTERVAL", 0.001)
+    ours, theirs = terminal
+
+    def shown(line: bytes) -> None:
+        text = b""
+        while line not in text:
+            text = text[-50:] + os.read(ours, 100)
+
+    async def scenario() -> None:
+        watched = Meter(theirs)
+        async with watched.ticking():
+            await asyncio.to_thread(shown, b"0 B  0 B/s")
+            watched.add(30_000_000)
+            await asyncio.to_thread(shown, b"30.0 MB  ")
+            await asyncio.to_thread(shown, b"30.0 MB  0 B/s")
+
+    asyncio.run(scenario())
 
 
 def test_a_terminal_that_is_gone(terminal: tuple[int, int]) -> None:

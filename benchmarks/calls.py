@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 from alternative import alternative
 from grpcio_client import connect
-from installation import Installation, cpu_seconds, installed
+from installation import Installation, cpu_seconds, cpu_seconds_of_children, installed
 from report import percentile, report
 
 from worker.proto.worker import (
@@ -98,6 +98,36 @@ def _starts(installation: Installation, channel: grpc.Channel) -> list[Row]:
     return _compare("start", calls, STARTS)
 
 
+def _cpu_of_starts(installation: Installation, channel: grpc.Channel) -> list[Row]:
+    """Return who spends how much CPU on a job with limits, from its start to the removal of its groups."""
+    start = channel.unary_unary(f"{SERVICE}/Start")
+    limits = Limits(cpu_quota_millicores=1000, memory_max=256 << 20)
+    request = bytes(StartRequest(name="true", limits=limits))
+    spawning = "posix_spawn and wait, child included"
+    before = {spawning: _own_cpu_seconds()}
+    _measure(_spawn_and_wait, STARTS, 1)
+    after = {spawning: _own_cpu_seconds()}
+    processes = installation.processes()
+    job = "the job: zygote's child, then true"
+
+    def look() -> dict[str, float]:
+        spent = {name: cpu_seconds(pid) for name, pid in processes.items()}
+        jobs = cpu_seconds_of_children(processes["supervisor"])
+        return {**spent, job: jobs, "grpcio client": cpu_seconds(os.getpid())}
+
+    before |= look()
+    _measure(lambda: start(request), STARTS, 16)
+    time.sleep(1)  # until all of them are over
+    after |= look()
+    return [
+        {"CPU of": name, "ms for each": 1000 * (after[name] - before[name]) / STARTS} for name in before
+    ]
+
+
+def _own_cpu_seconds() -> float:
+    return cpu_seconds(os.getpid()) + cpu_seconds_of_children(os.getpid())
+
+
 def _queries(installation: Installation, channel: grpc.Channel, job: str) -> list[Row]:
     query = channel.unary_unary(f"{SERVICE}/Query")
     request = bytes(QueryRequest(job_id=job))
@@ -147,6 +177,7 @@ def main() -> None:
     """Measure and report."""
     with installed() as installation, connect(installation.address, installation.pki) as channel:
         report("starts", f"{STARTS} starts, medians of {ROUNDS} rounds", _starts(installation, channel))
+        report("cpu_of_starts", f"CPU of {STARTS} starts", _cpu_of_starts(installation, channel))
         start = channel.unary_unary(f"{SERVICE}/Start")
         job = StartResponse.parse(start(bytes(StartRequest(name="true")))).job_id
         channel.unary_unary(f"{SERVICE}/Wait")(bytes(WaitRequest(job_id=job)))

@@ -71,6 +71,17 @@ class Installation:
         """The process of the recorder."""
         return _holder(self.home / "supervisor" / this_generation() / "recorder.lock")
 
+    def processes(self) -> dict[str, int]:
+        """Return the server, the supervisor, and the helpers that the supervisor has started so far."""
+        supervisor = self.supervisor
+        found = {"server": self.server, "supervisor": supervisor}
+        for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+            words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+            found |= {
+                word.rpartition(".")[2]: int(child) for word in words if word.startswith("worker.linux.")
+            }
+        return found
+
 
 def install_wheel(directory: Path) -> Path:
     """Build the wheel, install it into an environment of its own, and return where its programs are.
@@ -106,8 +117,18 @@ def installed(*options: str, python: str = sys.executable) -> Iterator[Installat
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time that a process has used so far, in user and kernel mode."""
+    return _cpu(pid, 11)
+
+
+def cpu_seconds_of_children(pid: int) -> float:
+    """Return the CPU time of all children that a process has waited for so far."""
+    return _cpu(pid, 13)
+
+
+def _cpu(pid: int, first: int) -> float:
+    """Return a time in user mode and the one in kernel mode after it, of proc_pid_stat(5), in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    return (int(fields[first]) + int(fields[first + 1])) / _TICK
 
 
 def resident_mb(pid: int) -> float:

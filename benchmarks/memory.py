@@ -41,16 +41,6 @@ def sizes(pid: int) -> Sizes:
     return facts["Rss"], facts["Pss"]
 
 
-def processes(installation: Installation) -> dict[str, int]:
-    """Return the server, the supervisor, and the helpers that the supervisor has started so far."""
-    supervisor = installation.supervisor
-    found = {"server": installation.server, "supervisor": supervisor}
-    for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
-        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-        found |= {word.rpartition(".")[2]: int(child) for word in words if word.startswith("worker.linux.")}
-    return found
-
-
 @contextmanager
 def bare_python(python: str) -> Iterator[int]:
     """Have a Python that has imported nothing, of the worker's environment; yields its pid."""
@@ -75,7 +65,7 @@ class Measurements:
         """Measure all processes, and a bare Python beside them."""
         time.sleep(SETTLED)
         with bare_python(self._python) as bare:
-            for name, pid in {BARE: bare, **processes(installation)}.items():
+            for name, pid in {BARE: bare, **installation.processes()}.items():
                 self._found.setdefault((stage, name), []).append(sizes(pid))
 
     def resident(self, stage: str, name: str) -> float:

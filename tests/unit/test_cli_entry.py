@@ -31,7 +31,7 @@ def start(before: str) -> "subprocess.CompletedProcess[bytes]":
 
 def test_interrupted_while_it_is_imported() -> None:
     """It ends by the signal, as others do, and says nothing."""
-    done = start(before="")
+    done = start(before="signal.signal(signal.SIGINT, signal.default_int_handler)")
     assert (-signal.SIGINT, b"", b"") == (done.returncode, done.stdout, done.stderr)
 
 

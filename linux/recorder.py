@@ -29,6 +29,9 @@ from .segments import Segments
 
 _SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 1 << 20
+_MOST_DESCRIPTORS = 253
+"""In one message: SCM_MAX_FD of the kernel."""
+
 _LINGER = 20
 """Milliseconds that a thread waits for more before it ends; making another costs 0.1 ms."""
 
@@ -105,9 +108,10 @@ class Recorder:
 
     def _read_commands(self) -> None:
         try:
-            data = self._supervisor.recv(65536)
+            # With a job come descriptors of its FIFOs: they are held until we have opened them ourselves.
+            data, held, *_ = socket.recv_fds(self._supervisor, 65536, _MOST_DESCRIPTORS)
         except ConnectionError:  # it died with words of ours unread
-            data = b""
+            data, held = b"", []
         if not data:
             self._epoll.unregister(self._supervisor.fileno())
             self._supervisor.close()
@@ -128,6 +132,8 @@ class Recorder:
                     self._jobs[job].finish()
                 case {"drop": str(job)} if job in self._jobs:
                     self._jobs.pop(job).drop()
+        for fd in held:
+            os.close(fd)
 
     def _record(self, recording: "JobRecording") -> None:
         self._jobs[recording.job] = recording

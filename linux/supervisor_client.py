@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 200
 """Descriptors in one message; SCM_MAX_FD of the kernel is 253."""
 
+_CLOSE_PATIENCE = 2.0
+"""Seconds that a supervisor has to take what is not sent yet, when we disconnect."""
+
 _ROOM = 65536
 """Bytes received at once."""
 
@@ -96,6 +99,8 @@ class SupervisorClient(asyncio.BufferedProtocol):
         self._closing = True
         if self._transport is not None:
             self._transport.close()
+            await asyncio.wait({self._lost}, timeout=_CLOSE_PATIENCE)
+            self._transport.abort()  # one that is stuck takes no more; else this does nothing
             await asyncio.wait({self._lost})
 
     def _reach(self) -> socket.socket:

@@ -3,7 +3,8 @@
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from ..layout import peer_user
 from ..messages import BadMessage, Decoder, Message, encode
@@ -43,11 +44,18 @@ class Connection:
         else:
             peer.close()
 
-    def send(self, message: Message) -> None:
-        """Send now what the socket takes, the rest when it takes more."""
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send now what the socket takes, the rest when it takes more.
+
+        ``descriptors`` go along unless something waits already: on their way they are open, whoever dies.
+        """
         if not self.open:
             return
-        self._unsent += encode(message)
+        data = encode(message)
+        if descriptors and not self._unsent:
+            with suppress(OSError):  # what is wrong shows when the rest is sent
+                data = data[socket.send_fds(self._peer, [data], descriptors) :]
+        self._unsent += data
         self._flush()
 
     def take_descriptors(self) -> list[int]:

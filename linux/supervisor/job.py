@@ -123,6 +123,9 @@ class Job:
         except OSError:
             self._close()
             raise
+        # Before there is anybody to write: whoever dies, what the job writes is held by somebody from here
+        # on. And the recorder has done its part by the time of the exec, which has the CPU for itself then.
+        self._record()
         try:
             newborn = self._bear_at_last()
         except OSError:
@@ -184,8 +187,6 @@ class Job:
             reached(Step.EXECUTED)
             self._handle(Started())
             self._observer.started(self)
-            # Not before: what it writes waits in the pipe, and the recorder takes a CPU from the exec.
-            self._recording.record(self.name, self.directory, self.plan)
             if self._stop_at_birth is not None:
                 self.stop(self._stop_at_birth.signal, self._stop_at_birth.grace)
 
@@ -205,6 +206,7 @@ class Job:
 
     def _give_up(self) -> None:
         """Leave nothing of a job that never ran."""
+        self._recording.drop(self.name)
         remove_history(self._history_path)
         self._close()
 
@@ -213,6 +215,9 @@ class Job:
         for channel in self.plan.channels:
             path = fifo_path(self.directory, channel)
             self._fifos[channel] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def _record(self) -> None:
+        self._recording.record(self.name, self.directory, self.plan, self._fifos.values())
 
     def _make_group(self, main: int) -> Group:
         return group_of(self.plan.placement, main, f"WORKER_JOB_ID={self.name}".encode())
@@ -229,7 +234,7 @@ class Job:
         # The number of a dead main process may be somebody else's session by now.
         self._group = self._make_group(self.pid if orphan else 0)
         self._notebook.write(partial(write_generation, self._history_path, self._generation))
-        self._recording.record(self.name, self.directory, self.plan)
+        self._record()
         self._handle(Started())
         if known is not None:
             self._handle(known)

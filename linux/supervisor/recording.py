@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from ...core.ending import Channel
@@ -90,8 +90,8 @@ class Recording:
             if job in self._finishing:
                 self._send({"finish": job})
 
-    def record(self, job: str, directory: str, plan: SpawnPlan) -> None:
-        """Record what comes out of a job's FIFOs."""
+    def record(self, job: str, directory: str, plan: SpawnPlan, fifos: Collection[int]) -> None:
+        """Record what comes out of a job's FIFOs; the message holds them until the recorder does."""
         message: Message = {
             "record": job,
             "directory": directory,
@@ -101,7 +101,7 @@ class Recording:
             "ends": self._number(job, len(plan.channels)),
         }
         self._jobs[job] = message
-        self._send(message)
+        self._send(message, list(fifos))
 
     def finish(self, job: str) -> None:
         """Have the rest recorded: nobody writes any more."""
@@ -131,9 +131,9 @@ class Recording:
             recorder, self._recorder = self._recorder, None
             recorder.close()
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         if self._recorder:
-            self._recorder.send(message)
+            self._recorder.send(message, descriptors)
 
     def _died(self, recorder: Connection) -> None:
         if recorder is self._recorder:

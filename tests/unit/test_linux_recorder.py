@@ -47,6 +47,27 @@ class Recorded:
         return Path(segment_path(self.directory, Channel.OUTPUT, 0)).read_bytes()
 
 
+def test_what_a_job_writes_before_it_is_recorded_is_held(tmp_path: Path) -> None:
+    """The message that tells of a job holds its FIFO, though everybody else has died and the job ended."""
+    path = fifo_path(tmp_path, Channel.OUTPUT)
+    os.mkfifo(path)
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    fifo = os.open(path, os.O_RDWR)
+    job = {"record": "job", "directory": str(tmp_path), "channels": ["output"]}
+    message = encode({**job, "segment_size": 1 << 20, "ends": [0]})
+    assert len(message) == socket.send_fds(ours, [message], [fifo])
+    os.write(fifo, b"last words")
+    os.close(fifo)
+    recorder = threading.Thread(target=Recorder(theirs, memoryview(bytearray(8)).cast("Q")).run)
+    recorder.start()
+    ours.sendall(encode({"finish": "job"}))
+    assert {"drained": "job", "output": {"output": 10}} in list(Decoder().feed(ours.recv(65536)))
+    ours.close()
+    recorder.join()
+    assert b"last words" == Path(segment_path(tmp_path, Channel.OUTPUT, 0)).read_bytes()
+
+
 @pytest.fixture
 def recorded(tmp_path: Path) -> Iterator[Recorded]:
     """A job that is recorded."""

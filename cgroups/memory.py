@@ -22,7 +22,10 @@ _ACCOUNT_SWAP = "boot with swapaccount=1, or leave the limit away"
 _MEMORY, _MEMORY_AND_SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 _LARGEST = (1 << 63) - 1
 _LARGE_CACHE = 64 << 20
-_PAGES = {Version.V1: ("total_cache", "total_rss"), Version.V2: ("file", "anon")}
+_STAT = {
+    Version.V1: ("total_pgfault", "total_cache", "total_rss"),
+    Version.V2: ("pgfault", "file", "anon"),
+}
 
 
 def asked(limits: ResourceLimits) -> bool:
@@ -61,18 +64,30 @@ async def release(group: Group) -> None:
     costing more than the page. A large cache is left alone: it may be wanted yet, and since RAM is
     finite there are few of them. Files in a tmpfs stay charged, and their group with them.
     """
-    # Most jobs leave no page, and dropping nothing takes the kernel a millisecond. What it has for itself
-    # on a group's behalf, and each CPU in reserve, is in use too but keeps no group alive.
-    stat = group.table("memory.stat")
-    pages = sum(stat.get(key, 0) for key in _PAGES[group.version])
-    if not 0 < pages <= _LARGE_CACHE:
+    if _is_empty(group):
+        return
+    current = group.count("memory.current" if group.version is Version.V2 else "memory.usage_in_bytes")
+    if current is None or not 0 < current <= _LARGE_CACHE:
         return
     if group.version is Version.V2:
-        request = ("memory.reclaim", str(group.count("memory.current") or pages))  # Linux 5.19
+        request = ("memory.reclaim", str(current))  # Linux 5.19
     else:
         request = ("memory.force_empty", "0")
     with suppress(OSError):  # not there, or not all could be had back
         await to_thread(kernel_files.write, group.file(request[0]), request[1])
+
+
+def _is_empty(group: Group) -> bool:
+    """Tell whether a group without processes has no page, for certain: most have none.
+
+    To have it dropped takes the kernel a millisecond even then. What it uses for itself on behalf of a
+    group, and what each CPU has in reserve, counts as in use, but keeps no group alive.
+    """
+    stat = group.table("memory.stat")
+    faults, *pages = _STAT[group.version]
+    # The kernel sums up only now and then (2 s, or after many changes for each CPU). Who makes faults has
+    # pages until its end: faults and no pages were summed up after the last process had ended.
+    return bool(stat.get(faults)) and not any(stat.get(kind) for kind in pages)
 
 
 def _settings_v2(group: Group, limit: MemoryLimit) -> Iterator[Setting]:

@@ -1,5 +1,6 @@
 """What each controller writes and reads, on directories posing as groups of v1 and v2."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,23 @@ def test_table_skips_what_is_no_pair(tmp_path: Path) -> None:
     """Lines of another form are somebody else's."""
     (tmp_path / "file").write_text("low 0\nfull avg10=0.00 total=12\n\noom_kill 2\nnegative -1\n")
     assert {"low": 0, "oom_kill": 2} == kernel_files.read_table(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("stat", "asked"),
+    [
+        ("total_cache 0\ntotal_rss 0\ntotal_pgfault 117\n", False),
+        ("total_cache 4096\ntotal_rss 0\ntotal_pgfault 117\n", True),
+        ("total_cache 0\ntotal_rss 8192\ntotal_pgfault 117\n", True),
+        ("total_cache 0\ntotal_rss 0\ntotal_pgfault 0\n", True),
+    ],
+    ids=["empty", "cache", "not summed up since its end", "not summed up at all"],
+)
+def test_only_who_may_have_pages_is_asked_to_drop_them(tmp_path: Path, stat: str, asked: bool) -> None:  # noqa: FBT001
+    """What the kernel has not summed up yet is no proof that there are none."""
+    drop = tmp_path / "memory.force_empty"
+    drop.touch()
+    (tmp_path / "memory.stat").write_text(stat)
+    (tmp_path / "memory.usage_in_bytes").write_text("249856\n")
+    asyncio.run(memory.release(Group(str(tmp_path), Version.V1)))
+    assert ("0" if asked else "") == drop.read_text()

@@ -51,6 +51,14 @@ def cancellation_taken_back() -> Iterator[None]:
 class _Events(EventsProcessor):
     """grpclib's, which takes as well what RFC 9113 lets a peer send without any use."""
 
+    _closed = False
+
+    def close(self, reason: str = "Connection closed") -> None:
+        """Wake each call, once: to be cancelled twice looks like a cancellation by somebody else, too."""
+        if not self._closed:
+            self._closed = True
+            super().close(reason)
+
     def process(self, event: Event) -> None:
         """Leave out frames that one need not know (section 5.5), and empty ones.
 

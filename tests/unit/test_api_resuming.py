@@ -263,6 +263,35 @@ def test_what_the_server_refuses_is_final(pki: Path) -> None:
     run(pki, scenario)
 
 
+def test_calls_beside_one_that_is_repeated(pki: Path) -> None:
+    """They go on over the next connection, and know that from a cancellation by somebody else."""
+
+    class UnableOnce(Worker):
+        starts = 0
+
+        async def start(self, *args: Any, **kwargs: Any) -> Any:
+            self.starts += 1
+            if self.starts == 2:
+                raise SpawnerUnavailable("the supervisor does not start")
+            return await super().start(*args, **kwargs)
+
+    async def scenario(machine: Machine) -> None:
+        async with machine.client() as client:
+            job = str(await client.start(JobSpec("write-and-sleep")))
+            chunks = client.stream(job)
+            first = await anext(chunks)
+            rest = asyncio.ensure_future(anext(chunks, None))
+            waiting = asyncio.ensure_future(client.wait(job))
+            assert await client.health()  # by now both are asked for
+            await client.start(JobSpec("sleep", ["0"]))
+            assert 2 == machine.connections
+            await client.stop(job)
+            assert (b"12345", None) == (first.data, await rest)
+            assert JobState.EXITED is (await waiting).state
+
+    run(pki, scenario, UnableOnce)
+
+
 def test_a_server_that_is_up_but_cannot(pki: Path) -> None:
     """After a few tries it is believed; one that can again is not asked further."""
     calls = 0

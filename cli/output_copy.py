@@ -2,11 +2,20 @@
 
 from contextlib import aclosing, nullcontext
 
+from ..api.client import RpcError, ServerUnreachable
 from ..api.resuming import ResumingClient
 from ..core.ending import Channel
 from .console import note
 from .descriptor import OutputDescriptor
 from .meter import Meter
+
+_FINAL = frozenset({"NotFound", "OutOfRange", "PermissionDenied", "InvalidArgument"})
+"""What a server says that will not change: there is nothing to go on with."""
+
+
+def goes_on(error: RpcError | ServerUnreachable) -> bool:
+    """Tell whether a job may go on, and its output be had later, after this."""
+    return isinstance(error, ServerUnreachable) or error.code not in _FINAL
 
 
 class OutputCopy:
@@ -31,6 +40,8 @@ class OutputCopy:
         self._tail_bytes = tail_bytes
         self._follow = follow
         self._position = offset if tail_lines is None and tail_bytes is None else None
+        self.begun = False
+        """Whether anything has come."""
 
     async def run(self, client: ResumingClient, meter: Meter | None = None) -> None:
         """Write all of it until it ends, saying where some is no longer kept."""
@@ -52,11 +63,7 @@ class OutputCopy:
                 if meter is not None:
                     meter.add(len(chunk.data))
                 self._position = chunk.offset + len(chunk.data)
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is more to go on from than where it was to begin."""
-        return bool(self._position)
+                self.begun = True
 
     @property
     def rest(self) -> str:

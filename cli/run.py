@@ -15,7 +15,7 @@ from ..core.ending import Cause, Channel, exit_code
 from ..core.job import JobSpec, JobStatus
 from .connection import Connection, connection_options, failures
 from .console import Failure, PipeClosed, WriteFailed, note, printable
-from .output_copy import OutputCopy
+from .output_copy import OutputCopy, goes_on
 from .spec import JOB_COMMAND, JobOptions, job_options, job_spec
 
 FAILED = 125
@@ -64,6 +64,8 @@ async def _run(connection: Connection, spec: JobSpec, request_id: str) -> int:
             await _copy_all(client, copies)
             status = await client.wait(job)
         except (RpcError, ServerUnreachable) as error:
+            if not goes_on(error):
+                raise
             raise Failure(f"{printable(str(error))}; the job goes on: {_rest_of(copies)}") from None
         except asyncio.CancelledError:
             if interrupts.failed:

@@ -12,7 +12,7 @@ from .connection import Connection, call, connection_options
 from .console import Failure, printable
 from .jobs import job_argument
 from .meter import Meter
-from .output_copy import OutputCopy
+from .output_copy import OutputCopy, goes_on
 
 _OFFSET = click.IntRange(0, LONGEST_OUTPUT - 1)
 _COUNT = click.IntRange(0, (1 << 63) - 1)
@@ -69,6 +69,6 @@ async def _copied(client: ResumingClient, copy: OutputCopy, meter: Meter | None)
     try:
         await copy.run(client, meter)
     except (RpcError, ServerUnreachable) as error:
-        if not copy.begun or (isinstance(error, RpcError) and error.code != "Unavailable"):
+        if not copy.begun or not goes_on(error):
             raise
         raise Failure(f"{printable(str(error))}; to go on from here: {copy.rest}") from None

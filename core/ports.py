@@ -252,13 +252,14 @@ class OutputStore(Protocol):
         ...
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:
-        """Return which bytes are kept; raise OutputUnavailable if none of such a channel are."""
+        """Return which bytes are kept; raise NoOutputKept if there is no such channel."""
         ...
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
         """Return at most ``size`` bytes from ``offset``, none at the end.
 
-        Raises OutputUnavailable, with the first kept offset, for bytes that are no longer kept.
+        Raises OutputUnavailable, with the first kept offset, for bytes that are no longer kept, and
+        NoOutputKept if there is no such channel.
         """
         ...
 

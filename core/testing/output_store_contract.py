@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from ..ending import Channel
-from ..errors import OutputUnavailable
+from ..errors import NoOutputKept, OutputUnavailable
 from ..job import SMALLEST_OUTPUT, Extent, JobId, new_job_id
 from ..ports import OutputStore, Sink
 from .contract import Contract
@@ -212,11 +212,11 @@ async def _read_until(outputs: OutputStore, job: JobId, size: int) -> bytes:
 
 
 async def _check_gone(outputs: OutputStore, job: JobId, channel: Channel) -> None:
-    await _check_unavailable(outputs.extent(job, channel))
-    await _check_unavailable(outputs.read(job, channel, 0, 1))
+    assert isinstance(await _check_unavailable(outputs.extent(job, channel)), NoOutputKept)
+    assert isinstance(await _check_unavailable(outputs.read(job, channel, 0, 1)), NoOutputKept)
 
 
-async def _check_unavailable(look: Awaitable[object], first: int | None = None) -> None:
+async def _check_unavailable(look: Awaitable[object], first: int | None = None) -> OutputUnavailable:
     refusal: OutputUnavailable | None = None
     try:
         await look
@@ -225,3 +225,4 @@ async def _check_unavailable(look: Awaitable[object], first: int | None = None) 
     assert refusal is not None
     assert first == refusal.first  # None: nothing is kept, so there is no first byte
     assert str(refusal)
+    return refusal

@@ -65,7 +65,10 @@ class SupervisorClient(asyncio.BufferedProtocol):
 
     async def call(self, do: str, **arguments: object) -> dict[str, Any]:
         """Ask and wait for the answer; SupervisorGone if it does not come."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None:
+            raise SupervisorGone
+        if self._transport.is_closing():
+            await asyncio.wait({self._lost})  # who tries again is to find that the loss has been told
             raise SupervisorGone
         message, answer = self._ask(do, **arguments)
         self._transport.write(message)

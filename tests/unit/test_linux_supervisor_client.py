@@ -40,3 +40,28 @@ def test_what_cannot_be_understood_ends_the_connection(
     asyncio.run(scenario())
     assert ["once"] == lost
     assert "what the supervisor says cannot be understood" in caplog.text
+
+
+def test_who_calls_at_the_end_of_the_conversation(tmp_path: Path) -> None:
+    """A call fails once the loss has been told, and not before: who tries again needs another connection."""
+    lost: list[str] = []
+
+    async def supervise(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (hello,) = Decoder().feed(await reader.read(1000))
+        writer.write(encode({"call": hello["call"], "protocol": PROTOCOL}))
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_unix_server(supervise, tmp_path / "socket"):
+            client = SupervisorClient(tmp_path, lost.append, lambda: lost.append("once"))
+            assert await client.connect()
+            transport = client._transport
+            assert transport is not None
+            while not transport.is_closing():
+                await asyncio.sleep(0)
+            assert [] == lost
+            with pytest.raises(SupervisorGone):
+                await client.call("list")
+            assert ["once"] == lost
+
+    asyncio.run(scenario())

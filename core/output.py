@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from contextlib import suppress
 
 from .ending import Channel
 from .errors import NoOutputKept, OutputUnavailable
@@ -37,7 +37,7 @@ async def follow(
     time = asyncio.get_running_loop().time
     told = -GATHER
     async with outputs.watch(job) as watch:
-        ended = asyncio.ensure_future(over.wait())
+        ending = asyncio.ensure_future(_notify_at_end(watch, over))
         try:
             while True:
                 size = final_size()  # asked before reading: what is read then is complete
@@ -52,7 +52,9 @@ async def follow(
                     yield chunk
                     told = time()
                 elif size is None:
-                    await _something_new(watch, ended)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(SLOW_LOOK):
+                            await watch.changed()
                     if (early := told + GATHER - time()) > 0:
                         await asyncio.sleep(early)
                 elif chunk.offset < size:
@@ -62,7 +64,7 @@ async def follow(
                 else:
                     return
         finally:
-            ended.cancel()
+            ending.cancel()
 
 
 async def read_to(
@@ -130,10 +132,6 @@ async def _read(
             offset = gone.first
 
 
-async def _something_new(watch: Watch, ended: asyncio.Future[Any]) -> None:
-    changed = asyncio.ensure_future(watch.changed())
-    either: set[asyncio.Future[Any]] = {changed, ended}
-    try:
-        await asyncio.wait(either, timeout=SLOW_LOOK, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        changed.cancel()
+async def _notify_at_end(watch: Watch, over: asyncio.Event) -> None:
+    await over.wait()
+    watch.notify()

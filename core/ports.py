@@ -231,6 +231,10 @@ class Watch(Protocol):
         """Return when output may have been added since the last call. A hint; safe to cancel."""
         ...
 
+    def notify(self) -> None:
+        """Have ``changed`` return, at once or when it is called next."""
+        ...
+
 
 class OutputStore(Protocol):
     """Keeps what jobs write."""

@@ -133,6 +133,15 @@ class OutputStoreContract(Contract):
                     await bench.write(sink, TEXT)
                     await asyncio.wait_for(watch.changed(), PATIENCE)
 
+    async def check_watch_wakes_who_is_notified_otherwise(self) -> None:
+        """Return from ``changed`` though nothing was written: a job may end without another word."""
+        async with self._make() as bench:
+            job = new_job_id()
+            await bench.outputs.create(job, ONE)
+            async with bench.outputs.watch(job) as watch:
+                watch.notify()
+                await asyncio.wait_for(watch.changed(), PATIENCE)
+
     async def check_watch_wakes_everybody_who_waits(self) -> None:
         """Wake each of many followers, and have one that has gone away disturb nobody."""
         async with self._make() as bench:

@@ -132,7 +132,7 @@ class Handlers:
                 position = chunk.offset + len(text)
                 if not text.isascii() or decoder.getstate()[0]:  # else it is what it would become
                     text = decoder.decode(text).encode()
-                for piece in _whole_characters(before + text if before else text):
+                for piece in _whole_characters(before + text):
                     yield Chunk(0, piece)
         if rest := decoder.decode(b"", final=True):
             yield Chunk(0, rest.encode())

@@ -32,6 +32,8 @@ QUERIES = 2000
 ROUNDS = 3
 STREAMS = 4
 SERVICE = "/worker.v1.WorkerService"
+LIMITED = bytes(StartRequest(name="true", limits=Limits(cpu_quota_millicores=1000, memory_max=256 << 20)))
+"""A start with limits of CPU and memory."""
 
 Call = Callable[[], object]
 Row = dict[str, str | float]
@@ -87,13 +89,11 @@ def _compare(kind: str, calls: dict[str, tuple[Call, int | None]], times: int) -
 
 def _starts(installation: Installation, channel: grpc.Channel) -> list[Row]:
     start = channel.unary_unary(f"{SERVICE}/Start")
-    limits = Limits(cpu_quota_millicores=1000, memory_max=256 << 20)
-    limited = bytes(StartRequest(name="true", limits=limits))
     plain = bytes(StartRequest(name="true"))
     calls: dict[str, tuple[Call, int | None]] = {
         "posix_spawn and wait": (_spawn_and_wait, None),
         "worker": (lambda: start(plain), installation.server),
-        "worker, CPU and memory limits": (lambda: start(limited), installation.server),
+        "worker, CPU and memory limits": (lambda: start(LIMITED), installation.server),
     }
     return _compare("start", calls, STARTS)
 
@@ -101,8 +101,6 @@ def _starts(installation: Installation, channel: grpc.Channel) -> list[Row]:
 def _cpu_of_starts(installation: Installation, channel: grpc.Channel) -> list[Row]:
     """Return who spends how much CPU on a job with limits, from its start to the removal of its groups."""
     start = channel.unary_unary(f"{SERVICE}/Start")
-    limits = Limits(cpu_quota_millicores=1000, memory_max=256 << 20)
-    request = bytes(StartRequest(name="true", limits=limits))
     spawning = "posix_spawn and wait, child included"
     before = {spawning: _own_cpu_seconds()}
     _measure(_spawn_and_wait, STARTS, 1)
@@ -116,7 +114,7 @@ def _cpu_of_starts(installation: Installation, channel: grpc.Channel) -> list[Ro
         return {**spent, job: jobs, "grpcio client": cpu_seconds(os.getpid())}
 
     before |= look()
-    _measure(lambda: start(request), STARTS, 16)
+    _measure(lambda: start(LIMITED), STARTS, 16)
     time.sleep(1)  # until all of them are over
     after |= look()
     return [

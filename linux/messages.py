@@ -16,6 +16,9 @@ OLDEST_PROTOCOL = 1
 LONGEST = 64 << 20
 """Bytes in a message; more is no message of ours."""
 
+MOST_DESCRIPTORS = 253
+"""That can go along with a message: SCM_MAX_FD of the kernel."""
+
 Message = dict[str, object]
 """A JSON object."""
 

@@ -24,14 +24,11 @@ from . import fuse
 from .ends import open_ends
 from .job_files import fifo_path
 from .locks import open_lock, seize_lock
-from .messages import Decoder, Message, encode
+from .messages import MOST_DESCRIPTORS, Decoder, Message, encode
 from .segments import Segments
 
 _SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 1 << 20
-_MOST_DESCRIPTORS = 253
-"""In one message: SCM_MAX_FD of the kernel."""
-
 _LINGER = 20
 """Milliseconds that a thread waits for more before it ends; making another costs 0.1 ms."""
 
@@ -109,7 +106,7 @@ class Recorder:
     def _read_commands(self) -> None:
         try:
             # With a job come descriptors of its FIFOs: they are held until we have opened them ourselves.
-            data, held, *_ = socket.recv_fds(self._supervisor, 65536, _MOST_DESCRIPTORS)
+            data, held, *_ = socket.recv_fds(self._supervisor, 65536, MOST_DESCRIPTORS)
         except ConnectionError:  # it died with words of ours unread
             data, held = b"", []
         if not data:

@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from ..layout import peer_user
-from ..messages import BadMessage, Decoder, Message, encode
+from ..messages import MOST_DESCRIPTORS, BadMessage, Decoder, Message, encode
 from .loop import Loop
-
-_MOST_DESCRIPTORS = 253
-"""In one message: SCM_MAX_FD of the kernel."""
 
 _AT_ONCE = 65536
 """Bytes received at once; from 128 KiB on malloc(3) would ask the kernel for each."""
@@ -73,7 +70,7 @@ class Connection:
         if not self.open:
             return False
         try:
-            data, descriptors, *_ = socket.recv_fds(self._peer, _AT_ONCE, _MOST_DESCRIPTORS)
+            data, descriptors, *_ = socket.recv_fds(self._peer, _AT_ONCE, MOST_DESCRIPTORS)
         except BlockingIOError:
             return False
         except ConnectionError:

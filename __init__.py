@@ -9,11 +9,11 @@ TYPE_CHECKING = (
 )
 if TYPE_CHECKING:
     from .core.errors import WorkerError as WorkerError
-    from .core.job import JobId as JobId
-    from .core.job import JobSpec as JobSpec
-    from .core.job import JobState as JobState
-    from .core.job import JobStatus as JobStatus
-    from .core.limits import ResourceLimits as ResourceLimits
+    from .core.model.job import JobId as JobId
+    from .core.model.job import JobSpec as JobSpec
+    from .core.model.job import JobState as JobState
+    from .core.model.job import JobStatus as JobStatus
+    from .core.model.limits import ResourceLimits as ResourceLimits
     from .core.worker import Worker as Worker
 
 __all__ = [
@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 _HOME = {
-    "JobId": "job",
-    "JobSpec": "job",
-    "JobState": "job",
-    "JobStatus": "job",
-    "ResourceLimits": "limits",
+    "JobId": "model.job",
+    "JobSpec": "model.job",
+    "JobState": "model.job",
+    "JobStatus": "model.job",
+    "ResourceLimits": "model.limits",
     "Worker": "worker",
     "WorkerError": "errors",
 }

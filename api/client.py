@@ -18,16 +18,22 @@ from grpclib.events import RecvTrailingMetadata, listen
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 
-from ..core.ending import Channel
 from ..core.errors import WorkerError
-from ..core.job import Chunk, JobId, JobSpec, JobStatus, parse_job_id
-from ..core.limits import ResourceLimits
+from ..core.model.ending import Channel
+from ..core.model.job import (
+    Chunk,
+    JobId,
+    JobSpec,
+    JobStatus,
+    parse_job_id,
+)
+from ..core.model.limits import ResourceLimits
 from ..proto import worker
 from . import tls, translate
-from .codec import MalformedMessage, MessageCodec
-from .connections import CLOSE_PATIENCE, Connection, cancellation_taken_back
-from .receiving import ReceivingConnection
-from .status import ERRNO_KEY, code_name
+from .grpc.connections import CLOSE_PATIENCE, Connection, cancellation_taken_back
+from .grpc.receiving import ReceivingConnection
+from .grpc.status import ERRNO_KEY, code_name
+from .wire.codec import MalformedMessage, MessageCodec
 
 CONNECT_TIMEOUT = 10.0
 

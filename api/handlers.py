@@ -14,7 +14,7 @@ from signal import SIGTERM
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from ..core.job import Chunk, parse_job_id
+from ..core.model.job import Chunk, parse_job_id
 from ..core.worker import Worker
 from ..proto.health import (
     HealthCheckRequest,
@@ -40,7 +40,7 @@ from ..proto.worker import (
 )
 from . import translate
 from .draining import Drain, ShuttingDown
-from .framing import MESSAGE_SIZE
+from .grpc.framing import MESSAGE_SIZE
 from .roles import NOBODY, Identity
 
 caller: ContextVar[Identity] = ContextVar("caller", default=NOBODY)

@@ -10,7 +10,7 @@ from typing import Any
 from betterproto2 import Message
 from grpclib.const import Cardinality
 
-from ..core.job import Chunk
+from ..core.model.job import Chunk
 from ..proto import health, worker
 from .handlers import Handlers
 from .roles import Right

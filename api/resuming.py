@@ -13,10 +13,20 @@ from types import TracebackType
 from typing import Self, TypeVar
 from uuid import uuid4
 
-from ..core.ending import Channel
-from ..core.job import Chunk, JobId, JobSpec, JobStatus
-from ..core.limits import ResourceLimits
-from .client import CONNECT_TIMEOUT, Client, RpcError, ServerUnreachable
+from ..core.model.ending import Channel
+from ..core.model.job import (
+    Chunk,
+    JobId,
+    JobSpec,
+    JobStatus,
+)
+from ..core.model.limits import ResourceLimits
+from .client import (
+    CONNECT_TIMEOUT,
+    Client,
+    RpcError,
+    ServerUnreachable,
+)
 
 PATIENCE = 60.0
 """Seconds that a server may be away."""

@@ -9,11 +9,11 @@ from grpclib.config import Configuration
 
 from ..core.worker import Worker
 from .bounds import Bounds
-from .calls import Calls
-from .connections import CLOSE_PATIENCE, Connection
 from .draining import Drain
+from .grpc.calls import Calls
+from .grpc.connections import CLOSE_PATIENCE, Connection
+from .grpc.requests import Connections
 from .handlers import Handlers
-from .requests import Connections
 
 _WINDOW = 256 << 10
 """Bytes that a client may send before they are read, over one connection: more than most requests have."""

@@ -7,9 +7,18 @@ the default. Wrong values are refused by the core's own types, which name the fi
 from collections.abc import Mapping
 from typing import TypeVar
 
-from ..core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled, exit_code
 from ..core.errors import InvalidJobSpec
-from ..core.job import (
+from ..core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Ending,
+    Exited,
+    Lost,
+    Signaled,
+    exit_code,
+)
+from ..core.model.job import (
     DEFAULT_GRACE,
     Extent,
     JobRecord,
@@ -19,7 +28,14 @@ from ..core.job import (
     Leftovers,
     parse_job_id,
 )
-from ..core.limits import CpuLimit, IoLimit, MemoryLimit, Pressure, ResourceLimits, ResourceUsage
+from ..core.model.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    Pressure,
+    ResourceLimits,
+    ResourceUsage,
+)
 from ..proto import worker as proto
 
 _STATES = {

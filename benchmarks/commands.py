@@ -12,7 +12,7 @@ from pathlib import Path
 from installation import Installation, install_wheel, installed
 from report import report
 
-from worker.core.job import new_job_id
+from worker.core.model.job import new_job_id
 
 ROUNDS = 20
 LIMIT = "python -c 'import ssl, asyncio'"

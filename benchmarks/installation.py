@@ -14,8 +14,8 @@ from worker.api import certificates
 from worker.api.certificates import KeyType
 from worker.api.client import Client
 from worker.api.tls import client_context
-from worker.linux.code_digest import this_generation
-from worker.linux.locks import lock_holder, open_lock
+from worker.linux.kernel.locks import lock_holder, open_lock
+from worker.linux.state.code_digest import this_generation
 
 _TICK = os.sysconf("SC_CLK_TCK")
 

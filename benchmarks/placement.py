@@ -15,12 +15,12 @@ from pathlib import Path
 from report import percentile, report
 
 from worker import JobSpec, Worker
-from worker.cgroups.hierarchy import Hierarchy, detect
+from worker.cgroups.hierarchy.hierarchy import Hierarchy, detect
 from worker.cgroups.limiter import CgroupLimiter
 from worker.cgroups.plugins import auto, none
-from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
-from worker.linux.outputs import RecorderStore
-from worker.linux.spawner import SupervisorSpawner
+from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
+from worker.linux.output.store import RecorderStore
+from worker.linux.spawner.spawner import SupervisorSpawner
 
 ROUNDS = 100
 IDLE = 0.1

@@ -22,10 +22,15 @@ from report import report
 
 from worker import JobSpec
 from worker.api.client import RpcError
-from worker.core.ending import Cause, Channel, End, Exited
-from worker.core.job import JobId, JobRecord, new_job_id
-from worker.core.limits import MemoryLimit, ResourceLimits, ResourceUsage
-from worker.linux.journal import SqliteJournal
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Exited,
+)
+from worker.core.model.job import JobId, JobRecord, new_job_id
+from worker.core.model.limits import MemoryLimit, ResourceLimits, ResourceUsage
+from worker.linux.journal.sqlite import SqliteJournal
 
 FINISHED = (0, 100, 1000, 10_000)
 RUNNING = 1000

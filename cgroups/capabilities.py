@@ -12,11 +12,27 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..core.errors import LimitsUnsupported, QuotaExceeded
-from ..core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
-from . import cpu, cpuset, io, memory, pids
-from .controllers import CONTROLLERS, Controller
+from ..core.model.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    ResourceLimits,
+)
+from .controllers import (
+    cpu,
+    cpuset,
+    io,
+    memory,
+    pids,
+)
+from .controllers.table import CONTROLLERS, Controller
 from .group import Group
-from .hierarchy import Hierarchy, Home, Version, detect
+from .hierarchy.hierarchy import (
+    Hierarchy,
+    Home,
+    Version,
+    detect,
+)
 from .settings import Setting
 from .subtree import Subtree
 from .unenforceable import REMEDY, Unenforceable

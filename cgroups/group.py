@@ -9,7 +9,7 @@ from errno import EACCES, EPERM, EROFS
 
 from ..core.errors import LimitsRejected, LimitsUnsupported, QuotaExceeded
 from . import kernel_files
-from .hierarchy import Version
+from .hierarchy.hierarchy import Version
 
 _CREATION_ATTEMPTS = 10
 _REMOVAL_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(0.1 for _ in range(10)))

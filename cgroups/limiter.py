@@ -7,12 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import LimitsRejected
-from ..core.job import JobId
-from ..core.limits import ResourceLimits
+from ..core.model.job import JobId
+from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement, PlacementKind
-from .controllers import CONTROLLERS, plan, with_devices
-from .hierarchy import Hierarchy, detect, groups_of
-from .private_mount import unmount
+from .controllers.table import CONTROLLERS, plan, with_devices
+from .hierarchy.hierarchy import Hierarchy, detect, groups_of
+from .hierarchy.private_mount import unmount
 from .scope import CgroupScope
 from .settings import enforce
 from .subtree import Subtree

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from ..core.errors import LimitsUnsupported
-from ..core.job import JobId
-from ..core.limits import ResourceLimits, ResourceUsage
+from ..core.model.job import JobId
+from ..core.model.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement, PlacementKind
 
 

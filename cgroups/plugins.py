@@ -9,12 +9,12 @@ from typing import TypeVar
 from cattrs import Converter, ForbiddenExtraKeysError
 
 from ..core.errors import LimitsUnsupported
-from ..core.naming import worker_name
+from ..core.model.naming import worker_name
 from ..core.ports import ResourceLimiter
-from .hierarchy import detect
+from .hierarchy.hierarchy import detect
+from .hierarchy.private_mount import MOUNT_NAME, unmount, with_unified
 from .limiter import CgroupLimiter
 from .none import NoLimiter
-from .private_mount import MOUNT_NAME, unmount, with_unified
 
 _log = logging.getLogger(__name__)
 

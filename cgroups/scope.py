@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
-from ..core.limits import ResourceLimits, ResourceUsage
+from ..core.model.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement
-from . import memory
-from .controllers import plan, read_usage, with_devices
+from .controllers import memory
+from .controllers.table import plan, read_usage, with_devices
 from .group import Group
-from .hierarchy import Version
+from .hierarchy.hierarchy import Version
 from .settings import replace
 
 _log = logging.getLogger(__name__)

@@ -5,16 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import LimitsUnsupported
-from ..core.job import JobId
-from ..core.limits import ResourceLimits
+from ..core.model.job import JobId
+from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement
-from . import cpuset, io, memory
-from .controllers import CONTROLLERS, Controller
-from .delegation import vacate
+from .controllers import cpuset, io, memory
+from .controllers.table import CONTROLLERS, Controller
 from .group import Group
-from .hierarchy import Hierarchy, Home, Version
+from .hierarchy.delegation import vacate
+from .hierarchy.hierarchy import Hierarchy, Home, Version
 from .scope import CgroupScope
-from .unenforceable import REMEDY, Unenforceable, absent, unwritable
+from .unenforceable import (
+    REMEDY,
+    Unenforceable,
+    absent,
+    unwritable,
+)
 
 _EMPTY_IT = "move its processes into a group below it, or run the worker as root of the host"
 

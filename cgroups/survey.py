@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..core.job import JobId, job_ids_among
-from ..core.limits import ResourceLimits
+from ..core.model.job import JobId, job_ids_among
+from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement
-from .controllers import CONTROLLERS
+from .controllers.table import CONTROLLERS
 from .group import Group
-from .hierarchy import CPU_TIME, Hierarchy, Version
+from .hierarchy.hierarchy import CPU_TIME, Hierarchy, Version
 from .scope import CgroupScope
 from .unenforceable import Unenforceable
 

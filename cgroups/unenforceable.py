@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..core.errors import LimitsUnsupported
 from . import kernel_files
-from .hierarchy import LEGACY_NAMES
+from .hierarchy.hierarchy import LEGACY_NAMES
 
 REMEDY = (
     "run the worker as root, or in a group that is delegated to its user "

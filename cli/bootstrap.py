@@ -1,8 +1,14 @@
 """The composition root: the one place where the core meets its adapters."""
 
-from ..core.ports import Clock, JobJournal, OutputStore, ProcessSpawner, ResourceLimiter
+from ..core.ports import (
+    Clock,
+    JobJournal,
+    OutputStore,
+    ProcessSpawner,
+    ResourceLimiter,
+)
 from ..core.worker import Worker
-from ..linux.journal import SqliteJournal
+from ..linux.journal.sqlite import SqliteJournal
 from .home import Home
 from .plugins import LIMITERS, OUTPUT_STORES, SPAWNERS
 from .settings import ServerSettings

@@ -14,10 +14,10 @@ import click
 from ..api.client import Client, RpcError, ServerUnreachable
 from ..api.resuming import PATIENCE, Disconnection, ResumingClient
 from ..api.tls import TlsSetupFailed, client_context
-from .address import Address
-from .console import Failure, note, printable
 from .home import Home, worker_home
-from .parameters import ADDRESS, DURATION
+from .options.address import Address
+from .options.parameters import ADDRESS, DURATION
+from .terminal.console import Failure, note, printable
 
 Result = TypeVar("Result")
 

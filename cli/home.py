@@ -5,8 +5,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from .address import Address, parse_address
-from .console import Failure
+from .options.address import Address, parse_address
+from .terminal.console import Failure
 
 DEFAULT_PORT = 7443
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from ..core.errors import WorkerError
-from .console import Failure, PipeClosed, printable
+from .terminal.console import Failure, PipeClosed, printable
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells tell it."""
@@ -35,7 +35,7 @@ class Deferred(click.Command):
     def load(self) -> click.Command:
         """Return the command itself, without looking for garbage among what is here to stay."""
         gc.disable()
-        module = import_module(f".{self._module}", __package__)
+        module = import_module(f".commands.{self._module}", __package__)
         gc.freeze()
         gc.enable()
         found = getattr(module, self._attribute)

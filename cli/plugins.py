@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 from ..core.errors import WorkerError
 from ..core.ports import OutputStore, ProcessSpawner, ResourceLimiter
-from .console import Failure
 from .settings import Plugin
+from .terminal.console import Failure
 
 Port = TypeVar("Port")
 

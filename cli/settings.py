@@ -13,13 +13,22 @@ from typing import Any, TypeVar
 import click
 
 from ..api.bounds import Bounds
-from ..core.limits import LimitPolicy
-from ..core.retention import Retention
-from .address import Address
-from .console import Failure
+from ..core.engine.retention import Retention
+from ..core.model.limits import LimitPolicy
 from .home import DEFAULT_PORT
-from .parameters import ADDRESS, COUNT, DURATION, OUTPUT_MAX, SIZE, Parsed, option_name, server_option
-from .policy import chosen_policy, policy_options, read_policy
+from .options.address import Address
+from .options.limit_policy import chosen_policy, policy_options, read_policy
+from .options.parameters import (
+    ADDRESS,
+    COUNT,
+    DURATION,
+    OUTPUT_MAX,
+    SIZE,
+    Parsed,
+    option_name,
+    server_option,
+)
+from .terminal.console import Failure
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Value = TypeVar("Value")

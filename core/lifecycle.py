@@ -12,8 +12,15 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .ending import Cause, Channel, End, Ending, Lost, Signaled
-from .job import JobState, Leftovers
+from .model.ending import (
+    Cause,
+    Channel,
+    End,
+    Ending,
+    Lost,
+    Signaled,
+)
+from .model.job import JobState, Leftovers
 
 LEFTOVER_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL for what outlives the main process."""

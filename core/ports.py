@@ -9,9 +9,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from .ending import Cause, Channel, End, Ending, Lost
-from .job import Extent, JobId, JobRecord, JobSpec, JobState, PastRequest
-from .limits import ResourceLimits, ResourceUsage
+from .model.ending import (
+    Cause,
+    Channel,
+    End,
+    Ending,
+    Lost,
+)
+from .model.job import (
+    Extent,
+    JobId,
+    JobRecord,
+    JobSpec,
+    JobState,
+    PastRequest,
+)
+from .model.limits import ResourceLimits, ResourceUsage
 
 
 class PlacementKind(StrEnum):

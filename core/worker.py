@@ -5,9 +5,16 @@ import signal as signals
 from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping
 from contextlib import aclosing
 
-from . import output
-from .defaults import MemoryJournal, SystemClock
-from .ending import Channel
+from .engine import following
+from .engine.defaults import MemoryJournal, SystemClock
+from .engine.expiry import Expiry
+from .engine.idempotency import fingerprint
+from .engine.recovery import Recovery
+from .engine.registry import HeldJob, HeldJobs
+from .engine.retention import Retention
+from .engine.runner import JobRunner
+from .engine.status import status_of
+from .engine.tasks import Tasks
 from .errors import (
     IncompatibleAdapters,
     InvalidJobSpec,
@@ -18,9 +25,8 @@ from .errors import (
     RequestIdReused,
     StopIncomplete,
 )
-from .expiry import Expiry
-from .held import HeldJob, HeldJobs
-from .job import (
+from .model.ending import Channel
+from .model.job import (
     LONGEST,
     Chunk,
     Extent,
@@ -32,14 +38,14 @@ from .job import (
     check_output_max,
     new_job_id,
 )
-from .limits import LimitPolicy, ResourceLimits
-from .ports import Clock, JobJournal, OutputStore, ProcessSpawner, ResourceLimiter
-from .recovery import Recovery
-from .requests import fingerprint
-from .retention import Retention
-from .running import JobRunner
-from .status import status_of
-from .tasks import Tasks
+from .model.limits import LimitPolicy, ResourceLimits
+from .ports import (
+    Clock,
+    JobJournal,
+    OutputStore,
+    ProcessSpawner,
+    ResourceLimiter,
+)
 
 LOOKED_AT = 50
 """Jobs that a list looks at in one go."""
@@ -204,7 +210,7 @@ class Worker:
         with self._jobs.in_use(job):
             extent = await self._extent(job, channel)
             if tail_lines is not None:
-                offset = await output.start_of_tail(
+                offset = await following.start_of_tail(
                     self._outputs, job_id, channel, extent, lines=tail_lines
                 )
             elif tail_bytes is not None:
@@ -212,11 +218,11 @@ class Worker:
             if tail_lines is not None or tail_bytes is not None:
                 yield Chunk(offset, b"")
             if follow:
-                chunks = output.follow(
+                chunks = following.follow(
                     self._outputs, job_id, channel, offset, job.over, lambda: job.final_size(channel)
                 )
             else:
-                chunks = output.read_to(self._outputs, job_id, channel, offset, extent.end)
+                chunks = following.read_to(self._outputs, job_id, channel, offset, extent.end)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
-from . import syscalls
+from .kernel import syscalls
 
 User: TypeAlias = tuple[int, int, tuple[int, ...]] | None
 """Uid, gid and supplementary groups; None: who the process is already."""
@@ -60,7 +60,7 @@ def become(command: Command, joins: Sequence[str], descriptors: Descriptors) -> 
 
 
 def _write_stillborn(history: int, complaint: str) -> None:
-    """Add the line of linux/history.py that no instruction of the command has run, or ever will.
+    """Add the line of linux/state/history.py that no instruction of the command has run, or ever will.
 
     By hand, for json would make every clone dearer.
     """

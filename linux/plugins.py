@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cattrs import Converter, ForbiddenExtraKeysError
 
-from .outputs import PIPE_SIZE, SEGMENT_SIZE, RecorderStore
-from .spawner import SupervisorSpawner
+from .output.store import PIPE_SIZE, SEGMENT_SIZE, RecorderStore
+from .spawner.spawner import SupervisorSpawner
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from ..core.steps import Step, reached
-from . import fuse, syscalls
+from . import crash_points
+from .kernel import syscalls
 from .newborn import Command, Descriptors, become
 
 Request: TypeAlias = tuple[str | None, tuple[str, ...], Command]
@@ -41,7 +42,7 @@ _FLAGS = int(socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC)
 
 def main() -> None:
     """Run as ``python -m worker.linux.zygote SOCKET_FD``, as long as the supervisor holds the other end."""
-    fuse.arm("zygote")
+    crash_points.arm("zygote")
     settle()
     # ConnectionError: the supervisor has died, maybe with an answer unread.
     with socket.socket(fileno=int(sys.argv[1])) as supervisor, suppress(ConnectionError):

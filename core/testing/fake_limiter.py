@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from ..errors import LimitsRejected
-from ..job import JobId
-from ..limits import ResourceLimits, ResourceUsage
+from ..model.job import JobId
+from ..model.limits import ResourceLimits, ResourceUsage
 from ..ports import Placement, PlacementKind
 
 

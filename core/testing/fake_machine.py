@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..defaults import MemoryJournal
+from ..engine.defaults import MemoryJournal
 from ..worker import Worker
 from .fake_limiter import FakeLimiter
 from .fake_spawner import PROGRAMS, FakeSpawner, Programs

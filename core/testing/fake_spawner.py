@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from ..defaults import SystemClock
-from ..ending import Channel, End, Exited, Signaled
+from ..engine.defaults import SystemClock
 from ..errors import SpawnFailed
-from ..job import JobId, JobSpec
 from ..lifecycle import (
     Action,
     Drain,
@@ -27,7 +25,23 @@ from ..lifecycle import (
     StopRequested,
     TimePassed,
 )
-from ..ports import Clock, Placement, PlacementKind, Process, Progress, Sink, SinkKind, Survivor
+from ..model.ending import (
+    Channel,
+    End,
+    Exited,
+    Signaled,
+)
+from ..model.job import JobId, JobSpec
+from ..ports import (
+    Clock,
+    Placement,
+    PlacementKind,
+    Process,
+    Progress,
+    Sink,
+    SinkKind,
+    Survivor,
+)
 from .memory_outputs import MemorySink
 
 

@@ -5,9 +5,29 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from ..ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
-from ..job import JobRecord, JobSpec, Leftovers, PastRequest, new_job_id
-from ..limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from ..model.ending import (
+    Cause,
+    Channel,
+    End,
+    Ending,
+    Exited,
+    Lost,
+    Signaled,
+)
+from ..model.job import (
+    JobRecord,
+    JobSpec,
+    Leftovers,
+    PastRequest,
+    new_job_id,
+)
+from ..model.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    ResourceLimits,
+    ResourceUsage,
+)
 from ..ports import JobJournal
 from .contract import Contract
 

@@ -5,9 +5,20 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 
-from ..errors import InvalidJobSpec, LimitsRejected, LimitsUnsupported, SpawnerUnavailable, WorkerError
-from ..job import new_job_id
-from ..limits import IoLimit, Pressure, ResourceLimits, ResourceUsage
+from ..errors import (
+    InvalidJobSpec,
+    LimitsRejected,
+    LimitsUnsupported,
+    SpawnerUnavailable,
+    WorkerError,
+)
+from ..model.job import new_job_id
+from ..model.limits import (
+    IoLimit,
+    Pressure,
+    ResourceLimits,
+    ResourceUsage,
+)
 from ..ports import Placement, PlacementKind, ResourceLimiter
 from .contract import Contract
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ..ending import Channel
 from ..errors import NoOutputKept, OutputUnavailable
-from ..job import Extent, JobId
+from ..model.ending import Channel
+from ..model.job import Extent, JobId
 from ..ports import Sink, SinkKind
 
 

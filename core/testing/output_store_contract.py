@@ -5,9 +5,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from ..ending import Channel
 from ..errors import NoOutputKept, OutputUnavailable
-from ..job import SMALLEST_OUTPUT, Extent, JobId, new_job_id
+from ..model.ending import Channel
+from ..model.job import (
+    SMALLEST_OUTPUT,
+    Extent,
+    JobId,
+    new_job_id,
+)
 from ..ports import OutputStore, Sink
 from .contract import Contract
 

@@ -9,10 +9,28 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from ..ending import Cause, Channel, End, Exited, Signaled
 from ..errors import SpawnFailed
-from ..job import JobId, JobSpec, JobState, new_job_id
-from ..ports import OutputStore, Placement, PlacementKind, Process, ProcessSpawner, Progress
+from ..model.ending import (
+    Cause,
+    Channel,
+    End,
+    Exited,
+    Signaled,
+)
+from ..model.job import (
+    JobId,
+    JobSpec,
+    JobState,
+    new_job_id,
+)
+from ..ports import (
+    OutputStore,
+    Placement,
+    PlacementKind,
+    Process,
+    ProcessSpawner,
+    Progress,
+)
 from .contract import Contract
 
 GRACE = 60.0

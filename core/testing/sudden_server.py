@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from typing import Any
 
-from ..retention import Retention
+from ..engine.retention import Retention
 from ..worker import Worker
 from .fake_limiter import FakeScope
 from .fake_machine import FakeMachine

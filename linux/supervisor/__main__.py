@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...core.steps import Step, reached
-from .. import fuse, syscalls
-from ..layout import Layout, socket_address
-from ..locks import open_lock, try_lock
-from .loop import Loop
-from .service import Supervisor
+from .. import crash_points
+from ..ipc.event_loop import Loop
+from ..kernel import syscalls
+from ..kernel.locks import open_lock, try_lock
+from ..state.layout import Layout, socket_address
+from .supervisor import Supervisor
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     if not try_lock(lock):
         os.write(ready, b"another one runs")
         return
-    fuse.arm("supervisor")
+    crash_points.arm("supervisor")
     syscalls.become_subreaper()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

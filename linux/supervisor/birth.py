@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..values import SpawnPlan
+from ..ipc.encoding import SpawnPlan
 from ..zygote import ANSWER, LENGTH, Request
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from ...core.ending import Channel, End, Ending, Lost
 from ...core.lifecycle import (
     Action,
     Drain,
@@ -24,9 +23,18 @@ from ...core.lifecycle import (
     StopRequested,
     TimePassed,
 )
+from ...core.model.ending import (
+    Channel,
+    End,
+    Ending,
+    Lost,
+)
 from ...core.steps import Step, reached
-from .. import procfs
-from ..history import (
+from ..ipc.encoding import SpawnPlan
+from ..ipc.event_loop import Loop, boottime
+from ..kernel import procfs
+from ..recorder.client import Recording
+from ..state.history import (
     History,
     StartRecord,
     open_history,
@@ -37,14 +45,16 @@ from ..history import (
     write_start,
     write_stop,
 )
-from ..job_files import fifo_path, history_path
-from ..values import SpawnPlan
+from ..state.job_directory import fifo_path, history_path
 from .birth import Newborn, Zygote, ZygoteDied
-from .group import Group, group_of, is_empty, oom_kills
-from .loop import Loop, boottime
-from .notebook import Notebook
+from .job_processes import (
+    Group,
+    group_of,
+    is_empty,
+    oom_kills,
+)
 from .orphan import Orphan
-from .recording import Recording
+from .retried_writes import Notebook
 
 _LOOK_AGAIN = 0.01
 """Seconds until another look at a group that cannot tell when it empties; doubles up to the longest."""

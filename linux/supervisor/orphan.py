@@ -4,10 +4,15 @@ import os
 import signal
 from dataclasses import dataclass, field
 
-from ...core.ending import Ending, Exited, Lost, Signaled
-from .. import procfs, syscalls
-from ..history import StartRecord
-from .loop import boottime
+from ...core.model.ending import (
+    Ending,
+    Exited,
+    Lost,
+    Signaled,
+)
+from ..ipc.event_loop import boottime
+from ..kernel import procfs, syscalls
+from ..state.history import StartRecord
 
 _PATIENCE = 10.0
 """Seconds that init gets to reap it: only then does the kernel tell the exit code."""

@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ..integration.conftest import _assert_nothing_left, _install, install, installation, pki, until
-from .operated import Operated
-from .persistence import Errand, Ledger
+from ..integration.conftest import (
+    _assert_nothing_left,
+    _install,
+    install,
+    installation,
+    pki,
+    until,
+)
+from ..support.operated import Operated
+from ..support.persistence import Errand, Ledger
 
 __all__ = ["install", "installation", "operated", "pki", "until"]
 

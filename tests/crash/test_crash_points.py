@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from worker import JobSpec
-from worker.core.ending import Exited
+from worker.core.model.ending import Exited
 from worker.core.steps import Step
 
-from .operated import Operated
-from .persistence import Errand, Ledger
+from ..support.operated import Operated
+from ..support.persistence import Errand, Ledger
 
 POINTS = {
     "server": [

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from worker import JobSpec
-from worker.core.ending import Cause, Exited, Signaled
-from worker.core.limits import ResourceLimits
+from worker.core.model.ending import Cause, Exited, Signaled
+from worker.core.model.limits import ResourceLimits
 
-from .operated import MARK, Operated
-from .persistence import FORGETFUL_KERNEL, persistent
+from ..support.operated import MARK, Operated
+from ..support.persistence import FORGETFUL_KERNEL, persistent
 
 pytestmark = pytest.mark.skipif(
     FORGETFUL_KERNEL, reason="before Linux 6.15 jobs are lost with their supervisor"

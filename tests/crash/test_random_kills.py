@@ -8,8 +8,8 @@ import pytest
 
 from worker.linux.supervisor.job import DIED_UNSEEN
 
-from .operated import Operated
-from .persistence import Errand, Ledger, persistent
+from ..support.operated import Operated
+from ..support.persistence import Errand, Ledger, persistent
 
 SEED = int(os.environ.get("WORKER_CRASH_SEED") or random.randrange(1 << 32))
 """What is thrown with it is said when a test fails; the moments are the machine's own all the same."""

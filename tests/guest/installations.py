@@ -14,11 +14,11 @@ RUNTIME_DIRECTORY = "/run/user/1000"
 MODULE = "worker.cli.main"
 """What the command `worker` runs."""
 
-PRELOAD = [f"worker.cli.{name}" for name in ("certs", "doctor", "down", "jobs", "start", "stream")]
+PRELOAD = [f"worker.cli.commands.{name}" for name in ("certs", "doctor", "down", "jobs", "start", "stream")]
 
 LOCK_HOLDER = """
 import sys
-from worker.linux.locks import lock_holder, open_lock
+from worker.linux.kernel.locks import lock_holder, open_lock
 from pathlib import Path
 print(lock_holder(open_lock(Path(sys.argv[1]))))
 """

@@ -19,16 +19,16 @@ from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
 from worker.cgroups.survey import our_units
-from worker.linux.code_digest import this_generation
-from worker.linux.locks import lock_holder, open_lock
-from worker.linux.procfs import command_line
+from worker.linux.kernel.locks import lock_holder, open_lock
+from worker.linux.kernel.procfs import command_line
+from worker.linux.state.code_digest import this_generation
 
-from .followed import Until
-from .generations import Machine
-from .groups import places_of
+from ..support.followed import Until
+from ..support.generations import Machine
+from ..support.groups import places_of
 
 if TYPE_CHECKING:
-    from .stock import Stock
+    from ..support.stock import Stock
 
 PATIENCE = 60.0
 """Seconds after which something that should happen counts as not happening."""
@@ -255,7 +255,7 @@ def shared(
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory, shared: Installation, pki: Path) -> Iterator["Stock"]:
     """A stock client of that worker."""
-    from .stock import Stock, stubs  # where none is wanted, grpcio need not be there
+    from ..support.stock import Stock, stubs  # where none is wanted, grpcio need not be there
 
     with stubs(tmp_path_factory.mktemp("stubs")) as modules:
         yield Stock((shared.home / "address").read_text().strip(), pki, *modules)

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker import JobSpec
-from worker.core.ending import Channel
-from worker.core.job import SMALLEST_OUTPUT, new_job_id
-from worker.linux.ends import share_ends
-from worker.linux.job_files import segment_bases, segment_path
-from worker.linux.messages import Decoder, encode
-from worker.linux.outputs import RecorderStore
+from worker.core.model.ending import Channel
+from worker.core.model.job import SMALLEST_OUTPUT, new_job_id
+from worker.linux.ipc.framing import Decoder, encode
+from worker.linux.output.store import RecorderStore
+from worker.linux.recorder.shared_offsets import share_ends
+from worker.linux.state.job_directory import segment_bases, segment_path
 
 BOUND = SMALLEST_OUTPUT
 LINES = 100_000

@@ -12,14 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from worker.cgroups import memory
+from worker.cgroups.controllers import memory
 from worker.cgroups.limiter import CgroupLimiter
 from worker.cgroups.scope import CgroupScope
 from worker.core.errors import InvalidJobSpec
-from worker.core.job import new_job_id
-from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+from worker.core.model.job import new_job_id
+from worker.core.model.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    ResourceLimits,
+)
 
-from .groups import HOMES, MIB, directories, places_of
+from ..support.groups import (
+    HOMES,
+    MIB,
+    directories,
+    places_of,
+)
 
 
 def needs(controller: str) -> pytest.MarkDecorator:
@@ -243,8 +253,8 @@ def test_cpus_that_are_not_there_are_refused_by_number(parent: str) -> None:
 KILLED_AT_STEP = """
 import asyncio, os, signal, sys
 from worker.cgroups.limiter import CgroupLimiter
-from worker.core.job import new_job_id
-from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
+from worker.core.model.job import new_job_id
+from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
 
 parent, left = sys.argv[1], int(sys.argv[2])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cgroups.hierarchy import detect
+from worker.cgroups.hierarchy.hierarchy import detect
 
 HIERARCHY = detect(os.getpid())
 
@@ -37,8 +37,8 @@ LIMITER = """
 import asyncio, os, sys
 from pathlib import Path
 from worker.cgroups.plugins import cgroups
-from worker.core.job import new_job_id
-from worker.core.limits import ResourceLimits
+from worker.core.model.job import new_job_id
+from worker.core.model.limits import ResourceLimits
 
 async def scenario():
     limiter = cgroups({}, Path(sys.argv[1]))

@@ -12,14 +12,22 @@ from uuid import uuid4
 
 import pytest
 
-from worker.cgroups.hierarchy import CPU_TIME, LEGACY_NAMES
+from worker.cgroups.hierarchy.hierarchy import CPU_TIME, LEGACY_NAMES
 from worker.core.errors import LimitsRejected
-from worker.core.job import new_job_id
-from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
+from worker.core.model.job import new_job_id
+from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
 from worker.core.ports import Placement, ResourceLimiter
 from worker.core.testing.limiter_contract import LimiterContract
 
-from .groups import HIERARCHY, HOMES, MIB, directories, groups_of, limiter_named, needs_groups
+from ..support.groups import (
+    HIERARCHY,
+    HOMES,
+    MIB,
+    directories,
+    groups_of,
+    limiter_named,
+    needs_groups,
+)
 
 pytestmark = needs_groups
 

@@ -5,12 +5,19 @@ import os
 
 import pytest
 
-from worker.cgroups.hierarchy import Version
+from worker.cgroups.hierarchy.hierarchy import Version
 from worker.core.errors import LimitsRejected, LimitsUnsupported
-from worker.core.job import JobId, new_job_id
-from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
+from worker.core.model.job import JobId, new_job_id
+from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
 
-from .groups import HIERARCHY, HOMES, MIB, groups_of, limiter_named, needs_groups
+from ..support.groups import (
+    HIERARCHY,
+    HOMES,
+    MIB,
+    groups_of,
+    limiter_named,
+    needs_groups,
+)
 
 pytestmark = needs_groups
 needs_v1 = pytest.mark.skipif(

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from worker.linux import probes
+from worker.linux.kernel import probes
 
 
 def examined(installation, code=0):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .followed import Followed, Until, running
+from ..support.followed import Followed, Until, running
 
 ADDRESS = "192.0.2.1"
 """The server's, of a network that is there for documentation (RFC 5737)."""

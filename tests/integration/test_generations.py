@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from worker import JobId
-from worker.core.ending import Cause, Exited, Lost, Signaled
-from worker.linux.job_files import history_path
+from worker.core.model.ending import (
+    Cause,
+    Exited,
+    Lost,
+    Signaled,
+)
+from worker.linux.state.job_directory import history_path
 
-from .generations import Machine
+from ..support.generations import Machine
 
 OLDER = "older"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .followed import Followed, Until
+from ..support.followed import Followed, Until
 
 
 class Relay:

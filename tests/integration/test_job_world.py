@@ -189,10 +189,10 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 CROWDED = """
 import os, resource
-from worker.core.job import Leftovers
+from worker.core.model.job import Leftovers
 from worker.core.ports import Placement
 from worker.linux.supervisor.birth import Zygote
-from worker.linux.values import SpawnPlan
+from worker.linux.ipc.encoding import SpawnPlan
 
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

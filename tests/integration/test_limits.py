@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cgroups.hierarchy import detect
+from worker.cgroups.hierarchy.hierarchy import detect
 from worker.cgroups.plugins import default_parent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups are made")

@@ -14,18 +14,23 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from worker.core.ending import Channel
-from worker.core.job import parse_job_id
+from worker.core.model.ending import Channel
+from worker.core.model.job import parse_job_id
 from worker.core.ports import Sink
-from worker.core.testing import OutputBench, OutputStoreContract, SpawnerBench, SpawnerContract
-from worker.linux.code_digest import this_generation
-from worker.linux.ends import share_ends
-from worker.linux.job_files import fifo_path
-from worker.linux.layout import Layout
-from worker.linux.locks import lock_holder
-from worker.linux.messages import Message, encode
-from worker.linux.outputs import SEGMENT_SIZE, FifoSink, RecorderStore
-from worker.linux.spawner import SupervisorSpawner
+from worker.core.testing import (
+    OutputBench,
+    OutputStoreContract,
+    SpawnerBench,
+    SpawnerContract,
+)
+from worker.linux.ipc.framing import Message, encode
+from worker.linux.kernel.locks import lock_holder
+from worker.linux.output.store import SEGMENT_SIZE, FifoSink, RecorderStore
+from worker.linux.recorder.shared_offsets import share_ends
+from worker.linux.spawner.spawner import SupervisorSpawner
+from worker.linux.state.code_digest import this_generation
+from worker.linux.state.job_directory import fifo_path
+from worker.linux.state.layout import Layout
 
 PATIENCE = 60.0
 """Seconds after which what has not come will not come."""

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from worker import JobSpec
-from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
+from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
 
 LIMITED = ResourceLimits(cpu=CpuLimit(quota=1.0), memory=MemoryLimit(max=64 << 20))
 

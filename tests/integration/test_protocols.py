@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from worker import JobId
-from worker.core.ending import Channel, Signaled
 from worker.core.errors import SpawnerUnavailable
-from worker.core.job import JobState, new_job_id
-from worker.linux.layout import Layout, socket_address
-from worker.linux.messages import PROTOCOL, Decoder, encode
-from worker.linux.outputs import RecorderStore
+from worker.core.model.ending import Channel, Signaled
+from worker.core.model.job import JobState, new_job_id
+from worker.linux.ipc.framing import PROTOCOL, Decoder, encode
+from worker.linux.output.store import RecorderStore
+from worker.linux.state.layout import Layout, socket_address
 
-from .generations import Machine
+from ..support.generations import Machine
 
 
 def test_a_supervisor_of_the_previous_protocol(machine: Machine) -> None:
@@ -78,7 +78,7 @@ def test_a_protocol_that_is_not_understood(machine: Machine, protocol: int, olde
         os.close(directory)
         listener.listen()
         code = (
-            "import socket; from worker.linux.messages import encode\n"
+            "import socket; from worker.linux.ipc.framing import encode\n"
             f"peer = socket.socket(fileno={listener.fileno()}).accept()[0]\n"
             "peer.recv(9999)\n"
             f"peer.sendall(encode({{'call': 1, 'protocol': {protocol}, 'oldest': {oldest}}}))\n"
@@ -100,13 +100,13 @@ def test_a_protocol_that_is_not_understood(machine: Machine, protocol: int, olde
 def supervisor_of_protocol_1(layout: Layout) -> Iterator[socket.socket]:
     """Run a supervisor where the first version had its only one, speaking as that did; connect to it."""
     code = (
-        "import sys; from worker.linux.supervisor import __main__, service\n"
-        "service.PROTOCOL = 1\n"
-        "serve = service.Supervisor._serve\n"
+        "import sys; from worker.linux.supervisor import __main__, supervisor\n"
+        "supervisor.PROTOCOL = 1\n"
+        "serve = supervisor.Supervisor._serve\n"
         "def refuse(self, connection, message):\n"
         "    new = message['do'] in {'hello', 'hold', 'adopt'}\n"
         "    serve(self, connection, {'call': message['call']} if new else message)\n"
-        "service.Supervisor._serve = refuse\n"
+        "supervisor.Supervisor._serve = refuse\n"
         "__main__.main()\n"
     )
     ready_read, ready_write = os.pipe()

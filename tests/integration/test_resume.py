@@ -14,9 +14,9 @@ import pytest
 
 from worker import JobSpec
 from worker.api.resuming import ResumingClient
-from worker.core.ending import Exited
+from worker.core.model.ending import Exited
 
-from .followed import WRITER
+from ..support.followed import WRITER
 
 RESTARTS = 6
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker import JobSpec
-from worker.linux.journal import SqliteJournal
+from worker.linux.journal.sqlite import SqliteJournal
 
 ECHO = JobSpec("echo", ["hello"])
 

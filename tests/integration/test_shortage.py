@@ -11,7 +11,7 @@ import pytest
 
 from worker import JobSpec
 from worker.api.client import RpcError
-from worker.core.ending import Exited
+from worker.core.model.ending import Exited
 
 
 def test_a_full_disk_delays_and_loses_nothing(small_disk, install, tmp_path, until):

@@ -20,7 +20,7 @@ from h2.settings import SettingCodes
 
 from worker.api.client import RpcError
 from worker.api.tls import client_context
-from worker.core.job import JobSpec
+from worker.core.model.job import JobSpec
 from worker.proto.worker import StreamRequest
 
 LARGEST = (1 << 31) - 1

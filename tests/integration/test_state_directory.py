@@ -12,8 +12,8 @@ import pytest
 
 from worker import JobSpec
 from worker.api.client import RpcError
-from worker.core.ending import Channel
-from worker.linux import procfs
+from worker.core.model.ending import Channel
+from worker.linux.kernel import procfs
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 

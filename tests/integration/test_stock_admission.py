@@ -22,7 +22,12 @@ from cryptography.x509.oid import NameOID
 from worker.api import certificates
 from worker.api.roles import ROLES_OID
 
-from .stock import NOWHERE, PATIENCE, Stock, refusal
+from ..support.stock import (
+    NOWHERE,
+    PATIENCE,
+    Stock,
+    refusal,
+)
 
 
 def issue(pki: Path, out: Path, name: str, *extensions: x509.ExtensionType, days: int = 1) -> Path:

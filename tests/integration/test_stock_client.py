@@ -10,7 +10,12 @@ from uuid import UUID
 import grpc
 import pytest
 
-from .stock import NOWHERE, PATIENCE, Stock, refusal
+from ..support.stock import (
+    NOWHERE,
+    PATIENCE,
+    Stock,
+    refusal,
+)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core.job import SMALLEST_OUTPUT, Chunk, JobSpec
+from worker.core.model.job import SMALLEST_OUTPUT, Chunk, JobSpec
 
 MOST = 1 << 20
 """Numbers that are written at once at most."""

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core.job import JobSpec
+from worker.core.model.job import JobSpec
 from worker.proto.worker import StreamRequest, StreamResponse
 
 WRITER = """

@@ -9,10 +9,10 @@ import pytest
 
 from worker import JobSpec, Worker
 from worker.cgroups.plugins import cgroups
-from worker.core.ending import Exited
-from worker.core.limits import MemoryLimit, ResourceLimits
-from worker.linux.outputs import RecorderStore
-from worker.linux.spawner import SupervisorSpawner
+from worker.core.model.ending import Exited
+from worker.core.model.limits import MemoryLimit, ResourceLimits
+from worker.linux.output.store import RecorderStore
+from worker.linux.spawner.spawner import SupervisorSpawner
 
 JOBS = 10_000
 AT_ONCE = 8

@@ -9,9 +9,9 @@ import pytest
 from worker.api.bounds import Bounds, StreamSlots
 from worker.api.client import RpcError
 from worker.core.errors import QuotaExceeded
-from worker.core.job import Chunk, JobSpec, JobState
+from worker.core.model.job import Chunk, JobSpec, JobState
 
-from .served import serving
+from ..support.served import serving
 
 
 def test_a_client_has_its_share_and_no_more() -> None:

@@ -11,10 +11,10 @@ import pytest
 from worker.api import certificates, tls
 from worker.api.certificates import KeyType
 from worker.api.client import Client, RpcError, ServerUnreachable
-from worker.api.connections import CLOSE_PATIENCE
+from worker.api.grpc.connections import CLOSE_PATIENCE
 from worker.api.roles import Role
 from worker.api.server import ApiServer
-from worker.core.job import Chunk, JobSpec, new_job_id
+from worker.core.model.job import Chunk, JobSpec, new_job_id
 from worker.core.testing import FakeLimiter, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 

@@ -15,8 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import worker.proto
-from worker.api.codec import MAX_FIELDS, MalformedMessage, MessageCodec, decode
-from worker.api.encoding import encode
+from worker.api.wire.codec import (
+    MAX_FIELDS,
+    MalformedMessage,
+    MessageCodec,
+    decode,
+)
+from worker.api.wire.encoding import encode
 from worker.proto import health
 from worker.proto import worker as proto
 

@@ -15,12 +15,17 @@ from grpclib.exceptions import GRPCError
 from worker.api import tls
 from worker.api.client import RpcError, ServerUnreachable
 from worker.api.server import ApiServer
-from worker.core.job import Chunk, JobId, JobSpec, JobState
+from worker.core.model.job import (
+    Chunk,
+    JobId,
+    JobSpec,
+    JobState,
+)
 from worker.core.worker import Worker
 from worker.proto import health
 from worker.proto import worker as proto
 
-from .served import Served, make_worker, run
+from ..support.served import Served, make_worker, run
 
 
 class Observed(Worker):

@@ -8,10 +8,10 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from worker.api.codec import MalformedMessage
 from worker.api.draining import ShuttingDown
-from worker.api.errors import Failure, failure_of
-from worker.api.status import ERRNO_KEY, code_name
+from worker.api.grpc.errors import Failure, failure_of
+from worker.api.grpc.status import ERRNO_KEY, code_name
+from worker.api.wire.codec import MalformedMessage
 from worker.core import errors
 from worker.core.errors import SpawnFailed, WorkerError
 

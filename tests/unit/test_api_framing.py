@@ -20,9 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from worker.api.codec import MessageCodec
-from worker.api.framing import MESSAGE_SIZE, ChunkSender, ClientStalled, _Wire, messages, send_reply
-from worker.core.job import Chunk
+from worker.api.grpc.framing import (
+    MESSAGE_SIZE,
+    ChunkSender,
+    ClientStalled,
+    _Wire,
+    messages,
+    send_reply,
+)
+from worker.api.wire.codec import MessageCodec
+from worker.core.model.job import Chunk
 from worker.proto.worker import StreamResponse
 
 STREAM = 1
@@ -281,7 +288,7 @@ def test_streams_take_turns() -> None:
 
 
 def test_the_private_parts_are_what_they_were() -> None:
-    """Whoever raises the bounds of grpclib or h2 looks at api/framing.py first: this says where."""
+    """Whoever raises the bounds of grpclib or h2 looks at api/grpc/framing.py first: this says where."""
     ends = Ends()
     wire = ends.wire
     assert wire._transport is ends.transport

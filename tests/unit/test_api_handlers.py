@@ -11,9 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.api.draining import Drain, ShuttingDown
-from worker.api.framing import MESSAGE_SIZE
+from worker.api.grpc.framing import MESSAGE_SIZE
 from worker.api.handlers import Handlers
-from worker.core.job import Chunk, JobId, JobSpec, new_job_id
+from worker.core.model.job import (
+    Chunk,
+    JobId,
+    JobSpec,
+    new_job_id,
+)
 from worker.core.testing import FakeLimiter, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 from worker.proto import worker as proto

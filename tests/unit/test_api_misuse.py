@@ -14,10 +14,10 @@ from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
 from hpack import Encoder
 
-from worker.api import calls, connections
 from worker.api.bounds import Bounds
+from worker.api.grpc import calls, connections
 
-from .served import Served, run, serving
+from ..support.served import Served, run, serving
 
 DATA, HEADERS, RST_STREAM, PING, ALTSVC, GREASE = 0x0, 0x1, 0x3, 0x6, 0xA, 0x1F
 END_STREAM, END_HEADERS = 0x1, 0x4

@@ -12,8 +12,8 @@ from h2.connection import H2Connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.api.connections import Connection
-from worker.api.receiving import ReceivingConnection
+from worker.api.grpc.connections import Connection
+from worker.api.grpc.receiving import ReceivingConnection
 
 if TYPE_CHECKING:
     from grpclib.protocol import Stream

@@ -10,11 +10,22 @@ from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
 from worker.api.client import RpcError
-from worker.core.job import Chunk, JobId, JobSpec, JobState
+from worker.core.model.job import (
+    Chunk,
+    JobId,
+    JobSpec,
+    JobState,
+)
 from worker.core.worker import Worker
 from worker.proto import worker as proto
 
-from .served import RawCodec, Served, make_worker, run, unary
+from ..support.served import (
+    RawCodec,
+    Served,
+    make_worker,
+    run,
+    unary,
+)
 
 
 def test_a_command_that_cannot_be_run(pki: Path) -> None:

@@ -10,13 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.api.client import RpcError, ServerUnreachable
-from worker.core.ending import Channel
 from worker.core.errors import SpawnerUnavailable
-from worker.core.job import Chunk, JobSpec, JobState, new_job_id
+from worker.core.model.ending import Channel
+from worker.core.model.job import (
+    Chunk,
+    JobSpec,
+    JobState,
+    new_job_id,
+)
 from worker.core.worker import Worker
 
-from .restarted import Machine, Wire, run
-from .served import BINARY
+from ..support.restarted import Machine, Wire, run
+from ..support.served import BINARY
 
 
 def joined(chunks: Sequence[Chunk]) -> bytes:

@@ -13,14 +13,24 @@ from grpclib.exceptions import GRPCError
 from worker.api.client import RpcError
 from worker.api.methods import METHODS
 from worker.api.roles import Right
-from worker.core.ending import Exited, Signaled
-from worker.core.job import Chunk, JobSpec
-from worker.core.limits import IoLimit, LimitPolicy, MemoryLimit, ResourceLimits
+from worker.core.model.ending import Exited, Signaled
+from worker.core.model.job import Chunk, JobSpec
+from worker.core.model.limits import (
+    IoLimit,
+    LimitPolicy,
+    MemoryLimit,
+    ResourceLimits,
+)
 from worker.core.testing import FakeLimiter, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 from worker.proto import worker as proto
 
-from .served import BINARY, Served, run, unary
+from ..support.served import (
+    BINARY,
+    Served,
+    run,
+    unary,
+)
 
 
 def test_the_whole_life_of_a_job(pki: Path) -> None:
@@ -206,7 +216,7 @@ def test_the_certificate_is_looked_at_once_per_connection(
 ) -> None:
     """Many calls of one client do not parse it again."""
     looks: list[bytes] = []
-    from worker.api import calls
+    from worker.api.grpc import calls
 
     identify = calls.identify
 

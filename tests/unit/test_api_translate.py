@@ -7,10 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.api import translate
-from worker.api.codec import decode
-from worker.core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
+from worker.api.wire.codec import decode
 from worker.core.errors import InvalidJobSpec, JobNotFound
-from worker.core.job import (
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Ending,
+    Exited,
+    Lost,
+    Signaled,
+)
+from worker.core.model.job import (
     LARGEST_OUTPUT,
     SMALLEST_OUTPUT,
     Extent,
@@ -22,7 +30,7 @@ from worker.core.job import (
     Leftovers,
     new_job_id,
 )
-from worker.core.limits import (
+from worker.core.model.limits import (
     CpuLimit,
     IoLimit,
     MemoryLimit,

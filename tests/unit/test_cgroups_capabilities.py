@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.cgroups.capabilities import Capability, HierarchyKind, capabilities
-from worker.cgroups.hierarchy import (
+from worker.cgroups.hierarchy.hierarchy import (
     Hierarchy,
     directory_of,
     find_legacy,

@@ -5,13 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from worker.cgroups import cpu, cpuacct, kernel_files, memory, pids
-from worker.cgroups.controllers import CONTROLLERS, Controller, read_usage
+from worker.cgroups import kernel_files
+from worker.cgroups.controllers import (
+    cpu,
+    cpuacct,
+    memory,
+    pids,
+)
+from worker.cgroups.controllers.table import CONTROLLERS, Controller, read_usage
 from worker.cgroups.group import Group
-from worker.cgroups.hierarchy import Version
+from worker.cgroups.hierarchy.hierarchy import Version
 from worker.cgroups.settings import enforce
 from worker.core.errors import LimitsRejected, LimitsUnsupported
-from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from worker.core.model.limits import (
+    CpuLimit,
+    MemoryLimit,
+    ResourceLimits,
+    ResourceUsage,
+)
 
 UNLIMITED_V1 = "9223372036854771712\n"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cgroups.delegation import SERVER_GROUP, delegated_group, vacate
+from worker.cgroups.hierarchy.delegation import SERVER_GROUP, delegated_group, vacate
 
 
 def group_at(path: Path, processes: str = "") -> Path:

@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cgroups.devices import device_number, disks, is_stacked, on_devices
+from worker.cgroups.controllers.devices import (
+    device_number,
+    disks,
+    is_stacked,
+    on_devices,
+)
 from worker.core.errors import InvalidJobSpec
-from worker.core.limits import IoLimit
+from worker.core.model.limits import IoLimit
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cgroups.hierarchy import (
+from worker.cgroups.hierarchy.hierarchy import (
     CPU_TIME,
     CgroupMount,
     Hierarchy,

@@ -10,13 +10,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from worker.cgroups.hierarchy import Hierarchy
+from worker.cgroups.hierarchy.hierarchy import Hierarchy
 from worker.cgroups.limiter import CgroupLimiter
 from worker.cgroups.none import NoLimiter
 from worker.cgroups.scope import NOT_UNIFIED
 from worker.core.errors import LimitsRejected, LimitsUnsupported
-from worker.core.job import JobId, new_job_id
-from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+from worker.core.model.job import JobId, new_job_id
+from worker.core.model.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    ResourceLimits,
+)
 from worker.core.ports import PlacementKind, ResourceLimiter
 from worker.core.testing.fake_limiter import FakeLimiter
 from worker.core.testing.limiter_contract import LimiterContract

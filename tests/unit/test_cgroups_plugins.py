@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from worker.cgroups import plugins
-from worker.cgroups.hierarchy import Hierarchy
+from worker.cgroups.hierarchy.hierarchy import Hierarchy
 from worker.core.ports import PlacementKind, ResourceLimiter
 
 Factory = Callable[[Mapping[str, object], Path], ResourceLimiter]

@@ -6,12 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cgroups import cpuset, io, memory, pressure
+from worker.cgroups.controllers import (
+    cpuset,
+    io,
+    memory,
+    pressure,
+)
 from worker.cgroups.group import Group
-from worker.cgroups.hierarchy import Version
+from worker.cgroups.hierarchy.hierarchy import Version
 from worker.cgroups.settings import enforce, replace
 from worker.core.errors import InvalidJobSpec, LimitsUnsupported
-from worker.core.limits import IoLimit, MemoryLimit, Pressure, ResourceLimits, ResourceUsage, parse_cpus
+from worker.core.model.limits import (
+    IoLimit,
+    MemoryLimit,
+    Pressure,
+    ResourceLimits,
+    ResourceUsage,
+    parse_cpus,
+)
 
 IO_STAT = """\
 254:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.cgroups.group import Group
-from worker.cgroups.hierarchy import Version
+from worker.cgroups.hierarchy.hierarchy import Version
 from worker.cgroups.settings import Setting, enforce, replace
 from worker.core.errors import LimitsRejected
 

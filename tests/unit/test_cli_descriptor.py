@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cli.console import PipeClosed, WriteFailed
-from worker.cli.descriptor import OutputDescriptor
+from worker.cli.terminal.console import PipeClosed, WriteFailed
+from worker.cli.terminal.descriptor import OutputDescriptor
 
 
 @pytest.fixture

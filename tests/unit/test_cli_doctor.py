@@ -11,12 +11,20 @@ from worker.api import certificates
 from worker.api.certificates import KeyType
 from worker.api.roles import Role
 from worker.cgroups.capabilities import Capabilities, Capability, HierarchyKind
-from worker.cli import cgroup_checks, checks, service_checks
-from worker.cli.doctor import lines
-from worker.cli.findings import Finding, Verdict, missing, ok, tried, warning
+from worker.cli.commands.doctor import lines
+from worker.cli.doctor import cgroup_checks, checks, service_checks
+from worker.cli.doctor.findings import (
+    Finding,
+    Verdict,
+    missing,
+    ok,
+    tried,
+    warning,
+)
 from worker.cli.home import Home
 from worker.cli.main import run
-from worker.linux import probes, scope
+from worker.linux.kernel import probes
+from worker.linux.spawner import systemd_scope
 
 
 def found(findings: list[Finding], subject: str) -> Finding:
@@ -162,15 +170,15 @@ def test_the_status_tells_whether_something_required_is_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A warning is no failure."""
-    monkeypatch.setattr("worker.cli.doctor.examine", lambda _: [Finding(verdict, "x", "y", "z")])
+    monkeypatch.setattr("worker.cli.commands.doctor.examine", lambda _: [Finding(verdict, "x", "y", "z")])
     assert status == run(["doctor"])
     assert f"{verdict:<7}  x  y; z\n" == capsys.readouterr().out
 
 
 def service_findings(monkeypatch: pytest.MonkeyPatch, home: Path, unit: str | None) -> list[Finding]:
     """Return what is found where systemd runs, and a supervisor lives in a unit; None: there is none."""
-    monkeypatch.setattr(scope, "is_booted", lambda: True)
-    monkeypatch.setattr(scope, "unit_of", lambda _: unit)
+    monkeypatch.setattr(systemd_scope, "is_booted", lambda: True)
+    monkeypatch.setattr(systemd_scope, "unit_of", lambda _: unit)
     if unit is not None:
         (home / "supervisor/generation").mkdir(parents=True)
         monkeypatch.setattr(service_checks, "running_supervisors", lambda _: [4711])
@@ -196,9 +204,9 @@ def test_no_scope_to_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     """Before there is a supervisor it is tried out."""
 
     def refuse() -> None:
-        raise scope.ScopeUnavailable("no bus")
+        raise systemd_scope.ScopeUnavailable("no bus")
 
-    monkeypatch.setattr(scope, "probe", refuse)
+    monkeypatch.setattr(systemd_scope, "probe", refuse)
     finding = found(service_findings(monkeypatch, tmp_path, None), "jobs outlive the service")
     assert (Verdict.WARNING, True) == (finding.verdict, finding.text.endswith("no bus"))
     assert finding.remedy

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.cli.address import Address, parse_address
-from worker.cli.console import Failure
 from worker.cli.home import Home, worker_home
+from worker.cli.options.address import Address, parse_address
+from worker.cli.terminal.console import Failure
 
 
 def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

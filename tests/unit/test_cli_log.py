@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cli.console import printable
-from worker.cli.serve import _Repeats
+from worker.cli.commands.serve import _Repeats
+from worker.cli.terminal.console import printable
 
 
 @given(st.text())

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from worker.cli.console import Failure, PipeClosed
 from worker.cli.main import COMMANDS, run
 from worker.cli.main import worker as group
+from worker.cli.terminal.console import Failure, PipeClosed
 
 HEAVY = {"asyncio", "ssl", "grpclib", "betterproto2", "cryptography", "tomllib", "sqlite3", "cattrs"}
 
@@ -42,9 +42,12 @@ def test_help_loads_no_command() -> None:
     """The overview needs nothing but the names of the commands and what they do."""
     loaded = modules("--help")
     assert not HEAVY & loaded
-    assert ["worker.cli", "worker.cli.console", "worker.cli.main"] == sorted(
-        name for name in loaded if name.startswith("worker.cli")
-    )
+    assert [
+        "worker.cli",
+        "worker.cli.main",
+        "worker.cli.terminal",
+        "worker.cli.terminal.console",
+    ] == sorted(name for name in loaded if name.startswith("worker.cli"))
 
 
 @pytest.mark.parametrize("command", ["start", "query", "stop", "list", "wait", "update", "stream", "run"])
@@ -166,7 +169,7 @@ def test_a_full_disk_is_told() -> None:
     """An answer that cannot be written is a failure, with the reason."""
     script = (
         "import sys, click\n"
-        "from worker.cli import console, main\n"
+        "from worker.cli import main\nfrom worker.cli.terminal import console\n"
         "main.worker.add_command(click.Command('speak', callback=lambda: console.say('hello')))\n"
         "main.main()\n"
     )

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.cli import meter
-from worker.cli.meter import Meter
+from worker.cli.terminal import meter
+from worker.cli.terminal.meter import Meter
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.cli.console import Failure
 from worker.cli.plugins import LIMITERS, OUTPUT_STORES, SPAWNERS
 from worker.cli.settings import Plugin
+from worker.cli.terminal.console import Failure
 from worker.core.ports import PlacementKind
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cli.quantities import (
+from worker.cli.options.quantities import (
     format_duration,
     format_size,
     parse_cores,

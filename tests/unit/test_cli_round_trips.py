@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from worker.api.calls import Calls
 from worker.api.client import Client
+from worker.api.grpc.calls import Calls
 from worker.api.server import ApiServer
-from worker.core.job import JobSpec
+from worker.core.model.job import JobSpec
 
-from .served import Served, run
+from ..support.served import Served, run
 
 TOO_MUCH = {
     "importlib.metadata",
@@ -28,9 +28,15 @@ TOO_MUCH = {
     "multiprocessing",
 }
 OF_SERVERS = {
-    f"worker.api.{name}" for name in ("calls", "errors", "framing", "handlers", "methods", "server")
+    f"worker.api.{name}"
+    for name in ("grpc.calls", "grpc.errors", "grpc.framing", "handlers", "methods", "server")
 }
-OF_OTHERS = {"worker.cli.limits", "worker.cli.spec", "worker.cli.stream", "worker.proto.health"}
+OF_OTHERS = {
+    "worker.cli.options.limits",
+    "worker.cli.options.spec",
+    "worker.cli.commands.stream",
+    "worker.proto.health",
+}
 PROGRAM = """
 import sys
 from worker.cli.main import run

@@ -7,11 +7,23 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from worker.cli.address import Address
-from worker.cli.console import Failure
-from worker.cli.settings import Plugin, ServerSettings, arguments, resolve, settings_options
-from worker.core.limits import CpuLimit, IoLimit, LimitPolicy, MemoryLimit, ResourceLimits
-from worker.core.retention import Retention
+from worker.cli.options.address import Address
+from worker.cli.settings import (
+    Plugin,
+    ServerSettings,
+    arguments,
+    resolve,
+    settings_options,
+)
+from worker.cli.terminal.console import Failure
+from worker.core.engine.retention import Retention
+from worker.core.model.limits import (
+    CpuLimit,
+    IoLimit,
+    LimitPolicy,
+    MemoryLimit,
+    ResourceLimits,
+)
 
 
 def resolved(arguments: list[str], environment: dict[str, str] | None = None) -> ServerSettings:

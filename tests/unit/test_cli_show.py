@@ -5,10 +5,30 @@ from uuid import UUID
 
 import pytest
 
-from worker.cli.show import job_details, job_line, job_object, job_table
-from worker.core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
-from worker.core.job import Extent, JobId, JobRecord, JobSpec, JobState, JobStatus
-from worker.core.limits import (
+from worker.cli.terminal.show import (
+    job_details,
+    job_line,
+    job_object,
+    job_table,
+)
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Ending,
+    Exited,
+    Lost,
+    Signaled,
+)
+from worker.core.model.job import (
+    Extent,
+    JobId,
+    JobRecord,
+    JobSpec,
+    JobState,
+    JobStatus,
+)
+from worker.core.model.limits import (
     CpuLimit,
     IoLimit,
     MemoryLimit,

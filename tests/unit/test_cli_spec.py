@@ -6,14 +6,24 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from worker.cli.console import Failure
-from worker.cli.limits import LIMITS
-from worker.cli.run import run
-from worker.cli.spec import JOB_COMMAND, JobOptions, job_options, job_spec
-from worker.cli.start import start
-from worker.cli.update import update
-from worker.core.job import JobSpec, Leftovers
-from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+from worker.cli.commands.run import run
+from worker.cli.commands.start import start
+from worker.cli.commands.update import update
+from worker.cli.options.limits import LIMITS
+from worker.cli.options.spec import (
+    JOB_COMMAND,
+    JobOptions,
+    job_options,
+    job_spec,
+)
+from worker.cli.terminal.console import Failure
+from worker.core.model.job import JobSpec, Leftovers
+from worker.core.model.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    ResourceLimits,
+)
 
 
 def spec_of(*arguments: str) -> JobSpec:

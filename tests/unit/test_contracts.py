@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from worker.core.defaults import MemoryJournal
+from worker.core.engine.defaults import MemoryJournal
 from worker.core.ports import JobJournal, Sink
 from worker.core.testing import (
     FakeLimiter,
@@ -22,7 +22,7 @@ from worker.core.testing import (
     SpawnerContract,
 )
 from worker.core.testing.memory_outputs import MemorySink
-from worker.linux.journal import SqliteJournal
+from worker.linux.journal.sqlite import SqliteJournal
 
 Check = Callable[[], Coroutine[None, None, None]]
 

@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from worker.core.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
-from worker.core.job import JobState, Leftovers
 from worker.core.lifecycle import (
     KILL_AGAIN,
     LEFTOVER_GRACE,
@@ -24,6 +22,16 @@ from worker.core.lifecycle import (
     TimePassed,
     WrongStep,
 )
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Ending,
+    Exited,
+    Lost,
+    Signaled,
+)
+from worker.core.model.job import JobState, Leftovers
 
 GRACE = 10.0
 TERM = signal.SIGTERM

@@ -6,8 +6,6 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from worker.core.ending import Cause, Channel, Ending, Exited, Lost, Signaled
-from worker.core.job import JobState, Leftovers
 from worker.core.lifecycle import (
     Action,
     Drain,
@@ -24,6 +22,15 @@ from worker.core.lifecycle import (
     TimePassed,
     WrongStep,
 )
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    Ending,
+    Exited,
+    Lost,
+    Signaled,
+)
+from worker.core.model.job import JobState, Leftovers
 
 seconds = st.floats(0.0, 30.0)
 numbers = st.sampled_from([signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

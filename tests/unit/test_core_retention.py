@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from worker.core.job import JobId, new_job_id
-from worker.core.retention import (
+from worker.core.engine.retention import (
     FRESH,
     LONGEST_REST,
     SETTLING,
@@ -16,6 +15,7 @@ from worker.core.retention import (
     Moment,
     Retention,
 )
+from worker.core.model.job import JobId, new_job_id
 
 NOON = 1_700_000_000.0
 DAY = 86400.0

@@ -11,10 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.ending import Channel, Exited, Lost, Signaled, exit_code
 from worker.core.errors import InvalidJobSpec, JobNotFound
-from worker.core.job import JobSpec, JobState, new_job_id, parse_job_id
-from worker.core.limits import CpuLimit, IoLimit, LimitPolicy, MemoryLimit, ResourceLimits, parse_cpus
+from worker.core.model.ending import (
+    Channel,
+    Exited,
+    Lost,
+    Signaled,
+    exit_code,
+)
+from worker.core.model.job import (
+    JobSpec,
+    JobState,
+    new_job_id,
+    parse_job_id,
+)
+from worker.core.model.limits import (
+    CpuLimit,
+    IoLimit,
+    LimitPolicy,
+    MemoryLimit,
+    ResourceLimits,
+    parse_cpus,
+)
 
 # --- job ids
 
@@ -208,12 +226,15 @@ def test_states_that_are_over() -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("worker", {"asyncio", "worker.core.worker", "worker.core.job", "ssl", "click", "grpclib"}),
+        ("worker", {"asyncio", "worker.core.worker", "worker.core.model.job", "ssl", "click", "grpclib"}),
         ("worker.core.lifecycle", {"asyncio", "ssl", "worker.core.worker"}),
-        ("worker.linux.supervisor.service", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
+        (
+            "worker.linux.supervisor.supervisor",
+            {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"},
+        ),
         ("worker.linux.supervisor.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
-        ("worker.linux.zygote", {"dataclasses", "json", "logging", "worker.linux.history"}),
-        ("worker.linux.recorder", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
+        ("worker.linux.zygote", {"dataclasses", "json", "logging", "worker.linux.state.history"}),
+        ("worker.linux.recorder.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
     ],
 )
 def test_imports_stay_light(module: str, unwanted: set[str]) -> None:

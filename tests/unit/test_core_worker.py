@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from worker.core.ending import Cause, Channel, End, Exited, Lost, Signaled
 from worker.core.errors import (
     JobNotFound,
     JobStillRunning,
@@ -14,7 +13,15 @@ from worker.core.errors import (
     SpawnFailed,
     WorkerError,
 )
-from worker.core.job import (
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Exited,
+    Lost,
+    Signaled,
+)
+from worker.core.model.job import (
     Extent,
     JobId,
     JobRecord,
@@ -23,7 +30,7 @@ from worker.core.job import (
     JobStatus,
     new_job_id,
 )
-from worker.core.limits import ResourceUsage
+from worker.core.model.limits import ResourceUsage
 from worker.core.ports import Placement, Process, Sink
 from worker.core.testing import FakeMachine, FakeProgram, FakeSpawner
 from worker.core.testing.fake_spawner import PROGRAMS

@@ -7,9 +7,14 @@ from contextlib import suppress
 
 import pytest
 
-from worker.core.ending import Cause, Channel, Exited, Signaled
 from worker.core.errors import JobAlreadyFinished, JobNotFound, WorkerError
-from worker.core.job import JobId, JobSpec, JobState
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    Exited,
+    Signaled,
+)
+from worker.core.model.job import JobId, JobSpec, JobState
 from worker.core.testing import FakeMachine, SuddenServer
 from worker.core.worker import Worker
 

@@ -23,10 +23,10 @@ from worker.core.errors import (
     SpawnFailed,
     WorkerError,
 )
-from worker.core.job import JobId, JobSpec, Leftovers
-from worker.core.limits import ResourceLimits
+from worker.core.model.job import JobId, JobSpec, Leftovers
+from worker.core.model.limits import ResourceLimits
 
-from .witness import PROGRAMS, Witness
+from ..support.witness import PROGRAMS, Witness
 
 SPECS = [
     *(JobSpec(command) for command in PROGRAMS),

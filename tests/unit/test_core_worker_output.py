@@ -4,9 +4,15 @@ import asyncio
 
 import pytest
 
-from worker.core.ending import Channel
 from worker.core.errors import InvalidJobSpec, StopIncomplete
-from worker.core.job import LARGEST_OUTPUT, SMALLEST_OUTPUT, Extent, JobSpec, JobState
+from worker.core.model.ending import Channel
+from worker.core.model.job import (
+    LARGEST_OUTPUT,
+    SMALLEST_OUTPUT,
+    Extent,
+    JobSpec,
+    JobState,
+)
 from worker.core.testing import FakeMachine, FakeProgram
 from worker.core.worker import Worker
 

@@ -5,11 +5,17 @@ import os
 
 import pytest
 
-from worker.core.defaults import MemoryJournal
-from worker.core.ending import Exited
+from worker.core.engine.defaults import MemoryJournal
 from worker.core.errors import JournalUnusable
-from worker.core.job import JobId, JobRecord, JobSpec, PastRequest, new_job_id
-from worker.core.limits import ResourceLimits
+from worker.core.model.ending import Exited
+from worker.core.model.job import (
+    JobId,
+    JobRecord,
+    JobSpec,
+    PastRequest,
+    new_job_id,
+)
+from worker.core.model.limits import ResourceLimits
 from worker.core.testing import FakeMachine
 
 SLEEP = JobSpec("sleep", ["5"])

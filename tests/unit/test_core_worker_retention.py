@@ -8,11 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.core.engine.idempotency import REMEMBERED, fingerprint
+from worker.core.engine.retention import (
+    FRESH,
+    LONGEST_REST,
+    SETTLING,
+    Retention,
+)
 from worker.core.errors import JobNotFound, JournalUnusable, RequestIdReused
-from worker.core.job import JobId, JobSpec, Leftovers, PastRequest
-from worker.core.limits import CpuLimit, MemoryLimit, ResourceLimits
-from worker.core.requests import REMEMBERED, fingerprint
-from worker.core.retention import FRESH, LONGEST_REST, SETTLING, Retention
+from worker.core.model.job import (
+    JobId,
+    JobSpec,
+    Leftovers,
+    PastRequest,
+)
+from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
 from worker.core.testing import FakeMachine, FakeProgram
 from worker.core.worker import LOOKED_AT, Worker
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import pytest
 
-from worker.core.defaults import MemoryJournal
-from worker.core.ending import Cause, Channel, Exited
+from worker.core.engine.defaults import MemoryJournal
 from worker.core.errors import (
     IncompatibleAdapters,
     JournalUnusable,
@@ -17,10 +16,28 @@ from worker.core.errors import (
     SpawnFailed,
     WorkerError,
 )
-from worker.core.job import Extent, JobId, JobRecord, JobSpec, JobState
-from worker.core.limits import CpuLimit, ResourceLimits
-from worker.core.ports import Placement, PlacementKind, Process, Sink, SinkKind
-from worker.core.testing import FakeLimiter, FakeMachine, FakeSpawner, MemoryOutputStore
+from worker.core.model.ending import Cause, Channel, Exited
+from worker.core.model.job import (
+    Extent,
+    JobId,
+    JobRecord,
+    JobSpec,
+    JobState,
+)
+from worker.core.model.limits import CpuLimit, ResourceLimits
+from worker.core.ports import (
+    Placement,
+    PlacementKind,
+    Process,
+    Sink,
+    SinkKind,
+)
+from worker.core.testing import (
+    FakeLimiter,
+    FakeMachine,
+    FakeSpawner,
+    MemoryOutputStore,
+)
 from worker.core.worker import Worker
 
 

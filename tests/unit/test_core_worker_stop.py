@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from worker.core.ending import Cause, Exited, Signaled
 from worker.core.errors import InvalidJobSpec, JobAlreadyFinished, StopIncomplete
-from worker.core.job import JobSpec, JobState, Leftovers
+from worker.core.model.ending import Cause, Exited, Signaled
+from worker.core.model.job import JobSpec, JobState, Leftovers
 from worker.core.testing import FakeMachine, FakeProgram
 from worker.core.testing.fake_spawner import PROGRAMS
 from worker.core.worker import STOP_MARGIN

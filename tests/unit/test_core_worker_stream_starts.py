@@ -8,14 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core import output
-from worker.core.ending import Channel
+from worker.core.engine import following
 from worker.core.errors import InvalidJobSpec, OutputUnavailable
-from worker.core.job import Chunk, Extent, JobId, JobSpec, new_job_id
+from worker.core.model.ending import Channel
+from worker.core.model.job import (
+    Chunk,
+    Extent,
+    JobId,
+    JobSpec,
+    new_job_id,
+)
 from worker.core.testing import FakeMachine, MemoryOutputStore
 from worker.core.testing.memory_outputs import MemorySink
 
-from .streaming import collect, printing, sink
+from ..support.streaming import collect, printing, sink
 
 LONG = JobSpec("sleep", ["1000"])
 
@@ -41,12 +47,12 @@ def test_an_offset_may_lie_in_the_future() -> None:
         worker = machine.worker()
         job = await worker.start(LONG)
         async with aclosing(worker.stream(job, offset=4)) as stream:
-            following = asyncio.ensure_future(anext(stream))
+            chunk = asyncio.ensure_future(anext(stream))
             for piece in (b"ab", b"cd", b"ef"):
                 await machine.clock.advance(0)
-                assert not following.done()
+                assert not chunk.done()
                 sink(machine, job).write(piece)
-            assert Chunk(4, b"ef") == await following
+            assert Chunk(4, b"ef") == await chunk
 
     asyncio.run(scenario())
 
@@ -91,7 +97,7 @@ def test_tails(text: bytes, lines: int, size: int, dropped: int, look_back: int,
             assert last_bytes == b"".join(each.data for each in tail)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(output, "_LOOK_BACK", look_back)
+        monkeypatch.setattr(following, "_LOOK_BACK", look_back)
         asyncio.run(scenario())
 
 
@@ -203,7 +209,7 @@ class Vanishing(MemoryOutputStore):
 
 def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """It begins at a line that is still there, or else with all that is."""
-    monkeypatch.setattr(output, "_LOOK_BACK", 6)
+    monkeypatch.setattr(following, "_LOOK_BACK", 6)
 
     async def scenario() -> None:
         store = Vanishing()
@@ -214,7 +220,7 @@ def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
             assert isinstance(written, MemorySink)
             written.write(b"aa\n" * 9)
             extent = await store.extent(job, Channel.OUTPUT)
-            start = await output.start_of_tail(store, job, Channel.OUTPUT, extent, lines=lines)
+            start = await following.start_of_tail(store, job, Channel.OUTPUT, extent, lines=lines)
             assert start in {27 - 3 * lines, 0}
             assert start == 0 or start >= written.dropped
 
@@ -223,7 +229,7 @@ def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_others_get_on_while_a_long_tail_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many lines are asked for: they are counted a piece at a time."""
-    monkeypatch.setattr(output, "_LOOK_BACK", 10)
+    monkeypatch.setattr(following, "_LOOK_BACK", 10)
 
     async def scenario() -> None:
         worker = printing(b"\n" * 1000).worker()
@@ -265,7 +271,7 @@ def test_a_tail_of_what_is_there_now_while_more_comes() -> None:
 
 def test_output_that_is_deleted_while_the_job_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who follows, or comes then, waits for what comes; only of a finished job it is an error."""
-    monkeypatch.setattr(output, "SLOW_LOOK", 0.001)
+    monkeypatch.setattr(following, "SLOW_LOOK", 0.001)
 
     async def scenario() -> None:
         machine = FakeMachine()
@@ -277,17 +283,17 @@ def test_output_that_is_deleted_while_the_job_runs(monkeypatch: pytest.MonkeyPat
             aclosing(worker.stream(job, tail_lines=3)) as late,
         ):
             assert Chunk(0, b"gone") == await anext(early)
-            following = asyncio.ensure_future(anext(early))
+            chunk = asyncio.ensure_future(anext(early))
             with deleted(machine, job):
                 assert Chunk(0, b"") == await anext(late)
                 assert [] == [chunk async for chunk in worker.stream(job, follow=False)]
                 coming = asyncio.ensure_future(anext(late))
-                await asyncio.sleep(20 * output.SLOW_LOOK)  # it has been looked at meanwhile
-                assert not following.done()
+                await asyncio.sleep(20 * following.SLOW_LOOK)  # it has been looked at meanwhile
+                assert not chunk.done()
                 assert not coming.done()
             sink(machine, job).drop(4)
             sink(machine, job).write(b"new")
-            assert Chunk(4, b"new") == await following == await coming
+            assert Chunk(4, b"new") == await chunk == await coming
 
     asyncio.run(scenario())
 

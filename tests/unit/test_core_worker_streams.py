@@ -6,16 +6,21 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from worker.core import output
-from worker.core.defaults import MemoryJournal
-from worker.core.ending import Channel
+from worker.core.engine import following
+from worker.core.engine.defaults import MemoryJournal
 from worker.core.errors import InvalidJobSpec, OutputUnavailable
-from worker.core.job import Chunk, JobId, JobRecord, JobSpec, Leftovers
-from worker.core.output import CHUNK_SIZE
+from worker.core.model.ending import Channel
+from worker.core.model.job import (
+    Chunk,
+    JobId,
+    JobRecord,
+    JobSpec,
+    Leftovers,
+)
 from worker.core.testing import FakeMachine, MemoryOutputStore
 from worker.core.testing.memory_outputs import MemoryWatch
 
-from .streaming import collect, printing, sink
+from ..support.streaming import collect, printing, sink
 
 LONG = JobSpec("sleep", ["1000"])
 
@@ -54,11 +59,11 @@ def test_a_stream_follows_and_ends_with_the_job() -> None:
         job = await worker.start(JobSpec("sleep", ["5"]))
         async with aclosing(worker.stream(job)) as stream:
             for offset, data in ((0, b"one"), (3, b"two"), (6, b"three")):
-                following = asyncio.ensure_future(anext(stream))
+                chunk = asyncio.ensure_future(anext(stream))
                 await machine.clock.advance(1.0)
-                assert not following.done()
+                assert not chunk.done()
                 sink(machine, job).write(data)
-                assert Chunk(offset, data) == await following
+                assert Chunk(offset, data) == await chunk
             end = asyncio.ensure_future(anext(stream, None))
             await machine.clock.advance(5.0)
             assert await end is None
@@ -169,12 +174,12 @@ def test_a_watch_is_only_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
         worker = machine.worker()
         job = await worker.start(LONG)
         async with aclosing(worker.stream(job)) as stream:
-            following = asyncio.ensure_future(anext(stream))
+            chunk = asyncio.ensure_future(anext(stream))
             await machine.clock.advance(0)
             sink(machine, job).write(b"unheard")
-            assert b"unheard" == (await following).data
+            assert b"unheard" == (await chunk).data
 
-    monkeypatch.setattr(output, "SLOW_LOOK", 0.001)
+    monkeypatch.setattr(following, "SLOW_LOOK", 0.001)
     asyncio.run(scenario())
 
 
@@ -186,11 +191,11 @@ def test_without_follow_a_stream_ends_at_what_is_there() -> None:
         worker = machine.worker()
         job = await worker.start(LONG)
         assert b"" == await collect(worker, job, follow=False)
-        sink(machine, job).write(b"x" * (CHUNK_SIZE + 1))
+        sink(machine, job).write(b"x" * (following.CHUNK_SIZE + 1))
         async with aclosing(worker.stream(job, follow=False)) as stream:
-            assert CHUNK_SIZE == len((await anext(stream)).data)
+            assert following.CHUNK_SIZE == len((await anext(stream)).data)
             sink(machine, job).write(b"y" * 10)
-            assert [Chunk(CHUNK_SIZE, b"x")] == [chunk async for chunk in stream]
+            assert [Chunk(following.CHUNK_SIZE, b"x")] == [chunk async for chunk in stream]
 
     asyncio.run(scenario())
 
@@ -199,7 +204,7 @@ def test_removing_a_job_ends_its_streams() -> None:
     """Whoever still reads learns that the rest is gone."""
 
     async def scenario() -> None:
-        machine = printing(b"x" * (CHUNK_SIZE + 1))
+        machine = printing(b"x" * (following.CHUNK_SIZE + 1))
         worker = machine.worker()
         job = await worker.start(JobSpec("print"))
         await worker.wait(job)

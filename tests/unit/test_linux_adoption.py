@@ -6,16 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.ending import Ending, Exited, Signaled
-from worker.core.job import Leftovers, new_job_id
+from worker.core.model.ending import Ending, Exited, Signaled
+from worker.core.model.job import Leftovers, new_job_id
 from worker.core.ports import Placement
-from worker.linux import procfs
-from worker.linux.history import History, StartRecord, open_history, write_start
-from worker.linux.job_files import history_path
-from worker.linux.layout import Layout
-from worker.linux.supervisor.adoption import orphaned_jobs
+from worker.linux.ipc.encoding import SpawnPlan
+from worker.linux.kernel import procfs
+from worker.linux.state.history import (
+    History,
+    StartRecord,
+    open_history,
+    write_start,
+)
+from worker.linux.state.job_directory import history_path
+from worker.linux.state.layout import Layout
 from worker.linux.supervisor.orphan import Orphan
-from worker.linux.values import SpawnPlan
+from worker.linux.supervisor.takeover import orphaned_jobs
 
 PATIENCE = 60.0
 """Seconds after which what has not come will not come."""

@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 from worker.core.steps import Step
-from worker.linux.fuse import VARIABLE
+from worker.linux.crash_points import VARIABLE
 
 PROGRAM = """
 from worker.core.steps import Step, reached
-from worker.linux import fuse
-fuse.arm("server")
+from worker.linux import crash_points
+crash_points.arm("server")
 for step in (Step.CLONED, Step.RECORDED):
     reached(step)
     print(step, flush=True)

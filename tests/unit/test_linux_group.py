@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from worker.core.ports import Placement
-from worker.linux.supervisor.group import group_of, oom_kills
+from worker.linux.supervisor.job_processes import group_of, oom_kills
 
 
 def test_a_group_that_is_gone_is_empty(tmp_path: Path) -> None:

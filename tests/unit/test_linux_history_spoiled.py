@@ -7,11 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.ending import Cause, Channel, End, Exited
-from worker.core.job import Leftovers
 from worker.core.lifecycle import MainEnded
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Exited,
+)
+from worker.core.model.job import Leftovers
 from worker.core.ports import Placement
-from worker.linux.history import (
+from worker.linux.ipc.encoding import SpawnPlan
+from worker.linux.state.history import (
     History,
     HistoryUnreadable,
     StartRecord,
@@ -22,7 +28,6 @@ from worker.linux.history import (
     write_main,
     write_start,
 )
-from worker.linux.values import SpawnPlan
 
 PLAN = SpawnPlan(
     ("true",), {}, "/", None, None, (), Placement(), (Channel.OUTPUT,), 65536, None, 10.0, Leftovers.KILL, 4

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from worker.linux import inotify
-from worker.linux.inotify import Inotify
+from worker.linux.output import inotify
+from worker.linux.output.inotify import Inotify
 
 
 def watches(instance: Inotify) -> int:

@@ -10,10 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.ending import Cause, Channel, End, Exited
 from worker.core.errors import JournalUnusable
-from worker.core.job import JobRecord, JobSpec, PastRequest, new_job_id, parse_job_id
-from worker.linux.journal import SqliteJournal, look
+from worker.core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Exited,
+)
+from worker.core.model.job import (
+    JobRecord,
+    JobSpec,
+    PastRequest,
+    new_job_id,
+    parse_job_id,
+)
+from worker.linux.journal.sqlite import SqliteJournal, look
 
 JOB = parse_job_id("00000000-0000-4000-8000-000000000001")
 END = End(Exited(3), Cause.NONE, 0, {Channel.OUTPUT: 6}, 3.5)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.ending import Channel
-from worker.core.job import Extent, JobId, new_job_id
-from worker.linux.job_files import segment_path
-from worker.linux.layout import Layout
-from worker.linux.outputs import RecorderStore
+from worker.core.model.ending import Channel
+from worker.core.model.job import Extent, JobId, new_job_id
+from worker.linux.output.store import RecorderStore
+from worker.linux.state.job_directory import segment_path
+from worker.linux.state.layout import Layout
 
 SIZE = 65520
 LONGEST = (1 << 63) - 1

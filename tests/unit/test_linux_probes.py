@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.linux import probes
+from worker.linux.kernel import probes
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from worker.core.ending import Channel
+from worker.core.model.ending import Channel
 from worker.core.steps import Step, on_step
-from worker.linux import recorder
-from worker.linux.job_files import fifo_path, segment_path
-from worker.linux.messages import Decoder, encode
-from worker.linux.recorder import Recorder
+from worker.linux.ipc.framing import Decoder, encode
+from worker.linux.recorder import recorder
+from worker.linux.recorder.recorder import Recorder
+from worker.linux.state.job_directory import fifo_path, segment_path
 
 
 class Recorded:

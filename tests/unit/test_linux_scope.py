@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.naming import worker_name
-from worker.linux import scope
+from worker.core.model.naming import worker_name
+from worker.linux.spawner import systemd_scope
 
 
 @pytest.fixture
 def systemd_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pose as a machine with systemd; the test writes the command."""
-    monkeypatch.setattr(scope, "_BOOTED", tmp_path)
+    monkeypatch.setattr(systemd_scope, "_BOOTED", tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     return tmp_path / "systemd-run"
 
@@ -26,7 +26,7 @@ def make_command(path: Path, script: str) -> None:
 def test_a_supervisor_gets_a_delegated_scope_of_its_own(systemd_run: Path, tmp_path: Path) -> None:
     """No two are named alike; the name tells whose state it is, and doctor knows it again."""
     make_command(systemd_run, "exit 0")
-    one, other = (scope.supervisor_scope(tmp_path) for _ in range(2))
+    one, other = (systemd_scope.supervisor_scope(tmp_path) for _ in range(2))
     assert "--property=Delegate=yes" in one
     assert ("systemd-run", "--") == (one[0], one[-1])
     assert (os.geteuid() != 0) == ("--user" in one)
@@ -34,7 +34,7 @@ def test_a_supervisor_gets_a_delegated_scope_of_its_own(systemd_run: Path, tmp_p
     assert 2 == len(set(names))
     for name in names:
         assert name.startswith(worker_name(tmp_path))
-        assert scope.is_supervisor_scope(f"{name}.scope")
+        assert systemd_scope.is_supervisor_scope(f"{name}.scope")
 
 
 def test_without_a_scope_the_log_says_what_that_means(
@@ -42,7 +42,7 @@ def test_without_a_scope_the_log_says_what_that_means(
 ) -> None:
     """One line, with what systemd-run said; the supervisor is started all the same."""
     make_command(systemd_run, "echo Failed to connect to bus >&2; exit 1")
-    assert [] == scope.supervisor_scope(tmp_path)
+    assert [] == systemd_scope.supervisor_scope(tmp_path)
     [message] = caplog.messages
     assert message.startswith("jobs end when ")
     assert message.endswith("systemd-run: Failed to connect to bus")
@@ -51,26 +51,26 @@ def test_without_a_scope_the_log_says_what_that_means(
 def test_a_missing_command_is_told(systemd_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd-run is in a package of its own here and there."""
     monkeypatch.setenv("PATH", str(systemd_run.parent))
-    with pytest.raises(scope.ScopeUnavailable, match="there is no systemd-run"):
-        scope.probe()
+    with pytest.raises(systemd_scope.ScopeUnavailable, match="there is no systemd-run"):
+        systemd_scope.probe()
 
 
 def test_a_systemd_that_does_not_answer_is_not_waited_for(
     systemd_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server starts without it rather than never."""
-    monkeypatch.setattr(scope, "_PATIENCE", 0.1)
+    monkeypatch.setattr(systemd_scope, "_PATIENCE", 0.1)
     make_command(systemd_run, "exec sleep 1000")
-    with pytest.raises(scope.ScopeUnavailable, match=r"has not answered for 0\.1 s"):
-        scope.probe()
+    with pytest.raises(systemd_scope.ScopeUnavailable, match=r"has not answered for 0\.1 s"):
+        systemd_scope.probe()
 
 
 def test_without_systemd_nothing_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As in most containers: nothing is amiss there, and nothing logged."""
-    monkeypatch.setattr(scope, "_BOOTED", tmp_path / "none")
-    assert [] == scope.supervisor_scope(tmp_path)
+    monkeypatch.setattr(systemd_scope, "_BOOTED", tmp_path / "none")
+    assert [] == systemd_scope.supervisor_scope(tmp_path)
     assert [] == caplog.messages
 
 
@@ -89,9 +89,9 @@ def test_unit_of_a_process(tmp_path: Path, text: str, unit: str | None) -> None:
     """The innermost unit counts, on v1, v2 and hybrid hosts."""
     (tmp_path / "1").mkdir()
     (tmp_path / "1/cgroup").write_text(text)
-    assert unit == scope.unit_of(1, tmp_path)
+    assert unit == systemd_scope.unit_of(1, tmp_path)
 
 
 def test_unit_of_no_process(tmp_path: Path) -> None:
     """What has ended is in none."""
-    assert None is scope.unit_of(1, tmp_path)
+    assert None is systemd_scope.unit_of(1, tmp_path)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core import steps
-from worker.core.ending import Channel
-from worker.core.job import SMALLEST_OUTPUT
+from worker.core.model.ending import Channel
+from worker.core.model.job import SMALLEST_OUTPUT
 from worker.core.steps import Step
-from worker.linux.job_files import segment_bases, segment_path
-from worker.linux.outputs import PIPE_SIZE, SEGMENT_SIZE, segments_within
-from worker.linux.segments import Segments
+from worker.linux.output.store import PIPE_SIZE, SEGMENT_SIZE, segments_within
+from worker.linux.recorder.segments import Segments
+from worker.linux.state.job_directory import segment_bases, segment_path
 
 SIZE = 8
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from worker.core.job import JobId, JobState, new_job_id
-from worker.linux import procfs
-from worker.linux.supervised import SupervisedProcess
+from worker.core.model.job import JobId, JobState, new_job_id
+from worker.linux.kernel import procfs
+from worker.linux.spawner.process import SupervisedProcess
 
 
 class Nobody:

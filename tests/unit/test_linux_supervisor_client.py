@@ -6,8 +6,13 @@ from uuid import UUID
 
 import pytest
 
-from worker.linux.messages import PROTOCOL, Decoder, Message, encode
-from worker.linux.supervisor_client import SupervisorClient, SupervisorGone
+from worker.linux.ipc.framing import (
+    PROTOCOL,
+    Decoder,
+    Message,
+    encode,
+)
+from worker.linux.spawner.supervisor_client import SupervisorClient, SupervisorGone
 
 
 def test_what_cannot_be_understood_ends_the_connection(

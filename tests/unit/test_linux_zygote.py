@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.ending import Channel
-from worker.core.job import Leftovers, new_job_id
+from worker.core.model.ending import Channel
+from worker.core.model.job import Leftovers, new_job_id
 from worker.core.ports import Placement
-from worker.linux.job_files import fifo_path
+from worker.linux.ipc.encoding import SpawnPlan
+from worker.linux.ipc.event_loop import Loop
+from worker.linux.recorder.client import Recording
+from worker.linux.state.job_directory import fifo_path
 from worker.linux.supervisor.birth import Zygote, ZygoteDied
 from worker.linux.supervisor.job import Job, Observer
-from worker.linux.supervisor.loop import Loop
-from worker.linux.supervisor.notebook import Notebook
-from worker.linux.supervisor.recording import Recording
-from worker.linux.values import SpawnPlan
+from worker.linux.supervisor.retried_writes import Notebook
 from worker.linux.zygote import ANSWER, LENGTH, Request
 
 PATIENCE = 60.0

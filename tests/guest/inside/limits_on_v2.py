@@ -17,8 +17,14 @@ from uuid import uuid4
 import pytest
 
 from worker.cgroups.plugins import cgroups
-from worker.core.job import new_job_id
-from worker.core.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits, ResourceUsage
+from worker.core.model.job import new_job_id
+from worker.core.model.limits import (
+    CpuLimit,
+    IoLimit,
+    MemoryLimit,
+    ResourceLimits,
+    ResourceUsage,
+)
 from worker.core.ports import ResourceLimiter, Scope
 from worker.core.testing.limiter_contract import LimiterContract
 

@@ -1,0 +1,229 @@
+"""Sending replies: a chunk of output becomes HTTP/2 frames with one copy and goes out with one write.
+
+grpclib encodes a message, joins it with its prefix, has h2 make an object of each frame of 16 KiB
+and the transport write each by itself: three times the CPU (docs/performance.md). What is touched
+here that grpclib and h2 do not document is all in `_Wire`; tests/unit/test_api_framing.py pins it.
+https://www.rfc-editor.org/rfc/rfc9113#name-data
+"""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from betterproto2 import Message
+from grpclib.protocol import Connection
+from grpclib.server import Stream
+from h2.exceptions import StreamClosedError
+from h2.stream import H2Stream
+
+from ...core.errors import WorkerError
+from ...core.model.job import Chunk
+from ..wire.encoding import encode, varint
+
+MESSAGE_SIZE = 65520
+"""Bytes of output in a message: four frames of 16 KiB, with 16 bytes to spare for what is around it."""
+
+_RESERVE = 4096
+"""Bytes of a connection's window that output leaves to other calls: a client that makes one between
+two chunks does not read, and would wait for ever for an answer behind its own unread output."""
+
+_PREFIX = struct.Struct(">BI")  # of a message of gRPC: whether it is compressed, and its size
+_HEADER = struct.Struct(">HBBBL")  # of a frame: its size in 16 and 8 bits, type, flags, stream
+_DATA = 0x0
+_HEADERS = [(":status", "200"), ("content-type", "application/grpc+proto")]
+_TRAILERS = [("grpc-status", "0")]
+Pieces = list[bytes | memoryview]
+_OUTPUT, _OFFSET = b"\x0a", b"\x10"  # the tags of StreamResponse.output and .offset
+
+
+class ClientStalled(WorkerError):
+    """A client made no room for more output for too long: it reads nothing, or next to nothing."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__(
+            f"the client has made no room for more for {patience:g} s (setting stalled_client_timeout)"
+        )
+
+
+class Turn:
+    """Who may write chunks to a connection: first come, first served.
+
+    When a window opens, grpclib wakes all who wait in always the same order: without turns the
+    first stream of a connection could take all there is, and the others starve.
+    """
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.progress = 0.0
+        """When something was last written, as the loop's time."""
+
+
+class ChunkSender:
+    """Sends the chunks of one stream, as StreamResponse messages."""
+
+    _turns: ClassVar[WeakKeyDictionary[Connection, Turn]] = WeakKeyDictionary()
+
+    def __init__(self, stream: Stream[Any, Any], patience: float) -> None:
+        self._stream = stream
+        self._wire = _Wire(stream)
+        self._turn = self._turns.setdefault(self._wire.connection, Turn())
+        self._patience = patience
+        self._time = asyncio.get_running_loop().time
+        self._begun = False
+
+    async def send(self, chunk: Chunk) -> None:
+        """Write a chunk once the client has room for it; raise ClientStalled if it makes none.
+
+        A client that does not read holds up this one chunk, and nothing behind it is read.
+        """
+        if not self._begun:
+            self._begun = True
+            await self._stream.send_initial_metadata()
+        rest: Pieces = messages(chunk)
+        while rest:
+            since = self._time()
+            await self._until(self._wire.stream_ready, since)
+            async with self._turn.lock:
+                # Who waits for a turn since before a stall began need not wait for its end once more.
+                await self._until(self._wire.connection_ready, max(since, self._turn.progress))
+                rest = self._wire.write(rest)
+                self._turn.progress = self._time()
+
+    async def _until(self, ready: Callable[[], Awaitable[object] | None], since: float) -> None:
+        """Wait until the wire is ready, for as long as may be."""
+        waiting = ready()
+        if waiting is None:
+            return
+        try:
+            async with asyncio.timeout_at(since + self._patience):
+                while waiting is not None:
+                    await waiting
+                    waiting = ready()
+        except TimeoutError:
+            self._wire.abort_if_stuck()
+            raise ClientStalled(self._patience) from None
+
+
+async def send_reply(stream: Stream[Any, Any], message: Message) -> None:
+    """Send the reply of a unary call, and that it is OK: one write where grpclib has three."""
+    if not _Wire(stream).reply(encode(message)):
+        await stream.send_message(message)
+        return
+    stream._send_initial_metadata_done = True  # noqa: SLF001 - what grpclib would do itself
+    stream._send_message_done = True  # noqa: SLF001
+    stream._send_trailing_metadata_done = True  # noqa: SLF001
+
+
+class _Wire:
+    """One stream of grpclib, below its messages."""
+
+    def __init__(self, stream: Stream[Any, Any]) -> None:
+        self._wire = stream._stream  # noqa: SLF001 - see above
+        self._transport = self._wire._transport  # noqa: SLF001
+        self._h2 = self._wire._h2_connection  # noqa: SLF001
+        self.connection = self._wire.connection
+        assert self._wire.id is not None
+        self._id = self._wire.id
+
+    def stream_ready(self) -> Awaitable[object] | None:
+        """Return what to wait for until the client has a window for this stream, or None if it has."""
+        return None if self._open().outbound_flow_control_window > 0 else self._window_update()
+
+    def connection_ready(self) -> Awaitable[object] | None:
+        """Return what to wait for until the connection takes more, or None if it does."""
+        if not self.connection.write_ready.is_set():
+            return self.connection.write_ready.wait()
+        return None if self._h2.outbound_flow_control_window > _RESERVE else self._window_update()
+
+    def write(self, pieces: Pieces) -> Pieces:
+        """Write as much as the windows have room for, in one go, and return what is left."""
+        stream = self._open()
+        size = sum(map(len, pieces))
+        room = min(stream.outbound_flow_control_window, self._h2.outbound_flow_control_window - _RESERVE)
+        room = max(0, room)  # a window may be negative: settings can take back
+        rest: Pieces = []
+        if size > room:
+            pieces, rest = _split(pieces, room)
+            size = room
+        pieces = _frames(pieces, size, self._h2.max_outbound_frame_size, self._id)
+        # All that h2's own send_data does, but for an object and three copies of each frame.
+        stream.outbound_flow_control_window -= size
+        self._h2.outbound_flow_control_window -= size
+        self._transport.write(b"".join((self._h2.data_to_send(), *pieces)))
+        self.connection.data_sent += size
+        self.connection.data_send_process()
+        return rest
+
+    def reply(self, message: bytes) -> bool:
+        """Write the reply and the status of a unary call in one go; if there is no room now, do nothing."""
+        window = min(self._open().outbound_flow_control_window, self._h2.outbound_flow_control_window)
+        data = _PREFIX.pack(0, len(message)) + message
+        if len(data) > min(window, self._h2.max_outbound_frame_size):
+            return False
+        if not self.connection.write_ready.is_set():
+            return False
+        self._h2.send_headers(self._id, _HEADERS)
+        self._h2.send_data(self._id, data)
+        self._h2.send_headers(self._id, _TRAILERS, end_stream=True)
+        self._transport.write(self._h2.data_to_send())
+        self.connection.headers_send_process()
+        self.connection.data_send_process()
+        return True
+
+    def abort_if_stuck(self) -> None:
+        """Drop a connection whose peer takes nothing at all: it cannot be told why."""
+        if not self.connection.write_ready.is_set():
+            self._transport.abort()
+
+    def _open(self) -> H2Stream:
+        if not self._wire.closable:
+            raise StreamClosedError(self._id)
+        return self._h2.streams[self._id]
+
+    async def _window_update(self) -> None:
+        self._wire.window_updated.clear()
+        await self._wire.window_updated.wait()
+
+
+def messages(chunk: Chunk) -> Pieces:
+    """Return a chunk as messages of gRPC, in pieces: StreamResponses with their prefixes.
+
+    An empty chunk is a message too: its offset tells where a tail begins, or that bytes are no longer kept.
+    """
+    pieces: Pieces = []
+    data = memoryview(chunk.data)
+    for start in range(0, len(data) or 1, MESSAGE_SIZE):
+        part = data[start : start + MESSAGE_SIZE]
+        head = _OUTPUT + varint(len(part)) if part else b""
+        offset = chunk.offset + start
+        tail = _OFFSET + varint(offset) if offset else b""
+        pieces += _PREFIX.pack(0, len(head) + len(part) + len(tail)) + head, part, tail
+    return pieces
+
+
+def _split(pieces: Pieces, size: int) -> tuple[Pieces, Pieces]:
+    """Cut after so many bytes, without copying."""
+    for index, piece in enumerate(pieces):
+        if len(piece) > size:
+            view = memoryview(piece)
+            return [*pieces[:index], view[:size]], [view[size:], *pieces[index + 1 :]]
+        size -= len(piece)
+    return pieces, []
+
+
+def _frames(pieces: Pieces, size: int, longest: int, stream_id: int) -> Pieces:
+    """Return the frames of so much data, none longer than the client takes."""
+    if 0 < size <= longest:
+        return [_header(size, stream_id), *pieces]
+    whole = memoryview(b"".join(pieces))
+    frames: Pieces = []
+    for start in range(0, size, longest):
+        data = whole[start : start + longest]
+        frames += _header(len(data), stream_id), data
+    return frames
+
+
+def _header(size: int, stream_id: int) -> bytes:
+    return _HEADER.pack(size >> 8, size & 0xFF, _DATA, 0, stream_id)

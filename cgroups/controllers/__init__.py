@@ -1,0 +1,1 @@
+"""The controllers of cgroups(7), one module each."""

@@ -1,0 +1,114 @@
+"""Which disk is meant: /dev/x, MAJ:MIN or any path become the number of the whole device."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from pathlib import Path
+
+from ...core.errors import InvalidJobSpec
+from ...core.model.limits import IoLimit
+from .. import kernel_files
+
+_FIELD = "limits.io"
+_NUMBER = re.compile(r"\d{1,7}:\d{1,7}", re.ASCII)
+_SYS = Path("/sys")
+
+
+def on_devices(limits: Iterable[IoLimit], sys: Path = _SYS) -> tuple[IoLimit, ...]:
+    """Return the limits with their devices as MAJ:MIN, those of one device in one.
+
+    Raises InvalidJobSpec for what is no block device, and for two limits that contradict each
+    other. May wait for a file system that does not answer.
+    """
+    found: dict[str, tuple[str, IoLimit]] = {}
+    for limit in limits:
+        number = device_number(limit.device, sys)
+        if number in found:
+            name, other = found[number]
+            found[number] = (name, _merged(name, other, limit, number))
+        else:
+            found[number] = (limit.device, replace(limit, device=number))
+    return tuple(limit for _, limit in found.values())
+
+
+def device_number(name: str, sys: Path = _SYS) -> str:
+    """Return MAJ:MIN of the whole disk that a name means; raise InvalidJobSpec if there is none."""
+    if _NUMBER.fullmatch(name):
+        major, minor = map(int, name.split(":"))
+    else:
+        major, minor = _number_of_path(name)
+    number = f"{major}:{minor}"
+    node = sys / "dev/block" / number
+    if not node.exists():
+        raise InvalidJobSpec(_FIELD, f"there is no block device {number}{_called(name, number)}; see lsblk")
+    if (node / "partition").exists():
+        # The kernel takes limits for whole devices only. The link leads below the disk's directory.
+        return (kernel_files.read(node.resolve().parent / "dev") or "").strip()
+    return number
+
+
+def disks(sys: Path = _SYS) -> list[str]:
+    """Return MAJ:MIN of every whole disk that has something in it: no empty loop devices or drives."""
+    found = []
+    for disk in sorted((sys / "block").glob("*")):
+        number = (kernel_files.read(disk / "dev") or "").strip()
+        if number and kernel_files.read_count(disk / "size"):
+            found.append(number)
+    return found
+
+
+def is_stacked(number: str, sys: Path = _SYS) -> bool:
+    """Tell whether a device (dm, LVM, md) hands its I/O on to others, where it is counted again."""
+    try:
+        return bool(os.listdir(sys / "dev/block" / number / "slaves"))
+    except FileNotFoundError:
+        return False
+
+
+def _number_of_path(name: str) -> tuple[int, int]:
+    if not name.startswith("/"):
+        raise InvalidJobSpec(_FIELD, f"{name!r} is neither MAJ:MIN nor an absolute path")
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidJobSpec(_FIELD, f"{name}: {reason}") from None
+    if stat.S_ISCHR(status.st_mode):
+        raise InvalidJobSpec(_FIELD, f"{name} is a character device; I/O is limited on block devices")
+    device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
+    major, minor = os.major(device), os.minor(device)
+    if major == 0:
+        kind = _file_system(f"{major}:{minor}")
+        raise InvalidJobSpec(
+            _FIELD, f"{name} is on {kind}, which is no block device; name the disk as MAJ:MIN (see lsblk)"
+        )
+    return major, minor
+
+
+def _file_system(number: str) -> str:
+    """Return the type of the file system with this number, from /proc/self/mountinfo."""
+    for line in (kernel_files.read(Path("/proc/self/mountinfo")) or "").split("\n"):
+        left, _, right = line.partition(" - ")
+        if left.split(" ")[2:3] == [number]:
+            return right.split(" ")[0]
+    return "a file system without a device"
+
+
+def _merged(name: str, first: IoLimit, second: IoLimit, number: str) -> IoLimit:
+    values = {}
+    for field in fields(IoLimit)[1:]:
+        ours, theirs = getattr(first, field.name), getattr(second, field.name)
+        if None not in {ours, theirs} and ours != theirs:
+            raise InvalidJobSpec(
+                _FIELD,
+                f"{name} and {second.device} are one device, {number}, with two values for {field.name}; "
+                "name it once",
+            )
+        values[field.name] = theirs if ours is None else ours
+    return replace(first, **values)
+
+
+def _called(name: str, number: str) -> str:
+    return "" if name == number else f" (of {name})"

@@ -1,0 +1,1 @@
+"""The cgroup hierarchies of this host: where they are mounted, and which part was delegated."""

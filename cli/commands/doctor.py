@@ -1,0 +1,36 @@
+"""`worker doctor`: what this machine can do for jobs, what is missing, and what helps."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from ..doctor.checks import examine
+from ..doctor.findings import Finding, Verdict
+from ..home import worker_home
+from ..terminal.console import printable, say
+from ..terminal.show import format_option, show_json
+
+
+@click.command()
+@format_option("json")
+def doctor(form: str | None) -> None:
+    """Tell what this machine can do, what is missing and what helps.
+
+    Looks at control groups, the kernel, the state in WORKER_HOME, certificates and the server. A
+    line begins with `ok`, `warning` (works, with less than there could be) or `missing` (required).
+    Exits with 1 when something required is missing.
+    """
+    findings = examine(worker_home())
+    missing = any(each.verdict is Verdict.MISSING for each in findings)
+    if form == "json":
+        show_json({"ok": not missing, "findings": [asdict(each) for each in findings]})
+    else:
+        say("\n".join(lines(findings)))
+    click.get_current_context().exit(1 if missing else 0)
+
+
+def lines(findings: Sequence[Finding]) -> list[str]:
+    """Return one line for each finding, in columns."""
+    width = max(len(each.subject) for each in findings)
+    return [f"{each.verdict:<7}  {each.subject:<{width}}  {printable(each.told)}" for each in findings]

@@ -1,0 +1,1 @@
+"""What `worker doctor` checks."""

@@ -1,0 +1,190 @@
+"""What `worker doctor` looks at, one group of findings to a function."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ...api.client import RpcError, ServerUnreachable
+from ...api.tls import validity
+from ...core.errors import JournalUnusable
+from ...core.model.job import JobStatus
+from ...linux.journal import sqlite
+from ...linux.kernel import probes
+from ..connection import Connection
+from ..home import Home
+from ..options.quantities import format_size
+from ..terminal.console import Failure
+from ..terminal.show import output_trouble
+from .cgroup_checks import check_cgroups
+from .findings import (
+    Finding,
+    missing,
+    ok,
+    tried,
+    warning,
+)
+from .service_checks import check_service
+
+_SCARCE_SPACE = 1 << 30
+_SCARCE_DAYS = 30
+_SCARCE_FILES = 4096
+# The supervisor holds about four descriptors for a job, the recorder three.
+
+
+def examine(home: Home) -> list[Finding]:
+    """Look at everything. Nothing is changed, and nothing left behind."""
+    checks = (
+        check_cgroups,
+        _check_kernel,
+        _check_state,
+        _check_journal,
+        _check_certificates,
+        _check_server,
+        check_service,
+    )
+    return [finding for check in checks for finding in check(home)]
+
+
+def _check_kernel(home: Home) -> Iterator[Finding]:
+    del home
+    yield tried(
+        "pidfd",
+        probes.pidfd,
+        missing,
+        "a kernel from 5.3 on, and a seccomp filter that allows pidfd_open(2)",
+    )
+    yield tried(
+        "pidfd exit info",
+        probes.exit_kept_by_pidfd,
+        warning,
+        "with a kernel from 6.15 on the exit codes of jobs survive the death of the supervisor",
+    )
+    files = probes.open_files()
+    if files >= _SCARCE_FILES:
+        yield ok("open files", f"up to {files} in a process")
+    else:
+        yield warning(
+            "open files",
+            f"only {files} in a process, enough for about {files // 5} jobs at once",
+            f"LimitNOFILE={_SCARCE_FILES} in the server's unit, or ulimit -Hn {_SCARCE_FILES}",
+        )
+
+
+def _check_state(home: Home) -> Iterator[Finding]:
+    place = next(each for each in (home.path, *home.path.parents) if each.exists())
+    found = probes.file_system(place)
+    subject, where = "state", f"{home.path} on {found.kind}, {format_size(found.free)} free"
+    if found.read_only or not os.access(place, os.W_OK):
+        why = "mounted read-only" if found.read_only else f"{place} cannot be written by uid {os.geteuid()}"
+        yield missing(subject, f"{where}: {why}", "set WORKER_HOME to a directory of your own")
+        return
+    if found.network:
+        yield warning(
+            subject,
+            f"{where}: locks and notifications cannot be relied on in a network file system",
+            "set WORKER_HOME to a directory on a local disk",
+        )
+    elif found.free < _SCARCE_SPACE:
+        yield warning(subject, where, "make space: the output of jobs is kept there until they are removed")
+    else:
+        yield ok(subject, where)
+    if place == home.path:
+        yield tried(
+            "recording",
+            lambda: probes.recording(place),
+            missing,
+            f"{home.path} must be writable for you, on a file system with FIFOs, splice(2) and locks",
+        )
+
+
+def _check_journal(home: Home) -> Iterator[Finding]:
+    if not home.journal.exists():
+        return
+    try:
+        unreadable = sqlite.look(home.journal)
+    except JournalUnusable as error:
+        told, _, remedy = str(error).partition("; ")
+        yield missing("journal", told, remedy or "see `state` above")
+        return
+    for job, reason in unreadable.items():
+        yield warning(
+            "journal",
+            f"the record of job {job} cannot be read: {reason}",
+            f"the job is unknown to the server until {home.journal} is restored from a copy",
+        )
+    if not unreadable:
+        yield ok("journal", "every record can be read")
+
+
+def _check_certificates(home: Home) -> Iterator[Finding]:
+    if not home.pki.exists():
+        yield warning(
+            "certificates", f"none in {home.pki}", "`worker up` or `worker certs init` makes them"
+        )
+        return
+    names = {"ca", "server"} | {path.stem for path in home.pki.glob("*.crt")}
+    for name in sorted(names):
+        yield _check_certificate(home.pki / f"{name}.crt", home.pki / f"{name}.key")
+
+
+def _check_certificate(certificate: Path, key: Path) -> Finding:
+    subject = f"certificate {certificate.stem}"
+    try:
+        _, last = validity(certificate)
+    except OSError as error:
+        return missing(subject, f"{certificate}: {error.strerror}", _renewal(certificate))
+    except ValueError:
+        return missing(subject, f"{certificate} is no certificate", _renewal(certificate))
+    days = (last - datetime.now(UTC)).days
+    if days < 0:
+        return missing(subject, f"expired on {last:%Y-%m-%d}", _renewal(certificate))
+    told = f"valid for {days} days, until {last:%Y-%m-%d}"
+    if days < _SCARCE_DAYS:
+        return warning(subject, told, _renewal(certificate))
+    if key.exists() and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return warning(subject, f"{told}, but others have access to its key", f"chmod 600 {key}")
+    return ok(subject, told)
+
+
+def _renewal(certificate: Path) -> str:
+    match certificate.stem:
+        case "ca":
+            return (
+                f"move {certificate.parent} away; `worker certs init` makes a new CA and all that it issues"
+            )
+        case "server":
+            return f"move {certificate} away; `worker certs issue server --server` makes another"
+        case name:
+            return f"move {certificate} away; `worker certs issue {name} --role ROLE` makes another"
+
+
+def _check_server(home: Home) -> Iterator[Finding]:
+    try:
+        running = asyncio.run(_ask_server())
+    except ServerUnreachable as error:
+        # The reason may end with what helps.
+        reason, _, remedy = error.reason.partition("; ")
+        yield warning("server", f"none at {error.address}: {reason}", remedy or "`worker up` starts one")
+    except (RpcError, Failure) as error:
+        reason, _, remedy = str(error).partition("; ")
+        yield warning("server", reason, remedy or "see the server's log")
+    else:
+        yield ok("server", f"answers at {home.address()}")
+        for job in running:
+            if job.output_trouble:
+                yield _troubled(job)
+
+
+def _troubled(job: JobStatus) -> Finding:
+    return warning(
+        f"job {job.record.id}", output_trouble(job.output_trouble), "see `state` above; make room there"
+    )
+
+
+async def _ask_server() -> list[JobStatus]:
+    """Return the jobs that run."""
+    async with Connection().client() as client:
+        return await client.list(running=True)

@@ -1,0 +1,111 @@
+"""Option types: a text and the function that understands it."""
+
+import signal
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from ...core.errors import InvalidJobSpec
+from ...core.model.job import check_output_max
+from .address import parse_address
+from .quantities import (
+    parse_cores,
+    parse_count,
+    parse_device_operations,
+    parse_device_rate,
+    parse_duration,
+    parse_size,
+    parse_weight,
+)
+
+Command = TypeVar("Command", bound=Callable[..., object])
+Value = TypeVar("Value")
+
+
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """An option whose text ``parse`` turns into a value; its ValueError says what is wrong."""
+
+    def __init__(self, metavar: str, parse: Callable[[str], Value]) -> None:
+        self.name = metavar
+        self.parse = parse
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """Return the parsed value; raise UsageError as `--memory 10X: unknown unit 'X'`."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            where = f"{param.opts[-1]} " if param is not None else ""
+            raise click.UsageError(f"{where}{value}: {error}", ctx) from None
+
+    def from_file(self, value: object, name: str) -> object:
+        """Return the value of a key in a TOML file; its ValueError names the option that is like it."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(  # noqa: TRY004 - one error for all that is wrong in a file
+                f"write a {self.name}, as for {option_name(name)}"
+            )
+        return self.parse(str(value))
+
+
+def option_name(name: str) -> str:
+    """Return what a setting is called on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def server_option(
+    name: str, kind: Parsed, meaning: str, *, multiple: bool = False
+) -> Callable[[Command], Command]:
+    """Return what gives a command the option of a server's setting, which is a variable too."""
+    return click.option(
+        option_name(name),
+        name,
+        type=kind,
+        multiple=multiple,
+        envvar=f"WORKER_{name.upper()}",
+        show_envvar=True,
+        help=meaning,
+    )
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """Return name and value of ``NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError("write NAME=VALUE")
+    return name, value
+
+
+def parse_signal(text: str) -> int:
+    """Return the number of ``TERM``, ``SIGTERM`` or ``15``."""
+    if text.isascii() and text.isdigit() and len(text) <= 3:
+        return int(text)
+    name = text.upper().removeprefix("SIG")
+    if f"SIG{name}" not in signal.Signals.__members__:
+        raise ValueError("no such signal; write a name as TERM or a number as 15")
+    return signal.Signals[f"SIG{name}"].value
+
+
+def parse_output_max(text: str) -> int:
+    """Return the bytes of output to keep that ``10M`` is; 0: all."""
+    size = parse_size(text)
+    try:
+        check_output_max(size)
+    except InvalidJobSpec as error:
+        raise ValueError(error.reason) from None
+    return size
+
+
+ADDRESS = Parsed("HOST:PORT", parse_address)
+CORES = Parsed("CORES", parse_cores)
+COUNT = Parsed("NUMBER", parse_count)
+CPU_LIST = Parsed("LIST", str)
+DEVICE_OPERATIONS = Parsed("DEVICE=NUMBER", parse_device_operations)
+DEVICE_RATE = Parsed("DEVICE=RATE", parse_device_rate)
+DURATION = Parsed("DURATION", parse_duration)
+OUTPUT_MAX = Parsed("SIZE", parse_output_max)
+PAIR = Parsed("NAME=VALUE", parse_pair)
+SIGNAL = Parsed("SIGNAL", parse_signal)
+SIZE = Parsed("SIZE", parse_size)
+WEIGHT = Parsed("WEIGHT", parse_weight)

@@ -1,0 +1,73 @@
+"""A job's output on its way to stdout or stderr."""
+
+from contextlib import aclosing, nullcontext
+
+from ...api.client import RpcError, ServerUnreachable
+from ...api.resuming import ResumingClient
+from ...core.model.ending import Channel
+from .console import note
+from .descriptor import OutputDescriptor
+from .meter import Meter
+
+_FINAL = frozenset({"NotFound", "OutOfRange", "PermissionDenied", "InvalidArgument"})
+"""What a server says that will not change: there is nothing to go on with."""
+
+
+def goes_on(error: RpcError | ServerUnreachable) -> bool:
+    """Tell whether a job may go on, and its output be had later, after this."""
+    return isinstance(error, ServerUnreachable) or error.code not in _FINAL
+
+
+class OutputCopy:
+    """Copies a job's output to a descriptor, and knows how far it has come."""
+
+    def __init__(
+        self,
+        job: str,
+        *,
+        into: int,
+        channel: Channel | None = None,
+        offset: int = 0,
+        tail_lines: int | None = None,
+        tail_bytes: int | None = None,
+        follow: bool = True,
+    ) -> None:
+        self._job = job
+        self._into = into
+        self._channel = channel
+        self._offset = offset
+        self._tail_lines = tail_lines
+        self._tail_bytes = tail_bytes
+        self._follow = follow
+        self._position = offset if tail_lines is None and tail_bytes is None else None
+        self.begun = False
+        """Whether anything has come."""
+
+    async def run(self, client: ResumingClient, meter: Meter | None = None) -> None:
+        """Write all of it until it ends, saying where some is no longer kept."""
+        sink = OutputDescriptor(self._into)
+        chunks = client.stream(
+            self._job,
+            channel=self._channel,
+            offset=self._offset,
+            tail_lines=self._tail_lines,
+            tail_bytes=self._tail_bytes,
+            follow=self._follow,
+        )
+        async with meter.ticking() if meter else nullcontext(), sink.until_closed(), aclosing(chunks):
+            async for chunk in chunks:
+                if self._position is not None and chunk.offset > self._position:
+                    missing = chunk.offset - self._position
+                    note(f"{missing} bytes from offset {self._position} on are no longer kept")
+                await sink.write(chunk.data)
+                if meter is not None:
+                    meter.add(len(chunk.data))
+                self._position = chunk.offset + len(chunk.data)
+                self.begun = True
+
+    @property
+    def rest(self) -> str:
+        """The command that prints what has not come."""
+        channel = " --stderr" if self._channel is Channel.STDERR else ""
+        offset = f" --offset {self._position}" if self._position else ""
+        return f"worker stream {self._job}{channel}{offset}"

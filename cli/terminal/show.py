@@ -1,0 +1,202 @@
+"""What is known about a job, for people and for programs.
+
+The JSON of a job is an object with these keys, in this order; new ones may be added, none is
+ever renamed. What is not known, or does not apply, is null.
+
+    id, state, exited, exit_code, signal, cause, oom_kills, lost_reason, pid,
+    command, args, working_directory, user, owner, labels,
+    created_at, started_at, ended_at    times in UTC, as 2026-01-31T12:00:00.123Z
+    limits    those that hold now: {cpu: {quota, weight}, memory: {max, high, swap_max}, pids, cpuset,
+              io: [{device, read_bytes_per_second, write_..., read_operations_per_second, write_...}]}
+    usage     {cpu_usec, throttled_usec, memory_current, memory_peak, pids_current,
+              io_read_bytes, io_write_bytes, io_read_operations, io_write_operations,
+              cpu_pressure, memory_pressure, io_pressure}; a pressure (PSI) is
+              {some_avg10, some_total_usec, full_avg10, full_total_usec}, the averages in percent
+    output    for each channel {first, end}: the offsets of the bytes that are kept
+    output_max      bytes of output that are kept at most, of all channels together
+    output_trouble  why its output cannot be recorded just now; the job blocks when it writes
+    warnings  what the machine cannot do for this job, in words
+
+``exit_code`` is 128 + signal after a signal and -1 for a lost job.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import click
+
+from ...core.model.ending import Cause, Signaled, exit_code
+from ...core.model.job import JobStatus
+from ..options.quantities import format_size
+from .console import printable, say
+from .resources import limits_line, usage_facts
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """Give a command -o with these formats; it gets None where the option is not used."""
+    return click.option("-o", "--output", "form", type=click.Choice(formats), help="Format of the answer.")
+
+
+def show_json(value: object) -> None:
+    """Print one JSON document."""
+    say(json.dumps(value, indent=2))
+
+
+def show_job(status: JobStatus, form: str | None) -> None:
+    """Print one job."""
+    if form == "json":
+        show_json(job_object(status))
+    elif form == "wide":
+        say("\n".join(job_details(status)))
+    else:
+        say(job_line(status))
+
+
+def show_jobs(jobs: Sequence[JobStatus], form: str | None) -> None:
+    """Print a table of jobs."""
+    if form == "json":
+        show_json([job_object(each) for each in jobs])
+    else:
+        say("\n".join(job_table(jobs, wide=form == "wide")))
+
+
+def job_line(status: JobStatus) -> str:
+    """Return the line of the original design; the exit code is 0 until there is one."""
+    code = exit_code(status.ending) if status.ending else 0
+    exited = "true" if status.ending else "false"
+    return f"Pid: {status.record.pid or 0} Exit code: {code} Exited: {exited}"
+
+
+def job_object(status: JobStatus) -> dict[str, object]:
+    """Return the object that the module's docstring describes."""
+    record, ending = status.record, status.ending
+    return {
+        "id": str(record.id),
+        "state": status.state.value,
+        "exited": ending is not None,
+        "exit_code": exit_code(ending) if ending else None,
+        "signal": ending.number if isinstance(ending, Signaled) else None,
+        "cause": None if status.cause is Cause.NONE else status.cause.value,
+        "oom_kills": status.oom_kills,
+        "lost_reason": status.lost_reason or None,
+        "pid": record.pid,
+        "command": record.spec.command,
+        "args": list(record.spec.args),
+        "working_directory": record.spec.working_directory,
+        "user": record.spec.user,
+        "owner": record.owner,
+        "labels": dict(record.spec.labels),
+        "created_at": _timestamp(record.created_at),
+        "started_at": _timestamp(record.started_at),
+        "ended_at": _timestamp(record.end.ended_at if record.end else None),
+        "limits": asdict(record.limits),
+        "usage": asdict(status.usage),
+        "output": {channel.value: asdict(extent) for channel, extent in status.output.items()},
+        "output_max": record.output_max or None,
+        "output_trouble": status.output_trouble or None,
+        "warnings": list(record.warnings),
+    }
+
+
+def job_details(status: JobStatus) -> list[str]:
+    """Return all that a person may want to know, one fact to a line, without what does not apply."""
+    record = status.record
+    facts: list[tuple[str, object]] = [
+        ("Job", record.id),
+        ("Command", _command(status)),
+        ("State", _state(status)),
+        ("Pid", record.pid),
+        ("Owner", record.owner),
+        ("User", record.spec.user),
+        ("Directory", record.spec.working_directory),
+        ("Labels", _labels(status)),
+        ("Created", _local(record.created_at)),
+        ("Started", _local(record.started_at)),
+        ("Ended", _local(record.end.ended_at if record.end else None)),
+        ("Limits", limits_line(record.limits)),
+        *usage_facts(status.usage),
+        ("OOM kills", status.oom_kills or None),
+        *(("Output", line) for line in _output(status)),
+        ("Trouble", output_trouble(status.output_trouble)),
+        *(("Warning", warning) for warning in record.warnings),
+    ]
+    return [f"{name + ':':<11}{printable(str(fact))}" for name, fact in facts if fact not in {None, ""}]
+
+
+def output_trouble(reason: str) -> str:
+    """Return what it means for a job that its output cannot be recorded; empty if it can."""
+    if not reason:
+        return ""
+    return f"its output cannot be recorded: {reason}; it blocks when it writes until that is mended"
+
+
+def job_table(jobs: Sequence[JobStatus], *, wide: bool) -> list[str]:
+    """Return the lines of a table, the heading first; the last column is not padded."""
+    heading = ["JOB", "STATE", "PID", "EXIT", "STARTED", *(["OWNER", "LABELS"] if wide else []), "COMMAND"]
+    rows = [heading, *(_row(each, wide=wide) for each in jobs)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _row(status: JobStatus, *, wide: bool) -> list[str]:
+    record = status.record
+    return [
+        str(record.id),
+        status.state.value,
+        str(record.pid or "-"),
+        str(exit_code(status.ending)) if status.ending else "-",
+        _local(record.started_at) or "-",
+        *([printable(record.owner) or "-", printable(_labels(status)) or "-"] if wide else []),
+        _command(status),
+    ]
+
+
+def _state(status: JobStatus) -> str:
+    words = [status.state.value]
+    if status.ending:
+        words.append(f"exit code {exit_code(status.ending)}")
+    if isinstance(status.ending, Signaled):
+        words.append(f"signal {status.ending.number}")
+    if status.cause is not Cause.NONE:
+        words.append(status.cause.value)
+    if status.lost_reason:
+        words.append(status.lost_reason)
+    return ", ".join(words)
+
+
+def _output(status: JobStatus) -> Iterator[str]:
+    most = status.record.output_max // max(1, len(status.output))
+    bound = f", at most {format_size(most)}" if most else ""
+    for channel, extent in status.output.items():
+        yield f"{extent.end} bytes of {channel}, kept from {extent.first}{bound}"
+
+
+def _command(status: JobStatus) -> str:
+    return printable(shlex.join([status.record.spec.command, *status.record.spec.args]))
+
+
+def _labels(status: JobStatus) -> str:
+    return ",".join(f"{name}={value}" for name, value in status.record.spec.labels.items())
+
+
+def _timestamp(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z")
+
+
+def _local(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")

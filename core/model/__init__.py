@@ -1,0 +1,1 @@
+"""The values: what a job is, what limits it, how it ended."""

@@ -1,0 +1,206 @@
+"""What a job may use and what it has used, in the terms of cgroup v2.
+
+https://docs.kernel.org/admin-guide/cgroup-v2.html
+"""
+
+import re
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
+
+from ..errors import InvalidJobSpec
+
+_CPU_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
+_LONGEST_CPU_LIST = 4096  # characters; what the kernel takes at least in one write
+_MOST_CPUS = 8192  # the largest NR_CPUS there is
+
+
+@dataclass(frozen=True, slots=True)
+class CpuLimit:
+    """``quota`` in cores (0.5 is half a core), ``weight`` 1 to 10000 under contention (default 100)."""
+
+    quota: float | None = None
+    weight: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.quota is not None and not 0.01 <= self.quota <= 65536:
+            # The kernel's shortest quota is 1 ms (min_cfs_quota_period) in our period of 100 ms.
+            raise InvalidJobSpec("limits.cpu.quota", f"{self.quota} cores; 0.01 to 65536 can be set")
+        if self.weight is not None and not 1 <= self.weight <= 10000:
+            raise InvalidJobSpec("limits.cpu.weight", f"{self.weight}; 1 to 10000 can be set")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """Bytes: ``max`` ends in an OOM kill, ``high`` slows down and reclaims, ``swap_max`` bounds swap."""
+
+    max: int | None = None
+    high: int | None = None
+    swap_max: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("max", 1), ("high", 1), ("swap_max", 0)):
+            _check_count(f"limits.memory.{name}", getattr(self, name), least)
+
+
+@dataclass(frozen=True, slots=True)
+class IoLimit:
+    """Rates of one block device, given as /dev/x, MAJ:MIN or any path on it."""
+
+    device: str
+    read_bytes_per_second: int | None = None
+    write_bytes_per_second: int | None = None
+    read_operations_per_second: int | None = None
+    write_operations_per_second: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.device:
+            raise InvalidJobSpec("limits.io.device", "is empty; name a device, MAJ:MIN or a path")
+        for name in self.__slots__[1:]:
+            _check_count(f"limits.io.{name}", getattr(self, name), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """All limits of a job; None and empty mean: not limited."""
+
+    cpu: CpuLimit = field(default_factory=CpuLimit)
+    memory: MemoryLimit = field(default_factory=MemoryLimit)
+    io: tuple[IoLimit, ...] = ()
+    pids: int | None = None
+    cpuset: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("limits.pids", self.pids, 1)
+
+    def updated(self, changes: "ResourceLimits") -> "ResourceLimits":
+        """Return these limits with those replaced that ``changes`` sets; io device by device."""
+        return ResourceLimits(
+            cpu=_filled(changes.cpu, self.cpu),
+            memory=_filled(changes.memory, self.memory),
+            io=_filled_devices(changes.io, self.io),
+            pids=self.pids if changes.pids is None else changes.pids,
+            cpuset=self.cpuset if changes.cpuset is None else changes.cpuset,
+        )
+
+
+_Part = TypeVar("_Part", CpuLimit, MemoryLimit, IoLimit)
+
+
+def _filled(part: _Part, otherwise: _Part) -> _Part:
+    """Return a part of limits with what it does not set taken from another."""
+    gaps = [field.name for field in fields(part) if getattr(part, field.name) is None]
+    return replace(part, **{name: getattr(otherwise, name) for name in gaps})
+
+
+def _filled_devices(parts: tuple[IoLimit, ...], otherwise: tuple[IoLimit, ...]) -> tuple[IoLimit, ...]:
+    named = {part.device: part for part in parts}
+    filled = [_filled(named.pop(part.device, IoLimit(part.device)), part) for part in otherwise]
+    return (*filled, *named.values())
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPolicy:
+    """What a server gives every job: ``default`` where it asks for nothing, and at most ``maximum``."""
+
+    default: ResourceLimits = field(default_factory=ResourceLimits)
+    maximum: ResourceLimits = field(default_factory=ResourceLimits)
+
+    def apply(self, asked: ResourceLimits) -> ResourceLimits:
+        """Return the limits that hold; raise InvalidJobSpec, naming the first that is above the maximum."""
+        limits = self.default.updated(asked)
+        _check_below("limits.cpu", limits.cpu, self.maximum.cpu)
+        _check_below("limits.memory", limits.memory, self.maximum.memory)
+        most = {part.device: part for part in self.maximum.io}
+        for part in limits.io:
+            _check_below(f"limits.io {part.device}", part, most.get(part.device, IoLimit(part.device)))
+        if self.maximum.pids is not None and limits.pids is not None and limits.pids > self.maximum.pids:
+            raise _above("limits.pids", limits.pids, self.maximum.pids)
+        if limits.cpuset is not None and self.maximum.cpuset is not None:
+            _check_among(limits.cpuset, self.maximum.cpuset)
+        # A weight is a share and no bound: who asks for none has 100, and is not raised to the maximum.
+        weight = limits.cpu.weight
+        if weight is None and self.maximum.cpu.weight is not None:
+            weight = min(100, self.maximum.cpu.weight)
+        limits = replace(limits, cpu=replace(limits.cpu, weight=weight))
+        return self.maximum.updated(limits)
+
+
+def _check_below(name: str, part: _Part, most: _Part) -> None:
+    for each in fields(part):
+        value, bound = getattr(part, each.name), getattr(most, each.name)
+        if each.name != "device" and value is not None and bound is not None and value > bound:
+            raise _above(f"{name}.{each.name}", value, bound)
+
+
+def _check_among(cpus: str, most: str) -> None:
+    if beyond := parse_cpus(cpus) - parse_cpus(most):
+        raise InvalidJobSpec(
+            "limits.cpuset", f"CPU {min(beyond)} is not among those that this server allows, {most}"
+        )
+
+
+def parse_cpus(text: str) -> frozenset[int]:
+    """Return the CPUs in a list like "0-2,4"; raise InvalidJobSpec for anything else."""
+    if len(text) > _LONGEST_CPU_LIST:
+        raise InvalidJobSpec(
+            "limits.cpuset", f"{len(text)} characters; the kernel takes {_LONGEST_CPU_LIST}"
+        )
+    found: list[int] = []
+    for part in text.split(","):
+        match = _CPU_RANGE.fullmatch(part.strip())
+        first = int(match[1]) if match else 1
+        last = int(match[2] or first) if match else 0
+        if first > last:
+            raise InvalidJobSpec(
+                "limits.cpuset", f"{part!r} in {text!r} is neither a CPU nor a range; write 0-2,4"
+            )
+        if last >= _MOST_CPUS:
+            raise InvalidJobSpec("limits.cpuset", f"there is no CPU {last}; no kernel has {_MOST_CPUS}")
+        found += range(first, last + 1)
+        if len(found) > _MOST_CPUS:  # before it has cost a second
+            raise InvalidJobSpec("limits.cpuset", f"more than {_MOST_CPUS} CPUs; no kernel has as many")
+    return frozenset(found)
+
+
+def _above(name: str, value: float, bound: float) -> InvalidJobSpec:
+    return InvalidJobSpec(name, f"{value} is above this server's maximum of {bound}")
+
+
+def _check_count(name: str, value: int | None, least: int) -> None:
+    if value is not None and not least <= value < 1 << 63:
+        raise InvalidJobSpec(name, f"{value}; must be at least {least} and fit 63 bits")
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How long a job has waited for a resource (PSI): percent of the last ten seconds, and in all.
+
+    ``some``: at least one of its tasks waited; ``full``: all of them did.
+    https://docs.kernel.org/accounting/psi.html
+    """
+
+    some_avg10: float
+    some_total_usec: int
+    full_avg10: float
+    full_total_usec: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceUsage:
+    """What a job has used so far, or in all once it is over; None where the host does not tell.
+
+    ``cpu_usec`` and ``throttled_usec`` in microseconds as in cpu.stat, memory in bytes.
+    """
+
+    cpu_usec: int | None = None
+    throttled_usec: int | None = None
+    memory_current: int | None = None
+    memory_peak: int | None = None
+    pids_current: int | None = None
+    io_read_bytes: int | None = None
+    io_write_bytes: int | None = None
+    io_read_operations: int | None = None
+    io_write_operations: int | None = None
+    cpu_pressure: Pressure | None = None
+    memory_pressure: Pressure | None = None
+    io_pressure: Pressure | None = None

@@ -1,0 +1,1 @@
+"""Messages between server, supervisor and recorder."""

@@ -1,0 +1,1 @@
+"""Interfaces of the kernel. Imports nothing else of this project."""

@@ -1,0 +1,1 @@
+"""The OutputStore: FIFOs for the recorder, segments for readers."""

@@ -1,0 +1,1 @@
+"""The recorder: a process that moves what jobs write from their FIFOs into segments."""

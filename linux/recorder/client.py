@@ -1,0 +1,165 @@
+"""The supervisor's side of the recorder: it is started, fed with jobs, and started again if it dies."""
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from ...core.model.ending import Channel
+from ..ipc.connection import Connection
+from ..ipc.encoding import SpawnPlan
+from ..ipc.event_loop import Loop, boottime
+from ..ipc.framing import Message
+from .shared_offsets import open_ends, share_ends
+
+log = logging.getLogger(__name__)
+
+
+_AGAIN = 1.0
+"""Seconds between recorders that die at once."""
+
+
+class Recording:
+    """Which jobs are recorded; ``on_drained`` is told the sizes once a job's output is complete.
+
+    ``on_trouble`` is told why a job's output cannot be recorded, and empty when it can again.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        lock: Path,
+        on_drained: Callable[[str, Mapping[Channel, int]], None],
+        on_trouble: Callable[[str, str], None],
+    ) -> None:
+        self._loop = loop
+        self._lock = lock
+        self._on_drained = on_drained
+        self._on_trouble = on_trouble
+        self._jobs: dict[str, Message] = {}
+        self._shared = share_ends()
+        self._ends = open_ends(self._shared)
+        self._numbers: dict[str, list[int]] = {}
+        self._free: list[int] = []
+        self._most_numbers = 0
+        self._finishing: set[str] = set()
+        self._recorder: Connection | None = None
+        self._begun = False
+        self._started_at = 0.0
+        self.start_at: float | None = None
+        """When another recorder is due, for the last one died as soon as it was started."""
+
+    def begin(self) -> None:
+        """Start the first recorder; from then on there is always one.
+
+        It ends that of a dead supervisor: the FIFOs have to be held by then, lest what is in them be lost.
+        """
+        if not self._begun:
+            self.start()
+
+    def start(self) -> None:
+        """Start a recorder, and hand it all jobs that are being recorded."""
+        self._begun, self._started_at, self.start_at = True, boottime(), None
+        ours, theirs = socket.socketpair()
+        arguments = [
+            sys.executable,
+            "-P",
+            "-m",
+            "worker.linux.recorder",
+            str(theirs.fileno()),
+            str(self._lock),
+            str(self._shared),
+        ]
+        theirs.set_inheritable(True)
+        os.set_inheritable(self._shared, True)
+        try:
+            os.posix_spawn(sys.executable, arguments, os.environ)
+        except OSError:
+            log.exception("no recorder can be started; trying again")
+            ours.close()
+            self.start_at = boottime() + _AGAIN
+            return
+        finally:
+            theirs.close()
+            os.set_inheritable(self._shared, False)
+        self._recorder = Connection(self._loop, ours, self._take, self._died)
+        for job, message in self._jobs.items():
+            self._send(message)
+            if job in self._finishing:
+                self._send({"finish": job})
+
+    def record(self, job: str, directory: str, plan: SpawnPlan, fifos: Collection[int]) -> None:
+        """Record what comes out of a job's FIFOs; the message holds them until the recorder does."""
+        message: Message = {
+            "record": job,
+            "directory": directory,
+            "channels": list(plan.channels),
+            "segment_size": plan.segment_size,
+            "most_segments": plan.most_segments,
+            "ends": self._number(job, len(plan.channels)),
+        }
+        self._jobs[job] = message
+        self._send(message, list(fifos))
+
+    def finish(self, job: str) -> None:
+        """Have the rest recorded: nobody writes any more."""
+        self._finishing.add(job)
+        self._send({"finish": job})
+
+    def drop(self, job: str) -> None:
+        """Stop recording a job that never ran."""
+        self._jobs.pop(job, None)
+        self._free += self._numbers.pop(job, [])
+        self._send({"drop": job})
+
+    def _number(self, job: str, channels: int) -> list[int]:
+        """Return where in the shared memory the ends of a job's channels are noted."""
+        numbers = self._numbers[job] = []
+        for _ in range(channels):
+            if not self._free:
+                self._free.append(self._most_numbers)
+                self._most_numbers += 1
+            numbers.append(self._free.pop())
+            self._ends[numbers[-1]] = 0
+        return numbers
+
+    def close(self) -> None:
+        """Let the recorder go; it ends when nothing is left to record."""
+        if self._recorder:
+            recorder, self._recorder = self._recorder, None
+            recorder.close()
+
+    def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        if self._recorder:
+            self._recorder.send(message, descriptors)
+
+    def _died(self, recorder: Connection) -> None:
+        if recorder is self._recorder:
+            log.error("the recorder has died; starting another")
+            self._recorder = None
+            for job in self._jobs:
+                self._on_trouble(job, "")  # the next one will tell
+            if boottime() < self._started_at + _AGAIN:
+                self.start_at = boottime() + _AGAIN
+            else:
+                self.start()
+
+    def _take(self, recorder: Connection, message: Message) -> None:
+        del recorder
+        match message:
+            case {"drained": str(job), "output": dict(output)} if job in self._jobs:
+                del self._jobs[job]
+                self._free += self._numbers.pop(job)
+                self._finishing.discard(job)
+                sizes = {
+                    Channel(channel): size for channel, size in output.items() if isinstance(size, int)
+                }
+                self._on_drained(job, sizes)
+            case {"trouble": str(job), "reason": str(reason)} if job in self._jobs:
+                if reason:
+                    log.error("job %s: output cannot be recorded: %s", job, reason)
+                else:
+                    log.info("job %s: output is recorded again", job)
+                self._on_trouble(job, reason)

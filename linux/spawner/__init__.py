@@ -1,0 +1,1 @@
+"""The ProcessSpawner: the server's side of the supervisor."""

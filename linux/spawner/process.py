@@ -1,0 +1,125 @@
+"""A job as its supervisor tells of it to the server."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from ...core.model.ending import (
+    Cause,
+    Channel,
+    End,
+    Lost,
+)
+from ...core.model.job import JobId, JobState
+from ...core.ports import Placement, Progress, Survivor
+from ..ipc.encoding import end_from_message, ending_from_message, placement_from_message
+from ..kernel import procfs
+from ..state.history import HistoryUnreadable, read_history
+from ..state.job_directory import fifo_path, history_path
+
+
+class Caller(Protocol):
+    """Whoever can ask the supervisor of a job."""
+
+    async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
+        """Ask for what may be asked twice."""
+
+
+class SupervisedProcess:
+    """A Process. What can only be had while it runs is held here, lest it be lost with its supervisor."""
+
+    def __init__(self, caller: Caller, job: JobId, generation: str) -> None:
+        self.job = job
+        self.pid = 0
+        self.started_at = 0.0
+        self.placement = Placement()
+        self.progress = Progress(JobState.RUNNING)
+        self.generation = generation
+        self.pidfd: int | None = None
+        self._caller = caller
+        self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._fifos: list[int] = []
+
+    async def stop(self, signal: int, grace: float) -> None:
+        await self._caller.call(self.job, "stop", signal=int(signal), grace=float(grace))
+
+    async def survivors(self) -> Sequence[Survivor]:
+        answer = await self._caller.call(self.job, "survivors")
+        return [Survivor(pid, state) for pid, state in answer["survivors"]]
+
+    async def wait(self) -> End:
+        return await asyncio.shield(self._end)
+
+    @property
+    def over(self) -> bool:
+        """Whether the end is known."""
+        return self._end.done()
+
+    def hold_fifos(self, directory: str) -> None:
+        """Hold the FIFOs open: what is in them survives supervisor and recorder then."""
+        for channel in Channel:
+            with suppress(FileNotFoundError):
+                path = fifo_path(directory, channel)
+                self._fifos.append(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take in what the supervisor tells."""
+        if "pid" in message:
+            self.pid, self.started_at = message["pid"], message["started_at"]
+        if "placement" in message:
+            self.placement = placement_from_message(message["placement"])
+        if "end" in message:
+            self.finish(end_from_message(message["end"]))
+            return
+        if "start" in message:
+            self._hold_process(self.pid, message["start"])
+        if "state" in message:
+            ending = ending_from_message(message["ending"])
+            trouble = message.get("output_trouble", "")
+            self.progress = Progress(JobState(message["state"]), ending, Cause(message["cause"]), trouble)
+
+    def hold_unreported(self, directory: str) -> None:
+        """Hold a process that was asked for and is there: its supervisor died before it told of it."""
+        if self.pid:
+            return
+        with suppress(HistoryUnreadable):
+            history = read_history(history_path(directory))
+            if history is not None:
+                self._hold_process(history.start.pid, history.start.start)
+
+    def finish(self, end: End) -> None:
+        """Tell everybody who waits."""
+        if not self._end.done():
+            self.progress = Progress.at_end(end)
+            self._end.set_result(end)
+        self.release()
+
+    def lose(self, reason: str, at: float) -> None:
+        """Finish what nobody knows anything about any more."""
+        self.finish(End(Lost(reason), Cause.NONE, 0, {}, at))
+
+    def release(self) -> None:
+        """Let go of everything."""
+        for fd in self._fifos:
+            os.close(fd)
+        self._fifos.clear()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+
+    def _hold_process(self, pid: int, start: int) -> None:
+        """Hold a pidfd of the main process: it tells the exit code even when nobody has waited for it."""
+        if self.pidfd is not None:
+            return
+        with suppress(OSError):  # it has gone; or there is no room, and then we do without
+            pidfd = os.pidfd_open(pid)
+            stat = None
+            try:
+                stat = procfs.stat(pid)
+            finally:
+                if stat is not None and stat.start == start:
+                    self.pidfd = pidfd
+                else:  # the pid is somebody else's by now
+                    os.close(pidfd)

@@ -1,0 +1,204 @@
+"""The server's line to one supervisor, over its socket, and how one is started."""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import SpawnerUnavailable
+from ..ipc.framing import (
+    OLDEST_PROTOCOL,
+    PROTOCOL,
+    Decoder,
+    Message,
+    encode,
+)
+from ..state.layout import Layout, peer_process, socket_address
+from .systemd_scope import environment, supervisor_scope
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 200
+"""Descriptors in one message; SCM_MAX_FD of the kernel is 253."""
+
+_CLOSE_PATIENCE = 2.0
+"""Seconds that a supervisor has to take what is not sent yet, when we disconnect."""
+
+_ROOM = 65536
+"""Bytes received at once."""
+
+
+class SupervisorGone(Exception):
+    """The supervisor has died, or was never reached; nobody knows whether it did what was asked."""
+
+
+class SupervisorClient(asyncio.BufferedProtocol):
+    """One connection. ``on_event`` hears what becomes of jobs, ``on_lost`` that the supervisor has gone.
+
+    ``supervisor`` is its pid, once it is connected.
+    """
+
+    def __init__(
+        self, directory: Path, on_event: Callable[[Message], None], on_lost: Callable[[], None]
+    ) -> None:
+        self._directory = directory
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._last_call = 0
+        self._transport: asyncio.Transport | None = None
+        self._closing = False
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room = memoryview(bytearray(_ROOM))
+        self._decoder = Decoder()
+        self.supervisor = 0
+
+    async def connect(self) -> bool:
+        """Connect to the supervisor of this generation if there is one that is understood."""
+        try:
+            connection = self._reach()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        self.supervisor = peer_process(connection)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=connection)
+        _check_protocol(await self.call("hello", protocol=PROTOCOL, oldest=OLDEST_PROTOCOL))
+        return True
+
+    async def call(self, do: str, **arguments: object) -> dict[str, Any]:
+        """Ask and wait for the answer; SupervisorGone if it does not come."""
+        if self._transport is None:
+            raise SupervisorGone
+        if self._transport.is_closing():
+            await asyncio.wait({self._lost})  # who tries again is to find that the loss has been told
+            raise SupervisorGone
+        message, answer = self._ask(do, **arguments)
+        self._transport.write(message)
+        return await answer
+
+    def _ask(self, do: str, **arguments: object) -> tuple[bytes, asyncio.Future[dict[str, Any]]]:
+        """Return a message to be sent, and what will be its answer."""
+        self._last_call += 1
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._calls[self._last_call] = answer
+        return encode({"call": self._last_call, "do": do, **arguments}), answer
+
+    async def hand_over(self, pidfds: Mapping[str, int]) -> None:
+        """Have it take over the jobs of the dead; the pidfds, by job, tell their exit codes.
+
+        To be called while nothing else is.
+        """
+        assert self._transport is not None
+        names = list(pidfds)
+        peer = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+        with peer:
+            for first in range(0, len(names), _AT_ONCE):
+                batch = names[first : first + _AT_ONCE]
+                message, answer = self._ask("hold", jobs=batch)
+                socket.send_fds(peer, [message], [pidfds[name] for name in batch])
+                await answer
+        await self.call("adopt")
+
+    async def close(self) -> None:
+        """Disconnect; the supervisor and its jobs run on."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+            await asyncio.wait({self._lost}, timeout=_CLOSE_PATIENCE)
+            self._transport.abort()  # one that is stuck takes no more; else this does nothing
+            await asyncio.wait({self._lost})
+
+    def _reach(self) -> socket.socket:
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(socket_address(directory, "socket"))
+        except OSError:
+            connection.close()
+            raise
+        finally:
+            os.close(directory)
+        return connection
+
+    def _take(self, message: Message) -> None:
+        call = message.get("call")
+        if isinstance(call, int):
+            answer = self._calls.pop(call, None)
+            if answer is not None and not answer.done():
+                answer.set_result(message)
+        else:
+            self._on_event(message)
+
+    # --- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note of the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's signature
+        """Return where to receive: the same memory each time."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what the supervisor says."""
+        try:
+            for message in self._decoder.feed(self._room[:nbytes]):
+                self._take(message)
+        except Exception:  # whoever waits for an answer would do so for ever
+            log.exception("what the supervisor says cannot be understood")
+            assert self._transport is not None
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Tell who waits that no answer will come, and, unless that is our own doing, ``on_lost``."""
+        self._lost.set_result(None)
+        for answer in self._calls.values():
+            if not answer.done():
+                answer.set_exception(SupervisorGone())
+        self._calls.clear()
+        if not self._closing:
+            self._on_lost()
+
+
+def _check_protocol(answer: Mapping[str, Any]) -> None:
+    theirs = answer["protocol"]  # the first version has no hello, but tells it with its refusal
+    if theirs < OLDEST_PROTOCOL or answer.get("oldest", theirs) > PROTOCOL:
+        raise SpawnerUnavailable(
+            f"a supervisor that runs here speaks protocol {theirs}, and this version of worker "
+            f"{OLDEST_PROTOCOL} to {PROTOCOL}: use the version that started its jobs until they have ended"
+        )
+
+
+def start_supervisor(layout: Layout, generation: str) -> None:
+    """Start a supervisor and return once it listens, or another one does; blocks meanwhile."""
+    layout.make()
+    layout.generation(generation).mkdir(mode=0o700, exist_ok=True)
+    log_path = layout.supervisor / "log"
+    ready_read, ready_write = os.pipe()
+    try:
+        with log_path.open("ab") as log:
+            command = [sys.executable, "-P", "-m", "worker.linux.supervisor", str(layout.state_dir)]
+            # It forks once more and leaves this session: nothing that happens to us happens to it.
+            subprocess.run(
+                [*supervisor_scope(layout.state_dir), *command, generation, str(ready_write)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[ready_write],
+                cwd="/",
+                env=environment(),
+                check=False,
+            )
+        os.close(ready_write)
+        ready_write = -1
+        if not os.read(ready_read, 100):
+            raise SupervisorGone  # or it could not be started; its log says why
+    finally:
+        os.close(ready_read)
+        if ready_write >= 0:
+            os.close(ready_write)

@@ -1,0 +1,270 @@
+"""All processes of one job: who they are, signalling and ending them, whether any is left."""
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from ...core.ports import Placement
+from ..kernel import procfs
+
+_ROUNDS = 20
+
+_LINKS_OF_A_LEAF = 2
+"""Its name, and its own dot."""
+
+
+class Group(Protocol):
+    """The processes of a job."""
+
+    def pids(self) -> list[int]:
+        """Return those that are there now."""
+        ...
+
+    def empty(self) -> bool:
+        """Whether no process is left (a main process that is not reaped yet does not count)."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Signal every process, and wake those that are stopped so that they notice."""
+        ...
+
+    def kill(self) -> None:
+        """End every process; what is forked meanwhile may need another call."""
+        ...
+
+    def open_events(self) -> int | None:
+        """Return a descriptor that has EPOLLPRI whenever ``empty`` may have changed, None: poll instead."""
+        ...
+
+
+def group_of(placement: Placement, main: int, cookie: bytes) -> Group:
+    """Return the best means that this placement gives."""
+    legacy = LegacyGroup(placement.legacy)
+    if placement.unified:
+        unified = UnifiedGroup(placement.unified)
+        return HybridGroup(unified, legacy) if placement.legacy else unified
+    return legacy if placement.legacy else SessionGroup(main, cookie)
+
+
+def is_empty(group: Group) -> bool:
+    """Whether no process is left; if that cannot be seen, for want of descriptors, there may be."""
+    try:
+        return group.empty()
+    except OSError:
+        return False
+
+
+def oom_kills(placement: Placement) -> int:
+    """Return how many processes of the job the kernel has killed for want of memory."""
+    if placement.oom_events is None:
+        return 0
+    directory, name = os.path.split(placement.oom_events)
+    if name == "memory.events":
+        return _oom_kills_in(placement.oom_events)
+    # Not hierarchical on v1: the groups that the job made itself count on their own.
+    return sum(_oom_kills_in(f"{group}/{name}") for group in _groups_in(directory))
+
+
+def _oom_kills_in(events: str) -> int:
+    counts = dict(line.split() for line in _text(events).splitlines())
+    return int(counts.get("oom_kill", 0))  # v1 has the line since Linux 4.13
+
+
+def _text(path: str) -> str:
+    """Return what a group says; nothing if it is gone: systemd removes what is in an empty scope."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENODEV}:  # before or after it was opened
+            return ""
+        raise
+
+
+class UnifiedGroup:
+    """A cgroup of v2, with or without controllers."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def pids(self) -> list[int]:
+        return list(_pids_in(self._directory))
+
+    def empty(self) -> bool:
+        return "populated 1" not in _text(f"{self._directory}/cgroup.events")
+
+    def signal(self, number: int) -> None:
+        _signal_members(self.pids, number)
+
+    def kill(self) -> None:
+        try:
+            with open(f"{self._directory}/cgroup.kill", "wb", buffering=0) as file:
+                file.write(b"1")
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENODEV}:  # Linux before 5.14, or the group is gone
+                raise
+            _signal_members(self.pids, signal.SIGKILL)
+
+    def open_events(self) -> int | None:
+        try:
+            return os.open(f"{self._directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # it is gone, or there is no descriptor left
+            return None
+
+
+class LegacyGroup:
+    """Cgroups of v1: nothing tells when they empty."""
+
+    def __init__(self, directories: Sequence[str]) -> None:
+        self._directories = directories
+
+    def pids(self) -> list[int]:
+        return list(set(self._members()))
+
+    def empty(self) -> bool:
+        return next(self._members(), None) is None
+
+    def _members(self) -> Iterator[int]:
+        for directory in self._directories:
+            yield from _pids_in(directory)
+
+    def signal(self, number: int) -> None:
+        _signal_members(self.pids, number)
+
+    def kill(self) -> None:
+        _signal_members(self.pids, signal.SIGKILL)
+
+    def open_events(self) -> int | None:
+        return None
+
+
+class HybridGroup:
+    """A cgroup of v2 to track and to end with, and those of v1 that hold the limits.
+
+    Root can leave one of them (systemd-run and PAM sessions do so by the way) and stay in another.
+    """
+
+    def __init__(self, unified: UnifiedGroup, legacy: LegacyGroup) -> None:
+        self._unified = unified
+        self._legacy = legacy
+
+    def pids(self) -> list[int]:
+        return list({*self._unified.pids(), *self._legacy.pids()})
+
+    def empty(self) -> bool:
+        return self._unified.empty() and self._legacy.empty()
+
+    def signal(self, number: int) -> None:
+        _signal_members(self.pids, number)
+
+    def kill(self) -> None:
+        self._unified.kill()
+        self._legacy.kill()
+
+    def open_events(self) -> int | None:
+        return self._unified.open_events()
+
+
+class SessionGroup:
+    """No cgroup at all: the main process's session, and whoever still has the job's id in its environment.
+
+    Best effort. What leaves the session and clears its environment escapes.
+    """
+
+    def __init__(self, main: int, cookie: bytes) -> None:
+        self._main = main
+        self._cookie = cookie
+
+    def pids(self) -> list[int]:
+        return [pid for pid in procfs.pids() if self._is_member(pid)]
+
+    def _is_member(self, pid: int) -> bool:
+        stat = procfs.stat(pid)
+        if stat is None or stat.state in {"Z", "X"} or pid == os.getpid():
+            return False
+        return self._is_marked(pid, stat)
+
+    def _is_marked(self, pid: int, stat: procfs.Stat) -> bool:
+        # Kernel threads have the session 0, and 0 is the main process of a job whose own is gone.
+        return (self._main > 0 and stat.session == self._main) or procfs.has_variable(pid, self._cookie)
+
+    def empty(self) -> bool:
+        return not self.pids()
+
+    def signal(self, number: int) -> None:
+        _signal_members(self.pids, number)
+
+    def kill(self) -> None:
+        _signal_members(self.pids, signal.SIGKILL)
+
+    def open_events(self) -> int | None:
+        return None
+
+
+class MarkedGroup(SessionGroup):
+    """A job of which nothing is known but its id: who has that in its environment, or in its cgroups."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(0, f"WORKER_JOB_ID={job}".encode())
+        self._name = job.encode()
+
+    def _is_marked(self, pid: int, stat: procfs.Stat) -> bool:
+        return super()._is_marked(pid, stat) or self._name in procfs.cgroups(pid)
+
+
+def _pids_in(directory: str) -> Iterator[int]:
+    """Yield the processes of a cgroup and of those that the job made in it."""
+    for group in _groups_in(directory):
+        try:
+            text = _text(f"{group}/cgroup.procs")
+        except OSError:  # EOPNOTSUPP: it has threads alone, whose processes are those of a group above
+            continue
+        yield from map(int, text.split())
+
+
+def _groups_in(directory: str) -> Iterator[str]:
+    """Yield a cgroup and those below it, parents first."""
+    groups = [directory]
+    for group in groups:  # which grows meanwhile
+        yield group
+        with suppress(FileNotFoundError):
+            # A directory of cgroupfs has a link for each in it (kernfs): most have none, but many files.
+            if os.stat(group).st_nlink != _LINKS_OF_A_LEAF:
+                groups += [entry.path for entry in os.scandir(group) if entry.is_dir(follow_symlinks=False)]
+
+
+def _signal_members(members: Callable[[], list[int]], number: int) -> None:
+    """Signal every member once, those too that are forked meanwhile.
+
+    A process with a pending signal cannot fork (fork(2) is restarted after it), so a look that
+    finds nobody new has found all; one that handles its signal and forks on is bounded.
+    """
+    done: set[int] = set()
+    for _ in range(_ROUNDS):
+        new = [pid for pid in members() if pid not in done]
+        if not new:
+            return
+        _signal_still(new, members, number)
+        done.update(new)
+
+
+def _signal_still(pids: list[int], members: Callable[[], list[int]], number: int) -> None:
+    """Signal those that are members, and nobody else: a pid may be reused between look and signal.
+
+    A pidfd opened before a second look stands for a member if that look still shows its pid.
+    """
+    pidfds = {}
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            pidfds[pid] = os.pidfd_open(pid)
+    still = set(members())
+    for pid, pidfd in pidfds.items():
+        with suppress(ProcessLookupError, PermissionError):
+            if pid in still:
+                signal.pidfd_send_signal(pidfd, number)
+                if number != signal.SIGKILL:
+                    signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+        os.close(pidfd)

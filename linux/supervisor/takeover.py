@@ -1,0 +1,110 @@
+"""What supervisors that have died left behind: found, and made nobody else's."""
+
+import os
+import select
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from ...core.model.job import job_ids_among
+from ..ipc.event_loop import boottime
+from ..kernel import procfs
+from ..kernel.locks import open_lock, seize_lock
+from ..state.generations import known_generations, lock_of_dead
+from ..state.history import (
+    History,
+    HistoryUnreadable,
+    StartRecord,
+    read_history,
+)
+from ..state.job_directory import history_path
+from ..state.layout import Layout
+
+_BIRTH_TAKES = 1.0
+"""Seconds that a process between clone and exec is given: it ends by itself if it was not let go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """The jobs of dead supervisors, each with its history, and the locks of their recorders."""
+
+    jobs: list[tuple[str, History | HistoryUnreadable]]
+    recorders: list[int]
+
+    def retire_recorders(self) -> None:
+        """End the recorders that still record these jobs, once their FIFOs are held.
+
+        What they have recorded is in the files, and what they have not is in the FIFOs.
+        """
+        for lock in self.recorders:
+            seize_lock(lock)
+
+
+@contextmanager
+def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Iterator[Orphans]:
+    """Find each job without a supervisor, but for the known ones; no other can take them meanwhile."""
+    with ExitStack() as locks:
+        alive, recorders = _lock_the_dead(layout, generation, locks)
+        patience = boottime() + _BIRTH_TAKES
+        found: list[tuple[str, History | HistoryUnreadable]] = []
+        for job in map(str, job_ids_among(os.listdir(layout.jobs))):
+            if job in known:
+                continue
+            path = history_path(layout.job(job))
+            try:
+                history = read_history(path)
+                if history is None or history.generation in alive:
+                    continue
+                if history.main is None and history.end is None:
+                    _await_birth(history.start, patience)
+                    history = read_history(path) or history
+            except HistoryUnreadable as error:
+                if not alive:  # else it may be the job of one that knows better
+                    found.append((job, error))
+            else:
+                found.append((job, history))
+        yield Orphans(found, recorders)
+
+
+def _lock_the_dead(layout: Layout, own: str, locks: ExitStack) -> tuple[set[str], list[int]]:
+    """Lock each generation without a supervisor; return the others, and the recorder locks of these."""
+    alive, recorders = set(), []
+    for each in known_generations(layout):
+        if each == own:
+            continue
+        lock = lock_of_dead(layout, each)
+        if lock is None:
+            alive.add(each)
+            continue
+        locks.callback(os.close, lock)
+        recorders.append(open_lock(layout.generation(each) / "recorder.lock"))
+        locks.callback(os.close, recorders[-1])
+    return alive, recorders
+
+
+def _await_birth(record: StartRecord, patience: float) -> None:
+    """Wait until a process has become its command or has ended, as it does soon in any case."""
+    try:
+        pidfd = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return
+    try:
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        while _is_unborn(record) and boottime() < patience and not ended.poll(5):
+            pass
+    finally:
+        os.close(pidfd)
+
+
+def _is_unborn(record: StartRecord) -> bool:
+    """Whether the process still is a copy of the zygote: then it has its arguments.
+
+    Or of its supervisor, which may be of a generation that had no zygote.
+    """
+    stat = procfs.stat(record.pid)
+    same = stat is not None and stat.start == record.start
+    if not same:
+        return False
+    command = procfs.command_line(record.pid)
+    return any(b"\0worker.linux.%b\0" % each in command for each in (b"zygote", b"supervisor"))

@@ -1,0 +1,82 @@
+"""A state directory, and servers of any generation on it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from worker import JobId, JobSpec
+from worker.core.model.ending import Channel, End
+from worker.core.model.job import new_job_id
+from worker.core.ports import Placement, Process
+from worker.linux.kernel.locks import lock_holder, open_lock
+from worker.linux.output.store import RecorderStore
+from worker.linux.spawner.spawner import SupervisorSpawner
+from worker.linux.state.layout import Layout
+
+from .followed import Until
+
+
+class Machine:
+    """A state directory, and servers of any generation, one after the other."""
+
+    def __init__(self, home: Path, until: Until) -> None:
+        self.home = home
+        self.layout = Layout(home)
+        self.until = until
+
+    @asynccontextmanager
+    async def server(self, generation: str | None = None) -> AsyncIterator["Server"]:
+        """Be a server of that generation for a while; None: of this one."""
+        spawner, outputs = SupervisorSpawner(self.home, generation=generation), RecorderStore(self.home)
+        try:
+            yield Server(spawner, outputs, await spawner.recover())
+        finally:
+            await spawner.close()
+            await outputs.close()
+
+    def generations(self) -> dict[str, int]:
+        """Return the supervisors that run."""
+        found = {}
+        for lock in self.layout.supervisor.rglob("lock"):
+            fd = open_lock(lock)
+            holder = lock_holder(fd)
+            os.close(fd)
+            if holder:
+                found[lock.parent.name] = holder
+        return found
+
+    def await_supervisors(self, count: int) -> dict[str, int]:
+        """Wait until so many run, and return them."""
+        self.until(lambda: len(self.generations()) == count)
+        return self.generations()
+
+
+class Server:
+    """What a server does with a spawner."""
+
+    def __init__(
+        self, spawner: SupervisorSpawner, outputs: RecorderStore, found: dict[JobId, Process]
+    ) -> None:
+        self.spawner = spawner
+        self.outputs = outputs
+        self.found = found
+
+    async def start(self, *command: str, grace: float = 10.0, timeout: float | None = None) -> JobId:
+        """Start a job."""
+        job = new_job_id()
+        spec = JobSpec(command[0], command[1:], grace=grace, timeout=timeout)
+        sinks = await self.outputs.create(job, spec.channels)
+        self.found[job] = await self.spawner.spawn(job, spec, Placement(), sinks)
+        return job
+
+    async def end(self, job: JobId) -> End:
+        """Wait for the end of a job, and forget it."""
+        end = await asyncio.wait_for(self.found[job].wait(), 60)
+        await self.spawner.forget(job)
+        return end
+
+    async def output(self, job: JobId) -> bytes:
+        """Return what a job has written so far."""
+        return await self.outputs.read(job, Channel.OUTPUT, 0, 65520)

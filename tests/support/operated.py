@@ -1,0 +1,189 @@
+"""A worker under an operator, who starts its server again whenever it dies of a kill."""
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from worker.core.steps import Step
+from worker.linux.crash_points import VARIABLE
+
+from ..integration.conftest import PATIENCE, Installation
+
+MARK = "WORKER_CRASH_SUITE"
+"""Every job carries it in its environment, with its worker's home: so that none is overlooked."""
+
+ROLES = ("server", "supervisor", "zygote", "recorder")
+
+
+class Operated:
+    """The installation, what keeps it up, and a look at everything that it may leave behind."""
+
+    def __init__(self, installation: Installation, settings: Mapping[str, str] | None = None) -> None:
+        self.installation = installation
+        self.home = installation.home
+        self.runs = self.home.parent / f"{self.home.name}.runs"
+        self._fuses = self.home.parent / f"{self.home.name}.fuses"
+        self._fuses.mkdir()
+        installation.env |= {
+            VARIABLE: str(self._fuses),
+            "WORKER_LISTEN": f"127.0.0.1:{_quiet_port()}",
+            **(settings or {}),
+        }
+        self._operator = _Operator(installation)
+        self._usual: dict[str, Counter[str]] = {}
+
+    def up(self) -> None:
+        """Have a server from now on, once it is there."""
+        self._operator = _Operator(self.installation)
+        self._operator.start()
+        deadline = time.monotonic() + PATIENCE
+        while not (self.home / "address").exists():  # later ones listen at the same one
+            assert time.monotonic() < deadline, "no server comes up"
+            time.sleep(0.02)
+
+    def down(self) -> None:
+        """End the server as an operator does; supervisor and recorder leave by themselves."""
+        self._operator.end()
+
+    def settle(self) -> None:
+        """Take what its processes have open now for what they have open when there is nothing to do."""
+        self._usual = {role: self._open_in(role) for role in ROLES}
+
+    def pid(self, role: str) -> int:
+        """Return the process that plays this role, 0 while none does."""
+        finders = {
+            "server": self.installation.server_pid,
+            "supervisor": self.installation.supervisor_pid,
+            "recorder": self.installation.recorder_pid,
+            "zygote": self.installation.zygote_pid,
+        }
+        return finders[role]()
+
+    def kill(self, role: str) -> bool:
+        """End whoever plays this role now as a crash would; tell whether there was somebody."""
+        pid = self.pid(role)
+        try:
+            pidfd = os.pidfd_open(pid) if pid else -1
+        except ProcessLookupError:
+            return False
+        if pidfd < 0:
+            return False
+        try:
+            if self.pid(role) != pid:  # its number may have passed to somebody else before we opened it
+                return False
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(pidfd)
+        return True
+
+    def light(self, role: str, step: Step) -> Path:
+        """Have the next one of this role that reaches the step die there; the file is gone then."""
+        fuse = self._fuses / f"{role}.{step}"
+        fuse.touch()
+        return fuse
+
+    def left_over(self) -> list[object]:
+        """Return whatever should not be there once all jobs are removed."""
+        own = {self.pid(role) for role in ROLES}
+        return [
+            *self._operator.faults,
+            *(pid for pid in self._processes() if pid not in own),
+            *self.installation.cgroups(),
+            *(self.home / "jobs").iterdir(),
+            *(f"{role} has {what} open" for role in self._usual for what in self._unusual(role)),
+        ]
+
+    def _processes(self) -> list[int]:
+        """Return every process of this worker and of its jobs, those too that were never executed."""
+        home = str(self.home).encode()
+        return [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and home in _read(entry / "cmdline") + _read(entry / "environ")
+        ]
+
+    def _unusual(self, role: str) -> list[str]:
+        return sorted((self._open_in(role) - self._usual[role]).elements())
+
+    def _open_in(self, role: str) -> Counter[str]:
+        """Count what a process has open, by kind."""
+        found: Counter[str] = Counter()
+        for link in Path("/proc", str(self.pid(role)), "fd").glob("*"):
+            try:
+                found[re.sub(r"\[\d+\]$", "", str(link.readlink()))] += 1
+            except FileNotFoundError:  # closed since the look
+                continue
+        return found
+
+
+class _Operator(threading.Thread):
+    """Runs the server, and another whenever it was killed."""
+
+    def __init__(self, installation: Installation) -> None:
+        super().__init__(name="operator")
+        self.faults: list[str] = []
+        self._installation = installation
+        self._ending = threading.Event()
+        self._changing = threading.Lock()
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Keep a server running until the end is wanted."""
+        with (self._installation.home / "server.log").open("ab") as log:
+            while (server := self._next(log.fileno())) is not None:
+                code = server.wait()
+                if code != -signal.SIGKILL and not self._ending.is_set():
+                    self.faults.append(f"the server ended by itself with {code}")
+                    return
+
+    def end(self) -> None:
+        """Ask the server to end, and return when it has."""
+        with self._changing:
+            self._ending.set()
+            if self._server is not None:
+                self._server.terminate()
+        self.join()
+
+    def _next(self, log: int) -> "subprocess.Popen[bytes] | None":
+        with self._changing:
+            if self._ending.is_set():
+                return None
+            self._server = subprocess.Popen(
+                [*self._installation.command, "serve"],
+                env=self._installation.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            return self._server
+
+
+def _quiet_port() -> int:
+    """Return a port that no outgoing connection gets: a client would reach itself while no server runs."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

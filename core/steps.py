@@ -49,16 +49,16 @@ class Step(StrEnum):
     RETIRED = "retired"  # [supervisor] it leaves, for it has nobody to serve
 
 
-_on_step: Callable[[Step], None] | None = None
+_on_step: Callable[[Step, object], None] | None = None
 
 
-def on_step(hook: Callable[[Step], None] | None) -> None:
+def on_step(hook: Callable[[Step, object], None] | None) -> None:
     """Have the steps that this process takes be told; None: nobody is."""
     global _on_step  # noqa: PLW0603 - steps are taken everywhere; to hand it to all would cost more than it is
     _on_step = hook
 
 
-def reached(step: Step) -> None:
-    """Tell that a step has been taken."""
+def reached(step: Step, job: object = "") -> None:
+    """Report that a step was taken, for the job with this id; empty: the step belongs to no single job."""
     if _on_step is not None:
-        _on_step(step)
+        _on_step(step, job)

@@ -20,7 +20,8 @@ def arm(role: str) -> None:
         on_step(partial(_burn, directory, role))
 
 
-def _burn(directory: str, role: str, step: Step) -> None:
+def _burn(directory: str, role: str, step: Step, job: object) -> None:
+    del job
     try:
         os.unlink(f"{directory}/{role}.{step}")
     except FileNotFoundError:

@@ -46,14 +46,14 @@ class JobRunner:
         try:
             undo.append(partial(self.journal.remove, job_id))
             await self.journal.put(job.record)
-            reached(Step.INTENT_JOURNALED)
+            reached(Step.INTENT_JOURNALED, job_id)
             parent = await self.spawner.parent()
             job.scope = await self.limiter.prepare(job_id, job.record.limits, parent)
-            reached(Step.CGROUP_MADE)
+            reached(Step.CGROUP_MADE, job_id)
             undo.append(job.scope.remove)
             undo.append(partial(self.outputs.remove, job_id))
             sinks = await self.outputs.create(job_id, spec.channels, job.record.output_max)
-            reached(Step.FIFO_MADE)
+            reached(Step.FIFO_MADE, job_id)
             process = await self.spawner.spawn(job_id, spec, job.scope.placement, sinks)
         except asyncio.CancelledError:
             raise  # as if this process had died: the next one learns how far it came
@@ -62,7 +62,7 @@ class JobRunner:
             for step in reversed(undo):
                 await _attempt(job_id, step())
             raise
-        reached(Step.STARTED)
+        reached(Step.STARTED, job_id)
         job.launch = None
         self.attach(job, process)
 
@@ -101,10 +101,10 @@ class JobRunner:
         except BaseException:
             job.removing = False
             raise
-        reached(Step.UNJOURNALED)
+        reached(Step.UNJOURNALED, job.record.id)
         self.jobs.drop(job)
         await self.outputs.remove(job.record.id)
-        reached(Step.OUTPUT_REMOVED)
+        reached(Step.OUTPUT_REMOVED, job.record.id)
 
     async def close(self) -> None:
         """Let go of the ports; jobs run on."""
@@ -114,7 +114,7 @@ class JobRunner:
     async def _see_out(self, job: HeldJob, process: Process) -> None:
         """Wait for the end, then journal it before anybody is told."""
         end = await process.wait()
-        reached(Step.END_HEARD)
+        reached(Step.END_HEARD, job.record.id)
         job_id = job.record.id
         assert job.updating is not None
         async with job.updating:  # an update would bring back a record without the end
@@ -123,7 +123,7 @@ class JobRunner:
             job.kept_by_spawner = not await self._journal_end(record)
             if job.scope:  # and with it the usage: journaled before
                 await _attempt(job_id, job.scope.remove())
-                reached(Step.CGROUP_REMOVED)
+                reached(Step.CGROUP_REMOVED, job_id)
             if not job.kept_by_spawner:
                 job.kept_by_spawner = not await self._forget(job_id)
             self.jobs.finish(job, record)
@@ -135,7 +135,7 @@ class JobRunner:
         except Exception:
             log.exception("job %s: its end could not be journaled", record.id)
             return False
-        reached(Step.JOURNALED)
+        reached(Step.JOURNALED, record.id)
         return True
 
     async def _forget(self, job_id: JobId) -> bool:
@@ -145,7 +145,7 @@ class JobRunner:
         except Exception:
             log.exception("job %s: the spawner could not be told that its end is journaled", job_id)
             return False
-        reached(Step.FORGOTTEN)
+        reached(Step.FORGOTTEN, job_id)
         return True
 
     async def _unjournal(self, record: JobRecord) -> None:

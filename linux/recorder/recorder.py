@@ -80,7 +80,7 @@ class Recorder:
         """Tell that everything written is recorded."""
         self._jobs.pop(job, None)
         self._tell({"drained": job, "output": dict(sizes)})
-        reached(Step.DRAINED_TOLD)
+        reached(Step.DRAINED_TOLD, job)
 
     def trouble(self, job: str, reason: str) -> None:
         """Tell why output is not being recorded just now; empty: it is again."""
@@ -338,7 +338,7 @@ class ChannelRecording:
                 )
                 moved += spliced
                 self._recorder.ends[self._number] = self._segments.base + size + spliced
-                reached(Step.SPLICED)
+                reached(Step.SPLICED, self._job.job)
             except BlockingIOError:  # somebody else has read it
                 break
             except OSError as error:  # a full disk, most likely; what is in the pipe stays there

@@ -20,6 +20,7 @@ class Segments:
 
     def __init__(self, directory: str, channel: Channel, size: int, most: int, end: int = 0) -> None:
         self._directory = directory
+        self._job = os.path.basename(directory)
         self._channel = channel
         self._size = size
         self._most = most
@@ -80,7 +81,7 @@ class Segments:
         path = segment_path(self._directory, self._channel, base)
         # Not O_APPEND: splice(2) refuses that with EINVAL.
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        reached(Step.SEGMENT_MADE)
+        reached(Step.SEGMENT_MADE, self._job)
         return file
 
     def _drop_oldest(self, left: int) -> None:
@@ -89,4 +90,4 @@ class Segments:
             with suppress(FileNotFoundError):
                 os.unlink(path)
             self._bases.popleft()
-            reached(Step.SEGMENT_DROPPED)
+            reached(Step.SEGMENT_DROPPED, self._job)

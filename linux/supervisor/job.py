@@ -141,10 +141,10 @@ class Job:
         except OSError:
             self._give_up()
             raise
-        reached(Step.RECORDED)
+        reached(Step.RECORDED, self.name)
         with suppress(BrokenPipeError):  # it has failed already, and tells why
             os.write(newborn.release, b"!")
-        reached(Step.RELEASED)
+        reached(Step.RELEASED, self.name)
 
     def _bear_at_last(self) -> Newborn:
         """Have a child that is recorded and waits, of another zygote if one dies."""
@@ -168,7 +168,7 @@ class Job:
         return newborn
 
     def _note_birth(self, newborn: Newborn, history: int) -> None:
-        reached(Step.CLONED)
+        reached(Step.CLONED, self.name)
         self._newborn = newborn
         self.pid = newborn.pid
         self.started_at = time.time()
@@ -194,7 +194,7 @@ class Job:
             self._give_up()
             self._observer.failed(self, stage, int(number))
         else:
-            reached(Step.EXECUTED)
+            reached(Step.EXECUTED, self.name)
             self._handle(Started())
             self._observer.started(self)
             if self._stop_at_birth is not None:
@@ -292,7 +292,7 @@ class Job:
         if self.pid and self.life.ending is None and self._group is not None:
             main = MainEnded(ending, oom_kills(self.plan.placement), self.life.cause)
             self._notebook.write(partial(write_main, self._history_path, main))
-            reached(Step.MAIN_EXIT_RECORDED)
+            reached(Step.MAIN_EXIT_RECORDED, self.name)
             if is_empty(self._group):  # then there is nobody to be asked to end
                 self._handle(GroupEmptied(main.oom_kills))
             self._handle(main)
@@ -325,7 +325,7 @@ class Job:
 
     def drained(self, output: Mapping[Channel, int]) -> None:
         """All output is recorded."""
-        reached(Step.DRAINED)
+        reached(Step.DRAINED, self.name)
         self._handle(OutputDrained(output, time.time()))
 
     def recording_troubled(self, reason: str) -> None:
@@ -392,11 +392,11 @@ class Job:
             case Kill():
                 self._group.kill()
             case Drain():
-                reached(Step.LEFTOVERS_GONE)
+                reached(Step.LEFTOVERS_GONE, self.name)
                 self._recording.finish(self.name)
             case Finish(end):
                 self._notebook.write(partial(write_end, self._history_path, end))
-                reached(Step.EXIT_RECORDED)
+                reached(Step.EXIT_RECORDED, self.name)
                 self.end = end
                 self._close()
                 self._observer.ended(self)

@@ -127,7 +127,7 @@ class Supervisor:
         except OSError as error:
             self._abandon(name, history, error)
         else:
-            reached(Step.ADOPTED)
+            reached(Step.ADOPTED, name)
 
     def _abandon(self, name: str, history: History, why: OSError) -> None:
         log.error("job %s: it cannot be taken over, and what is left of it is ended: %s", name, why)
@@ -181,11 +181,12 @@ class Supervisor:
             if info is None:
                 return
             job = self._by_pid.pop(info.si_pid, None)
+            name = job.name if job is not None else ""
             if job is not None:
-                reached(Step.MAIN_EXIT_SEEN)
+                reached(Step.MAIN_EXIT_SEEN, job.name)
                 job.main_ended(ending_of_child(info))
             os.waitpid(info.si_pid, 0)
-            reached(Step.REAPED)
+            reached(Step.REAPED, name)
 
     def leave(self) -> None:
         """Leave as soon as no job is left, servers or not: whoever ends our scope waits for us."""
@@ -315,7 +316,7 @@ class Supervisor:
             with suppress(OSError):
                 os.rename(history, f"{history}.unreadable")
         remove_history(history)
-        reached(Step.FORGOTTEN)
+        reached(Step.FORGOTTEN, name)
 
     def _disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -326,7 +327,7 @@ class Supervisor:
         """Answer the server that asked for it."""
         connection, call = self._asked.pop(job.name)
         connection.send({"call": call, **_identity(job)})
-        reached(Step.REPORTED)
+        reached(Step.REPORTED, job.name)
         self._tell({"event": "progress", "job": job.name, **_progress(job)}, but=connection)
 
     def failed(self, job: Job, stage: str, number: int) -> None:
@@ -350,7 +351,7 @@ class Supervisor:
         self._jobs.pop(job.name, None)
         self._ended[job.name] = Ended(job.pid, job.started_at, job.plan.placement, job.end)
         self._tell({"event": "end", "job": job.name, "end": end_to_message(job.end)})
-        reached(Step.ANNOUNCED)
+        reached(Step.ANNOUNCED, job.name)
 
     def _drained(self, name: str, output: Mapping[Channel, int]) -> None:
         if name in self._jobs:

@@ -7,7 +7,7 @@ from pathlib import Path
 from .machine import Guest
 
 ROOT = Path(__file__).parents[2]
-TEST_REQUIREMENTS = ("pytest", "hypothesis")
+TEST_REQUIREMENTS = ("pytest", "pytest-asyncio", "hypothesis")
 CHECKOUT = "/opt/checkout"
 """Where the tests that run in the guest lie there."""
 

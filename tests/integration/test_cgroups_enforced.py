@@ -78,25 +78,21 @@ def on_disk(tmp_path: Path) -> Path:
 
 
 @needs("cpu")
-def test_a_busy_loop_gets_no_more_than_its_quota(parent: str) -> None:
+async def test_a_busy_loop_gets_no_more_than_its_quota(parent: str) -> None:
     """A fifth of a core for two processes together, within 15 %."""
-
-    async def scenario() -> None:
-        async with scope_with(parent, ResourceLimits(cpu=CpuLimit(quota=0.2))) as scope:
-            hog = '"$PYTHON" -c "import time\nwhile time.process_time() < 0.25: pass"'
-            begin = time.monotonic()
-            run_inside(scope, f"{hog} & {hog}; wait").communicate()
-            elapsed = time.monotonic() - begin
-            used = (await scope.usage()).cpu_usec
-            assert used is not None
-            assert used >= 500_000
-            # Beyond the rate there is one quota of 20 ms at the beginning.
-            assert used / 1e6 - 0.02 <= 0.2 * 1.15 * elapsed
-
-    asyncio.run(scenario())
+    async with scope_with(parent, ResourceLimits(cpu=CpuLimit(quota=0.2))) as scope:
+        hog = '"$PYTHON" -c "import time\nwhile time.process_time() < 0.25: pass"'
+        begin = time.monotonic()
+        run_inside(scope, f"{hog} & {hog}; wait").communicate()
+        elapsed = time.monotonic() - begin
+        used = (await scope.usage()).cpu_usec
+        assert used is not None
+        assert used >= 500_000
+        # Beyond the rate there is one quota of 20 ms at the beginning.
+        assert used / 1e6 - 0.02 <= 0.2 * 1.15 * elapsed
 
 
-def test_a_fork_bomb_does_not_pass_its_limit(parent: str) -> None:
+async def test_a_fork_bomb_does_not_pass_its_limit(parent: str) -> None:
     """However many are asked for, there are never more than twenty."""
     bomb = """
 import os
@@ -111,16 +107,12 @@ except BlockingIOError:
     print(children, flush=True)
 os.read(0, 1)
 """
-
-    async def scenario() -> None:
-        async with scope_with(parent, ResourceLimits(pids=20)) as scope:
-            job = run_inside(scope, f"exec \"$PYTHON\" -c '{bomb}'")
-            assert job.stdout is not None
-            assert b"19\n" == job.stdout.readline()
-            assert 20 == (await scope.usage()).pids_current
-            job.communicate(b"\n" * 20)
-
-    asyncio.run(scenario())
+    async with scope_with(parent, ResourceLimits(pids=20)) as scope:
+        job = run_inside(scope, f"exec \"$PYTHON\" -c '{bomb}'")
+        assert job.stdout is not None
+        assert b"19\n" == job.stdout.readline()
+        assert 20 == (await scope.usage()).pids_current
+        job.communicate(b"\n" * 20)
 
 
 @needs("io")
@@ -137,62 +129,50 @@ os.read(0, 1)
     ],
     ids=["write", "read", "operations"],
 )
-def test_direct_io_is_no_faster_than_its_rate(
+async def test_direct_io_is_no_faster_than_its_rate(
     on_disk: Path, parent: str, rate: dict[str, int], command: str, least: float
 ) -> None:
     """Within 20 %; the disk is found by a path on it."""
     (on_disk / "file").write_bytes(bytes(8 * MIB))
     os.sync()
-
-    async def scenario() -> None:
-        limits = ResourceLimits(io=(IoLimit(str(on_disk), **rate),))
-        async with scope_with(parent, limits) as scope:
-            begin = time.monotonic()
-            job = run_inside(scope, f"cd {on_disk} && exec {command} 2>&1")
-            output, _ = job.communicate()
-            assert (0, True) == (job.returncode, time.monotonic() - begin >= 0.8 * least), output
-            usage = await scope.usage()
-            assert usage.io_read_bytes is not None
-            assert usage.io_write_bytes is not None
-            assert usage.io_read_bytes + usage.io_write_bytes >= 100 * 4096
-            assert (usage.io_read_operations or 0) + (usage.io_write_operations or 0) >= 8
-
-    asyncio.run(scenario())
+    limits = ResourceLimits(io=(IoLimit(str(on_disk), **rate),))
+    async with scope_with(parent, limits) as scope:
+        begin = time.monotonic()
+        job = run_inside(scope, f"cd {on_disk} && exec {command} 2>&1")
+        output, _ = job.communicate()
+        assert (0, True) == (job.returncode, time.monotonic() - begin >= 0.8 * least), output
+        usage = await scope.usage()
+        assert usage.io_read_bytes is not None
+        assert usage.io_write_bytes is not None
+        assert usage.io_read_bytes + usage.io_write_bytes >= 100 * 4096
+        assert (usage.io_read_operations or 0) + (usage.io_write_operations or 0) >= 8
 
 
 @needs("io")
-def test_io_is_counted_without_any_limit(on_disk: Path, parent: str) -> None:
+async def test_io_is_counted_without_any_limit(on_disk: Path, parent: str) -> None:
     """Usage tells what was read and written also where nothing bounds it."""
-
-    async def scenario() -> None:
-        async with scope_with(parent, ResourceLimits()) as scope:
-            run_inside(
-                scope, f"dd if=/dev/zero of={on_disk}/file bs=1M count=2 oflag=direct 2>&1"
-            ).communicate()
-            written = (await scope.usage()).io_write_bytes
-            assert written is not None
-            assert written >= 2 * MIB
-
-    asyncio.run(scenario())
+    async with scope_with(parent, ResourceLimits()) as scope:
+        run_inside(
+            scope, f"dd if=/dev/zero of={on_disk}/file bs=1M count=2 oflag=direct 2>&1"
+        ).communicate()
+        written = (await scope.usage()).io_write_bytes
+        assert written is not None
+        assert written >= 2 * MIB
 
 
 @needs("io")
-def test_a_rate_is_lifted_while_the_job_runs(on_disk: Path, parent: str) -> None:
+async def test_a_rate_is_lifted_while_the_job_runs(on_disk: Path, parent: str) -> None:
     """What would have taken hours is done as soon as the limit is gone."""
-
-    async def scenario() -> None:
-        crawl = ResourceLimits(io=(IoLimit(str(on_disk), write_bytes_per_second=4096),))
-        async with scope_with(parent, crawl) as scope:
-            job = run_inside(
-                scope, f"echo; exec dd if=/dev/zero of={on_disk}/file bs=1M count=16 oflag=direct 2>&1"
-            )
-            assert job.stdout is not None
-            assert b"\n" == job.stdout.readline()
-            await scope.update(ResourceLimits())
-            job.communicate()
-            assert 0 == job.returncode
-
-    asyncio.run(scenario())
+    crawl = ResourceLimits(io=(IoLimit(str(on_disk), write_bytes_per_second=4096),))
+    async with scope_with(parent, crawl) as scope:
+        job = run_inside(
+            scope, f"echo; exec dd if=/dev/zero of={on_disk}/file bs=1M count=16 oflag=direct 2>&1"
+        )
+        assert job.stdout is not None
+        assert b"\n" == job.stdout.readline()
+        await scope.update(ResourceLimits())
+        job.communicate()
+        assert 0 == job.returncode
 
 
 @pytest.mark.parametrize(
@@ -213,29 +193,25 @@ def test_what_is_no_disk_is_refused_by_name(parent: str, device: str, reason: st
 
 
 @needs("cpuset")
-def test_a_job_runs_on_its_cpus_and_moves_with_an_update(parent: str) -> None:
+async def test_a_job_runs_on_its_cpus_and_moves_with_an_update(parent: str) -> None:
     """The job sees its affinity, on the first of our CPUs and then on the last."""
     cpus = sorted(os.sched_getaffinity(0))
     look = "import os\\nwhile True: print(sorted(os.sched_getaffinity(0)), flush=True); input()"
-
-    async def scenario() -> None:
-        async with scope_with(parent, ResourceLimits(cpuset=str(cpus[0]))) as scope:
-            job = run_inside(scope, f'exec "$PYTHON" -c "$(printf \'{look}\')"')
-            assert job.stdout is not None
-            assert job.stdin is not None
-            assert f"[{cpus[0]}]\n" == job.stdout.readline().decode()
-            await scope.update(ResourceLimits(cpuset=str(cpus[-1])))
-            job.stdin.write(b"\n")
-            job.stdin.flush()
-            assert f"[{cpus[-1]}]\n" == job.stdout.readline().decode()
-            await scope.update(ResourceLimits())
-            job.stdin.write(b"\n")
-            job.stdin.flush()
-            assert f"{cpus}\n" == job.stdout.readline().decode()
-            job.kill()
-            job.communicate()
-
-    asyncio.run(scenario())
+    async with scope_with(parent, ResourceLimits(cpuset=str(cpus[0]))) as scope:
+        job = run_inside(scope, f'exec "$PYTHON" -c "$(printf \'{look}\')"')
+        assert job.stdout is not None
+        assert job.stdin is not None
+        assert f"[{cpus[0]}]\n" == job.stdout.readline().decode()
+        await scope.update(ResourceLimits(cpuset=str(cpus[-1])))
+        job.stdin.write(b"\n")
+        job.stdin.flush()
+        assert f"[{cpus[-1]}]\n" == job.stdout.readline().decode()
+        await scope.update(ResourceLimits())
+        job.stdin.write(b"\n")
+        job.stdin.flush()
+        assert f"{cpus}\n" == job.stdout.readline().decode()
+        job.kill()
+        job.communicate()
 
 
 @needs("cpuset")
@@ -285,19 +261,15 @@ def test_a_server_killed_while_it_prepares_leaves_nothing_to_the_next(parent: st
 
 
 @needs("memory")
-def test_page_cache_does_not_keep_a_group_alive(on_disk: Path, parent: str) -> None:
+async def test_page_cache_does_not_keep_a_group_alive(on_disk: Path, parent: str) -> None:
     """What a job wrote to files is taken back; each page would keep its group as a dying one."""
-
-    async def scenario() -> None:
-        async with scope_with(parent, ResourceLimits(memory=MemoryLimit(max=64 * MIB))) as scope:
-            group = scope.controllers["memory"]
-            command = f"dd if=/dev/zero of={on_disk}/file bs=1M count=8 conv=fsync 2>&1"
-            run_inside(scope, command).communicate()
-            before = (await scope.usage()).memory_current
-            await memory.release(group)
-            after = (await scope.usage()).memory_current
-            assert before is not None
-            assert after is not None
-            assert (True, True) == (before >= 8 * MIB, after < 4 * MIB)
-
-    asyncio.run(scenario())
+    async with scope_with(parent, ResourceLimits(memory=MemoryLimit(max=64 * MIB))) as scope:
+        group = scope.controllers["memory"]
+        command = f"dd if=/dev/zero of={on_disk}/file bs=1M count=8 conv=fsync 2>&1"
+        run_inside(scope, command).communicate()
+        before = (await scope.usage()).memory_current
+        await memory.release(group)
+        after = (await scope.usage()).memory_current
+        assert before is not None
+        assert after is not None
+        assert (True, True) == (before >= 8 * MIB, after < 4 * MIB)

@@ -63,82 +63,62 @@ def test_cgroup_limiter_fulfils_the_contract(check: Callable[[], Coroutine[None,
     asyncio.run(check())
 
 
-def test_a_process_sees_itself_in_its_groups(parent: str) -> None:
+async def test_a_process_sees_itself_in_its_groups(parent: str) -> None:
     """What joins the placement before exec is in the job's group of every hierarchy."""
-
-    async def scenario() -> None:
-        async with limiter_named(parent) as limiter:
-            job = new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
-            output, _ = run_inside(scope.placement, "print(open('/proc/self/cgroup').read())").communicate()
-            groups = dict(line.split(":")[1:] for line in output.decode().split())
-            names = [name for name in HOMES if name in HIERARCHY.legacy and name != CPU_TIME]
-            seen = {groups[LEGACY_NAMES.get(name, name)] for name in names} | {groups[""]}
-            assert {f"/{parent}/{job}"} == {name[name.index(f"/{parent}") :] for name in seen}
-
-    asyncio.run(scenario())
+    async with limiter_named(parent) as limiter:
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+        output, _ = run_inside(scope.placement, "print(open('/proc/self/cgroup').read())").communicate()
+        groups = dict(line.split(":")[1:] for line in output.decode().split())
+        names = [name for name in HOMES if name in HIERARCHY.legacy and name != CPU_TIME]
+        seen = {groups[LEGACY_NAMES.get(name, name)] for name in names} | {groups[""]}
+        assert {f"/{parent}/{job}"} == {name[name.index(f"/{parent}") :] for name in seen}
 
 
-def test_a_busy_loop_is_throttled_and_its_time_is_counted(parent: str) -> None:
+async def test_a_busy_loop_is_throttled_and_its_time_is_counted(parent: str) -> None:
     """The final usage holds at least the CPU time that the job saw itself use, and the throttling."""
-
-    async def scenario() -> None:
-        async with limiter_named(parent) as limiter:
-            scope = await limiter.prepare(
-                new_job_id(), ResourceLimits(cpu=CpuLimit(quota=0.1)), os.getpid()
-            )
-            hog = run_inside(scope.placement, HOG)
-            hog.communicate()
-            assert 0 == hog.returncode
-            usage = await scope.usage()
-            await scope.remove()
-            assert usage.cpu_usec is not None
-            assert usage.cpu_usec >= 400_000
-            assert usage.throttled_usec is not None
-            assert usage.throttled_usec > 0
-
-    asyncio.run(scenario())
+    async with limiter_named(parent) as limiter:
+        scope = await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(quota=0.1)), os.getpid())
+        hog = run_inside(scope.placement, HOG)
+        hog.communicate()
+        assert 0 == hog.returncode
+        usage = await scope.usage()
+        await scope.remove()
+        assert usage.cpu_usec is not None
+        assert usage.cpu_usec >= 400_000
+        assert usage.throttled_usec is not None
+        assert usage.throttled_usec > 0
 
 
-def test_an_oom_kill_is_counted_in_the_oom_events(parent: str) -> None:
+async def test_an_oom_kill_is_counted_in_the_oom_events(parent: str) -> None:
     """What takes more than memory.max dies of SIGKILL, and the file of the placement says why."""
-
-    async def scenario() -> None:
-        async with limiter_named(parent) as limiter:
-            limits = ResourceLimits(memory=MemoryLimit(max=32 * MIB, swap_max=0))
-            scope = await limiter.prepare(new_job_id(), limits, os.getpid())
-            events = scope.placement.oom_events
-            assert events is not None
-            assert "oom_kill 0" in lines_of(events)
-            glutton = run_inside(scope.placement, "bytearray(b'x') * (256 << 20)")
-            glutton.communicate()
-            assert -signal.SIGKILL == glutton.returncode
-            assert "oom_kill 1" in lines_of(events)
-            usage = await scope.usage()
-            await scope.remove()
-            assert usage.memory_peak is not None
-            assert 16 * MIB < usage.memory_peak <= 32 * MIB
-
-    asyncio.run(scenario())
+    async with limiter_named(parent) as limiter:
+        limits = ResourceLimits(memory=MemoryLimit(max=32 * MIB, swap_max=0))
+        scope = await limiter.prepare(new_job_id(), limits, os.getpid())
+        events = scope.placement.oom_events
+        assert events is not None
+        assert "oom_kill 0" in lines_of(events)
+        glutton = run_inside(scope.placement, "bytearray(b'x') * (256 << 20)")
+        glutton.communicate()
+        assert -signal.SIGKILL == glutton.returncode
+        assert "oom_kill 1" in lines_of(events)
+        usage = await scope.usage()
+        await scope.remove()
+        assert usage.memory_peak is not None
+        assert 16 * MIB < usage.memory_peak <= 32 * MIB
 
 
-def test_pids_are_limited_and_counted(parent: str) -> None:
+async def test_pids_are_limited_and_counted(parent: str) -> None:
     """A job cannot have more processes than it was given, and usage tells how many there are."""
-
-    async def scenario() -> None:
-        async with limiter_named(parent) as limiter:
-            scope = await limiter.prepare(new_job_id(), ResourceLimits(pids=1), os.getpid())
-            code = (
-                "import os\ntry: os.fork()\nexcept BlockingIOError: print('refused', flush=True)\ninput()"
-            )
-            job = run_inside(scope.placement, code)
-            assert job.stdout is not None
-            assert b"refused\n" == job.stdout.readline()
-            assert 1 == (await scope.usage()).pids_current
-            job.communicate(b"\n")
-            assert 0 == (await scope.usage()).pids_current
-
-    asyncio.run(scenario())
+    async with limiter_named(parent) as limiter:
+        scope = await limiter.prepare(new_job_id(), ResourceLimits(pids=1), os.getpid())
+        code = "import os\ntry: os.fork()\nexcept BlockingIOError: print('refused', flush=True)\ninput()"
+        job = run_inside(scope.placement, code)
+        assert job.stdout is not None
+        assert b"refused\n" == job.stdout.readline()
+        assert 1 == (await scope.usage()).pids_current
+        job.communicate(b"\n")
+        assert 0 == (await scope.usage()).pids_current
 
 
 def nest_groups(placement: Placement) -> None:
@@ -148,41 +128,35 @@ def nest_groups(placement: Placement) -> None:
         Path(directory, "c").mkdir()
 
 
-def test_groups_that_the_job_made_itself_go_too(parent: str) -> None:
+async def test_groups_that_the_job_made_itself_go_too(parent: str) -> None:
     """Removing takes down the tree below the job, in every hierarchy."""
-
-    async def scenario() -> None:
-        async with limiter_named(parent) as limiter:
-            job = new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
-            nest_groups(scope.placement)
-            await scope.remove()
-            assert [] == groups_of(job, parent)
-
-    asyncio.run(scenario())
+    async with limiter_named(parent) as limiter:
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+        nest_groups(scope.placement)
+        await scope.remove()
+        assert [] == groups_of(job, parent)
 
 
-def test_sweep_leaves_what_runs_alone_and_says_so(parent: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_sweep_leaves_what_runs_alone_and_says_so(
+    parent: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A populated group is never touched, not even by a worker that does not know the job."""
-
-    async def scenario() -> None:
-        async with limiter_named(parent) as limiter:
-            job, empty = new_job_id(), new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
-            await limiter.prepare(empty, ResourceLimits(), os.getpid())
-            process = run_inside(scope.placement, "input()")
-            try:
-                await asyncio.to_thread(wait_until_inside, scope.placement, process.pid)
-                await limiter.sweep([])
-                assert str(process.pid) in lines_of(directories(scope.placement)[0] + "/cgroup.procs")
-                assert [] == groups_of(empty, parent)
-                with pytest.raises(LimitsRejected, match="already"):
-                    await limiter.prepare(job, ResourceLimits(), os.getpid())
-            finally:
-                process.communicate(b"\n")
-            assert [True] == [str(job) in message for message in caplog.messages]
-
-    asyncio.run(scenario())
+    async with limiter_named(parent) as limiter:
+        job, empty = new_job_id(), new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+        await limiter.prepare(empty, ResourceLimits(), os.getpid())
+        process = run_inside(scope.placement, "input()")
+        try:
+            await asyncio.to_thread(wait_until_inside, scope.placement, process.pid)
+            await limiter.sweep([])
+            assert str(process.pid) in lines_of(directories(scope.placement)[0] + "/cgroup.procs")
+            assert [] == groups_of(empty, parent)
+            with pytest.raises(LimitsRejected, match="already"):
+                await limiter.prepare(job, ResourceLimits(), os.getpid())
+        finally:
+            process.communicate(b"\n")
+        assert [True] == [str(job) in message for message in caplog.messages]
 
 
 def wait_until_inside(placement: Placement, pid: int) -> None:
@@ -191,50 +165,38 @@ def wait_until_inside(placement: Placement, pid: int) -> None:
         os.sched_yield()
 
 
-def test_two_limiters_share_a_parent_without_collision(parent: str) -> None:
+async def test_two_limiters_share_a_parent_without_collision(parent: str) -> None:
     """The old and the new server of one state directory see the same jobs, and can close in any order."""
-
-    async def scenario() -> None:
-        async with limiter_named(parent) as old, limiter_named(parent) as new:
-            job = new_job_id()
-            scope = await old.prepare(job, ResourceLimits(), os.getpid())
-            await new.close()
-            found = await new.reopen(job, scope.placement)
-            assert found is not None
-            assert scope.placement == found.placement
-            await old.close()
-            await found.remove()
-            await new.close()
-            await (await old.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
-
-    asyncio.run(scenario())
+    async with limiter_named(parent) as old, limiter_named(parent) as new:
+        job = new_job_id()
+        scope = await old.prepare(job, ResourceLimits(), os.getpid())
+        await new.close()
+        found = await new.reopen(job, scope.placement)
+        assert found is not None
+        assert scope.placement == found.placement
+        await old.close()
+        await found.remove()
+        await new.close()
+        await (await old.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
 
 
-def test_limiters_with_other_parents_do_not_see_each_other(parent: str) -> None:
+async def test_limiters_with_other_parents_do_not_see_each_other(parent: str) -> None:
     """Two workers on one machine never sweep each other's jobs."""
-
-    async def scenario() -> None:
-        other = f"{parent}-other"
-        async with limiter_named(parent) as mine, limiter_named(other) as theirs:
-            job = new_job_id()
-            scope = await theirs.prepare(job, ResourceLimits(), os.getpid())
-            await mine.sweep([])
-            assert [] == groups_of(job, parent)
-            assert await theirs.reopen(job, scope.placement) is not None
-            await scope.remove()
-
-    asyncio.run(scenario())
+    other = f"{parent}-other"
+    async with limiter_named(parent) as mine, limiter_named(other) as theirs:
+        job = new_job_id()
+        scope = await theirs.prepare(job, ResourceLimits(), os.getpid())
+        await mine.sweep([])
+        assert [] == groups_of(job, parent)
+        assert await theirs.reopen(job, scope.placement) is not None
+        await scope.remove()
 
 
-def test_hundred_jobs_at_once_leave_nothing(parent: str) -> None:
+async def test_hundred_jobs_at_once_leave_nothing(parent: str) -> None:
     """Many concurrent jobs get and lose their groups; the fixture sees that none is left."""
-
-    async def scenario() -> None:
-        async with limiter_named(parent) as limiter:
-            limits = ResourceLimits(cpu=CpuLimit(quota=1), memory=MemoryLimit(max=MIB), pids=10)
-            scopes = await asyncio.gather(
-                *(limiter.prepare(new_job_id(), limits, os.getpid()) for _ in range(100))
-            )
-            await asyncio.gather(*(scope.remove() for scope in scopes))
-
-    asyncio.run(scenario())
+    async with limiter_named(parent) as limiter:
+        limits = ResourceLimits(cpu=CpuLimit(quota=1), memory=MemoryLimit(max=MIB), pids=10)
+        scopes = await asyncio.gather(
+            *(limiter.prepare(new_job_id(), limits, os.getpid()) for _ in range(100))
+        )
+        await asyncio.gather(*(scope.remove() for scope in scopes))

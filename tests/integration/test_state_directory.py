@@ -71,50 +71,42 @@ async def streamed(client, job):
     ("trouble", "reason"),
     [(read_only, "Read-only file system"), (moved_away, "put it back, or restart the server")],
 )
-def test_a_state_directory_that_cannot_be_written(install, tmp_path, trouble, reason):
+async def test_a_state_directory_that_cannot_be_written(install, tmp_path, trouble, reason):
     """New jobs are refused with the reason, the server and its jobs go on; mended, all is as before."""
     home = tmp_path / "home"
     worker = install(home)
     worker.worker("up")
     gate = tmp_path / "gate"
-
-    async def scenario():
-        async with worker.client() as client:
-            job = await client.start(waiting(gate, "echo after; exit 7"))
-            with trouble(home):
-                refusal = await refused(client)
-                assert ("FailedPrecondition", True) == (refusal.code, reason in refusal.message)
-                assert [job] == [each.record.id for each in await client.list(running=True)]
-                gate.touch()
-            status = await client.wait(str(job))
-            assert 7 == status.ending.code
-            assert b"before\nafter\n" == await streamed(client, job)
-            another = await client.start(JobSpec("echo", ["again"]))
-            assert b"again\n" == await streamed(client, another)
-
-    asyncio.run(scenario())
+    async with worker.client() as client:
+        job = await client.start(waiting(gate, "echo after; exit 7"))
+        with trouble(home):
+            refusal = await refused(client)
+            assert ("FailedPrecondition", True) == (refusal.code, reason in refusal.message)
+            assert [job] == [each.record.id for each in await client.list(running=True)]
+            gate.touch()
+        status = await client.wait(str(job))
+        assert 7 == status.ending.code
+        assert b"before\nafter\n" == await streamed(client, job)
+        another = await client.start(JobSpec("echo", ["again"]))
+        assert b"again\n" == await streamed(client, another)
 
 
-def test_a_full_disk(small_disk, install, tmp_path):
+async def test_a_full_disk(small_disk, install, tmp_path):
     """A start is refused for want of room, query, list and stream go on, and then starts do, too."""
     worker = install(small_disk)
     worker.worker("up")
-
-    async def scenario():
-        async with worker.client() as client:
-            done = await client.start(JobSpec("echo", ["kept"]))
-            await client.wait(str(done))
-            filler = small_disk / "filler"
-            fill(filler)
-            refusal = await refused(client)
-            assert refusal.code in {"ResourceExhausted", "FailedPrecondition"}
-            assert "full" in refusal.message or "No space" in refusal.message
-            assert b"kept\n" == await streamed(client, done)
-            filler.unlink()
-            again = await client.start(JobSpec("echo", ["again"]))
-            assert b"again\n" == await streamed(client, again)
-
-    asyncio.run(scenario())
+    async with worker.client() as client:
+        done = await client.start(JobSpec("echo", ["kept"]))
+        await client.wait(str(done))
+        filler = small_disk / "filler"
+        fill(filler)
+        refusal = await refused(client)
+        assert refusal.code in {"ResourceExhausted", "FailedPrecondition"}
+        assert "full" in refusal.message or "No space" in refusal.message
+        assert b"kept\n" == await streamed(client, done)
+        filler.unlink()
+        again = await client.start(JobSpec("echo", ["again"]))
+        assert b"again\n" == await streamed(client, again)
 
 
 def test_a_job_that_a_full_disk_holds_up_is_named(small_disk, install, until):
@@ -136,31 +128,27 @@ def test_a_job_that_a_full_disk_holds_up_is_named(small_disk, install, until):
 
 
 @pytest.mark.parametrize("delete", [lambda job: (job / "output-0").unlink(), shutil.rmtree])
-def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
+async def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
     """Streams wait for what comes, and say what is missing; the job and all others go on."""
     gate = tmp_path / "gate"
-
-    async def scenario():
-        async with shared.client() as client:
-            job = await client.start(waiting(gate, "echo after; exit 7"))
-            other = await client.start(waiting(gate, "echo other"))
-            async for _ in client.stream(str(job)):
-                break
-            delete(shared.home / "jobs" / str(job))
-            tail = client.stream(str(job), tail_lines=5)
-            assert (0, b"") == ((begin := await anext(tail)).offset, begin.data)
-            assert b"" == b"".join([chunk.data async for chunk in client.stream(str(job), follow=False)])
-            gate.touch()
-            assert [(7, b"after\n")] == [(chunk.offset, chunk.data) async for chunk in tail]
-            status = await client.wait(str(job))
-            assert 7 == status.ending.code
-            extent = status.output[Channel.OUTPUT]
-            assert (7, 13) == (extent.first, extent.end)
-            chunks = [chunk async for chunk in client.stream(str(job))]
-            assert [(7, b"after\n")] == [(chunk.offset, chunk.data) for chunk in chunks]
-            assert b"before\nother\n" == await streamed(client, other)
-
-    asyncio.run(scenario())
+    async with shared.client() as client:
+        job = await client.start(waiting(gate, "echo after; exit 7"))
+        other = await client.start(waiting(gate, "echo other"))
+        async for _ in client.stream(str(job)):
+            break
+        delete(shared.home / "jobs" / str(job))
+        tail = client.stream(str(job), tail_lines=5)
+        assert (0, b"") == ((begin := await anext(tail)).offset, begin.data)
+        assert b"" == b"".join([chunk.data async for chunk in client.stream(str(job), follow=False)])
+        gate.touch()
+        assert [(7, b"after\n")] == [(chunk.offset, chunk.data) async for chunk in tail]
+        status = await client.wait(str(job))
+        assert 7 == status.ending.code
+        extent = status.output[Channel.OUTPUT]
+        assert (7, 13) == (extent.first, extent.end)
+        chunks = [chunk async for chunk in client.stream(str(job))]
+        assert [(7, b"after\n")] == [(chunk.offset, chunk.data) for chunk in chunks]
+        assert b"before\nother\n" == await streamed(client, other)
 
 
 def test_output_deleted_before_the_recorder_dies(installation, tmp_path):
@@ -319,31 +307,27 @@ def test_a_copy_of_a_job_is_left_alone(installation, tmp_path):
     shutil.rmtree(copy)  # with its FIFO, which counts as something left over
 
 
-def test_all_output_is_deleted_under_a_running_server(installation, tmp_path):
+async def test_all_output_is_deleted_under_a_running_server(installation, tmp_path):
     """Starts are refused, what runs is known and keeps its last words; with a directory all goes on."""
     gate, jobs = tmp_path / "gate", installation.home / "jobs"
-
-    async def scenario():
-        async with installation.client() as client:
-            job = await client.start(waiting(gate, "echo after; exit 7"))
-            async for _ in client.stream(str(job)):
-                break
-            shutil.rmtree(jobs)
-            refusal = await refused(client)
-            assert "FailedPrecondition" == refusal.code
-            assert "the output of a job cannot be kept: " in refusal.message
-            gate.touch()
-            while not (status := await client.query(str(job))).output_trouble or not status.ending:  # noqa: ASYNC110 - nothing announces it
-                await asyncio.sleep(0.02)
-            assert ("No such file or directory", 7) == (status.output_trouble, status.ending.code)
-            os.mkdir(jobs, 0o700)
-            assert 7 == (await client.wait(str(job))).ending.code
-            chunks = [chunk async for chunk in client.stream(str(job))]
-            assert [(7, b"after\n")] == [(chunk.offset, chunk.data) for chunk in chunks]
-            again = await client.start(JobSpec("echo", ["again"]))
-            assert b"again\n" == await streamed(client, again)
-
-    asyncio.run(scenario())
+    async with installation.client() as client:
+        job = await client.start(waiting(gate, "echo after; exit 7"))
+        async for _ in client.stream(str(job)):
+            break
+        shutil.rmtree(jobs)
+        refusal = await refused(client)
+        assert "FailedPrecondition" == refusal.code
+        assert "the output of a job cannot be kept: " in refusal.message
+        gate.touch()
+        while not (status := await client.query(str(job))).output_trouble or not status.ending:
+            await asyncio.sleep(0.02)
+        assert ("No such file or directory", 7) == (status.output_trouble, status.ending.code)
+        os.mkdir(jobs, 0o700)
+        assert 7 == (await client.wait(str(job))).ending.code
+        chunks = [chunk async for chunk in client.stream(str(job))]
+        assert [(7, b"after\n")] == [(chunk.offset, chunk.data) for chunk in chunks]
+        again = await client.start(JobSpec("echo", ["again"]))
+        assert b"again\n" == await streamed(client, again)
 
 
 def test_a_server_comes_and_goes_on_a_full_disk(small_disk, install):

@@ -37,23 +37,19 @@ def test_all_clients_together_have_a_bound() -> None:
             pass
 
 
-def test_one_connection_is_enough_for_all_streams_of_a_client(pki: Path) -> None:
+async def test_one_connection_is_enough_for_all_streams_of_a_client(pki: Path) -> None:
     """The next is refused rather than kept waiting, and other calls are answered beside them."""
     most = 150  # of HTTP/2 there are usually 100
-
-    async def scenario() -> None:
-        async with (
-            serving(pki, bounds=Bounds(max_streams_per_client=most)) as served,
-            served.client() as client,
-            AsyncExitStack() as open_streams,
-            asyncio.timeout(60),
-        ):
-            job = str(await client.start(JobSpec("write-and-sleep")))
-            for _ in range(most):
-                stream = await open_streams.enter_async_context(aclosing(client.stream(job)))
-                assert Chunk(0, b"12345") == await anext(stream)
-            with pytest.raises(RpcError, match=f"ResourceExhausted.*has {most} streams open"):
-                await anext(client.stream(job))
-            assert JobState.RUNNING == (await client.query(job)).state
-
-    asyncio.run(scenario())
+    async with (
+        serving(pki, bounds=Bounds(max_streams_per_client=most)) as served,
+        served.client() as client,
+        AsyncExitStack() as open_streams,
+        asyncio.timeout(60),
+    ):
+        job = str(await client.start(JobSpec("write-and-sleep")))
+        for _ in range(most):
+            stream = await open_streams.enter_async_context(aclosing(client.stream(job)))
+            assert Chunk(0, b"12345") == await anext(stream)
+        with pytest.raises(RpcError, match=f"ResourceExhausted.*has {most} streams open"):
+            await anext(client.stream(job))
+        assert JobState.RUNNING == (await client.query(job)).state

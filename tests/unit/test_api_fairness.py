@@ -29,17 +29,13 @@ def test_one_goes_on_in_each_round() -> None:
     assert list("abcdefgh" * 20) == streams
 
 
-def test_who_gives_up_holds_up_nobody() -> None:
+async def test_who_gives_up_holds_up_nobody() -> None:
     """A stream that is cancelled while it waits loses its turn and no other's."""
-
-    async def scenario() -> None:
-        robin = RoundRobin()
-        waiting = [asyncio.create_task(robin.turn()) for _ in range(5)]
-        await asyncio.sleep(0)
-        for task in waiting[::2]:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        assert [True, False, True, False, True] == [task.cancelled() for task in waiting]
-        await robin.turn()
-
-    asyncio.run(scenario())
+    robin = RoundRobin()
+    waiting = [asyncio.create_task(robin.turn()) for _ in range(5)]
+    await asyncio.sleep(0)
+    for task in waiting[::2]:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert [True, False, True, False, True] == [task.cancelled() for task in waiting]
+    await robin.turn()

@@ -144,45 +144,39 @@ def test_messages_are_those_of_the_codec(offset: int, size: int) -> None:
     frame=st.sampled_from([16384, 20000, 65536, (1 << 24) - 1]),
     grants=st.lists(st.tuples(st.booleans(), st.integers(1, 70_000)), max_size=6),
 )
-def test_frames_are_those_of_h2(size: int, window: int, frame: int, grants: list[tuple[bool, int]]) -> None:
+async def test_frames_are_those_of_h2(
+    size: int, window: int, frame: int, grants: list[tuple[bool, int]]
+) -> None:
     """The client gets the same bytes and both sides agree on the windows, however room is made."""
-
-    async def scenario() -> None:
-        ends = Ends(window, frame)
-        chunk = Chunk(7, bytes(size))
-        whole = expected(chunk)
-        sending = asyncio.create_task(sender(ends).send(chunk))
-        for on_stream, room in [*grants, (True, 200_000), (False, 200_000)]:
-            await asyncio.sleep(0)
-            ends.deliver()
-            ends.grant(room, STREAM if on_stream else None)
-        await sending
+    ends = Ends(window, frame)
+    chunk = Chunk(7, bytes(size))
+    whole = expected(chunk)
+    sending = asyncio.create_task(sender(ends).send(chunk))
+    for on_stream, room in [*grants, (True, 200_000), (False, 200_000)]:
+        await asyncio.sleep(0)
         ends.deliver()
-        assert whole == ends.received
-        twin = Ends(window, frame)
-        for on_stream, room in [*grants, (True, 200_000), (False, 200_000)]:
-            twin.grant(room, STREAM if on_stream else None)
-        for start in range(0, len(whole), 16384):
-            twin.server.send_data(STREAM, whole[start : start + 16384])
-        assert twin.windows() == ends.windows()
+        ends.grant(room, STREAM if on_stream else None)
+    await sending
+    ends.deliver()
+    assert whole == ends.received
+    twin = Ends(window, frame)
+    for on_stream, room in [*grants, (True, 200_000), (False, 200_000)]:
+        twin.grant(room, STREAM if on_stream else None)
+    for start in range(0, len(whole), 16384):
+        twin.server.send_data(STREAM, whole[start : start + 16384])
+    assert twin.windows() == ends.windows()
 
-    asyncio.run(scenario())
 
-
-def test_a_chunk_is_one_write() -> None:
+async def test_a_chunk_is_one_write() -> None:
     """However many frames it takes: each write is a system call and a record of TLS."""
-
-    async def scenario() -> None:
-        ends = Ends(window=1 << 20)
-        ends.grant(1 << 20, None)
-        await sender(ends).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
-        assert 1 == len(ends.transport.writes)
-
-    asyncio.run(scenario())
+    ends = Ends(window=1 << 20)
+    ends.grant(1 << 20, None)
+    await sender(ends).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
+    assert 1 == len(ends.transport.writes)
 
 
 @pytest.mark.parametrize("room", [True, False])
-def test_a_reply_and_its_status_are_one_write(room: bool) -> None:  # noqa: FBT001
+async def test_a_reply_and_its_status_are_one_write(room: bool) -> None:  # noqa: FBT001
     """Where there is no room for it now, grpclib sends it when there is."""
 
     class Replying(ServerStream):
@@ -191,97 +185,78 @@ def test_a_reply_and_its_status_are_one_write(room: bool) -> None:  # noqa: FBT0
         async def send_message(self, message: object) -> None:
             self.sent = message
 
-    async def scenario() -> None:
-        ends = Ends(window=65535 if room else 10)
-        stream, reply = Replying(ends), StreamResponse(output=b"something")
-        ends.server.streams[STREAM].state_machine.headers_sent = False
-        await send_reply(stream, reply)  # type: ignore[arg-type]
-        assert (None if room else reply) == stream.sent
-        assert room == (1 == len(ends.transport.writes))
-        assert room == getattr(stream, "_send_trailing_metadata_done", False)
-
-    asyncio.run(scenario())
+    ends = Ends(window=65535 if room else 10)
+    stream, reply = Replying(ends), StreamResponse(output=b"something")
+    ends.server.streams[STREAM].state_machine.headers_sent = False
+    await send_reply(stream, reply)  # type: ignore[arg-type]
+    assert (None if room else reply) == stream.sent
+    assert room == (1 == len(ends.transport.writes))
+    assert room == getattr(stream, "_send_trailing_metadata_done", False)
 
 
-def test_what_h2_has_to_say_goes_first() -> None:
+async def test_what_h2_has_to_say_goes_first() -> None:
     """Frames that h2 holds back are neither lost nor overtaken."""
-
-    async def scenario() -> None:
-        ends = Ends()
-        ends.server.ping(b"12345678")
-        await sender(ends).send(Chunk(0, b"x"))
-        [write] = ends.transport.writes
-        assert write.startswith(b"\0\0\x08\x06")
-
-    asyncio.run(scenario())
+    ends = Ends()
+    ends.server.ping(b"12345678")
+    await sender(ends).send(Chunk(0, b"x"))
+    [write] = ends.transport.writes
+    assert write.startswith(b"\0\0\x08\x06")
 
 
-def test_a_closed_stream_takes_nothing() -> None:
+async def test_a_closed_stream_takes_nothing() -> None:
     """What the client has reset is told as grpclib tells it."""
-
-    async def scenario() -> None:
-        ends = Ends()
-        ends.client.reset_stream(STREAM)
-        ends.hear()
-        with pytest.raises(StreamClosedError):
-            await sender(ends).send(Chunk(0, b"x"))
-        assert [] == ends.transport.writes
-
-    asyncio.run(scenario())
+    ends = Ends()
+    ends.client.reset_stream(STREAM)
+    ends.hear()
+    with pytest.raises(StreamClosedError):
+        await sender(ends).send(Chunk(0, b"x"))
+    assert [] == ends.transport.writes
 
 
 @pytest.mark.parametrize("stuck", ["stream", "connection", "socket"])
-def test_a_client_that_makes_no_room_is_given_up(stuck: str) -> None:
+async def test_a_client_that_makes_no_room_is_given_up(stuck: str) -> None:
     """Only one that does not even read its socket loses its connection: nothing can be told to it."""
-
-    async def scenario() -> None:
-        ends = Ends(window=10 if stuck == "stream" else 1 << 20)
-        if stuck == "socket":
-            ends.connection.pause_writing()
-        with pytest.raises(
-            ClientStalled, match=r"has made no room for more for 0.01 s \(setting stalled_client_timeout"
-        ):
-            await sender(ends, 0.01).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
-        assert (stuck == "socket") == ends.transport.aborted
-
-    asyncio.run(scenario())
+    ends = Ends(window=10 if stuck == "stream" else 1 << 20)
+    if stuck == "socket":
+        ends.connection.pause_writing()
+    with pytest.raises(
+        ClientStalled, match=r"has made no room for more for 0.01 s \(setting stalled_client_timeout"
+    ):
+        await sender(ends, 0.01).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
+    assert (stuck == "socket") == ends.transport.aborted
 
 
-def test_streams_take_turns() -> None:
+async def test_streams_take_turns() -> None:
     """When a connection's window opens again and again, each of its streams gets its part."""
+    ends = Ends(window=1 << 24)
+    sent = []
+    headers = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
+    wires = [ends.wire]
+    for stream in (3, 5):
+        ends.client.send_headers(stream, headers, end_stream=True)
+        ends.hear()
+        ends.server.send_headers(stream, [(":status", "200")])
+        wires.append(WireStream(ends.connection, ends.server, ends.transport, stream_id=stream))
 
-    async def scenario() -> None:
-        ends = Ends(window=1 << 24)
-        sent = []
-        headers = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
-        wires = [ends.wire]
-        for stream in (3, 5):
-            ends.client.send_headers(stream, headers, end_stream=True)
-            ends.hear()
-            ends.server.send_headers(stream, [(":status", "200")])
-            wires.append(WireStream(ends.connection, ends.server, ends.transport, stream_id=stream))
+    async def send(wire: WireStream) -> None:
+        ends.wire = wire
+        one = sender(ends)
+        while True:
+            await one.send(Chunk(0, bytes(MESSAGE_SIZE)))
+            sent.append(wire.id)
 
-        async def send(wire: WireStream) -> None:
-            ends.wire = wire
-            one = sender(ends)
-            while True:
-                await one.send(Chunk(0, bytes(MESSAGE_SIZE)))
-                sent.append(wire.id)
-
-        tasks = [asyncio.create_task(send(wire)) for wire in wires]
-        for _ in range(30):
-            ends.grant(MESSAGE_SIZE + 8, None)
-            for wire in wires:
-                wire.window_updated.set()
-            for _ in range(5):
-                await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert len(sent) >= 29
-        assert all(sent.count(wire.id) >= 9 for wire in wires)
-
-    asyncio.run(scenario())
+    tasks = [asyncio.create_task(send(wire)) for wire in wires]
+    for _ in range(30):
+        ends.grant(MESSAGE_SIZE + 8, None)
+        for wire in wires:
+            wire.window_updated.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(sent) >= 29
+    assert all(sent.count(wire.id) >= 9 for wire in wires)
 
 
 # --- what is relied on beyond what grpclib and h2 document

@@ -227,15 +227,11 @@ def test_a_call_that_is_cancelled_while_it_blocks_stays_cancelled() -> None:
     assert asyncio.run(cancel())
 
 
-def test_a_list_cuts_long_arguments() -> None:
+async def test_a_list_cuts_long_arguments() -> None:
     """Jobs with a megabyte of arguments do not make a list that clients refuse; Query tells them all."""
-
-    async def scenario() -> None:
-        handlers = Handlers(make_worker(), Drain())
-        arguments = ["a", "b" * 1_000_000, "c"]
-        started = await handlers.start(proto.StartRequest(name="echo", args=arguments))
-        [listed] = (await handlers.list(proto.ListRequest())).jobs
-        assert ["a", "..."] == listed.args
-        assert arguments == (await handlers.query(proto.QueryRequest(job_id=started.job_id))).args
-
-    asyncio.run(scenario())
+    handlers = Handlers(make_worker(), Drain())
+    arguments = ["a", "b" * 1_000_000, "c"]
+    started = await handlers.start(proto.StartRequest(name="echo", args=arguments))
+    [listed] = (await handlers.list(proto.ListRequest())).jobs
+    assert ["a", "..."] == listed.args
+    assert arguments == (await handlers.query(proto.QueryRequest(job_id=started.job_id))).args

@@ -149,15 +149,11 @@ def test_a_request_that_does_not_come(
     run(pki, scenario)
 
 
-def test_streams_are_counted_before_they_say_what_they_want(pki: Path) -> None:
+async def test_streams_are_counted_before_they_say_what_they_want(pki: Path) -> None:
     """What is held open without a request has its bound, too: 8 is RESOURCE_EXHAUSTED."""
-
-    async def scenario() -> None:
-        async with serving(pki, bounds=Bounds(max_streams=0)) as served, bare(served) as client:
-            client.writer.write(headers(1, path=STREAM))
-            assert "8" == await asyncio.wait_for(client.status(), 30)
-
-    asyncio.run(scenario())
+    async with serving(pki, bounds=Bounds(max_streams=0)) as served, bare(served) as client:
+        client.writer.write(headers(1, path=STREAM))
+        assert "8" == await asyncio.wait_for(client.status(), 30)
 
 
 def test_calls_that_are_reset_at_once_leave_nothing_behind(pki: Path) -> None:

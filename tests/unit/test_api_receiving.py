@@ -100,23 +100,19 @@ steps = st.lists(
 
 @settings(max_examples=150)
 @given(steps=steps, cuts=st.lists(st.integers(0, 120_000), max_size=6))
-def test_as_the_libraries_do(steps: list[tuple[str, int, int]], cuts: list[int]) -> None:
+async def test_as_the_libraries_do(steps: list[tuple[str, int, int]], cuts: list[int]) -> None:
     """Whatever comes, and however it is cut, all is as with the libraries alone."""
-
-    async def scenario() -> None:
-        ends = [End(Connection), End(ReceivingConnection)]
+    ends = [End(Connection), End(ReceivingConnection)]
+    for end in ends:
+        await end.call()
+    data = said_by_a_server(ends[0].transport.written, steps)
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, stop in pairwise(places):
         for end in ends:
-            await end.call()
-        data = said_by_a_server(ends[0].transport.written, steps)
-        places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-        for start, stop in pairwise(places):
-            for end in ends:
-                end.protocol.data_received(data[start:stop])
-        assert ends[0].state() == ends[1].state()
-        for end in ends:
-            end.protocol.connection_lost(None)
-
-    asyncio.run(scenario())
+            end.protocol.data_received(data[start:stop])
+    assert ends[0].state() == ends[1].state()
+    for end in ends:
+        end.protocol.connection_lost(None)
 
 
 def said_by_a_server(heard: bytes, steps: list[tuple[str, int, int]]) -> bytes:
@@ -154,18 +150,14 @@ def say(server: H2Connection, kind: str, stream: int, size: int) -> None:
             server.reset_stream(stream)
 
 
-def test_data_for_a_call_that_is_over() -> None:
+async def test_data_for_a_call_that_is_over() -> None:
     """It is h2's to refuse, as before."""
-
-    async def scenario() -> None:
-        ends = [End(Connection), End(ReceivingConnection)]
-        frame = b"\0\0\4\0\0" + b"\0\0\0\1" + b"late"
-        for end in ends:
-            await end.call()
-            end.protocol.connection._connection.reset_stream(1)
-            end.protocol.data_received(b"\0\0\0\4\0\0\0\0\0" + frame)
-        assert ends[0].state() == ends[1].state()
-        for end in ends:
-            end.protocol.connection_lost(None)
-
-    asyncio.run(scenario())
+    ends = [End(Connection), End(ReceivingConnection)]
+    frame = b"\0\0\4\0\0" + b"\0\0\0\1" + b"late"
+    for end in ends:
+        await end.call()
+        end.protocol.connection._connection.reset_stream(1)
+        end.protocol.data_received(b"\0\0\0\4\0\0\0\0\0" + frame)
+    assert ends[0].state() == ends[1].state()
+    for end in ends:
+        end.protocol.connection_lost(None)

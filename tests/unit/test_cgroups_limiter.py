@@ -78,60 +78,47 @@ def names_below(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
 
-def test_each_hierarchy_gets_one_group_for_the_job(tmp_path: Path) -> None:
+async def test_each_hierarchy_gets_one_group_for_the_job(tmp_path: Path) -> None:
     """The group is <base>/<parent>/<job id>, and closing takes the empty parent away."""
-
-    async def scenario() -> None:
-        limiter = CgroupLimiter("worker.slice/jobs", lambda _: posing_hybrid(tmp_path))
-        job = new_job_id()
-        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
-        place = f"worker.slice/jobs/{job}"
-        assert f"{tmp_path}/unified/{place}" == scope.placement.unified
-        assert (
-            tuple(f"{tmp_path}/{name}/{place}" for name in ("cpu", "memory", "pids"))
-            == scope.placement.legacy
-        )
-        await scope.remove()
-        await limiter.close()
-        assert not (names_below(tmp_path) & {f"{name}/worker.slice/jobs" for name in ("cpu", "unified")})
-
-    asyncio.run(scenario())
+    limiter = CgroupLimiter("worker.slice/jobs", lambda _: posing_hybrid(tmp_path))
+    job = new_job_id()
+    scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+    place = f"worker.slice/jobs/{job}"
+    assert f"{tmp_path}/unified/{place}" == scope.placement.unified
+    assert (
+        tuple(f"{tmp_path}/{name}/{place}" for name in ("cpu", "memory", "pids")) == scope.placement.legacy
+    )
+    await scope.remove()
+    await limiter.close()
+    assert not (names_below(tmp_path) & {f"{name}/worker.slice/jobs" for name in ("cpu", "unified")})
 
 
-def test_joined_controllers_share_one_group(tmp_path: Path) -> None:
+async def test_joined_controllers_share_one_group(tmp_path: Path) -> None:
     """A v1 directory is named once in the placement, and pure v1 comes with a warning."""
-
-    async def scenario() -> None:
-        limiter = CgroupLimiter("worker", lambda _: Hierarchy({"cpu": tmp_path, "cpuacct": tmp_path}))
-        job = new_job_id()
-        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
-        assert scope.placement.unified is None
-        assert (f"{tmp_path}/worker/{job}",) == scope.placement.legacy
-        assert (NOT_UNIFIED,) == tuple(scope.warnings)
-
-    asyncio.run(scenario())
+    limiter = CgroupLimiter("worker", lambda _: Hierarchy({"cpu": tmp_path, "cpuacct": tmp_path}))
+    job = new_job_id()
+    scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+    assert scope.placement.unified is None
+    assert (f"{tmp_path}/worker/{job}",) == scope.placement.legacy
+    assert (NOT_UNIFIED,) == tuple(scope.warnings)
 
 
-def test_sweep_touches_only_what_is_named_like_a_job(tmp_path: Path) -> None:
+async def test_sweep_touches_only_what_is_named_like_a_job(tmp_path: Path) -> None:
     """Groups that others made below or beside the parent stay."""
-
-    async def scenario() -> None:
-        limiter = CgroupLimiter("worker", lambda _: posing_hybrid(tmp_path))
-        strangers = {
-            f"cpu/{uuid4()}",
-            "cpu/worker/init.scope",
-            f"cpu/worker/{str(uuid4()).upper()}",
-            "memory/worker2",
-        }
-        for name in strangers:
-            (tmp_path / name).mkdir(parents=True)
-        job = new_job_id()
-        (tmp_path / "memory/worker" / str(job)).mkdir(parents=True)
-        before = names_below(tmp_path)
-        await limiter.sweep([])
-        assert {f"memory/worker/{job}"} == before - names_below(tmp_path)
-
-    asyncio.run(scenario())
+    limiter = CgroupLimiter("worker", lambda _: posing_hybrid(tmp_path))
+    strangers = {
+        f"cpu/{uuid4()}",
+        "cpu/worker/init.scope",
+        f"cpu/worker/{str(uuid4()).upper()}",
+        "memory/worker2",
+    }
+    for name in strangers:
+        (tmp_path / name).mkdir(parents=True)
+    job = new_job_id()
+    (tmp_path / "memory/worker" / str(job)).mkdir(parents=True)
+    before = names_below(tmp_path)
+    await limiter.sweep([])
+    assert {f"memory/worker/{job}"} == before - names_below(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -192,159 +179,125 @@ def test_limit_that_the_kernel_refuses_leaves_no_trace(tmp_path: Path) -> None:
     assert not any(str(job) in name for name in names_below(tmp_path))
 
 
-def test_v2_controller_that_cannot_be_enabled_is_refused_with_the_reason(tmp_path: Path) -> None:
+async def test_v2_controller_that_cannot_be_enabled_is_refused_with_the_reason(tmp_path: Path) -> None:
     """Without it the job would run unlimited; where no limit is asked it may run."""
-
-    async def scenario() -> None:
-        limiter = CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, frozenset({"pids"})))
-        await (await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
-        with pytest.raises(LimitsUnsupported, match=rf"limits\.pids: .* here: {tmp_path}/"):
-            await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
-
-    asyncio.run(scenario())
+    limiter = CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, frozenset({"pids"})))
+    await (await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
+    with pytest.raises(LimitsUnsupported, match=rf"limits\.pids: .* here: {tmp_path}/"):
+        await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
 
 
-def test_v2_controllers_are_never_enabled_in_a_group_with_processes(tmp_path: Path) -> None:
+async def test_v2_controllers_are_never_enabled_in_a_group_with_processes(tmp_path: Path) -> None:
     """The kernel would take cpu and pids there, and then no job could be born below."""
-
-    async def scenario() -> None:
-        (tmp_path / "cgroup.type").write_text("domain\n")
-        (tmp_path / "cgroup.procs").write_text("4711\n")
-        (tmp_path / "cgroup.subtree_control").touch()
-        limiter = CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, frozenset({"cpu"})))
-        await (await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
-        with pytest.raises(
-            LimitsUnsupported, match=rf"limits\.cpu: .* {tmp_path} is itself inhabited; move"
-        ):
-            await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(1)), os.getpid())
-        assert "" == (tmp_path / "cgroup.subtree_control").read_text()
-
-    asyncio.run(scenario())
+    (tmp_path / "cgroup.type").write_text("domain\n")
+    (tmp_path / "cgroup.procs").write_text("4711\n")
+    (tmp_path / "cgroup.subtree_control").touch()
+    limiter = CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, frozenset({"cpu"})))
+    await (await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
+    with pytest.raises(LimitsUnsupported, match=rf"limits\.cpu: .* {tmp_path} is itself inhabited; move"):
+        await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(1)), os.getpid())
+    assert "" == (tmp_path / "cgroup.subtree_control").read_text()
 
 
-def test_delegated_group_is_vacated_before_controllers_are_enabled(tmp_path: Path) -> None:
+async def test_delegated_group_is_vacated_before_controllers_are_enabled(tmp_path: Path) -> None:
     """Whoever got a group that processes are in has to move them; here nothing moves, so it is refused."""
-
-    async def scenario() -> None:
-        (tmp_path / "worker-server").mkdir()
-        for name, text in (("cgroup.type", "domain"), ("cgroup.procs", "4711\n")):
-            (tmp_path / name).write_text(text)
-        (tmp_path / "worker-server/cgroup.procs").touch()
-        limiter = CgroupLimiter(
-            "worker", lambda _: Hierarchy({}, tmp_path, frozenset({"pids"}), delegated=True)
-        )
-        with pytest.raises(LimitsUnsupported, match="is itself inhabited"):
-            await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
-        assert "4711" == (tmp_path / "worker-server/cgroup.procs").read_text()
-
-    asyncio.run(scenario())
+    (tmp_path / "worker-server").mkdir()
+    for name, text in (("cgroup.type", "domain"), ("cgroup.procs", "4711\n")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "worker-server/cgroup.procs").touch()
+    limiter = CgroupLimiter(
+        "worker", lambda _: Hierarchy({}, tmp_path, frozenset({"pids"}), delegated=True)
+    )
+    with pytest.raises(LimitsUnsupported, match="is itself inhabited"):
+        await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
+    assert "4711" == (tmp_path / "worker-server/cgroup.procs").read_text()
 
 
-def test_v2_controllers_are_enabled_from_the_base_down(tmp_path: Path) -> None:
+async def test_v2_controllers_are_enabled_from_the_base_down(tmp_path: Path) -> None:
     """A controller gets to the job if every group above passes it on; nothing is enabled twice."""
-
-    async def scenario() -> None:
-        own = tmp_path / "worker"
-        own.mkdir()
-        for directory, enabled in ((tmp_path, "cpu io\n"), (own, "io\n")):
-            (directory / "cgroup.subtree_control").write_text(enabled)
-        controllers = frozenset({"cpu", "io", "hugetlb"})
-        await CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, controllers)).prepare(
-            new_job_id(), ResourceLimits(), os.getpid()
-        )
-        assert "cpu io\n" == (tmp_path / "cgroup.subtree_control").read_text()
-        assert "+cpu" == (own / "cgroup.subtree_control").read_text()
-
-    asyncio.run(scenario())
+    own = tmp_path / "worker"
+    own.mkdir()
+    for directory, enabled in ((tmp_path, "cpu io\n"), (own, "io\n")):
+        (directory / "cgroup.subtree_control").write_text(enabled)
+    controllers = frozenset({"cpu", "io", "hugetlb"})
+    await CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, controllers)).prepare(
+        new_job_id(), ResourceLimits(), os.getpid()
+    )
+    assert "cpu io\n" == (tmp_path / "cgroup.subtree_control").read_text()
+    assert "+cpu" == (own / "cgroup.subtree_control").read_text()
 
 
-def test_jobs_lie_where_their_parent_lives(tmp_path: Path) -> None:
+async def test_jobs_lie_where_their_parent_lives(tmp_path: Path) -> None:
     """A supervisor in a scope of its own has its jobs there, wherever the server lives."""
-
-    async def scenario() -> None:
-        scope_of_supervisor = tmp_path / "system.slice/worker-1.scope"
-        scope_of_supervisor.mkdir(parents=True)
-        supervisor = await asyncio.create_subprocess_exec("sleep", "1000")
-        places = {os.getpid(): tmp_path, supervisor.pid: scope_of_supervisor}
-        limiter = CgroupLimiter("w", lambda process: Hierarchy({}, places[process], top=tmp_path))
-        job = new_job_id()
-        scope = await limiter.prepare(job, ResourceLimits(), supervisor.pid)
-        assert f"{scope_of_supervisor}/w/{job}" == scope.placement.unified
-        await scope.remove()
-        await limiter.close()
-        assert not (scope_of_supervisor / "w").exists()
-        supervisor.kill()
-        await supervisor.wait()
-
-    asyncio.run(scenario())
+    scope_of_supervisor = tmp_path / "system.slice/worker-1.scope"
+    scope_of_supervisor.mkdir(parents=True)
+    supervisor = await asyncio.create_subprocess_exec("sleep", "1000")
+    places = {os.getpid(): tmp_path, supervisor.pid: scope_of_supervisor}
+    limiter = CgroupLimiter("w", lambda process: Hierarchy({}, places[process], top=tmp_path))
+    job = new_job_id()
+    scope = await limiter.prepare(job, ResourceLimits(), supervisor.pid)
+    assert f"{scope_of_supervisor}/w/{job}" == scope.placement.unified
+    await scope.remove()
+    await limiter.close()
+    assert not (scope_of_supervisor / "w").exists()
+    supervisor.kill()
+    await supervisor.wait()
 
 
-def test_scope_is_found_again_wherever_it_lies(tmp_path: Path) -> None:
+async def test_scope_is_found_again_wherever_it_lies(tmp_path: Path) -> None:
     """A job that was placed under another parent group, as the settings were then, keeps its scope."""
-
-    async def scenario() -> None:
-        hierarchy = posing_hybrid(tmp_path)
-        job = new_job_id()
-        old = await CgroupLimiter("old", lambda _: hierarchy).prepare(job, ResourceLimits(), os.getpid())
-        (tmp_path / "pids/old" / str(job) / "pids.current").write_text("2\n")
-        (tmp_path / "pids/old" / str(job) / "pids.max").write_text("9")
-        limiter = CgroupLimiter("new", lambda _: hierarchy)
-        found = await limiter.reopen(job, old.placement)
-        assert found is not None
-        assert old.placement == found.placement
-        assert 2 == (await found.usage()).pids_current
-        await found.update(ResourceLimits(pids=7))
-        assert "7" == (tmp_path / "pids/old" / str(job) / "pids.max").read_text()
-        with pytest.raises(LimitsUnsupported, match=r"limits\.cpuset: the job is in no control group that"):
-            await found.update(ResourceLimits(cpuset="0"))
-
-    asyncio.run(scenario())
+    hierarchy = posing_hybrid(tmp_path)
+    job = new_job_id()
+    old = await CgroupLimiter("old", lambda _: hierarchy).prepare(job, ResourceLimits(), os.getpid())
+    (tmp_path / "pids/old" / str(job) / "pids.current").write_text("2\n")
+    (tmp_path / "pids/old" / str(job) / "pids.max").write_text("9")
+    limiter = CgroupLimiter("new", lambda _: hierarchy)
+    found = await limiter.reopen(job, old.placement)
+    assert found is not None
+    assert old.placement == found.placement
+    assert 2 == (await found.usage()).pids_current
+    await found.update(ResourceLimits(pids=7))
+    assert "7" == (tmp_path / "pids/old" / str(job) / "pids.max").read_text()
+    with pytest.raises(LimitsUnsupported, match=r"limits\.cpuset: the job is in no control group that"):
+        await found.update(ResourceLimits(cpuset="0"))
 
 
-def test_sweep_finds_what_was_left_in_every_scope_of_ours(tmp_path: Path) -> None:
+async def test_sweep_finds_what_was_left_in_every_scope_of_ours(tmp_path: Path) -> None:
     """Also in those of earlier supervisors, and of a user's systemd; what is kept is kept everywhere."""
-
-    async def scenario() -> None:
-        users = "user.slice/user-1000.slice/user@1000.service/app.slice"
-        kept, left = str(new_job_id()), str(new_job_id())
-        mine = {
-            f"system.slice/worker-1-2.scope/w/{left}",
-            f"{users}/worker-1-3.scope/w/{left}",
-            f"w/{left}",
-        }
-        others = {
-            f"system.slice/worker-1-2.scope/w/{kept}",
-            f"system.slice/worker-1-2.scope/v/{left}",
-            f"system.slice/nginx.service/w/{left}",
-        }
-        for name in mine | others:
-            (tmp_path / name).mkdir(parents=True)
-        limiter = CgroupLimiter("w", lambda _: Hierarchy({}, tmp_path, top=tmp_path))
-        before = names_below(tmp_path)
-        await limiter.sweep([JobId(UUID(kept))])
-        assert mine == before - names_below(tmp_path)
-
-    asyncio.run(scenario())
+    users = "user.slice/user-1000.slice/user@1000.service/app.slice"
+    kept, left = str(new_job_id()), str(new_job_id())
+    mine = {
+        f"system.slice/worker-1-2.scope/w/{left}",
+        f"{users}/worker-1-3.scope/w/{left}",
+        f"w/{left}",
+    }
+    others = {
+        f"system.slice/worker-1-2.scope/w/{kept}",
+        f"system.slice/worker-1-2.scope/v/{left}",
+        f"system.slice/nginx.service/w/{left}",
+    }
+    for name in mine | others:
+        (tmp_path / name).mkdir(parents=True)
+    limiter = CgroupLimiter("w", lambda _: Hierarchy({}, tmp_path, top=tmp_path))
+    before = names_below(tmp_path)
+    await limiter.sweep([JobId(UUID(kept))])
+    assert mine == before - names_below(tmp_path)
 
 
-def test_group_that_does_not_go_is_left_to_the_next_start(
+async def test_group_that_does_not_go_is_left_to_the_next_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Removal gives up after a while, and says so."""
-
-    async def scenario() -> None:
-        limiter = CgroupLimiter("worker", lambda _: Hierarchy({"pids": tmp_path}))
-        job = new_job_id()
-        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
-        stuck = tmp_path / "worker" / str(job) / "pids.current"
-        stuck.write_text("2\n")  # a file of ours is in the way of rmdir as a process would be
-        await scope.remove()
-        assert [True] == [str(job) in message for message in caplog.messages]
-        stuck.unlink()
-        await limiter.sweep([])
-        assert not stuck.parent.exists()
-
-    asyncio.run(scenario())
+    limiter = CgroupLimiter("worker", lambda _: Hierarchy({"pids": tmp_path}))
+    job = new_job_id()
+    scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+    stuck = tmp_path / "worker" / str(job) / "pids.current"
+    stuck.write_text("2\n")  # a file of ours is in the way of rmdir as a process would be
+    await scope.remove()
+    assert [True] == [str(job) in message for message in caplog.messages]
+    stuck.unlink()
+    await limiter.sweep([])
+    assert not stuck.parent.exists()
 
 
 @pytest.mark.parametrize(
@@ -373,17 +326,13 @@ def test_no_limiter_warns_with_its_reason() -> None:
     assert [True] == [warning.startswith("no cgroup: not root;") for warning in scope.warnings]
 
 
-def test_fake_remembers_what_was_asked_for() -> None:
+async def test_fake_remembers_what_was_asked_for() -> None:
     """Tests of others can look at the limits of each job, also when it is gone."""
-
-    async def scenario() -> None:
-        limiter = FakeLimiter()
-        job, limits = new_job_id(), ResourceLimits(pids=5)
-        await (await limiter.prepare(job, limits, os.getpid())).remove()
-        expected: dict[JobId, ResourceLimits] = {job: limits}
-        assert expected == limiter.limits
-
-    asyncio.run(scenario())
+    limiter = FakeLimiter()
+    job, limits = new_job_id(), ResourceLimits(pids=5)
+    await (await limiter.prepare(job, limits, os.getpid())).remove()
+    expected: dict[JobId, ResourceLimits] = {job: limits}
+    assert expected == limiter.limits
 
 
 def test_fake_refuses_when_told_to() -> None:

@@ -90,15 +90,11 @@ def test_a_fifo_that_is_open_for_reading_too(tmp_path: Path) -> None:
     os.close(fifo)
 
 
-def test_what_has_no_reader_is_never_closed(tmp_path: Path) -> None:
+async def test_what_has_no_reader_is_never_closed(tmp_path: Path) -> None:
     """A file takes what it is given, and nothing is waited for."""
-
-    async def scenario() -> None:
-        with (tmp_path / "file").open("wb") as file:
-            async with OutputDescriptor(file.fileno()).until_closed():
-                await asyncio.sleep(0)
-
-    asyncio.run(scenario())
+    with (tmp_path / "file").open("wb") as file:
+        async with OutputDescriptor(file.fileno()).until_closed():
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(

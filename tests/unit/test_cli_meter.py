@@ -32,7 +32,7 @@ def test_bytes_and_rate(terminal: tuple[int, int]) -> None:
     assert re.fullmatch(r"1\.5 MB  \d+\.\d [kMG]B/s\x1b\[K\r\n", line), line
 
 
-def test_the_line_is_written_whether_bytes_come_or_not(
+async def test_the_line_is_written_whether_bytes_come_or_not(
     terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A burst is shown although nothing follows, and the rate falls to nothing in the silence."""
@@ -44,15 +44,12 @@ def test_the_line_is_written_whether_bytes_come_or_not(
         while line not in text:
             text = text[-50:] + os.read(ours, 100)
 
-    async def scenario() -> None:
-        watched = Meter(theirs)
-        async with watched.ticking():
-            await asyncio.to_thread(shown, b"0 B  0 B/s")
-            watched.add(30_000_000)
-            await asyncio.to_thread(shown, b"30.0 MB  ")
-            await asyncio.to_thread(shown, b"30.0 MB  0 B/s")
-
-    asyncio.run(scenario())
+    watched = Meter(theirs)
+    async with watched.ticking():
+        await asyncio.to_thread(shown, b"0 B  0 B/s")
+        watched.add(30_000_000)
+        await asyncio.to_thread(shown, b"30.0 MB  ")
+        await asyncio.to_thread(shown, b"30.0 MB  0 B/s")
 
 
 def test_a_terminal_that_is_gone(terminal: tuple[int, int]) -> None:

@@ -77,45 +77,37 @@ async def check_nothing_is_left(machine: FakeMachine) -> None:
 # --- query, list, wait
 
 
-def test_state_follows_the_job() -> None:
+async def test_state_follows_the_job() -> None:
     """STARTING until the command is executed, RUNNING, STOPPING while others are left, EXITED."""
-
-    async def scenario() -> None:
-        machine, gate = gated()
-        worker = machine.worker()
-        start = asyncio.create_task(worker.start(JobSpec("forker")))
-        await machine.clock.advance(0)
-        [status] = await worker.list()
-        assert (JobState.STARTING, None) == (status.state, status.ending)
-        gate.set()
-        job = await start
-        assert JobState.RUNNING is (await worker.query(job)).state
-        await machine.clock.advance(1.0)
-        status = await worker.query(job)
-        assert (JobState.STOPPING, Exited(7)) == (status.state, status.ending)
-        await machine.clock.advance(2.0)  # what it left ignores SIGTERM
-        assert JobState.EXITED is (await worker.query(job)).state
-
-    asyncio.run(scenario())
+    machine, gate = gated()
+    worker = machine.worker()
+    start = asyncio.create_task(worker.start(JobSpec("forker")))
+    await machine.clock.advance(0)
+    [status] = await worker.list()
+    assert (JobState.STARTING, None) == (status.state, status.ending)
+    gate.set()
+    job = await start
+    assert JobState.RUNNING is (await worker.query(job)).state
+    await machine.clock.advance(1.0)
+    status = await worker.query(job)
+    assert (JobState.STOPPING, Exited(7)) == (status.state, status.ending)
+    await machine.clock.advance(2.0)  # what it left ignores SIGTERM
+    assert JobState.EXITED is (await worker.query(job)).state
 
 
-def test_usage_is_the_scope_s_and_stays() -> None:
+async def test_usage_is_the_scope_s_and_stays() -> None:
     """While a job runs its usage is read anew; the last reading is kept, the scope is not."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(LONG)
-        scope = machine.limiter.scopes[job]
-        for cpu in (1, 2):
-            scope.consumed = ResourceUsage(cpu_usec=cpu)
-            assert cpu == (await worker.query(job)).usage.cpu_usec
-        await worker.stop(job)
-        assert {} == machine.limiter.scopes
-        status = await worker.query(job)
-        assert ResourceUsage(cpu_usec=2) == status.usage == status.record.usage
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(LONG)
+    scope = machine.limiter.scopes[job]
+    for cpu in (1, 2):
+        scope.consumed = ResourceUsage(cpu_usec=cpu)
+        assert cpu == (await worker.query(job)).usage.cpu_usec
+    await worker.stop(job)
+    assert {} == machine.limiter.scopes
+    status = await worker.query(job)
+    assert ResourceUsage(cpu_usec=2) == status.usage == status.record.usage
 
 
 def test_list_can_be_narrowed() -> None:
@@ -142,36 +134,28 @@ def test_list_can_be_narrowed() -> None:
     asyncio.run(scenario())
 
 
-def test_a_lost_job_says_why() -> None:
+async def test_a_lost_job_says_why() -> None:
     """LOST is a state of its own, with the reason and without an exit code."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        record = JobRecord(new_job_id(), LONG, "", "", 0.0, end=End(Lost("power"), Cause.NONE, 0, {}, 1.0))
-        await machine.journal.put(record)
-        worker = machine.worker()
-        status = await worker.wait(record.id)
-        assert (JobState.LOST, "power") == (status.state, status.lost_reason)
-        assert {Channel.OUTPUT: Extent(0, 0)} == status.output
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    record = JobRecord(new_job_id(), LONG, "", "", 0.0, end=End(Lost("power"), Cause.NONE, 0, {}, 1.0))
+    await machine.journal.put(record)
+    worker = machine.worker()
+    status = await worker.wait(record.id)
+    assert (JobState.LOST, "power") == (status.state, status.lost_reason)
+    assert {Channel.OUTPUT: Extent(0, 0)} == status.output
 
 
-def test_any_number_can_wait() -> None:
+async def test_any_number_can_wait() -> None:
     """All get the same status, also who comes late; one that is cancelled disturbs nobody."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("sleep", ["5"]))
-        waiters = [asyncio.create_task(worker.wait(job)) for _ in range(10)]
-        await machine.clock.advance(0)
-        waiters.pop().cancel()
-        await machine.clock.advance(5.0)
-        statuses = await asyncio.gather(*waiters)
-        assert [await worker.wait(job)] * 9 == statuses
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("sleep", ["5"]))
+    waiters = [asyncio.create_task(worker.wait(job)) for _ in range(10)]
+    await machine.clock.advance(0)
+    waiters.pop().cancel()
+    await machine.clock.advance(5.0)
+    statuses = await asyncio.gather(*waiters)
+    assert [await worker.wait(job)] * 9 == statuses
 
 
 USES: list[Callable[[Worker, JobId], Awaitable[object]]] = [
@@ -184,41 +168,33 @@ USES: list[Callable[[Worker, JobId], Awaitable[object]]] = [
 
 
 @pytest.mark.parametrize("use", USES, ids=["stop", "query", "wait", "remove", "stream"])
-def test_an_unknown_job_is_not_found(use: Callable[[Worker, JobId], Awaitable[object]]) -> None:
+async def test_an_unknown_job_is_not_found(use: Callable[[Worker, JobId], Awaitable[object]]) -> None:
     """Every call says so in the same words."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = new_job_id()
-        with pytest.raises(JobNotFound, match=f"^Job {job} not found$"):
-            await use(worker, job)
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = new_job_id()
+    with pytest.raises(JobNotFound, match=f"^Job {job} not found$"):
+        await use(worker, job)
 
 
 @pytest.mark.parametrize("use", USES, ids=["stop", "query", "wait", "remove", "stream"])
-def test_a_job_whose_start_fails_is_not_found(
+async def test_a_job_whose_start_fails_is_not_found(
     use: Callable[[Worker, JobId], Awaitable[object]],
 ) -> None:
     """Whoever saw it STARTING in a list and asks for it waits for the outcome, and gets no half job."""
-
-    async def scenario() -> None:
-        machine, gate = gated()
-        worker = machine.worker()
-        start = asyncio.create_task(worker.start(JobSpec("no-such-command")))
-        await machine.clock.advance(0)
-        [status] = await worker.list()
-        asked = asyncio.create_task(_outcome(use(worker, status.record.id)))
-        await machine.clock.advance(0)
-        gate.set()
-        with pytest.raises(SpawnFailed):
-            await start
-        outcome = await asked
-        assert isinstance(outcome, JobNotFound | JobStatus)  # query does not wait
-        await check_nothing_is_left(machine)
-
-    asyncio.run(scenario())
+    machine, gate = gated()
+    worker = machine.worker()
+    start = asyncio.create_task(worker.start(JobSpec("no-such-command")))
+    await machine.clock.advance(0)
+    [status] = await worker.list()
+    asked = asyncio.create_task(_outcome(use(worker, status.record.id)))
+    await machine.clock.advance(0)
+    gate.set()
+    with pytest.raises(SpawnFailed):
+        await start
+    outcome = await asked
+    assert isinstance(outcome, JobNotFound | JobStatus)  # query does not wait
+    await check_nothing_is_left(machine)
 
 
 async def _outcome(asked: Awaitable[object]) -> object:
@@ -231,110 +207,90 @@ async def _outcome(asked: Awaitable[object]) -> object:
 # --- remove
 
 
-def test_a_removed_job_is_gone_everywhere() -> None:
+async def test_a_removed_job_is_gone_everywhere() -> None:
     """Neither record nor output is left; its request id gives the job that was, and starts no other."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("echo", ["x"]), request_id="r1")
-        await worker.wait(job)
-        await worker.remove(job)
-        await check_nothing_is_left(machine)
-        assert job == await worker.start(JobSpec("echo", ["x"]), request_id="r1")
-        with pytest.raises(RequestIdReused):
-            await worker.start(JobSpec("true"), request_id="r1")
-        assert job != await worker.start(JobSpec("true"), owner="somebody else", request_id="r1")
-        with pytest.raises(JobNotFound):
-            await worker.query(job)
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("echo", ["x"]), request_id="r1")
+    await worker.wait(job)
+    await worker.remove(job)
+    await check_nothing_is_left(machine)
+    assert job == await worker.start(JobSpec("echo", ["x"]), request_id="r1")
+    with pytest.raises(RequestIdReused):
+        await worker.start(JobSpec("true"), request_id="r1")
+    assert job != await worker.start(JobSpec("true"), owner="somebody else", request_id="r1")
+    with pytest.raises(JobNotFound):
+        await worker.query(job)
 
 
-def test_a_running_job_is_not_removed() -> None:
+async def test_a_running_job_is_not_removed() -> None:
     """It must be stopped first, and is left as it is."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(LONG)
-        with pytest.raises(JobStillRunning, match="stop it first"):
-            await worker.remove(job)
-        assert JobState.RUNNING is (await worker.query(job)).state
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(LONG)
+    with pytest.raises(JobStillRunning, match="stop it first"):
+        await worker.remove(job)
+    assert JobState.RUNNING is (await worker.query(job)).state
 
 
 # --- many, and close
 
 
-def test_two_hundred_jobs_at_once() -> None:
+async def test_two_hundred_jobs_at_once() -> None:
     """All come to their own end, and leave nothing but record and output: no scope, process, task."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        await worker.recover()
-        idle = asyncio.all_tasks()
-        specs = [
-            JobSpec(*each)
-            for number in range(50)
-            for each in (("echo", [str(number)]), ("sleep", ["5"]), ("false", []), ("stubborn", []))
-        ]
-        jobs = await asyncio.gather(*(worker.start(spec) for spec in specs))
-        stops = asyncio.gather(*(worker.stop(job, grace=5.0) for job in jobs[3::4]))
-        await machine.clock.advance(0)
-        await machine.clock.advance(5.0)
-        await stops
-        statuses = await asyncio.gather(*(worker.wait(job) for job in jobs))
-        assert list(jobs) == [status.record.id for status in statuses]
-        expected = [Exited(0), Exited(0), Exited(1), Signaled(signal.SIGKILL)] * 50
-        assert expected == [status.ending for status in statuses]
-        for number, job in enumerate(jobs[::4]):
-            assert f"{number}\n".encode() == await machine.outputs.read(job, Channel.OUTPUT, 0, 100)
-        await machine.clock.advance(0)
-        assert {} == machine.limiter.scopes
-        assert {} == await machine.spawner.recover()
-        assert idle == asyncio.all_tasks()
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    await worker.recover()
+    idle = asyncio.all_tasks()
+    specs = [
+        JobSpec(*each)
+        for number in range(50)
+        for each in (("echo", [str(number)]), ("sleep", ["5"]), ("false", []), ("stubborn", []))
+    ]
+    jobs = await asyncio.gather(*(worker.start(spec) for spec in specs))
+    stops = asyncio.gather(*(worker.stop(job, grace=5.0) for job in jobs[3::4]))
+    await machine.clock.advance(0)
+    await machine.clock.advance(5.0)
+    await stops
+    statuses = await asyncio.gather(*(worker.wait(job) for job in jobs))
+    assert list(jobs) == [status.record.id for status in statuses]
+    expected = [Exited(0), Exited(0), Exited(1), Signaled(signal.SIGKILL)] * 50
+    assert expected == [status.ending for status in statuses]
+    for number, job in enumerate(jobs[::4]):
+        assert f"{number}\n".encode() == await machine.outputs.read(job, Channel.OUTPUT, 0, 100)
+    await machine.clock.advance(0)
+    assert {} == machine.limiter.scopes
+    assert {} == await machine.spawner.recover()
+    assert idle == asyncio.all_tasks()
 
 
-def test_close_leaves_jobs_running() -> None:
+async def test_close_leaves_jobs_running() -> None:
     """The next Worker has them, with all that was known."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        job = await worker.start(JobSpec("sleep", ["5"]), owner="alice", request_id="r1")
-        before = await worker.query(job)
-        await worker.close()
-        assert machine.limiter.closed
-        worker = machine.worker()
-        assert before == await worker.query(job)
-        assert job == await worker.start(before.record.spec, owner="alice", request_id="r1")
-        await machine.clock.advance(5.0)
-        assert Exited(0) == (await worker.wait(job)).ending
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    job = await worker.start(JobSpec("sleep", ["5"]), owner="alice", request_id="r1")
+    before = await worker.query(job)
+    await worker.close()
+    assert machine.limiter.closed
+    worker = machine.worker()
+    assert before == await worker.query(job)
+    assert job == await worker.start(before.record.spec, owner="alice", request_id="r1")
+    await machine.clock.advance(5.0)
+    assert Exited(0) == (await worker.wait(job)).ending
 
 
-def test_close_waits_for_starts_that_are_under_way() -> None:
+async def test_close_waits_for_starts_that_are_under_way() -> None:
     """Whoever asked for the start gets its answer, and the job is not torn apart."""
-
-    async def scenario() -> None:
-        machine, gate = gated()
-        worker = machine.worker()
-        start = asyncio.create_task(worker.start(LONG))
-        await machine.clock.advance(0)
-        close = asyncio.create_task(worker.close())
-        await machine.clock.advance(0)
-        assert not close.done()
-        gate.set()
-        await close
-        job = await start
-        successor = machine.worker()
-        assert JobState.RUNNING is (await successor.query(job)).state
-        await successor.stop(job)
-
-    asyncio.run(scenario())
+    machine, gate = gated()
+    worker = machine.worker()
+    start = asyncio.create_task(worker.start(LONG))
+    await machine.clock.advance(0)
+    close = asyncio.create_task(worker.close())
+    await machine.clock.advance(0)
+    assert not close.done()
+    gate.set()
+    await close
+    job = await start
+    successor = machine.worker()
+    assert JobState.RUNNING is (await successor.query(job)).state
+    await successor.stop(job)

@@ -33,20 +33,16 @@ def bounded(machine: FakeMachine, output_max: int) -> Worker:
 @pytest.mark.parametrize(
     ("asked", "held"), [(None, SMALLEST_OUTPUT), (0, 0), (2 * SMALLEST_OUTPUT, 2 * SMALLEST_OUTPUT)]
 )
-def test_a_job_has_its_own_bound_or_that_of_the_worker(asked: int | None, held: int) -> None:
+async def test_a_job_has_its_own_bound_or_that_of_the_worker(asked: int | None, held: int) -> None:
     """The status tells the one that holds, and the output ends up within it; 0 keeps all."""
     written = 3 * SMALLEST_OUTPUT
-
-    async def scenario() -> None:
-        machine = FakeMachine({"print": lambda _: FakeProgram(bytes(written))})
-        worker = bounded(machine, SMALLEST_OUTPUT)
-        job = await worker.start(JobSpec("print", output_max=asked))
-        status = await worker.wait(job)
-        assert held == status.record.output_max
-        first = written - held if held else 0
-        assert Extent(first, written) == status.output[Channel.OUTPUT]
-
-    asyncio.run(scenario())
+    machine = FakeMachine({"print": lambda _: FakeProgram(bytes(written))})
+    worker = bounded(machine, SMALLEST_OUTPUT)
+    job = await worker.start(JobSpec("print", output_max=asked))
+    status = await worker.wait(job)
+    assert held == status.record.output_max
+    first = written - held if held else 0
+    assert Extent(first, written) == status.output[Channel.OUTPUT]
 
 
 @pytest.mark.parametrize("size", [-1, 1, SMALLEST_OUTPUT - 1, LARGEST_OUTPUT + 1])
@@ -58,56 +54,44 @@ def test_a_bound_that_none_can_be(size: int) -> None:
         bounded(FakeMachine(), size)
 
 
-def test_trouble_with_the_output_shows_until_it_is_over() -> None:
+async def test_trouble_with_the_output_shows_until_it_is_over() -> None:
     """The status has the reason, and a stop that waits for the output names it."""
-
-    async def scenario() -> None:
-        machine = FakeMachine({"print": lambda _: FakeProgram(b"x", seconds=100)})
-        worker = machine.worker()
-        job = await worker.start(JobSpec("print"))
-        assert "" == (await worker.query(job)).output_trouble
-        machine.spawner.trouble(job, NO_SPACE)
-        assert NO_SPACE == (await worker.query(job)).output_trouble
-        assert [NO_SPACE] == [status.output_trouble for status in await worker.list()]
-        machine.spawner.trouble(job, "")
-        assert "" == (await worker.query(job)).output_trouble
-        await worker.close()
-
-    asyncio.run(scenario())
+    machine = FakeMachine({"print": lambda _: FakeProgram(b"x", seconds=100)})
+    worker = machine.worker()
+    job = await worker.start(JobSpec("print"))
+    assert "" == (await worker.query(job)).output_trouble
+    machine.spawner.trouble(job, NO_SPACE)
+    assert NO_SPACE == (await worker.query(job)).output_trouble
+    assert [NO_SPACE] == [status.output_trouble for status in await worker.list()]
+    machine.spawner.trouble(job, "")
+    assert "" == (await worker.query(job)).output_trouble
+    await worker.close()
 
 
-def test_a_stop_names_what_keeps_the_output_from_being_complete() -> None:
+async def test_a_stop_names_what_keeps_the_output_from_being_complete() -> None:
     """No process is left, but the last bytes have no place to go to."""
-
-    async def scenario() -> None:
-        machine = FakeMachine({"print": lambda _: FakeProgram(b"x", seconds=1000)})
-        worker = machine.worker()
-        job = await worker.start(JobSpec("print"))
-        await machine.clock.advance(0)
-        machine.spawner.trouble(job, NO_SPACE)
-        stop = asyncio.create_task(worker.stop(job, grace=1.0))
-        await machine.clock.advance(0)
-        await machine.clock.advance(10.0)
-        with pytest.raises(StopIncomplete, match=f"the last of its output cannot be recorded: {NO_SPACE}"):
-            await stop
-        machine.spawner.trouble(job, "")
-        assert (JobState.EXITED, "") == (
-            (status := await worker.wait(job)).state,
-            status.output_trouble,
-        )
-
-    asyncio.run(scenario())
+    machine = FakeMachine({"print": lambda _: FakeProgram(b"x", seconds=1000)})
+    worker = machine.worker()
+    job = await worker.start(JobSpec("print"))
+    await machine.clock.advance(0)
+    machine.spawner.trouble(job, NO_SPACE)
+    stop = asyncio.create_task(worker.stop(job, grace=1.0))
+    await machine.clock.advance(0)
+    await machine.clock.advance(10.0)
+    with pytest.raises(StopIncomplete, match=f"the last of its output cannot be recorded: {NO_SPACE}"):
+        await stop
+    machine.spawner.trouble(job, "")
+    assert (JobState.EXITED, "") == (
+        (status := await worker.wait(job)).state,
+        status.output_trouble,
+    )
 
 
-def test_output_that_is_gone_keeps_its_size() -> None:
+async def test_output_that_is_gone_keeps_its_size() -> None:
     """Of a job whose output somebody has deleted it is still known how much there was."""
-
-    async def scenario() -> None:
-        machine = FakeMachine({"print": lambda _: FakeProgram(b"0123456789")})
-        worker = machine.worker()
-        job = await worker.start(JobSpec("print"))
-        await worker.wait(job)
-        await machine.outputs.remove(job)
-        assert Extent(10, 10) == (await worker.query(job)).output[Channel.OUTPUT]
-
-    asyncio.run(scenario())
+    machine = FakeMachine({"print": lambda _: FakeProgram(b"0123456789")})
+    worker = machine.worker()
+    job = await worker.start(JobSpec("print"))
+    await worker.wait(job)
+    await machine.outputs.remove(job)
+    assert Extent(10, 10) == (await worker.query(job)).output[Channel.OUTPUT]

@@ -21,40 +21,30 @@ from worker.core.testing import FakeMachine
 SLEEP = JobSpec("sleep", ["5"])
 
 
-def test_an_end_that_was_journaled_is_forgotten_by_the_next_server() -> None:
+async def test_an_end_that_was_journaled_is_forgotten_by_the_next_server() -> None:
     """A server may die between the two; the spawner does not keep the job for ever."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        job = await worker.start(SLEEP)
-        [process] = (await machine.spawner.recover()).values()
-        await worker.close()
-        await machine.clock.advance(5.0)
-        [record] = await machine.journal.load()
-        await machine.journal.put(
-            JobRecord(job, SLEEP, "", "", record.created_at, end=await process.wait())
-        )
-        successor = machine.worker()
-        assert Exited(0) == (await successor.query(job)).ending
-        assert {} == await machine.spawner.recover()
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    job = await worker.start(SLEEP)
+    [process] = (await machine.spawner.recover()).values()
+    await worker.close()
+    await machine.clock.advance(5.0)
+    [record] = await machine.journal.load()
+    await machine.journal.put(JobRecord(job, SLEEP, "", "", record.created_at, end=await process.wait()))
+    successor = machine.worker()
+    assert Exited(0) == (await successor.query(job)).ending
+    assert {} == await machine.spawner.recover()
 
 
-def test_a_scope_that_was_left_is_swept() -> None:
+async def test_a_scope_that_was_left_is_swept() -> None:
     """What could not be taken down at the end of a job is taken down by the next server."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        ended, runs = await worker.start(JobSpec("true")), await worker.start(SLEEP)
-        await worker.wait(ended)
-        await machine.limiter.prepare(ended, ResourceLimits(), os.getpid())
-        assert 2 == len(await machine.worker().list())
-        assert {runs} == machine.limiter.scopes.keys()
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    ended, runs = await worker.start(JobSpec("true")), await worker.start(SLEEP)
+    await worker.wait(ended)
+    await machine.limiter.prepare(ended, ResourceLimits(), os.getpid())
+    assert 2 == len(await machine.worker().list())
+    assert {runs} == machine.limiter.scopes.keys()
 
 
 def test_a_process_of_nobody_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -120,28 +110,24 @@ def test_an_end_that_cannot_be_journaled_is_kept_by_the_spawner(
     assert [True] == ["its end could not be journaled" in message for message in caplog.messages]
 
 
-def test_a_recovery_that_fails_is_tried_again() -> None:
+async def test_a_recovery_that_fails_is_tried_again() -> None:
     """The first call hears why; the next ones work as soon as they can, and take no job up twice."""
-
-    async def scenario() -> None:
-        journal = BrokenJournal()
-        machine = FakeMachine(journal=journal)
-        first = machine.worker()
-        runs = await first.start(SLEEP)
-        await first.close()
-        await journal.put(JobRecord(new_job_id(), SLEEP, "", "", machine.clock.now()))
-        journal.refused = {"remove"}  # the intent that never ran
-        journal.puts.clear()
-        worker = machine.worker()
-        for _ in range(2):
-            with pytest.raises(JournalUnusable):
-                await worker.list()
-        journal.refused = set()
-        assert [runs] == [status.record.id for status in await worker.list()]
-        await machine.clock.advance(5.0)
-        assert Exited(0) == (await worker.wait(runs)).ending
-        assert [runs] == [record.id for record in await journal.load()]
-        assert [runs] == journal.puts
-        assert {} == await machine.spawner.recover()
-
-    asyncio.run(scenario())
+    journal = BrokenJournal()
+    machine = FakeMachine(journal=journal)
+    first = machine.worker()
+    runs = await first.start(SLEEP)
+    await first.close()
+    await journal.put(JobRecord(new_job_id(), SLEEP, "", "", machine.clock.now()))
+    journal.refused = {"remove"}  # the intent that never ran
+    journal.puts.clear()
+    worker = machine.worker()
+    for _ in range(2):
+        with pytest.raises(JournalUnusable):
+            await worker.list()
+    journal.refused = set()
+    assert [runs] == [status.record.id for status in await worker.list()]
+    await machine.clock.advance(5.0)
+    assert Exited(0) == (await worker.wait(runs)).ending
+    assert [runs] == [record.id for record in await journal.load()]
+    assert [runs] == journal.puts
+    assert {} == await machine.spawner.recover()

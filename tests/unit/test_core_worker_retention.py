@@ -56,111 +56,91 @@ async def left(machine: FakeMachine, worker: Worker) -> list[JobId]:
     return jobs
 
 
-def test_the_oldest_go_when_there_are_too_many() -> None:
+async def test_the_oldest_go_when_there_are_too_many() -> None:
     """The newest stay, and what runs does not count."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = worker_of(machine, Retention(age=inf, jobs=2, bytes=inf))
-        runs = await worker.start(JobSpec("sleep", ["100000"]))
-        jobs = []
-        for _ in range(5):
-            jobs.append(await worker.start(ECHO))
-            await machine.clock.advance(1.0)
-        assert [runs, *jobs] == await left(machine, worker)
-        await pass_time(machine, FRESH + LONGEST_REST)
-        assert [runs, *jobs[3:]] == await left(machine, worker)
-        with pytest.raises(JobNotFound):
-            await worker.query(jobs[0])
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = worker_of(machine, Retention(age=inf, jobs=2, bytes=inf))
+    runs = await worker.start(JobSpec("sleep", ["100000"]))
+    jobs = []
+    for _ in range(5):
+        jobs.append(await worker.start(ECHO))
+        await machine.clock.advance(1.0)
+    assert [runs, *jobs] == await left(machine, worker)
+    await pass_time(machine, FRESH + LONGEST_REST)
+    assert [runs, *jobs[3:]] == await left(machine, worker)
+    with pytest.raises(JobNotFound):
+        await worker.query(jobs[0])
 
 
-def test_jobs_go_by_age_and_by_bytes() -> None:
+async def test_jobs_go_by_age_and_by_bytes() -> None:
     """Those of an earlier server, too."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        first = machine.worker()
-        await first.start(ECHO)
-        await machine.clock.advance(10_000.0)
-        young = []
-        for _ in range(3):
-            young.append(await first.start(ECHO))
-            await machine.clock.advance(FRESH)
-        await first.close()
-        worker = worker_of(machine, Retention(age=9000.0, jobs=inf, bytes=12))
-        await worker.recover()
-        await machine.clock.advance(0)
-        assert young[1:] == await left(machine, worker)
-        await pass_time(machine, 9000.0)
-        assert [] == await left(machine, worker)
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    first = machine.worker()
+    await first.start(ECHO)
+    await machine.clock.advance(10_000.0)
+    young = []
+    for _ in range(3):
+        young.append(await first.start(ECHO))
+        await machine.clock.advance(FRESH)
+    await first.close()
+    worker = worker_of(machine, Retention(age=9000.0, jobs=inf, bytes=12))
+    await worker.recover()
+    await machine.clock.advance(0)
+    assert young[1:] == await left(machine, worker)
+    await pass_time(machine, 9000.0)
+    assert [] == await left(machine, worker)
 
 
-def test_what_is_read_or_waited_for_stays() -> None:
+async def test_what_is_read_or_waited_for_stays() -> None:
     """A job goes after its last reader."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = worker_of(machine, Retention(age=0.0, jobs=0, bytes=0))
-        job = await worker.start(ECHO)
-        await worker.wait(job)
-        stream = worker.stream(job)
-        assert b"hello\n" == (await anext(stream)).data
-        await pass_time(machine, 10 * LONGEST_REST)
-        assert [job] == await left(machine, worker)
-        await stream.aclose()
-        await pass_time(machine, LONGEST_REST)
-        assert [] == await left(machine, worker)
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = worker_of(machine, Retention(age=0.0, jobs=0, bytes=0))
+    job = await worker.start(ECHO)
+    await worker.wait(job)
+    stream = worker.stream(job)
+    assert b"hello\n" == (await anext(stream)).data
+    await pass_time(machine, 10 * LONGEST_REST)
+    assert [job] == await left(machine, worker)
+    await stream.aclose()
+    await pass_time(machine, LONGEST_REST)
+    assert [] == await left(machine, worker)
 
 
-def test_a_request_is_remembered_a_day_longer_than_its_job() -> None:
+async def test_a_request_is_remembered_a_day_longer_than_its_job() -> None:
     """Repeated it starts nothing; with another command it is refused; after that it is a new one."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        keep = Retention(age=3600.0, jobs=inf, bytes=inf)
-        worker = worker_of(machine, keep)
-        job = await worker.start(ECHO, owner="alice", request_id="r1")
-        await pass_time(machine, 3600.0 + LONGEST_REST)
-        assert [] == await left(machine, worker)
-        await worker.close()
-        worker = worker_of(machine, keep)
-        assert job == await worker.start(ECHO, owner="alice", request_id="r1")
-        with pytest.raises(RequestIdReused):
-            await worker.start(JobSpec("true"), owner="alice", request_id="r1")
-        assert [] == await left(machine, worker)
-        await pass_time(machine, REMEMBERED - 2 * LONGEST_REST)
-        assert job == await worker.start(ECHO, owner="alice", request_id="r1")
-        await pass_time(machine, SETTLING + 4 * LONGEST_REST)
-        assert job != await worker.start(ECHO, owner="alice", request_id="r1")
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    keep = Retention(age=3600.0, jobs=inf, bytes=inf)
+    worker = worker_of(machine, keep)
+    job = await worker.start(ECHO, owner="alice", request_id="r1")
+    await pass_time(machine, 3600.0 + LONGEST_REST)
+    assert [] == await left(machine, worker)
+    await worker.close()
+    worker = worker_of(machine, keep)
+    assert job == await worker.start(ECHO, owner="alice", request_id="r1")
+    with pytest.raises(RequestIdReused):
+        await worker.start(JobSpec("true"), owner="alice", request_id="r1")
+    assert [] == await left(machine, worker)
+    await pass_time(machine, REMEMBERED - 2 * LONGEST_REST)
+    assert job == await worker.start(ECHO, owner="alice", request_id="r1")
+    await pass_time(machine, SETTLING + 4 * LONGEST_REST)
+    assert job != await worker.start(ECHO, owner="alice", request_id="r1")
 
 
-def test_a_clock_that_leaps_forgets_no_request() -> None:
+async def test_a_clock_that_leaps_forgets_no_request() -> None:
     """Neither while the server runs, nor where one starts with a clock that is set a little later."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        job = await worker.start(ECHO, request_id="r1")
-        await worker.wait(job)
-        await worker.remove(job)
-        machine.clock.set(machine.clock.now() + 10 * REMEMBERED)
-        await pass_time(machine, 2 * SETTLING)
-        await worker.close()
-        worker = machine.worker()
-        await worker.recover()
-        machine.clock.set(machine.clock.now() - 10 * REMEMBERED)
-        await pass_time(machine, 2 * SETTLING)
-        assert job == await worker.start(ECHO, request_id="r1")
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    job = await worker.start(ECHO, request_id="r1")
+    await worker.wait(job)
+    await worker.remove(job)
+    machine.clock.set(machine.clock.now() + 10 * REMEMBERED)
+    await pass_time(machine, 2 * SETTLING)
+    await worker.close()
+    worker = machine.worker()
+    await worker.recover()
+    machine.clock.set(machine.clock.now() - 10 * REMEMBERED)
+    await pass_time(machine, 2 * SETTLING)
+    assert job == await worker.start(ECHO, request_id="r1")
 
 
 def test_a_removal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -224,37 +204,29 @@ def test_fingerprints_tell_specifications_apart(one: JobSpec, other: JobSpec) ->
     assert fingerprint(one) == fingerprint(replace(one))
 
 
-def test_a_bounded_log_counts_with_its_bound() -> None:
+async def test_a_bounded_log_counts_with_its_bound() -> None:
     """What was written beyond it is not kept, and needs no room."""
-
-    async def scenario() -> None:
-        machine = FakeMachine({"long": lambda _: FakeProgram(output=b"x" * 900_000)})
-        worker = worker_of(machine, Retention(age=inf, jobs=inf, bytes=300_000))
-        job = await worker.start(JobSpec("long", output_max=1 << 18))
-        await pass_time(machine, FRESH + LONGEST_REST)
-        assert [job] == await left(machine, worker)
-
-    asyncio.run(scenario())
+    machine = FakeMachine({"long": lambda _: FakeProgram(output=b"x" * 900_000)})
+    worker = worker_of(machine, Retention(age=inf, jobs=inf, bytes=300_000))
+    job = await worker.start(JobSpec("long", output_max=1 << 18))
+    await pass_time(machine, FRESH + LONGEST_REST)
+    assert [job] == await left(machine, worker)
 
 
-def test_a_long_list_lets_others_have_their_turn() -> None:
+async def test_a_long_list_lets_others_have_their_turn() -> None:
     """While it looks at thousands of jobs, other calls are answered."""
+    machine = FakeMachine()
+    worker = machine.worker()
+    jobs = [await worker.start(ECHO) for _ in range(3 * LOOKED_AT)]
+    turns = 0
 
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        jobs = [await worker.start(ECHO) for _ in range(3 * LOOKED_AT)]
-        turns = 0
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
 
-        async def others() -> None:
-            nonlocal turns
-            while True:
-                await asyncio.sleep(0)
-                turns += 1
-
-        beside = asyncio.create_task(others())
-        assert jobs == [status.record.id for status in await worker.list()]
-        beside.cancel()
-        assert turns >= 2
-
-    asyncio.run(scenario())
+    beside = asyncio.create_task(others())
+    assert jobs == [status.record.id for status in await worker.list()]
+    beside.cancel()
+    assert turns >= 2

@@ -49,27 +49,23 @@ async def check_nothing_is_left(machine: FakeMachine) -> None:
     assert {} == await machine.spawner.recover()
 
 
-def test_a_job_runs_to_its_end() -> None:
+async def test_a_job_runs_to_its_end() -> None:
     """Start gives an id; the job's end and output are found under it."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        job = await worker.start(JobSpec("echo", ["hello"]), owner="alice")
-        status = await worker.wait(job)
-        assert JobState.EXITED is status.state
-        assert Exited(0) == status.ending
-        assert Cause.NONE is status.cause
-        assert "alice" == status.record.owner
-        assert {Channel.OUTPUT: Extent(0, 6)} == status.output
-        assert {Channel.OUTPUT: 6} == status.record.end.output
-        assert machine.clock.now() == status.record.created_at == status.record.started_at
-        assert 1000 == status.record.pid
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    job = await worker.start(JobSpec("echo", ["hello"]), owner="alice")
+    status = await worker.wait(job)
+    assert JobState.EXITED is status.state
+    assert Exited(0) == status.ending
+    assert Cause.NONE is status.cause
+    assert "alice" == status.record.owner
+    assert {Channel.OUTPUT: Extent(0, 6)} == status.output
+    assert {Channel.OUTPUT: 6} == status.record.end.output
+    assert machine.clock.now() == status.record.created_at == status.record.started_at
+    assert 1000 == status.record.pid
 
 
-def test_everything_is_ready_before_anything_runs() -> None:
+async def test_everything_is_ready_before_anything_runs() -> None:
     """Intent, limits and output are in place when the command is executed."""
     limits = ResourceLimits(cpu=CpuLimit(quota=0.5))
 
@@ -86,75 +82,56 @@ def test_everything_is_ready_before_anything_runs() -> None:
             assert Extent(0, 0) == await machine.outputs.extent(job, Channel.OUTPUT)
             return await super().spawn(job, spec, placement, sinks)
 
-    async def scenario() -> None:
-        machine.spawner = Inspecting(clock=machine.clock)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("true", limits=limits), owner="alice", request_id="r1")
-        await worker.wait(job)
-
-    asyncio.run(scenario())
+    machine.spawner = Inspecting(clock=machine.clock)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("true", limits=limits), owner="alice", request_id="r1")
+    await worker.wait(job)
 
 
-def test_same_request_gives_the_same_job() -> None:
+async def test_same_request_gives_the_same_job() -> None:
     """A start that is repeated, at once or after the job's end, runs nothing a second time."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        spec = JobSpec("true")
-        starts = (worker.start(spec, owner="alice", request_id="r1") for _ in range(10))
-        [job] = set(await asyncio.gather(*starts))
-        await worker.wait(job)
-        assert job == await worker.start(spec, owner="alice", request_id="r1")
-        assert 1 == len(await worker.list())
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    spec = JobSpec("true")
+    starts = (worker.start(spec, owner="alice", request_id="r1") for _ in range(10))
+    [job] = set(await asyncio.gather(*starts))
+    await worker.wait(job)
+    assert job == await worker.start(spec, owner="alice", request_id="r1")
+    assert 1 == len(await worker.list())
 
 
-def test_request_ids_belong_to_their_owner() -> None:
+async def test_request_ids_belong_to_their_owner() -> None:
     """Another owner's same id is another request; without an id every start is its own."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        jobs = {
-            await worker.start(JobSpec("true"), owner=owner, request_id=request_id)
-            for owner in ("alice", "bob")
-            for request_id in ("r1", "", "")
-        }
-        assert 6 == len(jobs)
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    jobs = {
+        await worker.start(JobSpec("true"), owner=owner, request_id=request_id)
+        for owner in ("alice", "bob")
+        for request_id in ("r1", "", "")
+    }
+    assert 6 == len(jobs)
 
 
-def test_request_id_of_another_command_is_refused() -> None:
+async def test_request_id_of_another_command_is_refused() -> None:
     """Whoever uses an id twice by mistake hears of it; nothing is started."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        await worker.start(JobSpec("true"), request_id="r1")
-        with pytest.raises(RequestIdReused, match="'r1' was used for another command"):
-            await worker.start(JobSpec("false"), request_id="r1")
-        assert 1 == len(await worker.list())
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    await worker.start(JobSpec("true"), request_id="r1")
+    with pytest.raises(RequestIdReused, match="'r1' was used for another command"):
+        await worker.start(JobSpec("false"), request_id="r1")
+    assert 1 == len(await worker.list())
 
 
-def test_a_failed_start_can_be_repeated() -> None:
+async def test_a_failed_start_can_be_repeated() -> None:
     """A request id is used up by a job, not by a failure; all who waited for that one hear of it."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(limiter=FakeLimiter(refuse="not today"))
-        worker = machine.worker()
-        starts = (worker.start(JobSpec("true"), request_id="r1") for _ in range(3))
-        failures = await asyncio.gather(*starts, return_exceptions=True)
-        assert [LimitsRejected] * 3 == [type(failure) for failure in failures]
-        machine.limiter.refuse = None
-        job = await worker.start(JobSpec("true"), request_id="r1")
-        assert JobState.EXITED is (await worker.wait(job)).state
-
-    asyncio.run(scenario())
+    machine = FakeMachine(limiter=FakeLimiter(refuse="not today"))
+    worker = machine.worker()
+    starts = (worker.start(JobSpec("true"), request_id="r1") for _ in range(3))
+    failures = await asyncio.gather(*starts, return_exceptions=True)
+    assert [LimitsRejected] * 3 == [type(failure) for failure in failures]
+    machine.limiter.refuse = None
+    job = await worker.start(JobSpec("true"), request_id="r1")
+    assert JobState.EXITED is (await worker.wait(job)).state
 
 
 class FailingJournal(MemoryJournal):
@@ -186,22 +163,18 @@ class FailingOutputs(MemoryOutputStore):
     ],
     ids=["journal", "limiter", "outputs", "spawner"],
 )
-def test_a_failed_start_leaves_nothing(
+async def test_a_failed_start_leaves_nothing(
     make: Callable[[], FakeMachine], command: str, error: type[WorkerError]
 ) -> None:
     """Whichever port fails, its own error is told and what came before is undone."""
-
-    async def scenario() -> None:
-        machine = make()
-        worker = machine.worker()
-        with pytest.raises(error) as raised:
-            await worker.start(JobSpec(command), request_id="r1")
-        if isinstance(raised.value, SpawnFailed):
-            assert errno.ENOENT == raised.value.errno
-        assert [] == await worker.list()
-        await check_nothing_is_left(machine)
-
-    asyncio.run(scenario())
+    machine = make()
+    worker = machine.worker()
+    with pytest.raises(error) as raised:
+        await worker.start(JobSpec(command), request_id="r1")
+    if isinstance(raised.value, SpawnFailed):
+        assert errno.ENOENT == raised.value.errno
+    assert [] == await worker.list()
+    await check_nothing_is_left(machine)
 
 
 def test_the_journal_forgets_a_failed_start_last() -> None:

@@ -22,116 +22,94 @@ ALL_PROGRAMS = {
 }
 
 
-def test_stop_returns_when_the_job_is_over() -> None:
+async def test_stop_returns_when_the_job_is_over() -> None:
     """The answer means that no process is left and the end is known."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(LONG)
-        await worker.stop(job)
-        status = await worker.query(job)
-        assert JobState.EXITED is status.state
-        assert Signaled(signal.SIGTERM) == status.ending
-        assert Cause.STOPPED is status.cause
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(LONG)
+    await worker.stop(job)
+    status = await worker.query(job)
+    assert JobState.EXITED is status.state
+    assert Signaled(signal.SIGTERM) == status.ending
+    assert Cause.STOPPED is status.cause
 
 
 @pytest.mark.parametrize(("grace", "effective"), [(None, 3.0), (2.0, 2.0), (0.0, 0.0)])
-def test_what_does_not_listen_is_killed_after_the_grace(grace: float | None, effective: float) -> None:
+async def test_what_does_not_listen_is_killed_after_the_grace(
+    grace: float | None, effective: float
+) -> None:
     """SIGKILL comes when the grace is over: the one given, else that of the job."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("stubborn", grace=3.0))
-        stop = asyncio.create_task(worker.stop(job, grace=grace))
-        await machine.clock.advance(0)
-        if effective:
-            await machine.clock.advance(effective - 0.1)
-            assert not stop.done()
-            status = await worker.query(job)
-            assert (JobState.STOPPING, None, Cause.NONE) == (status.state, status.ending, status.cause)
-            await machine.clock.advance(0.1)
-        await stop
-        assert Signaled(signal.SIGKILL) == (await worker.query(job)).ending
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("stubborn", grace=3.0))
+    stop = asyncio.create_task(worker.stop(job, grace=grace))
+    await machine.clock.advance(0)
+    if effective:
+        await machine.clock.advance(effective - 0.1)
+        assert not stop.done()
+        status = await worker.query(job)
+        assert (JobState.STOPPING, None, Cause.NONE) == (status.state, status.ending, status.cause)
+        await machine.clock.advance(0.1)
+    await stop
+    assert Signaled(signal.SIGKILL) == (await worker.query(job)).ending
 
 
-def test_any_number_of_stops_join() -> None:
+async def test_any_number_of_stops_join() -> None:
     """All return with the end of the job; one that is cancelled takes nothing back."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("stubborn"))
-        stops = [asyncio.create_task(worker.stop(job, grace=5.0)) for _ in range(5)]
-        await machine.clock.advance(0)
-        stops.pop(0).cancel()
-        await machine.clock.advance(5.0)
-        await asyncio.gather(*stops)
-        assert JobState.EXITED is (await worker.query(job)).state
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("stubborn"))
+    stops = [asyncio.create_task(worker.stop(job, grace=5.0)) for _ in range(5)]
+    await machine.clock.advance(0)
+    stops.pop(0).cancel()
+    await machine.clock.advance(5.0)
+    await asyncio.gather(*stops)
+    assert JobState.EXITED is (await worker.query(job)).state
 
 
-def test_stop_ends_what_a_job_has_left_behind() -> None:
+async def test_stop_ends_what_a_job_has_left_behind() -> None:
     """A job with leftovers is not over, and can be stopped; its exit code stays."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("forker", leftovers=Leftovers.WAIT))
-        await machine.clock.advance(1.0)
-        status = await worker.query(job)
-        assert (JobState.STOPPING, Exited(7)) == (status.state, status.ending)
-        stop = asyncio.create_task(worker.stop(job, grace=1.0))
-        await machine.clock.advance(0)
-        await machine.clock.advance(1.0)
-        await stop
-        status = await worker.query(job)
-        assert (JobState.EXITED, Exited(7), Cause.NONE) == (status.state, status.ending, status.cause)
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("forker", leftovers=Leftovers.WAIT))
+    await machine.clock.advance(1.0)
+    status = await worker.query(job)
+    assert (JobState.STOPPING, Exited(7)) == (status.state, status.ending)
+    stop = asyncio.create_task(worker.stop(job, grace=1.0))
+    await machine.clock.advance(0)
+    await machine.clock.advance(1.0)
+    await stop
+    status = await worker.query(job)
+    assert (JobState.EXITED, Exited(7), Cause.NONE) == (status.state, status.ending, status.cause)
 
 
-def test_stopping_a_finished_job_is_refused() -> None:
+async def test_stopping_a_finished_job_is_refused() -> None:
     """There is nothing left to stop, and this is not taken for success."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("true"))
-        await worker.wait(job)
-        with pytest.raises(JobAlreadyFinished, match=r"^the process is already finished$"):
-            await worker.stop(job)
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("true"))
+    await worker.wait(job)
+    with pytest.raises(JobAlreadyFinished, match=r"^the process is already finished$"):
+        await worker.stop(job)
 
 
-def test_what_the_kernel_cannot_end_is_named() -> None:
+async def test_what_the_kernel_cannot_end_is_named() -> None:
     """Stop gives up waiting, says which process in which state is left, and the killing goes on."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("stuck"))
-        pid = (await worker.query(job)).record.pid
-        stop = asyncio.create_task(worker.stop(job, grace=1.0))
-        await machine.clock.advance(0)
-        await machine.clock.advance(1.0 + STOP_MARGIN)
-        with pytest.raises(StopIncomplete, match=rf"^Job {job} is not over yet: process {pid} in state D;"):
-            await stop
-        await machine.clock.advance(0)
-        assert "Event.wait" not in {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
-        assert JobState.STOPPING is (await worker.query(job)).state
-        machine.spawner.kill(job)  # the disk has answered at last
-        status = await worker.wait(job)
-        assert (Signaled(signal.SIGKILL), Cause.STOPPED) == (status.ending, status.cause)
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("stuck"))
+    pid = (await worker.query(job)).record.pid
+    stop = asyncio.create_task(worker.stop(job, grace=1.0))
+    await machine.clock.advance(0)
+    await machine.clock.advance(1.0 + STOP_MARGIN)
+    with pytest.raises(StopIncomplete, match=rf"^Job {job} is not over yet: process {pid} in state D;"):
+        await stop
+    await machine.clock.advance(0)
+    assert "Event.wait" not in {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
+    assert JobState.STOPPING is (await worker.query(job)).state
+    machine.spawner.kill(job)  # the disk has answered at last
+    status = await worker.wait(job)
+    assert (Signaled(signal.SIGKILL), Cause.STOPPED) == (status.ending, status.cause)
 
 
 @pytest.mark.parametrize(
@@ -145,44 +123,32 @@ def test_what_the_kernel_cannot_end_is_named() -> None:
         ({"grace": math.inf}, "grace: inf s; must be 0 or more, at most 10 years"),
     ],
 )
-def test_a_wrong_stop_is_refused(arguments: dict[str, float], message: str) -> None:
+async def test_a_wrong_stop_is_refused(arguments: dict[str, float], message: str) -> None:
     """The argument is named, and the job runs on."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(LONG)
-        with pytest.raises(InvalidJobSpec, match=f"^{message}"):
-            await worker.stop(job, **arguments)
-        assert JobState.RUNNING is (await worker.query(job)).state
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(LONG)
+    with pytest.raises(InvalidJobSpec, match=f"^{message}"):
+        await worker.stop(job, **arguments)
+    assert JobState.RUNNING is (await worker.query(job)).state
 
 
-def test_timeout_stops_a_job() -> None:
+async def test_timeout_stops_a_job() -> None:
     """A job whose time is up is ended without anybody asking."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(JobSpec("sleep", ["1000"], timeout=60.0))
-        await machine.clock.advance(60.0)
-        status = await worker.wait(job)
-        assert (Signaled(signal.SIGTERM), Cause.TIMED_OUT) == (status.ending, status.cause)
-        assert machine.clock.now() == status.record.end.ended_at
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("sleep", ["1000"], timeout=60.0))
+    await machine.clock.advance(60.0)
+    status = await worker.wait(job)
+    assert (Signaled(signal.SIGTERM), Cause.TIMED_OUT) == (status.ending, status.cause)
+    assert machine.clock.now() == status.record.end.ended_at
 
 
-def test_a_kill_from_nowhere_is_nobody_s_doing() -> None:
+async def test_a_kill_from_nowhere_is_nobody_s_doing() -> None:
     """Somebody's kill -9 is told as it is."""
-
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        job = await worker.start(LONG)
-        machine.spawner.kill(job, signal.SIGSEGV)
-        status = await worker.wait(job)
-        assert (Signaled(signal.SIGSEGV), Cause.NONE) == (status.ending, status.cause)
-
-    asyncio.run(scenario())
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    job = await worker.start(LONG)
+    machine.spawner.kill(job, signal.SIGSEGV)
+    status = await worker.wait(job)
+    assert (Signaled(signal.SIGSEGV), Cause.NONE) == (status.ending, status.cause)

@@ -27,34 +27,26 @@ LONG = JobSpec("sleep", ["1000"])
 
 
 @given(data=st.binary(max_size=50), offset=st.integers(0, 60))
-def test_a_stream_starts_at_any_offset(data: bytes, offset: int) -> None:
+async def test_a_stream_starts_at_any_offset(data: bytes, offset: int) -> None:
     """The offset is where a client resumes; beyond the end of a finished job there is nothing."""
-
-    async def scenario() -> None:
-        worker = printing(data).worker()
-        job = await worker.start(JobSpec("print"))
-        assert data[offset:] == await collect(worker, job, offset=offset)
-        assert data[offset:] == await collect(worker, job, offset=offset, follow=False)
-
-    asyncio.run(scenario())
+    worker = printing(data).worker()
+    job = await worker.start(JobSpec("print"))
+    assert data[offset:] == await collect(worker, job, offset=offset)
+    assert data[offset:] == await collect(worker, job, offset=offset, follow=False)
 
 
-def test_an_offset_may_lie_in_the_future() -> None:
+async def test_an_offset_may_lie_in_the_future() -> None:
     """A stream of a running job waits until that byte has been written."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        job = await worker.start(LONG)
-        async with aclosing(worker.stream(job, offset=4)) as stream:
-            chunk = asyncio.ensure_future(anext(stream))
-            for piece in (b"ab", b"cd", b"ef"):
-                await machine.clock.advance(0)
-                assert not chunk.done()
-                sink(machine, job).write(piece)
-            assert Chunk(4, b"ef") == await chunk
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    job = await worker.start(LONG)
+    async with aclosing(worker.stream(job, offset=4)) as stream:
+        chunk = asyncio.ensure_future(anext(stream))
+        for piece in (b"ab", b"cd", b"ef"):
+            await machine.clock.advance(0)
+            assert not chunk.done()
+            sink(machine, job).write(piece)
+        assert Chunk(4, b"ef") == await chunk
 
 
 class Stingy(MemoryOutputStore):
@@ -101,100 +93,76 @@ def test_tails(text: bytes, lines: int, size: int, dropped: int, look_back: int,
         asyncio.run(scenario())
 
 
-def test_a_tail_is_followed() -> None:
+async def test_a_tail_is_followed() -> None:
     """What comes after the tail belongs to the stream."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        job = await worker.start(JobSpec("sleep", ["5"]))
-        sink(machine, job).write(b"1\n2\n3\n")
-        stream = asyncio.create_task(collect(worker, job, tail_lines=1))
-        await machine.clock.advance(1.0)
-        sink(machine, job).write(b"4\n")
-        await machine.clock.advance(4.0)
-        assert b"3\n4\n" == await stream
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    job = await worker.start(JobSpec("sleep", ["5"]))
+    sink(machine, job).write(b"1\n2\n3\n")
+    stream = asyncio.create_task(collect(worker, job, tail_lines=1))
+    await machine.clock.advance(1.0)
+    sink(machine, job).write(b"4\n")
+    await machine.clock.advance(4.0)
+    assert b"3\n4\n" == await stream
 
 
 @pytest.mark.parametrize("option", ["offset", "tail_lines", "tail_bytes"])
-def test_negative_numbers_are_refused(option: str) -> None:
+async def test_negative_numbers_are_refused(option: str) -> None:
     """No byte lies there; the argument is named."""
-
-    async def scenario() -> None:
-        worker = FakeMachine().worker()
-        job = await worker.start(JobSpec("true"))
-        with pytest.raises(InvalidJobSpec, match=f"^{option}: -1; must be 0 or more"):
-            await collect(worker, job, **{option: -1})
-
-    asyncio.run(scenario())
+    worker = FakeMachine().worker()
+    job = await worker.start(JobSpec("true"))
+    with pytest.raises(InvalidJobSpec, match=f"^{option}: -1; must be 0 or more"):
+        await collect(worker, job, **{option: -1})
 
 
-def test_a_stream_begins_at_one_place() -> None:
+async def test_a_stream_begins_at_one_place() -> None:
     """Two ways to say where contradict each other, and neither is taken silently; offset 0 says nothing."""
-
-    async def scenario() -> None:
-        worker = FakeMachine().worker()
-        job = await worker.start(JobSpec("true"))
-        with pytest.raises(InvalidJobSpec, match=r"^offset and tail_lines: only one of them"):
-            await collect(worker, job, offset=1, tail_lines=1)
-        with pytest.raises(InvalidJobSpec, match=r"^tail_lines and tail_bytes: only one of them"):
-            await collect(worker, job, tail_lines=0, tail_bytes=0)
-
-    asyncio.run(scenario())
+    worker = FakeMachine().worker()
+    job = await worker.start(JobSpec("true"))
+    with pytest.raises(InvalidJobSpec, match=r"^offset and tail_lines: only one of them"):
+        await collect(worker, job, offset=1, tail_lines=1)
+    with pytest.raises(InvalidJobSpec, match=r"^tail_lines and tail_bytes: only one of them"):
+        await collect(worker, job, tail_lines=0, tail_bytes=0)
 
 
-def test_a_stream_starts_at_the_first_kept_byte() -> None:
+async def test_a_stream_starts_at_the_first_kept_byte() -> None:
     """Where older output is no longer kept, the offset of the first chunk says so."""
-
-    async def scenario() -> None:
-        machine = printing(b"0123456789")
-        worker = machine.worker()
-        job = await worker.start(JobSpec("print"))
-        await worker.wait(job)
-        machine.outputs.drop_before(job, Channel.OUTPUT, 7)
-        for follow in (True, False):
-            chunks = [chunk async for chunk in worker.stream(job, offset=2, follow=follow)]
-            assert [Chunk(7, b"789")] == chunks
-
-    asyncio.run(scenario())
+    machine = printing(b"0123456789")
+    worker = machine.worker()
+    job = await worker.start(JobSpec("print"))
+    await worker.wait(job)
+    machine.outputs.drop_before(job, Channel.OUTPUT, 7)
+    for follow in (True, False):
+        chunks = [chunk async for chunk in worker.stream(job, offset=2, follow=follow)]
+        assert [Chunk(7, b"789")] == chunks
 
 
-def test_a_slow_client_misses_only_what_is_dropped() -> None:
+async def test_a_slow_client_misses_only_what_is_dropped() -> None:
     """It goes on at the first byte that is still kept, and sees the gap by the offset."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        job = await worker.start(JobSpec("sleep", ["1"]))
-        sink(machine, job).write(b"0123")
-        async with aclosing(worker.stream(job)) as stream:
-            assert Chunk(0, b"0123") == await anext(stream)
-            sink(machine, job).write(b"456789")
-            machine.outputs.drop_before(job, Channel.OUTPUT, 8)
-            assert Chunk(8, b"89") == await anext(stream)
-            sink(machine, job).write(b"ab")
-            machine.outputs.drop_before(job, Channel.OUTPUT, 12)  # nothing at all is left
-            await machine.clock.advance(1.0)
-            assert [Chunk(12, b"")] == [chunk async for chunk in stream]
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    job = await worker.start(JobSpec("sleep", ["1"]))
+    sink(machine, job).write(b"0123")
+    async with aclosing(worker.stream(job)) as stream:
+        assert Chunk(0, b"0123") == await anext(stream)
+        sink(machine, job).write(b"456789")
+        machine.outputs.drop_before(job, Channel.OUTPUT, 8)
+        assert Chunk(8, b"89") == await anext(stream)
+        sink(machine, job).write(b"ab")
+        machine.outputs.drop_before(job, Channel.OUTPUT, 12)  # nothing at all is left
+        await machine.clock.advance(1.0)
+        assert [Chunk(12, b"")] == [chunk async for chunk in stream]
 
 
-def test_output_that_is_gone_is_never_passed_over() -> None:
+async def test_output_that_is_gone_is_never_passed_over() -> None:
     """Where nothing follows what is gone, an empty chunk tells how far it reached."""
-
-    async def scenario() -> None:
-        machine = printing(b"0123456789")
-        worker = machine.worker()
-        job = await worker.start(JobSpec("print"))
-        await worker.wait(job)
-        machine.outputs.drop_before(job, Channel.OUTPUT, 10)
-        for follow in (True, False):
-            assert [Chunk(10, b"")] == [chunk async for chunk in worker.stream(job, follow=follow)]
-
-    asyncio.run(scenario())
+    machine = printing(b"0123456789")
+    worker = machine.worker()
+    job = await worker.start(JobSpec("print"))
+    await worker.wait(job)
+    machine.outputs.drop_before(job, Channel.OUTPUT, 10)
+    for follow in (True, False):
+        assert [Chunk(10, b"")] == [chunk async for chunk in worker.stream(job, follow=follow)]
 
 
 class Vanishing(MemoryOutputStore):
@@ -207,43 +175,35 @@ class Vanishing(MemoryOutputStore):
         return await super().read(job, channel, offset, size)
 
 
-def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """It begins at a line that is still there, or else with all that is."""
     monkeypatch.setattr(following, "_LOOK_BACK", 6)
-
-    async def scenario() -> None:
-        store = Vanishing()
-        for lines in range(1, 10):
-            job = new_job_id()
-            sinks = await store.create(job, (Channel.OUTPUT,))
-            written = sinks[Channel.OUTPUT]
-            assert isinstance(written, MemorySink)
-            written.write(b"aa\n" * 9)
-            extent = await store.extent(job, Channel.OUTPUT)
-            start = await following.start_of_tail(store, job, Channel.OUTPUT, extent, lines=lines)
-            assert start in {27 - 3 * lines, 0}
-            assert start == 0 or start >= written.dropped
-
-    asyncio.run(scenario())
+    store = Vanishing()
+    for lines in range(1, 10):
+        job = new_job_id()
+        sinks = await store.create(job, (Channel.OUTPUT,))
+        written = sinks[Channel.OUTPUT]
+        assert isinstance(written, MemorySink)
+        written.write(b"aa\n" * 9)
+        extent = await store.extent(job, Channel.OUTPUT)
+        start = await following.start_of_tail(store, job, Channel.OUTPUT, extent, lines=lines)
+        assert start in {27 - 3 * lines, 0}
+        assert start == 0 or start >= written.dropped
 
 
-def test_others_get_on_while_a_long_tail_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_others_get_on_while_a_long_tail_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many lines are asked for: they are counted a piece at a time."""
     monkeypatch.setattr(following, "_LOOK_BACK", 10)
-
-    async def scenario() -> None:
-        worker = printing(b"\n" * 1000).worker()
-        job = await worker.start(JobSpec("print"))
-        await worker.wait(job)
-        tail = asyncio.ensure_future(anext(worker.stream(job, tail_lines=999)))
-        rounds = 0
-        while not tail.done():
-            rounds += 1
-            await asyncio.sleep(0)
-        assert Chunk(1, b"") == tail.result()
-        assert rounds >= 99
-
-    asyncio.run(scenario())
+    worker = printing(b"\n" * 1000).worker()
+    job = await worker.start(JobSpec("print"))
+    await worker.wait(job)
+    tail = asyncio.ensure_future(anext(worker.stream(job, tail_lines=999)))
+    rounds = 0
+    while not tail.done():
+        rounds += 1
+        await asyncio.sleep(0)
+    assert Chunk(1, b"") == tail.result()
+    assert rounds >= 99
 
 
 class Growing(MemoryOutputStore):
@@ -256,46 +216,38 @@ class Growing(MemoryOutputStore):
         return extent
 
 
-def test_a_tail_of_what_is_there_now_while_more_comes() -> None:
+async def test_a_tail_of_what_is_there_now_while_more_comes() -> None:
     """Where it begins and where it ends is decided at one moment."""
-
-    async def scenario() -> None:
-        machine = printing(b"first\nsecond\n")
-        machine.outputs = Growing()
-        worker = machine.worker()
-        job = await worker.start(JobSpec("print"))
-        assert b"second\n" == await collect(worker, job, tail_lines=1, follow=False)
-
-    asyncio.run(scenario())
+    machine = printing(b"first\nsecond\n")
+    machine.outputs = Growing()
+    worker = machine.worker()
+    job = await worker.start(JobSpec("print"))
+    assert b"second\n" == await collect(worker, job, tail_lines=1, follow=False)
 
 
-def test_output_that_is_deleted_while_the_job_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_output_that_is_deleted_while_the_job_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who follows, or comes then, waits for what comes; only of a finished job it is an error."""
     monkeypatch.setattr(following, "SLOW_LOOK", 0.001)
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        worker = machine.worker()
-        job = await worker.start(LONG)
-        sink(machine, job).write(b"gone")
-        async with (
-            aclosing(worker.stream(job)) as early,
-            aclosing(worker.stream(job, tail_lines=3)) as late,
-        ):
-            assert Chunk(0, b"gone") == await anext(early)
-            chunk = asyncio.ensure_future(anext(early))
-            with deleted(machine, job):
-                assert Chunk(0, b"") == await anext(late)
-                assert [] == [chunk async for chunk in worker.stream(job, follow=False)]
-                coming = asyncio.ensure_future(anext(late))
-                await asyncio.sleep(20 * following.SLOW_LOOK)  # it has been looked at meanwhile
-                assert not chunk.done()
-                assert not coming.done()
-            sink(machine, job).drop(4)
-            sink(machine, job).write(b"new")
-            assert Chunk(4, b"new") == await chunk == await coming
-
-    asyncio.run(scenario())
+    machine = FakeMachine()
+    worker = machine.worker()
+    job = await worker.start(LONG)
+    sink(machine, job).write(b"gone")
+    async with (
+        aclosing(worker.stream(job)) as early,
+        aclosing(worker.stream(job, tail_lines=3)) as late,
+    ):
+        assert Chunk(0, b"gone") == await anext(early)
+        chunk = asyncio.ensure_future(anext(early))
+        with deleted(machine, job):
+            assert Chunk(0, b"") == await anext(late)
+            assert [] == [chunk async for chunk in worker.stream(job, follow=False)]
+            coming = asyncio.ensure_future(anext(late))
+            await asyncio.sleep(20 * following.SLOW_LOOK)  # it has been looked at meanwhile
+            assert not chunk.done()
+            assert not coming.done()
+        sink(machine, job).drop(4)
+        sink(machine, job).write(b"new")
+        assert Chunk(4, b"new") == await chunk == await coming
 
 
 @contextmanager
@@ -306,19 +258,15 @@ def deleted(machine: FakeMachine, job: JobId) -> Iterator[None]:
     machine.outputs._sinks[job] = sinks
 
 
-def test_missing_output_is_an_error() -> None:
+async def test_missing_output_is_an_error() -> None:
     """A stream never ends as if it were complete when it is not."""
-
-    async def scenario() -> None:
-        machine = printing(b"0123456789")
-        worker = machine.worker()
-        job = await worker.start(JobSpec("print"))
-        await worker.wait(job)
-        del sink(machine, job).data[7:]
-        with pytest.raises(OutputUnavailable, match="output ends at byte 7 where 10 were recorded"):
-            await collect(worker, job)
-        await machine.outputs.remove(job)
-        with pytest.raises(OutputUnavailable, match=f"no output of job {job} is kept"):
-            await collect(worker, job)
-
-    asyncio.run(scenario())
+    machine = printing(b"0123456789")
+    worker = machine.worker()
+    job = await worker.start(JobSpec("print"))
+    await worker.wait(job)
+    del sink(machine, job).data[7:]
+    with pytest.raises(OutputUnavailable, match="output ends at byte 7 where 10 were recorded"):
+        await collect(worker, job)
+    await machine.outputs.remove(job)
+    with pytest.raises(OutputUnavailable, match=f"no output of job {job} is kept"):
+        await collect(worker, job)

@@ -205,39 +205,31 @@ def test_a_row_that_cannot_be_read(tmp_path: Path, record: str) -> None:
     assert [str(bad)] == list(look(path))
 
 
-def test_a_look_leaves_no_trace(tmp_path: Path) -> None:
+async def test_a_look_leaves_no_trace(tmp_path: Path) -> None:
     """Neither at a journal that nobody uses nor at one that is being written."""
     path = tmp_path / "journal.db"
-    data = whole(path)
+    data = await asyncio.to_thread(whole, path)
     assert {} == look(path)
     assert (data, [path]) == (path.read_bytes(), list(tmp_path.iterdir()))
-
-    async def scenario() -> None:
-        journal = SqliteJournal(path)
-        await journal.put(RECORD)
-        before = os.listdir(tmp_path)
-        assert {} == look(path)
-        assert before == os.listdir(tmp_path)
-        await journal.close()
-
-    asyncio.run(scenario())
+    journal = SqliteJournal(path)
+    await journal.put(RECORD)
+    before = os.listdir(tmp_path)
+    assert {} == look(path)
+    assert before == os.listdir(tmp_path)
+    await journal.close()
 
 
-def test_a_journal_that_is_moved_away_under_a_server(tmp_path: Path) -> None:
+async def test_a_journal_that_is_moved_away_under_a_server(tmp_path: Path) -> None:
     """Nothing is written where nobody would find it; when it is back all goes on, and nothing is lost."""
     path, elsewhere = tmp_path / "journal.db", tmp_path / "elsewhere.db"
-
-    async def scenario() -> None:
-        journal = SqliteJournal(path)
-        await journal.put(RECORD)
-        path.rename(elsewhere)
-        with pytest.raises(JournalUnusable, match="put it back, or restart the server"):
-            await journal.put(replace(RECORD, id=new_job_id()))
-        path.touch()
-        with pytest.raises(JournalUnusable, match="moved, deleted or replaced"):
-            await journal.load()
-        elsewhere.rename(path)
-        assert [RECORD] == list(await journal.load())
-        await journal.close()
-
-    asyncio.run(scenario())
+    journal = SqliteJournal(path)
+    await journal.put(RECORD)
+    path.rename(elsewhere)
+    with pytest.raises(JournalUnusable, match="put it back, or restart the server"):
+        await journal.put(replace(RECORD, id=new_job_id()))
+    path.touch()
+    with pytest.raises(JournalUnusable, match="moved, deleted or replaced"):
+        await journal.load()
+    elsewhere.rename(path)
+    assert [RECORD] == list(await journal.load())
+    await journal.close()

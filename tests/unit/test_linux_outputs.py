@@ -64,33 +64,25 @@ def no_descriptors() -> Iterator[None]:
             os.close(descriptor)
 
 
-def test_output_is_read_when_no_descriptor_is_left(tmp_path: Path) -> None:
+async def test_output_is_read_when_no_descriptor_is_left(tmp_path: Path) -> None:
     """Clients that come take descriptors; those who follow are not ended for that. Time and again."""
     job = recorded(tmp_path, {0: b"abc", 3: b"defg"})
-
-    async def scenario() -> None:
-        store = RecorderStore(tmp_path)
-        with no_descriptors():
-            for _ in range(3):
-                assert Extent(0, 7) == await store.extent(job, Channel.OUTPUT)
-                assert b"bc" == await store.read(job, Channel.OUTPUT, 1, SIZE)
-                assert b"defg" == await store.read(job, Channel.OUTPUT, 3, SIZE)
-        await store.close()
-
-    asyncio.run(scenario())
+    store = RecorderStore(tmp_path)
+    with no_descriptors():
+        for _ in range(3):
+            assert Extent(0, 7) == await store.extent(job, Channel.OUTPUT)
+            assert b"bc" == await store.read(job, Channel.OUTPUT, 1, SIZE)
+            assert b"defg" == await store.read(job, Channel.OUTPUT, 3, SIZE)
+    await store.close()
 
 
-def test_want_of_descriptors_is_told_as_such(tmp_path: Path) -> None:
+async def test_want_of_descriptors_is_told_as_such(tmp_path: Path) -> None:
     """When even the one in reserve is gone, it is not the output that is missing."""
     job = recorded(tmp_path, {0: b"abc"})
-
-    async def scenario() -> None:
-        store = RecorderStore(tmp_path)
-        store._spare.close()
-        with no_descriptors():
-            for call in (store.extent(job, Channel.OUTPUT), store.read(job, Channel.OUTPUT, 0, SIZE)):
-                with pytest.raises(OSError, match="Too many open files"):
-                    await call
-        await store.close()
-
-    asyncio.run(scenario())
+    store = RecorderStore(tmp_path)
+    store._spare.close()
+    with no_descriptors():
+        for call in (store.extent(job, Channel.OUTPUT), store.read(job, Channel.OUTPUT, 0, SIZE)):
+            with pytest.raises(OSError, match="Too many open files"):
+                await call
+    await store.close()

@@ -81,7 +81,7 @@ def recorded(tmp_path: Path) -> Iterator[Recorded]:
 def test_writes_that_come_thick_are_gathered(recorded: Recorded) -> None:
     """A fraction of the system calls, and every byte."""
     splices: list[Step] = []
-    on_step(splices.append)
+    on_step(lambda step, _: splices.append(step))
     try:
         lines = [f"{number}\n".encode() for number in range(20_000)]
         for line in lines:

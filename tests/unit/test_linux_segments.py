@@ -91,7 +91,7 @@ def test_whatever_dies_the_latest_bytes_are_kept(
     Path(segment_path(directory, Channel.OUTPUT, 0)).touch()
     segments, written, fuse = make(directory, most), b"", list[Step]()
 
-    def burn(step: Step) -> None:
+    def burn(step: Step, job: object) -> None:
         if step in fuse:
             fuse.clear()
             raise Died

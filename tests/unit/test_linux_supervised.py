@@ -1,6 +1,5 @@
 """What a supervisor tells of a job is taken in, whatever the server lacks at that moment."""
 
-import asyncio
 import os
 import resource
 from collections.abc import Iterator
@@ -36,18 +35,14 @@ def descriptors_left(number: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_job_that_was_started_when_no_descriptor_is_left(number: int) -> None:
+async def test_a_job_that_was_started_when_no_descriptor_is_left(number: int) -> None:
     """It is known all the same, though without the pidfd, and nothing stays open."""
-
-    async def scenario() -> None:
-        process = SupervisedProcess(Nobody(), new_job_id(), "generation")
-        stat = procfs.stat(os.getpid())
-        assert stat is not None
-        told = {"pid": os.getpid(), "start": stat.start, "started_at": 5.0}
-        before = os.listdir("/proc/self/fd")
-        with descriptors_left(number):
-            process.take({**told, "state": "running", "ending": None, "cause": "none"})
-        assert before == os.listdir("/proc/self/fd")
-        assert (os.getpid(), JobState.RUNNING, None) == (process.pid, process.progress.state, process.pidfd)
-
-    asyncio.run(scenario())
+    process = SupervisedProcess(Nobody(), new_job_id(), "generation")
+    stat = procfs.stat(os.getpid())
+    assert stat is not None
+    told = {"pid": os.getpid(), "start": stat.start, "started_at": 5.0}
+    before = os.listdir("/proc/self/fd")
+    with descriptors_left(number):
+        process.take({**told, "state": "running", "ending": None, "cause": "none"})
+    assert before == os.listdir("/proc/self/fd")
+    assert (os.getpid(), JobState.RUNNING, None) == (process.pid, process.progress.state, process.pidfd)

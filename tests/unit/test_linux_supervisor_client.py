@@ -47,7 +47,7 @@ def test_what_cannot_be_understood_ends_the_connection(
     assert "what the supervisor says cannot be understood" in caplog.text
 
 
-def test_who_calls_at_the_end_of_the_conversation(tmp_path: Path) -> None:
+async def test_who_calls_at_the_end_of_the_conversation(tmp_path: Path) -> None:
     """A call fails once the loss has been told, and not before: who tries again finds the next."""
     lost: list[str] = []
 
@@ -56,16 +56,13 @@ def test_who_calls_at_the_end_of_the_conversation(tmp_path: Path) -> None:
         writer.write(encode({"call": hello["call"], "protocol": PROTOCOL}))
         writer.close()
 
-    async def scenario() -> None:
-        async with await asyncio.start_unix_server(supervise, tmp_path / "socket"):
-            client = SupervisorClient(tmp_path, lost.append, lambda: lost.append("once"))
-            assert await client.connect()
-            transport = client._transport
-            assert transport is not None
-            transport.close()  # as asyncio does itself when the other side has closed
-            assert [] == lost
-            with pytest.raises(SupervisorGone):
-                await client.call("list")
-            assert ["once"] == lost
-
-    asyncio.run(scenario())
+    async with await asyncio.start_unix_server(supervise, tmp_path / "socket"):
+        client = SupervisorClient(tmp_path, lost.append, lambda: lost.append("once"))
+        assert await client.connect()
+        transport = client._transport
+        assert transport is not None
+        transport.close()  # as asyncio does itself when the other side has closed
+        assert [] == lost
+        with pytest.raises(SupervisorGone):
+            await client.call("list")
+        assert ["once"] == lost

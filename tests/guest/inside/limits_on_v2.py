@@ -110,89 +110,73 @@ def test_the_contract(check: Callable[[], Coroutine[None, None, None]]) -> None:
     asyncio.run(check())
 
 
-def test_every_limit_is_written_as_the_kernel_wants_it() -> None:
+async def test_every_limit_is_written_as_the_kernel_wants_it() -> None:
     """Each can be read back before anything runs, and so can each change."""
-
-    async def scenario() -> None:
-        limits = ResourceLimits(
-            cpu=CpuLimit(quota=0.5, weight=200),
-            memory=MemoryLimit(max=64 * MIB, high=48 * MIB, swap_max=16 * MIB),
-            io=(IoLimit("/var", read_bytes_per_second=4 * MIB, write_operations_per_second=100),),
-            pids=20,
-            cpuset="1",
+    limits = ResourceLimits(
+        cpu=CpuLimit(quota=0.5, weight=200),
+        memory=MemoryLimit(max=64 * MIB, high=48 * MIB, swap_max=16 * MIB),
+        io=(IoLimit("/var", read_bytes_per_second=4 * MIB, write_operations_per_second=100),),
+        pids=20,
+        cpuset="1",
+    )
+    async with scope_with(limits) as scope:
+        assert "50000 100000" == read(scope, "cpu.max")
+        assert "200" == read(scope, "cpu.weight")
+        assert str(64 * MIB) == read(scope, "memory.max")
+        assert str(48 * MIB) == read(scope, "memory.high")
+        assert str(16 * MIB) == read(scope, "memory.swap.max")
+        assert f"{DISK} rbps={4 * MIB} wbps=max riops=max wiops=100" == read(scope, "io.max")
+        assert "20" == read(scope, "pids.max")
+        assert "1" == read(scope, "cpuset.cpus.effective")
+        changes = ResourceLimits(
+            cpu=CpuLimit(quota=1.5),
+            memory=MemoryLimit(max=32 * MIB, high=24 * MIB),
+            io=(IoLimit("/var", read_bytes_per_second=MIB),),
+            pids=30,
+            cpuset="0-1",
         )
-        async with scope_with(limits) as scope:
-            assert "50000 100000" == read(scope, "cpu.max")
-            assert "200" == read(scope, "cpu.weight")
-            assert str(64 * MIB) == read(scope, "memory.max")
-            assert str(48 * MIB) == read(scope, "memory.high")
-            assert str(16 * MIB) == read(scope, "memory.swap.max")
-            assert f"{DISK} rbps={4 * MIB} wbps=max riops=max wiops=100" == read(scope, "io.max")
-            assert "20" == read(scope, "pids.max")
-            assert "1" == read(scope, "cpuset.cpus.effective")
-            changes = ResourceLimits(
-                cpu=CpuLimit(quota=1.5),
-                memory=MemoryLimit(max=32 * MIB, high=24 * MIB),
-                io=(IoLimit("/var", read_bytes_per_second=MIB),),
-                pids=30,
-                cpuset="0-1",
-            )
-            await scope.update(limits.updated(changes))
-            assert "150000 100000" == read(scope, "cpu.max")
-            assert str(32 * MIB) == read(scope, "memory.max")
-            assert str(24 * MIB) == read(scope, "memory.high")
-            assert f"{DISK} rbps={MIB} wbps=max riops=max wiops=100" == read(scope, "io.max")
-            assert "30" == read(scope, "pids.max")
-            assert "0-1" == read(scope, "cpuset.cpus.effective")
-
-    asyncio.run(scenario())
+        await scope.update(limits.updated(changes))
+        assert "150000 100000" == read(scope, "cpu.max")
+        assert str(32 * MIB) == read(scope, "memory.max")
+        assert str(24 * MIB) == read(scope, "memory.high")
+        assert f"{DISK} rbps={MIB} wbps=max riops=max wiops=100" == read(scope, "io.max")
+        assert "30" == read(scope, "pids.max")
+        assert "0-1" == read(scope, "cpuset.cpus.effective")
 
 
-def test_too_much_memory_ends_in_an_oom_kill() -> None:
+async def test_too_much_memory_ends_in_an_oom_kill() -> None:
     """What takes more than memory.max dies of SIGKILL, and the file of the placement says why."""
-
-    async def scenario() -> None:
-        limits = ResourceLimits(memory=MemoryLimit(max=32 * MIB, swap_max=0))
-        async with scope_with(limits) as scope:
-            glutton = run_inside(scope, sys.executable, "-S", "-c", "b'x' * (256 << 20)")
-            assert -signal.SIGKILL == finish(glutton)[0]
-            assert scope.placement.oom_events is not None
-            assert "oom_kill 1" in lines_of(scope.placement.oom_events)
-            assert 16 * MIB < used(await scope.usage(), "memory_peak") <= 32 * MIB
-
-    asyncio.run(scenario())
+    limits = ResourceLimits(memory=MemoryLimit(max=32 * MIB, swap_max=0))
+    async with scope_with(limits) as scope:
+        glutton = run_inside(scope, sys.executable, "-S", "-c", "b'x' * (256 << 20)")
+        assert -signal.SIGKILL == finish(glutton)[0]
+        assert scope.placement.oom_events is not None
+        assert "oom_kill 1" in lines_of(scope.placement.oom_events)
+        assert 16 * MIB < used(await scope.usage(), "memory_peak") <= 32 * MIB
 
 
-def test_groups_that_the_job_made_itself_go_too() -> None:
+async def test_groups_that_the_job_made_itself_go_too() -> None:
     """A job may manage groups below its own, with controllers; removing takes all of them down."""
-
-    async def scenario() -> None:
-        async with any_limiter() as limiter:
-            job = new_job_id()
-            scope = await limiter.prepare(job, ResourceLimits(pids=20), os.getpid())
-            (group_of(scope) / "cgroup.subtree_control").write_text("+pids")
-            (group_of(scope) / "a" / "b").mkdir(parents=True)
-            await scope.remove()
-            assert not group_of(scope).exists()
-
-    asyncio.run(scenario())
+    async with any_limiter() as limiter:
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits(pids=20), os.getpid())
+        (group_of(scope) / "cgroup.subtree_control").write_text("+pids")
+        (group_of(scope) / "a" / "b").mkdir(parents=True)
+        await scope.remove()
+        assert not group_of(scope).exists()
 
 
-def test_many_jobs_leave_no_dying_groups() -> None:
+async def test_many_jobs_leave_no_dying_groups() -> None:
     """What is removed is gone from the kernel too, memory controller included."""
-
-    async def scenario() -> None:
-        async with any_limiter() as limiter:
-            limits = ResourceLimits(memory=MemoryLimit(max=64 * MIB), pids=10)
-            for _ in range(5):
-                scopes = await asyncio.gather(
-                    *(limiter.prepare(new_job_id(), limits, os.getpid()) for _ in range(40))
-                )
-                place = parent_of(scopes[0])
-                await asyncio.gather(*(scope.remove() for scope in scopes))
-            await asyncio.to_thread(wait_until_freed, place)
-
-    asyncio.run(scenario())
+    async with any_limiter() as limiter:
+        limits = ResourceLimits(memory=MemoryLimit(max=64 * MIB), pids=10)
+        for _ in range(5):
+            scopes = await asyncio.gather(
+                *(limiter.prepare(new_job_id(), limits, os.getpid()) for _ in range(40))
+            )
+            place = parent_of(scopes[0])
+            await asyncio.gather(*(scope.remove() for scope in scopes))
+        await asyncio.to_thread(wait_until_freed, place)
 
 
 def wait_until_freed(group: Path) -> None:

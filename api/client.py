@@ -28,6 +28,7 @@ from ..core.model.job import (
     parse_job_id,
 )
 from ..core.model.limits import ResourceLimits
+from ..core.model.stream_start import BEGINNING, StreamStart
 from ..proto import worker
 from . import tls, translate
 from .grpc.connections import CLOSE_PATIENCE, Connection, cancellation_taken_back
@@ -180,22 +181,11 @@ class Client:
         job: str,
         *,
         channel: Channel | None = None,
-        offset: int = 0,
-        tail_lines: int | None = None,
-        tail_bytes: int | None = None,
+        start: StreamStart = BEGINNING,
         follow: bool = True,
     ) -> AsyncGenerator[Chunk, None]:
-        """Yield a job's output from ``offset``, or from a tail of it; with ``follow`` until it is over."""
-        if min(offset, tail_lines or 0, tail_bytes or 0) < 0:
-            raise ValueError("neither offset nor tail can be negative")
-        request = worker.StreamRequest(
-            job_id=job,
-            offset=offset,
-            tail_lines=tail_lines,
-            tail_bytes=tail_bytes,
-            no_follow=not follow,
-            channel=translate.channel_message(channel),
-        )
+        """Yield a job's output from ``start``; with ``follow`` until the job is over."""
+        request = translate.stream_request(job, channel, start, follow=follow)
         # The generated stub would leave its call open when this generator is closed.
         call = self._channel.request(
             "/worker.v1.WorkerService/Stream",

@@ -15,6 +15,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from ..core.model.job import Chunk, parse_job_id
+from ..core.model.stream_start import FromOffset
 from ..core.worker import Worker
 from ..proto.health import (
     HealthCheckRequest,
@@ -99,13 +100,12 @@ class Handlers:
 
     async def stream(self, request: StreamRequest) -> AsyncGenerator[Chunk, None]:
         """Send the job's output as bytes."""
-        resume = translate.offset(request)
+        start = translate.stream_start(request)
+        resume = start.offset if isinstance(start, FromOffset) else 0
         chunks = self._worker.stream(
             parse_job_id(request.job_id),
             channel=translate.channel(request),
-            offset=resume,
-            tail_lines=request.tail_lines,
-            tail_bytes=request.tail_bytes,
+            start=start,
             follow=not request.no_follow,
         )
         async with aclosing(chunks):

@@ -21,6 +21,7 @@ from ..core.model.job import (
     JobStatus,
 )
 from ..core.model.limits import ResourceLimits
+from ..core.model.stream_start import BEGINNING, FromOffset, StreamStart
 from .client import (
     CONNECT_TIMEOUT,
     Client,
@@ -125,9 +126,7 @@ class ResumingClient:
         job: str,
         *,
         channel: Channel | None = None,
-        offset: int = 0,
-        tail_lines: int | None = None,
-        tail_bytes: int | None = None,
+        start: StreamStart = BEGINNING,
         follow: bool = True,
     ) -> AsyncGenerator[Chunk, None]:
         """Yield a job's output as Client.stream does, every byte once, whatever becomes of connections.
@@ -139,9 +138,7 @@ class ResumingClient:
             chunks = attempts.begin().stream(
                 job,
                 channel=channel,
-                offset=offset,
-                tail_lines=tail_lines,
-                tail_bytes=tail_bytes,
+                start=start,
                 follow=follow,
             )
             try:
@@ -149,7 +146,7 @@ class ResumingClient:
                     async for chunk in chunks:
                         attempts.progress()
                         # A tail is resolved once: its first chunk, empty perhaps, tells where it begins.
-                        offset, tail_lines, tail_bytes = chunk.offset + len(chunk.data), None, None
+                        start = FromOffset(chunk.offset + len(chunk.data))
                         yield chunk
             except (RpcError, ServerUnreachable) as error:
                 await attempts.failed(error)

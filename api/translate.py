@@ -36,6 +36,7 @@ from ..core.model.limits import (
     ResourceLimits,
     ResourceUsage,
 )
+from ..core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
 from ..proto import worker as proto
 
 _STATES = {
@@ -204,11 +205,38 @@ def channel(message: proto.StreamRequest) -> Channel | None:
     return None if asked is Channel.OUTPUT else asked
 
 
-def offset(message: proto.StreamRequest) -> int:
-    """Return where to begin; raise InvalidJobSpec for what no file can have (off_t has 63 bits)."""
+def stream_start(message: proto.StreamRequest) -> StreamStart:
+    """Return where a stream starts; an offset of 0 beside a tail means the tail.
+
+    Raises InvalidJobSpec for an offset that no file can have (off_t has 63 bits), and for two starts.
+    """
     if message.offset >= LONGEST_OUTPUT:
         raise InvalidJobSpec("offset", f"{message.offset} is beyond any output")
-    return message.offset
+    starts: dict[str, StreamStart] = {}
+    if message.offset:
+        starts["offset"] = FromOffset(message.offset)
+    if message.tail_lines is not None:
+        starts["tail_lines"] = LastLines(message.tail_lines)
+    if message.tail_bytes is not None:
+        starts["tail_bytes"] = LastBytes(message.tail_bytes)
+    if len(starts) > 1:
+        raise InvalidJobSpec(" and ".join(starts), "a stream can start at only one of them")
+    return next(iter(starts.values()), BEGINNING)
+
+
+def stream_request(
+    job: str, channel: Channel | None, start: StreamStart, *, follow: bool
+) -> proto.StreamRequest:
+    """Write what a client asks of a stream."""
+    request = proto.StreamRequest(job_id=job, no_follow=not follow, channel=channel_message(channel))
+    match start:
+        case FromOffset(offset):
+            request.offset = offset
+        case LastLines(count):
+            request.tail_lines = count
+        case LastBytes(count):
+            request.tail_bytes = count
+    return request
 
 
 def channel_message(asked: Channel | None) -> proto.Channel:

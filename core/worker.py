@@ -39,6 +39,7 @@ from .model.job import (
     new_job_id,
 )
 from .model.limits import LimitPolicy, ResourceLimits
+from .model.stream_start import BEGINNING, FromOffset, StreamStart
 from .ports import (
     Clock,
     JobJournal,
@@ -192,30 +193,21 @@ class Worker:
         job_id: JobId,
         *,
         channel: Channel | None = None,
-        offset: int = 0,
-        tail_lines: int | None = None,
-        tail_bytes: int | None = None,
+        start: StreamStart = BEGINNING,
         follow: bool = True,
     ) -> AsyncGenerator[Chunk, None]:
-        """Yield a job's output from ``offset``, or from a tail of it, until the job is over.
+        """Yield a job's output from ``start`` until the job is over.
 
         A tail begins with an empty chunk, by whose offset one can resume; that of the next is beyond it
         where the tail reaches back before what is kept. With ``follow`` false it ends at what is there
-        now. Raises OutputUnavailable when output that belongs to the job is not there, and
-        InvalidJobSpec when it is told in two ways where to begin.
+        now. Raises OutputUnavailable when output that belongs to the job is not there.
         """
-        _check_start({"offset": offset or None, "tail_lines": tail_lines, "tail_bytes": tail_bytes})
         job = await self._find(job_id)
         channel = _channel(job.record.spec, channel)
         with self._jobs.in_use(job):
             extent = await self._extent(job, channel)
-            if tail_lines is not None:
-                offset = await following.start_of_tail(
-                    self._outputs, job_id, channel, extent, lines=tail_lines
-                )
-            elif tail_bytes is not None:
-                offset = max(0, extent.end - tail_bytes)
-            if tail_lines is not None or tail_bytes is not None:
+            offset = await following.offset_of(self._outputs, job_id, channel, extent, start)
+            if not isinstance(start, FromOffset):
                 yield Chunk(offset, b"")
             if follow:
                 chunks = following.follow(
@@ -311,16 +303,6 @@ def _channel(spec: JobSpec, asked: Channel | None) -> Channel:
     if asked not in spec.channels:
         raise InvalidJobSpec("channel", f"the job was not started with split output and has no {asked}")
     return asked
-
-
-def _check_start(starts: Mapping[str, int | None]) -> None:
-    """Raise InvalidJobSpec unless at most one of these says where a stream begins, and none is negative."""
-    given = {name: number for name, number in starts.items() if number is not None}
-    for name, number in given.items():
-        if number < 0:
-            raise InvalidJobSpec(name, f"{number}; must be 0 or more")
-    if len(given) > 1:
-        raise InvalidJobSpec(" and ".join(given), "only one of them can say where a stream begins")
 
 
 def _names(kinds: Collection[str]) -> str:

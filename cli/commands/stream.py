@@ -8,6 +8,7 @@ from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
 from ...api.translate import LONGEST_OUTPUT
 from ...core.model.ending import Channel
+from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
 from ..connection import Connection, call, connection_options
 from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
@@ -48,7 +49,12 @@ def stream(
 
     When the server goes away, the stream goes on at the same byte as soon as it is back.
     """
-    if sum(each is not None for each in (offset, tail, tail_bytes)) > 1:
+    starts: list[StreamStart] = [
+        *([FromOffset(offset)] if offset is not None else []),
+        *([LastLines(tail)] if tail is not None else []),
+        *([LastBytes(tail_bytes)] if tail_bytes is not None else []),
+    ]
+    if len(starts) > 1:
         raise click.UsageError("use only one of --offset, --tail and --tail-bytes")
     if stdout and stderr:
         raise click.UsageError("use only one of --stdout and --stderr")
@@ -56,9 +62,7 @@ def stream(
         job,
         into=1,
         channel=Channel.STDERR if stderr else Channel.STDOUT if stdout else None,
-        offset=offset or 0,
-        tail_lines=tail,
-        tail_bytes=tail_bytes,
+        start=starts[0] if starts else BEGINNING,
         follow=not no_follow,
     )
     with Meter.shown() if progress else nullcontext() as meter:

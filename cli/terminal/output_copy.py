@@ -5,6 +5,7 @@ from contextlib import aclosing, nullcontext
 from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
 from ...core.model.ending import Channel
+from ...core.model.stream_start import BEGINNING, FromOffset, StreamStart
 from .console import note
 from .descriptor import OutputDescriptor
 from .meter import Meter
@@ -27,19 +28,15 @@ class OutputCopy:
         *,
         into: int,
         channel: Channel | None = None,
-        offset: int = 0,
-        tail_lines: int | None = None,
-        tail_bytes: int | None = None,
+        start: StreamStart = BEGINNING,
         follow: bool = True,
     ) -> None:
         self._job = job
         self._into = into
         self._channel = channel
-        self._offset = offset
-        self._tail_lines = tail_lines
-        self._tail_bytes = tail_bytes
+        self._start = start
         self._follow = follow
-        self._position = offset if tail_lines is None and tail_bytes is None else None
+        self._position = start.offset if isinstance(start, FromOffset) else None
         self.begun = False
         """Whether anything has come."""
 
@@ -49,9 +46,7 @@ class OutputCopy:
         chunks = client.stream(
             self._job,
             channel=self._channel,
-            offset=self._offset,
-            tail_lines=self._tail_lines,
-            tail_bytes=self._tail_bytes,
+            start=self._start,
             follow=self._follow,
         )
         async with meter.ticking() if meter else nullcontext(), sink.until_closed(), aclosing(chunks):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from ..errors import NoOutputKept, OutputUnavailable
 from ..model.ending import Channel
 from ..model.job import Chunk, Extent, JobId
+from ..model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
 from ..ports import OutputStore, Watch
 
 CHUNK_SIZE = 2 * 65520
@@ -77,6 +78,19 @@ async def read_to(
             return
         offset = chunk.offset + len(chunk.data)
         yield chunk
+
+
+async def offset_of(
+    outputs: OutputStore, job: JobId, channel: Channel, extent: Extent, start: StreamStart
+) -> int:
+    """Return the offset at which a stream starts; ``extent`` is what is kept of the output now."""
+    match start:
+        case FromOffset(offset):
+            return offset
+        case LastLines(count):
+            return await start_of_tail(outputs, job, channel, extent, lines=count)
+        case LastBytes(count):
+            return max(0, extent.end - count)
 
 
 async def start_of_tail(

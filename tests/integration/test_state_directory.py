@@ -13,6 +13,7 @@ import pytest
 from worker import JobSpec
 from worker.api.client import RpcError
 from worker.core.model.ending import Channel
+from worker.core.model.stream_start import LastLines
 from worker.linux.kernel import procfs
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
@@ -137,7 +138,7 @@ async def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
         async for _ in client.stream(str(job)):
             break
         delete(shared.home / "jobs" / str(job))
-        tail = client.stream(str(job), tail_lines=5)
+        tail = client.stream(str(job), start=LastLines(5))
         assert (0, b"") == ((begin := await anext(tail)).offset, begin.data)
         assert b"" == b"".join([chunk.data async for chunk in client.stream(str(job), follow=False)])
         gate.touch()

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.core.model.job import SMALLEST_OUTPUT, Chunk, JobSpec
+from worker.core.model.stream_start import FromOffset
 
 MOST = 1 << 20
 """Numbers that are written at once at most."""
@@ -88,7 +89,7 @@ def test_every_byte_is_at_its_offset(
         await asyncio.sleep(delay)  # when a client comes likewise
         offset = int(part * size)
         async with shared.client() as client:
-            end, _ = await read(client.stream(job, offset=offset), whole, offset, pause)
+            end, _ = await read(client.stream(job, start=FromOffset(offset)), whole, offset, pause)
         return end
 
     async def scenario() -> None:

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.core.model.job import JobSpec
+from worker.core.model.stream_start import FromOffset
 from worker.proto.worker import StreamRequest, StreamResponse
 
 WRITER = """
@@ -71,7 +72,7 @@ def test_every_client_gets_every_byte(
         await asyncio.sleep(delay)  # when a client comes is part of the example
         digest, position = sha256(), offset
         async with shared.client() as client:
-            async for chunk in client.stream(job, offset=offset):
+            async for chunk in client.stream(job, start=FromOffset(offset)):
                 assert position == chunk.offset
                 digest.update(chunk.data)
                 position += len(chunk.data)

@@ -16,6 +16,7 @@ from worker.api.client import Client, RpcError, ServerUnreachable
 from worker.core.model.ending import Exited, Lost
 from worker.core.model.job import JobStatus
 from worker.core.model.limits import ResourceLimits
+from worker.core.model.stream_start import FromOffset
 
 from ..integration.conftest import PATIENCE
 from .operated import MARK, Operated
@@ -113,7 +114,7 @@ class Persistent:
         output = bytearray()
 
         async def read_on() -> None:
-            async with aclosing(self.client.stream(job, offset=len(output))) as chunks:
+            async with aclosing(self.client.stream(job, start=FromOffset(len(output)))) as chunks:
                 async for chunk in chunks:
                     assert len(output) == chunk.offset
                     output.extend(chunk.data)

@@ -18,6 +18,7 @@ from worker.core.model.job import (
     JobState,
     new_job_id,
 )
+from worker.core.model.stream_start import LastBytes, LastLines, StreamStart
 from worker.core.worker import Worker
 
 from ..support.restarted import Machine, Wire, run
@@ -34,7 +35,8 @@ def joined(chunks: Sequence[Chunk]) -> bytes:
 
 
 @settings(max_examples=20, deadline=None)
-@given(budgets=st.lists(st.integers(1, 5_000) | st.integers(1, 300_000), max_size=4))
+# The first cut and these: a client raises the error of the fifth call in a row that fails at once.
+@given(budgets=st.lists(st.integers(1, 5_000) | st.integers(1, 300_000), max_size=3))
 def test_wherever_the_wire_breaks(pki: Path, budgets: list[int]) -> None:
     """Whatever answers are lost, a job is started once, stopped, removed, and streamed byte for byte."""
 
@@ -146,14 +148,14 @@ async def collect(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
     return [chunk async for chunk in chunks]
 
 
-@pytest.mark.parametrize("tail", [{"tail_lines": 0}, {"tail_bytes": 2}])
-def test_a_tail_is_resolved_once(pki: Path, tail: dict[str, int]) -> None:
+@pytest.mark.parametrize("tail", [LastLines(0), LastBytes(2)])
+def test_a_tail_is_resolved_once(pki: Path, tail: StreamStart) -> None:
     """What is written while the server is away belongs to the stream, also of a tail that was empty."""
 
     async def scenario(machine: Machine) -> None:
         async with machine.client() as client:
             job = await client.start(JobSpec("write-and-sleep"))
-            chunks = client.stream(str(job), **tail)
+            chunks = client.stream(str(job), start=tail)
             first = await anext(chunks)
             assert b"" == first.data
             await machine.down()

@@ -21,6 +21,7 @@ from worker.core.model.limits import (
     MemoryLimit,
     ResourceLimits,
 )
+from worker.core.model.stream_start import LastBytes
 from worker.core.testing import FakeLimiter, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 from worker.proto import worker as proto
@@ -45,7 +46,7 @@ def test_the_whole_life_of_a_job(pki: Path) -> None:
             assert (Exited(0), "writer") == (status.ending, status.record.owner)
             assert status == await client.query(str(job))
             assert BINARY == b"".join([chunk.data async for chunk in client.stream(str(job))])
-            tail = [chunk async for chunk in client.stream(str(job), tail_bytes=3)]
+            tail = [chunk async for chunk in client.stream(str(job), start=LastBytes(3))]
             assert [Chunk(len(BINARY) - 3, b""), Chunk(len(BINARY) - 3, BINARY[-3:])] == tail
             assert [status] == await client.list(labels={"a": "b"})
             assert [] == await client.list(running=True)

@@ -38,6 +38,7 @@ from worker.core.model.limits import (
     ResourceLimits,
     ResourceUsage,
 )
+from worker.core.model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
 from worker.proto import worker as proto
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -232,10 +233,10 @@ def test_an_offset_that_no_file_can_have(offset: int, accepted: bool) -> None:  
     """It is refused before anybody seeks there."""
     message = proto.StreamRequest(offset=offset)
     if accepted:
-        assert offset == translate.offset(message)
+        assert FromOffset(offset) == translate.stream_start(message)
     else:
         with pytest.raises(InvalidJobSpec, match="offset"):
-            translate.offset(message)
+            translate.stream_start(message)
 
 
 def test_a_reply_that_makes_no_sense_is_refused() -> None:
@@ -252,3 +253,28 @@ def test_a_reply_that_makes_no_sense_is_refused() -> None:
 def test_every_member_has_its_counterpart(core: Any, message: Any) -> None:
     """The wire and the core know the same names."""
     assert {member.name for member in core} == {member.name for member in message} - {"UNSPECIFIED"}
+
+
+@pytest.mark.parametrize("start", [FromOffset(0), FromOffset(7), LastLines(0), LastLines(3), LastBytes(0)])
+def test_where_a_stream_starts_survives_the_wire(start: StreamStart) -> None:
+    """What a client asks for is what the server reads."""
+    request = translate.stream_request("x", None, start, follow=True)
+    assert start == translate.stream_start(request)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"offset": 1, "tail_lines": 1}, "offset and tail_lines"),
+        ({"tail_lines": 0, "tail_bytes": 0}, "tail_lines and tail_bytes"),
+    ],
+)
+def test_a_stream_starts_at_one_place(fields: dict[str, int], named: str) -> None:
+    """Two starts contradict each other: the request is refused, and the error names both fields."""
+    with pytest.raises(InvalidJobSpec, match=f"^{named}: a stream can start at only one of them"):
+        translate.stream_start(proto.StreamRequest(**fields))
+
+
+def test_offset_0_beside_a_tail_means_the_tail() -> None:
+    """Protocol Buffers cannot tell an offset of 0 from none."""
+    assert LastLines(2) == translate.stream_start(proto.StreamRequest(offset=0, tail_lines=2))

@@ -1,7 +1,7 @@
 """Where a stream begins: at offsets, with tails, and at what is still kept."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 
 import pytest
@@ -18,6 +18,7 @@ from worker.core.model.job import (
     JobSpec,
     new_job_id,
 )
+from worker.core.model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
 from worker.core.testing import FakeMachine, MemoryOutputStore
 from worker.core.testing.memory_outputs import MemorySink
 
@@ -31,8 +32,8 @@ async def test_a_stream_starts_at_any_offset(data: bytes, offset: int) -> None:
     """The offset is where a client resumes; beyond the end of a finished job there is nothing."""
     worker = printing(data).worker()
     job = await worker.start(JobSpec("print"))
-    assert data[offset:] == await collect(worker, job, offset=offset)
-    assert data[offset:] == await collect(worker, job, offset=offset, follow=False)
+    assert data[offset:] == await collect(worker, job, start=FromOffset(offset))
+    assert data[offset:] == await collect(worker, job, start=FromOffset(offset), follow=False)
 
 
 async def test_an_offset_may_lie_in_the_future() -> None:
@@ -40,7 +41,7 @@ async def test_an_offset_may_lie_in_the_future() -> None:
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(LONG)
-    async with aclosing(worker.stream(job, offset=4)) as stream:
+    async with aclosing(worker.stream(job, start=FromOffset(4))) as stream:
         chunk = asyncio.ensure_future(anext(stream))
         for piece in (b"ab", b"cd", b"ef"):
             await machine.clock.advance(0)
@@ -82,9 +83,9 @@ def test_tails(text: bytes, lines: int, size: int, dropped: int, look_back: int,
         await worker.wait(job)
         machine.outputs.drop_before(job, Channel.OUTPUT, len(text) - len(kept))
         for follow in (True, False):
-            tail = [chunk async for chunk in worker.stream(job, tail_lines=lines, follow=follow)]
+            tail = [chunk async for chunk in worker.stream(job, start=LastLines(lines), follow=follow)]
             assert (Chunk(begin, b""), last_lines) == (tail[0], b"".join(each.data for each in tail))
-            tail = [chunk async for chunk in worker.stream(job, tail_bytes=size, follow=follow)]
+            tail = [chunk async for chunk in worker.stream(job, start=LastBytes(size), follow=follow)]
             assert Chunk(max(0, len(text) - size), b"") == tail[0]
             assert last_bytes == b"".join(each.data for each in tail)
 
@@ -99,30 +100,20 @@ async def test_a_tail_is_followed() -> None:
     worker = machine.worker()
     job = await worker.start(JobSpec("sleep", ["5"]))
     sink(machine, job).write(b"1\n2\n3\n")
-    stream = asyncio.create_task(collect(worker, job, tail_lines=1))
+    stream = asyncio.create_task(collect(worker, job, start=LastLines(1)))
     await machine.clock.advance(1.0)
     sink(machine, job).write(b"4\n")
     await machine.clock.advance(4.0)
     assert b"3\n4\n" == await stream
 
 
-@pytest.mark.parametrize("option", ["offset", "tail_lines", "tail_bytes"])
-async def test_negative_numbers_are_refused(option: str) -> None:
-    """No byte lies there; the argument is named."""
-    worker = FakeMachine().worker()
-    job = await worker.start(JobSpec("true"))
-    with pytest.raises(InvalidJobSpec, match=f"^{option}: -1; must be 0 or more"):
-        await collect(worker, job, **{option: -1})
-
-
-async def test_a_stream_begins_at_one_place() -> None:
-    """Two ways to say where contradict each other, and neither is taken silently; offset 0 says nothing."""
-    worker = FakeMachine().worker()
-    job = await worker.start(JobSpec("true"))
-    with pytest.raises(InvalidJobSpec, match=r"^offset and tail_lines: only one of them"):
-        await collect(worker, job, offset=1, tail_lines=1)
-    with pytest.raises(InvalidJobSpec, match=r"^tail_lines and tail_bytes: only one of them"):
-        await collect(worker, job, tail_lines=0, tail_bytes=0)
+@pytest.mark.parametrize(
+    ("start", "named"), [(FromOffset, "offset"), (LastLines, "tail_lines"), (LastBytes, "tail_bytes")]
+)
+def test_negative_numbers_are_refused(start: Callable[[int], StreamStart], named: str) -> None:
+    """No byte is there; the error names the value."""
+    with pytest.raises(InvalidJobSpec, match=f"^{named}: -1; must be 0 or more"):
+        start(-1)
 
 
 async def test_a_stream_starts_at_the_first_kept_byte() -> None:
@@ -133,7 +124,7 @@ async def test_a_stream_starts_at_the_first_kept_byte() -> None:
     await worker.wait(job)
     machine.outputs.drop_before(job, Channel.OUTPUT, 7)
     for follow in (True, False):
-        chunks = [chunk async for chunk in worker.stream(job, offset=2, follow=follow)]
+        chunks = [chunk async for chunk in worker.stream(job, start=FromOffset(2), follow=follow)]
         assert [Chunk(7, b"789")] == chunks
 
 
@@ -197,7 +188,7 @@ async def test_others_get_on_while_a_long_tail_is_looked_for(monkeypatch: pytest
     worker = printing(b"\n" * 1000).worker()
     job = await worker.start(JobSpec("print"))
     await worker.wait(job)
-    tail = asyncio.ensure_future(anext(worker.stream(job, tail_lines=999)))
+    tail = asyncio.ensure_future(anext(worker.stream(job, start=LastLines(999))))
     rounds = 0
     while not tail.done():
         rounds += 1
@@ -222,7 +213,7 @@ async def test_a_tail_of_what_is_there_now_while_more_comes() -> None:
     machine.outputs = Growing()
     worker = machine.worker()
     job = await worker.start(JobSpec("print"))
-    assert b"second\n" == await collect(worker, job, tail_lines=1, follow=False)
+    assert b"second\n" == await collect(worker, job, start=LastLines(1), follow=False)
 
 
 async def test_output_that_is_deleted_while_the_job_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +225,7 @@ async def test_output_that_is_deleted_while_the_job_runs(monkeypatch: pytest.Mon
     sink(machine, job).write(b"gone")
     async with (
         aclosing(worker.stream(job)) as early,
-        aclosing(worker.stream(job, tail_lines=3)) as late,
+        aclosing(worker.stream(job, start=LastLines(3))) as late,
     ):
         assert Chunk(0, b"gone") == await anext(early)
         chunk = asyncio.ensure_future(anext(early))

@@ -1,7 +1,7 @@
-"""Fuses: a test has a process of ours die, as by `kill -9`, at a step of its choice.
+"""Crash points: a test kills one of our processes, as by `kill -9`, at a step of its choice.
 
-WORKER_FUSES names a directory; without it nothing is armed. A file ROLE.STEP in there is a fuse
-that is lit: the first process of that role that reaches the step takes it away and dies.
+WORKER_CRASH_POINTS names a directory; without it no crash point is active. A file ROLE.STEP in this
+directory is a crash point: the first process of that role that reaches the step unlinks the file and dies.
 """
 
 import os
@@ -10,17 +10,17 @@ from functools import partial
 
 from ..core.steps import Step, on_step
 
-VARIABLE = "WORKER_FUSES"
+VARIABLE = "WORKER_CRASH_POINTS"
 
 
-def arm(role: str) -> None:
-    """Arm this process, and by inheritance of the variable those that it starts; jobs do not inherit it."""
+def enable(role: str) -> None:
+    """Check crash points in this process. Processes that it starts inherit the variable; jobs do not."""
     directory = os.environ.get(VARIABLE)
     if directory:
-        on_step(partial(_burn, directory, role))
+        on_step(partial(_crash_if_set, directory, role))
 
 
-def _burn(directory: str, role: str, step: Step, job: object) -> None:
+def _crash_if_set(directory: str, role: str, step: Step, job: object) -> None:
     del job
     try:
         os.unlink(f"{directory}/{role}.{step}")

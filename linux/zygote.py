@@ -42,7 +42,7 @@ _FLAGS = int(socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC)
 
 def main() -> None:
     """Run as ``python -m worker.linux.zygote SOCKET_FD``, as long as the supervisor holds the other end."""
-    crash_points.arm("zygote")
+    crash_points.enable("zygote")
     settle()
     # ConnectionError: the supervisor has died, maybe with an answer unread.
     with socket.socket(fileno=int(sys.argv[1])) as supervisor, suppress(ConnectionError):

@@ -45,7 +45,7 @@ def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) ->
     home = worker_home()
     home.make()
     _allow_many_descriptors()
-    crash_points.arm("server")
+    crash_points.enable("server")
     os.chdir(home.path)  # keeps no file system busy that somebody wants to unmount
     with _server_lock(home):
         asyncio.run(_serve(home, settings, notifier, free_port_if_busy=free_port_if_busy))

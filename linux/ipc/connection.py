@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from ..state.layout import peer_user
 from .event_loop import Loop
 from .framing import (
     MOST_DESCRIPTORS,
@@ -15,6 +14,7 @@ from .framing import (
     Message,
     encode,
 )
+from .unix_sockets import peer_user
 
 _AT_ONCE = 65536
 """Bytes received at once; from 128 KiB on malloc(3) would ask the kernel for each."""
@@ -23,15 +23,15 @@ _MOST_UNSENT = 64 << 20
 """Bytes that may wait for a peer; one that reads no more is dropped, and lists anew when it is back."""
 
 
-class Connection:
+class MessageConnection:
     """Calls ``on_message`` for each message, and ``on_close`` once when the peer has gone."""
 
     def __init__(
         self,
         loop: Loop,
         peer: socket.socket,
-        on_message: Callable[["Connection", Message], None],
-        on_close: Callable[["Connection"], None],
+        on_message: Callable[["MessageConnection", Message], None],
+        on_close: Callable[["MessageConnection"], None],
     ) -> None:
         self._loop = loop
         self._peer = peer

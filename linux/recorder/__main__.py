@@ -12,7 +12,7 @@ import sys
 from .. import crash_points
 from ..kernel.locks import open_lock, seize_lock
 from .recorder import Recorder
-from .shared_offsets import open_ends
+from .shared_offsets import map_shared_offsets
 
 
 def main() -> None:
@@ -20,14 +20,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it is how to take over
     # The only one of its generation: one that outlived its supervisor leaves. Held until this process ends.
     seize_lock(open_lock(sys.argv[2]))
-    crash_points.arm("recorder")
+    crash_points.enable("recorder")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     supervisor = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(supervisor.fileno(), False)
     ends = int(sys.argv[3])
     os.set_inheritable(ends, False)
-    Recorder(supervisor, open_ends(ends)).run()
+    Recorder(supervisor, map_shared_offsets(ends)).run()
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from ...core.model.ending import Channel
-from ..ipc.connection import Connection
+from ..ipc.connection import MessageConnection
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
 from ..ipc.framing import Message
-from .shared_offsets import open_ends, share_ends
+from .shared_offsets import create_shared_offsets, map_shared_offsets
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _AGAIN = 1.0
 """Seconds between recorders that die at once."""
 
 
-class Recording:
+class RecorderClient:
     """Which jobs are recorded; ``on_drained`` is told the sizes once a job's output is complete.
 
     ``on_trouble`` is told why a job's output cannot be recorded, and empty when it can again.
@@ -39,13 +39,13 @@ class Recording:
         self._on_drained = on_drained
         self._on_trouble = on_trouble
         self._jobs: dict[str, Message] = {}
-        self._shared = share_ends()
-        self._ends = open_ends(self._shared)
+        self._shared = create_shared_offsets()
+        self._ends = map_shared_offsets(self._shared)
         self._numbers: dict[str, list[int]] = {}
         self._free: list[int] = []
         self._most_numbers = 0
         self._finishing: set[str] = set()
-        self._recorder: Connection | None = None
+        self._recorder: MessageConnection | None = None
         self._begun = False
         self._started_at = 0.0
         self.start_at: float | None = None
@@ -84,7 +84,7 @@ class Recording:
         finally:
             theirs.close()
             os.set_inheritable(self._shared, False)
-        self._recorder = Connection(self._loop, ours, self._take, self._died)
+        self._recorder = MessageConnection(self._loop, ours, self._take, self._died)
         for job, message in self._jobs.items():
             self._send(message)
             if job in self._finishing:
@@ -135,7 +135,7 @@ class Recording:
         if self._recorder:
             self._recorder.send(message, descriptors)
 
-    def _died(self, recorder: Connection) -> None:
+    def _died(self, recorder: MessageConnection) -> None:
         if recorder is self._recorder:
             log.error("the recorder has died; starting another")
             self._recorder = None
@@ -146,7 +146,7 @@ class Recording:
             else:
                 self.start()
 
-    def _take(self, recorder: Connection, message: Message) -> None:
+    def _take(self, recorder: MessageConnection, message: Message) -> None:
         del recorder
         match message:
             case {"drained": str(job), "output": dict(output)} if job in self._jobs:

@@ -11,13 +11,13 @@ _MOST = 1 << 20
 """Channels at once; memory is taken for those that there are."""
 
 
-def share_ends() -> int:
+def create_shared_offsets() -> int:
     """Return the descriptor of new memory to be shared."""
     memory = os.memfd_create("worker-output-ends")
     os.ftruncate(memory, _MOST * 8)
     return memory
 
 
-def open_ends(memory: int) -> "memoryview[int]":
+def map_shared_offsets(memory: int) -> "memoryview[int]":
     """Return the offset of the next byte by channel, in the numbering of the supervisor."""
     return memoryview(mmap.mmap(memory, _MOST * 8)).cast("Q")

@@ -18,7 +18,8 @@ from ..ipc.framing import (
     Message,
     encode,
 )
-from ..state.layout import Layout, peer_process, socket_address
+from ..ipc.unix_sockets import peer_process, socket_address
+from ..state.layout import Layout
 from .systemd_scope import environment, supervisor_scope
 
 log = logging.getLogger(__name__)

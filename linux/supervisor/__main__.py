@@ -12,9 +12,10 @@ from pathlib import Path
 from ...core.steps import Step, reached
 from .. import crash_points
 from ..ipc.event_loop import Loop
+from ..ipc.unix_sockets import socket_address
 from ..kernel import syscalls
 from ..kernel.locks import open_lock, try_lock
-from ..state.layout import Layout, socket_address
+from ..state.layout import Layout
 from .supervisor import Supervisor
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     if not try_lock(lock):
         os.write(ready, b"another one runs")
         return
-    crash_points.arm("supervisor")
+    crash_points.enable("supervisor")
     syscalls.become_subreaper()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

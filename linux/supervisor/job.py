@@ -33,7 +33,7 @@ from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
 from ..kernel import procfs
-from ..recorder.client import Recording
+from ..recorder.client import RecorderClient
 from ..state.history import (
     History,
     StartRecord,
@@ -48,13 +48,13 @@ from ..state.history import (
 from ..state.job_directory import fifo_path, history_path
 from .birth import Newborn, Zygote, ZygoteDied
 from .job_processes import (
-    Group,
-    group_of,
+    JobProcesses,
     is_empty,
     oom_kills,
+    processes_of,
 )
-from .orphan import Orphan
-from .retried_writes import Notebook
+from .orphan import OrphanedProcess
+from .retried_writes import RetriedWrites
 
 _LOOK_AGAIN = 0.01
 """Seconds until another look at a group that cannot tell when it empties; doubles up to the longest."""
@@ -95,8 +95,8 @@ class Job:
         plan: SpawnPlan,
         loop: Loop,
         zygote: Zygote,
-        recording: Recording,
-        notebook: Notebook,
+        recorder: RecorderClient,
+        writes: RetriedWrites,
         observer: Observer,
     ) -> None:
         self.name = name
@@ -112,13 +112,13 @@ class Job:
         self._generation = generation
         self._loop = loop
         self._zygote = zygote
-        self._recording = recording
-        self._notebook = notebook
+        self._recorder = recorder
+        self._writes = writes
         self._observer = observer
         self._newborn: Newborn | None = None
         self._stop_at_birth: StopRequested | None = None
-        self._group: Group | None = None
-        self._orphan: Orphan | None = None
+        self._processes: JobProcesses | None = None
+        self._orphan: OrphanedProcess | None = None
         self._events: int | None = None
         self._look_at: float | None = None
         self._look_pause = _LOOK_AGAIN
@@ -172,7 +172,7 @@ class Job:
         self._newborn = newborn
         self.pid = newborn.pid
         self.started_at = time.time()
-        self._group = self._make_group(self.pid)
+        self._processes = self._find_processes(self.pid)
         try:
             self._loop.watch(newborn.errors, self.settle_birth)
             self._write_start(history)
@@ -216,7 +216,7 @@ class Job:
 
     def _give_up(self) -> None:
         """Leave nothing of a job that never ran."""
-        self._recording.drop(self.name)
+        self._recorder.drop(self.name)
         remove_history(self._history_path)
         self._close()
 
@@ -227,10 +227,10 @@ class Job:
             self._fifos[channel] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def _record(self) -> None:
-        self._recording.record(self.name, self.directory, self.plan, self._fifos.values())
+        self._recorder.record(self.name, self.directory, self.plan, self._fifos.values())
 
-    def _make_group(self, main: int) -> Group:
-        return group_of(self.plan.placement, main, f"WORKER_JOB_ID={self.name}".encode())
+    def _find_processes(self, main: int) -> JobProcesses:
+        return processes_of(self.plan.placement, main, f"WORKER_JOB_ID={self.name}".encode())
 
     def adopt(self, history: History, pidfd: int | None) -> None:
         """Take over a job whose supervisor has died; with a pidfd of its main process, if there is one.
@@ -240,10 +240,10 @@ class Job:
         record, known = history.start, history.main
         self.pid, self.start, self.started_at = record.pid, record.start, record.started_at
         same_boot = record.boot_id == procfs.boot_id()
-        orphan = Orphan.find(record, pidfd) if same_boot and known is None else None
+        orphan = OrphanedProcess.find(record, pidfd) if same_boot and known is None else None
         # The number of a dead main process may be somebody else's session by now.
-        self._group = self._make_group(self.pid if orphan else 0)
-        self._notebook.write(partial(write_generation, self._history_path, self._generation))
+        self._processes = self._find_processes(self.pid if orphan else 0)
+        self._writes.write(partial(write_generation, self._history_path, self._generation))
         self._record()
         self._handle(Started())
         if known is not None:
@@ -262,13 +262,13 @@ class Job:
     def abandon(self, history: History) -> None:
         """End what cannot be taken over: nobody would ever know when it ends."""
         record = history.start
-        orphan = Orphan.find(record, None) if record.boot_id == procfs.boot_id() else None
+        orphan = OrphanedProcess.find(record, None) if record.boot_id == procfs.boot_id() else None
         try:
-            self._make_group(record.pid if orphan else 0).kill()
+            self._find_processes(record.pid if orphan else 0).kill()
         finally:
             if orphan is not None:
                 orphan.close()
-            self._recording.drop(self.name)
+            self._recorder.drop(self.name)
             self._close()
             self._loop.call_at(self._pass_time, None)
 
@@ -289,11 +289,11 @@ class Job:
     def main_ended(self, ending: Ending) -> None:
         """The kernel says how the main process ended; it is not reaped yet."""
         self.settle_birth()
-        if self.pid and self.life.ending is None and self._group is not None:
+        if self.pid and self.life.ending is None and self._processes is not None:
             main = MainEnded(ending, oom_kills(self.plan.placement), self.life.cause)
-            self._notebook.write(partial(write_main, self._history_path, main))
+            self._writes.write(partial(write_main, self._history_path, main))
             reached(Step.MAIN_EXIT_RECORDED, self.name)
-            if is_empty(self._group):  # then there is nobody to be asked to end
+            if is_empty(self._processes):  # then there is nobody to be asked to end
                 self._handle(GroupEmptied(main.oom_kills))
             self._handle(main)
             self._look_at_group()
@@ -306,7 +306,7 @@ class Job:
             self._stop_at_birth = request
         elif self.end is None:
             note = partial(write_stop, self._history_path, number, boottime() + grace)
-            self._notebook.write(note)
+            self._writes.write(note)
             self._handle(request)
             self._observer.progressed(self)
 
@@ -336,20 +336,20 @@ class Job:
 
     def survivors(self) -> list[tuple[int, str]]:
         """Return pid and state of each process that is left."""
-        pids = self._group.pids() if self._group else []
+        pids = self._processes.pids() if self._processes else []
         stats = ((pid, procfs.stat(pid)) for pid in pids)
         return [(pid, stat.state) for pid, stat in stats if stat is not None]
 
     def _look_at_group(self) -> None:
         """Notice that the group is empty, or see to it that this will be noticed."""
-        if self._group is None or self.life.ending is None or self.life.draining:
+        if self._processes is None or self.life.ending is None or self.life.draining:
             return
-        if is_empty(self._group):
+        if is_empty(self._processes):
             self._stop_looking()
             self._handle(GroupEmptied(oom_kills(self.plan.placement)))
             return
         if self._events is None:
-            self._events = self._group.open_events()
+            self._events = self._processes.open_events()
             if self._events is not None:
                 self._loop.watch(self._events, self._group_changed, select.EPOLLPRI)
         # The events tell of v2 alone, and not of what happened between the look and the watch.
@@ -385,17 +385,17 @@ class Job:
         self._set_alarm()
 
     def _carry_out(self, action: Action) -> None:
-        assert self._group is not None
+        assert self._processes is not None
         match action:
             case SendSignal(number):
-                self._group.signal(number)
+                self._processes.signal(number)
             case Kill():
-                self._group.kill()
+                self._processes.kill()
             case Drain():
                 reached(Step.LEFTOVERS_GONE, self.name)
-                self._recording.finish(self.name)
+                self._recorder.finish(self.name)
             case Finish(end):
-                self._notebook.write(partial(write_end, self._history_path, end))
+                self._writes.write(partial(write_end, self._history_path, end))
                 reached(Step.EXIT_RECORDED, self.name)
                 self.end = end
                 self._close()
@@ -403,7 +403,7 @@ class Job:
 
     def _close(self) -> None:
         self._stop_looking()
-        self._group = None
+        self._processes = None
         for fd in self._fifos.values():
             os.close(fd)
         self._fifos.clear()

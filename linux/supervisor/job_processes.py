@@ -16,7 +16,7 @@ _LINKS_OF_A_LEAF = 2
 """Its name, and its own dot."""
 
 
-class Group(Protocol):
+class JobProcesses(Protocol):
     """The processes of a job."""
 
     def pids(self) -> list[int]:
@@ -40,16 +40,16 @@ class Group(Protocol):
         ...
 
 
-def group_of(placement: Placement, main: int, cookie: bytes) -> Group:
+def processes_of(placement: Placement, main: int, cookie: bytes) -> JobProcesses:
     """Return the best means that this placement gives."""
-    legacy = LegacyGroup(placement.legacy)
+    legacy = CgroupV1Processes(placement.legacy)
     if placement.unified:
-        unified = UnifiedGroup(placement.unified)
-        return HybridGroup(unified, legacy) if placement.legacy else unified
-    return legacy if placement.legacy else SessionGroup(main, cookie)
+        unified = CgroupV2Processes(placement.unified)
+        return HybridProcesses(unified, legacy) if placement.legacy else unified
+    return legacy if placement.legacy else SessionProcesses(main, cookie)
 
 
-def is_empty(group: Group) -> bool:
+def is_empty(group: JobProcesses) -> bool:
     """Whether no process is left; if that cannot be seen, for want of descriptors, there may be."""
     try:
         return group.empty()
@@ -84,7 +84,7 @@ def _text(path: str) -> str:
         raise
 
 
-class UnifiedGroup:
+class CgroupV2Processes:
     """A cgroup of v2, with or without controllers."""
 
     def __init__(self, directory: str) -> None:
@@ -115,7 +115,7 @@ class UnifiedGroup:
             return None
 
 
-class LegacyGroup:
+class CgroupV1Processes:
     """Cgroups of v1: nothing tells when they empty."""
 
     def __init__(self, directories: Sequence[str]) -> None:
@@ -141,13 +141,13 @@ class LegacyGroup:
         return None
 
 
-class HybridGroup:
+class HybridProcesses:
     """A cgroup of v2 to track and to end with, and those of v1 that hold the limits.
 
     Root can leave one of them (systemd-run and PAM sessions do so by the way) and stay in another.
     """
 
-    def __init__(self, unified: UnifiedGroup, legacy: LegacyGroup) -> None:
+    def __init__(self, unified: CgroupV2Processes, legacy: CgroupV1Processes) -> None:
         self._unified = unified
         self._legacy = legacy
 
@@ -168,7 +168,7 @@ class HybridGroup:
         return self._unified.open_events()
 
 
-class SessionGroup:
+class SessionProcesses:
     """No cgroup at all: the main process's session, and whoever still has the job's id in its environment.
 
     Best effort. What leaves the session and clears its environment escapes.
@@ -204,7 +204,7 @@ class SessionGroup:
         return None
 
 
-class MarkedGroup(SessionGroup):
+class MarkedProcesses(SessionProcesses):
     """A job of which nothing is known but its id: who has that in its environment, or in its cgroups."""
 
     def __init__(self, job: str) -> None:

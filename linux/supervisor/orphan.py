@@ -19,7 +19,7 @@ _PATIENCE = 10.0
 
 
 @dataclass(slots=True)
-class Orphan:
+class OrphanedProcess:
     """Somebody else's child that is a job's main process. Closes nothing by itself."""
 
     pid: int
@@ -27,7 +27,7 @@ class Orphan:
     ended_at: float | None = field(default=None)
 
     @classmethod
-    def find(cls, record: StartRecord, pidfd: int | None) -> "Orphan | None":
+    def find(cls, record: StartRecord, pidfd: int | None) -> "OrphanedProcess | None":
         """Return the process that was recorded in this boot, None if it is gone.
 
         A ``pidfd`` from when it was certainly there makes it known even then: it will be closed.

@@ -12,7 +12,7 @@ _AGAIN = 1.0
 """Seconds until another try."""
 
 
-class Notebook:
+class RetriedWrites:
     """Writes in the order of the calls. ``retry_at`` is when ``retry`` is due, None: all is written."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from ...core.model.ending import (
 )
 from ...core.ports import Placement
 from ...core.steps import Step, reached
-from ..ipc.connection import Connection
+from ..ipc.connection import MessageConnection
 from ..ipc.encoding import (
     SpawnPlan,
     end_to_message,
@@ -29,15 +29,15 @@ from ..ipc.encoding import (
 )
 from ..ipc.event_loop import Loop, boottime
 from ..ipc.framing import OLDEST_PROTOCOL, PROTOCOL, Message
-from ..recorder.client import Recording
+from ..recorder.client import RecorderClient
 from ..state.history import History, HistoryUnreadable, remove_history
 from ..state.job_directory import fifo_path, history_path
 from ..state.layout import Layout
 from .birth import Zygote
 from .job import Job
-from .job_processes import MarkedGroup
+from .job_processes import MarkedProcesses
 from .orphan import ending_of_child
-from .retried_writes import Notebook
+from .retried_writes import RetriedWrites
 from .takeover import orphaned_jobs
 
 log = logging.getLogger(__name__)
@@ -71,13 +71,13 @@ class Supervisor:
         self._jobs: dict[str, Job] = {}
         self._by_pid: dict[int, Job] = {}
         self._ended: dict[str, Ended] = {}
-        self._connections: set[Connection] = set()
-        self._asked: dict[str, tuple[Connection, int]] = {}
+        self._connections: set[MessageConnection] = set()
+        self._asked: dict[str, tuple[MessageConnection, int]] = {}
         self._idle_since = boottime()
-        self._notebook = Notebook()
+        self._writes = RetriedWrites()
         self._zygote = Zygote()
         lock = layout.generation(generation) / "recorder.lock"
-        self._recording = Recording(loop, lock, self._drained, self._recording_troubled)
+        self._recorder = RecorderClient(loop, lock, self._drained, self._recording_troubled)
         self._held: dict[str, int] = {}
         self._has_adopted = False
         self._asked_to_leave = False
@@ -99,7 +99,7 @@ class Supervisor:
             orphans.retire_recorders()
             for name, history in adopted:
                 self._adopt_job(name, history)
-        self._recording.begin()
+        self._recorder.begin()
         self._zygote.begin()
         for pidfd in self._held.values():
             os.close(pidfd)
@@ -134,7 +134,7 @@ class Supervisor:
         try:
             self._jobs.pop(name).abandon(history)
         except OSError:  # its groups are not to be had
-            MarkedGroup(name).kill()
+            MarkedProcesses(name).kill()
         self._end(name, history, _not_taken_over(why))
 
     def _end(self, name: str, history: History, end: End) -> None:
@@ -144,7 +144,7 @@ class Supervisor:
     def _give_up(self, name: str, why: HistoryUnreadable) -> None:
         """End what is left of a job that cannot be taken over."""
         log.error("job %s: it cannot be taken over, and what is left of it is ended: %s", name, why)
-        MarkedGroup(name).kill()
+        MarkedProcesses(name).kill()
         self._ended[name] = Ended(0, 0.0, Placement(), _not_taken_over(why))
 
     def _job(self, name: str, plan: SpawnPlan) -> Job:
@@ -156,15 +156,15 @@ class Supervisor:
             plan,
             self._loop,
             self._zygote,
-            self._recording,
-            self._notebook,
+            self._recorder,
+            self._writes,
             self,
         )
 
     def accept(self, listener: socket.socket) -> None:
         """Take in a server."""
         peer, _ = listener.accept()
-        connection = Connection(self._loop, peer, self._serve, self._disconnected)
+        connection = MessageConnection(self._loop, peer, self._serve, self._disconnected)
         if connection.open:
             self._connections.add(connection)
 
@@ -195,11 +195,11 @@ class Supervisor:
     def turn(self) -> float | None:
         """Do what is due; return when more will be. Ends the loop when there is nobody to serve."""
         now = boottime()
-        self._notebook.retry(now)
-        if self._recording.start_at is not None and self._recording.start_at <= now:
-            self._recording.start()
-        deadlines = [at for at in (self._recording.start_at, self._notebook.retry_at) if at is not None]
-        if self._jobs or self._notebook.retry_at is not None:
+        self._writes.retry(now)
+        if self._recorder.start_at is not None and self._recorder.start_at <= now:
+            self._recorder.start()
+        deadlines = [at for at in (self._recorder.start_at, self._writes.retry_at) if at is not None]
+        if self._jobs or self._writes.retry_at is not None:
             self._idle_since = now
         elif self._asked_to_leave:
             self._go()
@@ -215,13 +215,13 @@ class Supervisor:
         return min(deadlines, default=None)
 
     def _go(self) -> None:
-        self._recording.close()
+        self._recorder.close()
         self._zygote.close()
         self._loop.stop()
 
     # --- requests
 
-    def _serve(self, connection: Connection, message: Message) -> None:
+    def _serve(self, connection: MessageConnection, message: Message) -> None:
         match message:
             case {"call": int(call), "do": "hello"}:
                 connection.send({"call": call, "protocol": PROTOCOL, "oldest": OLDEST_PROTOCOL})
@@ -238,7 +238,7 @@ class Supervisor:
             case {"call": int(call)}:
                 self._refuse(connection, call)
 
-    def _serve_job(self, connection: Connection, call: int, name: str, message: Message) -> None:
+    def _serve_job(self, connection: MessageConnection, call: int, name: str, message: Message) -> None:
         match message:
             case {"do": "spawn", "plan": dict(plan)}:
                 self._spawn(connection, call, name, plan)
@@ -255,7 +255,7 @@ class Supervisor:
             case _:
                 self._refuse(connection, call)
 
-    def _refuse(self, connection: Connection, call: int) -> None:
+    def _refuse(self, connection: MessageConnection, call: int) -> None:
         connection.send({"call": call, "error": "unknown request", "protocol": PROTOCOL})
 
     def _hold_pidfds(self, names: list[str], pidfds: list[int]) -> None:
@@ -269,7 +269,7 @@ class Supervisor:
                 os.close(self._held[name])
             self._held[name] = pidfd
 
-    def _spawn(self, connection: Connection, call: int, name: str, plan: Message) -> None:
+    def _spawn(self, connection: MessageConnection, call: int, name: str, plan: Message) -> None:
         directory = self._layout.job(name)
         if name in self._jobs or name in self._ended or os.path.exists(history_path(directory)):
             connection.send({"call": call, "failed": "job", "errno": errno.EEXIST})
@@ -278,7 +278,7 @@ class Supervisor:
             connection.send({"call": call, "failed": "descriptors", "errno": errno.EMFILE})
             return
         job = self._job(name, plan_from_message(plan))
-        self._recording.begin()  # a server of protocol 1 does not ask for adoption
+        self._recorder.begin()  # a server of protocol 1 does not ask for adoption
         self._asked[name] = connection, call
         try:
             job.spawn()
@@ -288,7 +288,7 @@ class Supervisor:
         self._jobs[name] = job
         self._by_pid[job.pid] = job
 
-    def _list(self, connection: Connection, call: int) -> None:
+    def _list(self, connection: MessageConnection, call: int) -> None:
         """Tell all that is known, after everything that any server has asked for so far."""
         for other in list(self._connections):
             if other is not connection:
@@ -318,7 +318,7 @@ class Supervisor:
         remove_history(history)
         reached(Step.FORGOTTEN, name)
 
-    def _disconnected(self, connection: Connection) -> None:
+    def _disconnected(self, connection: MessageConnection) -> None:
         self._connections.discard(connection)
 
     # --- what becomes of jobs
@@ -361,7 +361,7 @@ class Supervisor:
         if name in self._jobs:
             self._jobs[name].recording_troubled(reason)
 
-    def _tell(self, message: Message, *, but: Connection | None = None) -> None:
+    def _tell(self, message: Message, *, but: MessageConnection | None = None) -> None:
         for connection in list(self._connections):
             if connection is not but:
                 connection.send(message)

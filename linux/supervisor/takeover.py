@@ -25,7 +25,7 @@ _BIRTH_TAKES = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Orphans:
+class OrphanedJobs:
     """The jobs of dead supervisors, each with its history, and the locks of their recorders."""
 
     jobs: list[tuple[str, History | HistoryUnreadable]]
@@ -41,7 +41,7 @@ class Orphans:
 
 
 @contextmanager
-def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Iterator[Orphans]:
+def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Iterator[OrphanedJobs]:
     """Find each job without a supervisor, but for the known ones; no other can take them meanwhile."""
     with ExitStack() as locks:
         alive, recorders = _lock_the_dead(layout, generation, locks)
@@ -63,7 +63,7 @@ def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Ite
                     found.append((job, error))
             else:
                 found.append((job, history))
-        yield Orphans(found, recorders)
+        yield OrphanedJobs(found, recorders)
 
 
 def _lock_the_dead(layout: Layout, own: str, locks: ExitStack) -> tuple[set[str], list[int]]:

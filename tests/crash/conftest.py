@@ -14,19 +14,21 @@ from ..integration.conftest import (
     pki,
     until,
 )
-from ..support.operated import Operated
-from ..support.persistence import Errand, Ledger
+from ..support.persistent_client import CheckedJob, Ledger
+from ..support.restarting_installation import RestartingInstallation
 
 __all__ = ["install", "installation", "operated", "pki", "until"]
 
 
 @pytest.fixture(scope="module")
-def operated_worker(tmp_path_factory: pytest.TempPathFactory, pki: Path) -> Iterator[Operated]:
+def operated_worker(
+    tmp_path_factory: pytest.TempPathFactory, pki: Path
+) -> Iterator[RestartingInstallation]:
     """A worker for all tests of a module; nothing is left after it."""
-    operated = Operated(_install(tmp_path_factory.mktemp("operated") / "home", pki))
+    operated = RestartingInstallation(_install(tmp_path_factory.mktemp("operated") / "home", pki))
     operated.up()
     # What is made when it is first needed is there from now on, and no leak.
-    asyncio.run(Ledger(operated).do_all([Errand("first", 0)]))
+    asyncio.run(Ledger(operated).do_all([CheckedJob("first", 0)]))
     operated.settle()
     yield operated
     operated.down()
@@ -35,7 +37,9 @@ def operated_worker(tmp_path_factory: pytest.TempPathFactory, pki: Path) -> Iter
 
 
 @pytest.fixture
-def operated(operated_worker: Operated, until: Callable[[Callable[[], bool]], None]) -> Iterator[Operated]:
+def operated(
+    operated_worker: RestartingInstallation, until: Callable[[Callable[[], bool]], None]
+) -> Iterator[RestartingInstallation]:
     """That worker, without a trace of what other tests have run."""
     assert [] == operated_worker.left_over(), "an earlier test has spoilt it"
     operated_worker.runs.unlink(missing_ok=True)

@@ -9,8 +9,8 @@ from worker import JobSpec
 from worker.core.model.ending import Exited
 from worker.core.steps import Step
 
-from ..support.operated import Operated
-from ..support.persistence import Errand, Ledger
+from ..support.persistent_client import CheckedJob, Ledger
+from ..support.restarting_installation import RestartingInstallation
 
 POINTS = {
     "server": [
@@ -50,11 +50,11 @@ POINTS = {
 BOUNDED = {"recorder": [Step.SEGMENT_DROPPED]}
 """Steps that only a job with bounded output takes."""
 
-ERRANDS = [
-    Errand("short", 3, lines=20),
-    Errand("chatty", 4, lines=5000),
-    Errand("slow", 5, pause="sleep 0.7"),
-    Errand("leaves-others", 6, before="sleep 1000 & sh -c 'trap \"\" TERM; sleep 0.5' &"),
+JOBS = [
+    CheckedJob("short", 3, lines=20),
+    CheckedJob("chatty", 4, lines=5000),
+    CheckedJob("slow", 5, pause="sleep 0.7"),
+    CheckedJob("leaves-others", 6, before="sleep 1000 & sh -c 'trap \"\" TERM; sleep 0.5' &"),
 ]
 
 
@@ -68,30 +68,28 @@ def test_every_step_is_a_crash_point():
 @pytest.mark.parametrize(
     ("role", "step"), [(role, step) for role, steps in POINTS.items() for step in steps], ids=str
 )
-def test_killed_at_a_step(operated: Operated, until, role, step):
+def test_killed_at_a_step(operated: RestartingInstallation, until, role, step):
     """Whoever takes the step dies there; every job ran once, with all of its output and its true end."""
     ledger = Ledger(operated)
-    fuse = operated.light(role, step)
+    crash_point = operated.set_crash_point(role, step)
     if step is Step.RECOVERED:  # a step that only the successor of another takes
         operated.kill("server")
-    asyncio.run(
-        ledger.do_all(ERRANDS, meanwhile=lambda: step is Step.ADOPTED and operated.kill("supervisor"))
-    )
+    asyncio.run(ledger.do_all(JOBS, meanwhile=lambda: step is Step.ADOPTED and operated.kill("supervisor")))
     if step is Step.RETIRED:  # nobody to be served
         operated.down()
-        until(lambda: not fuse.exists())
+        until(lambda: not crash_point.exists())
         operated.up()
-        asyncio.run(ledger.do_all([Errand("afterwards", 7)]))
-    until(lambda: not fuse.exists())
+        asyncio.run(ledger.do_all([CheckedJob("afterwards", 7)]))
+    until(lambda: not crash_point.exists())
     ledger.check()
 
 
 @pytest.mark.parametrize(
     ("role", "step"), [(role, step) for role, steps in BOUNDED.items() for step in steps], ids=str
 )
-def test_killed_while_the_oldest_output_is_dropped(operated: Operated, until, role, step):
+def test_killed_while_the_oldest_output_is_dropped(operated: RestartingInstallation, until, role, step):
     """What is kept after the kill is the end of the output, at its true offset."""
-    fuse = operated.light(role, step)
+    crash_point = operated.set_crash_point(role, step)
     command = ["-c", "import os\nfor n in range(100000): os.write(1, b'%d\\n' % n)"]
     written = b"".join(b"%d\n" % number for number in range(100000))
 
@@ -106,4 +104,4 @@ def test_killed_while_the_oldest_output_is_dropped(operated: Operated, until, ro
     offset, kept = asyncio.run(scenario())
     assert written[offset:] == kept
     assert 128 << 10 <= len(kept) <= 256 << 10
-    until(lambda: not fuse.exists())
+    until(lambda: not crash_point.exists())

@@ -13,8 +13,8 @@ from worker import JobSpec
 from worker.core.model.ending import Cause, Exited, Signaled
 from worker.core.model.limits import ResourceLimits
 
-from ..support.operated import MARK, Operated
-from ..support.persistence import FORGETFUL_KERNEL, persistent
+from ..support.persistent_client import FORGETFUL_KERNEL, persistent
+from ..support.restarting_installation import MARK, RestartingInstallation
 
 pytestmark = pytest.mark.skipif(
     FORGETFUL_KERNEL, reason="before Linux 6.15 jobs are lost with their supervisor"
@@ -60,13 +60,13 @@ def make_gates(directory: Path, count: int) -> list[Path]:
     return gates
 
 
-def kill(operated: Operated, roles: str, until) -> None:
+def kill(operated: RestartingInstallation, roles: str, until) -> None:
     """End whoever plays these roles, once there is somebody."""
     for role in roles.split():
         until(partial(operated.kill, role))
 
 
-def test_200_jobs_and_50_streams(operated: Operated, tmp_path, until):
+def test_200_jobs_and_50_streams(operated: RestartingInstallation, tmp_path, until):
     """Streams resumed by offset are exact, every code is right, and a stop works after each kill."""
     *gates, last = make_gates(tmp_path, len(KILLS) + 1)
     written = "".join(f"{number}\n" for number in range(LINES * len(gates))).encode()
@@ -104,7 +104,7 @@ def test_200_jobs_and_50_streams(operated: Operated, tmp_path, until):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make control groups everywhere")
 @pytest.mark.parametrize("roles", KILLS)
-def test_limits_hold(operated: Operated, tmp_path, until, roles):
+def test_limits_hold(operated: RestartingInstallation, tmp_path, until, roles):
     """A limit holds after the kill, and can be changed."""
     (gate,) = make_gates(tmp_path, 1)
     command = ["-c", FORKER.format(gate=gate)]

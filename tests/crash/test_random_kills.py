@@ -8,8 +8,8 @@ import pytest
 
 from worker.linux.supervisor.job import DIED_UNSEEN
 
-from ..support.operated import Operated
-from ..support.persistence import Errand, Ledger, persistent
+from ..support.persistent_client import CheckedJob, Ledger, persistent
+from ..support.restarting_installation import RestartingInstallation
 
 SEED = int(os.environ.get("WORKER_CRASH_SEED") or random.randrange(1 << 32))
 """What is thrown with it is said when a test fails; the moments are the machine's own all the same."""
@@ -36,7 +36,7 @@ LEFTOVERS = (":", "sleep 1000 &", "sh -c 'trap \"\" TERM; sleep 0.2' &", "setsid
     ],
     ids=["server-recorder", "supervisor-recorder-zygote", "server-supervisor", "all-at-once"],
 )
-def test_random_kills(operated: Operated, victims, kills, may_be_lost, may_be_cut):
+def test_random_kills(operated: RestartingInstallation, victims, kills, may_be_lost, may_be_cut):
     """Whoever dies whenever: every job ran once, with all of its output and its true end."""
     dice = random.Random(f"{SEED} {victims}")
     ledger = Ledger(operated)
@@ -58,7 +58,9 @@ async def scenario(ledger: Ledger, dice: random.Random, victims: list[list[str]]
         over.set()
 
 
-async def kill(operated: Operated, dice: random.Random, victims: list[list[str]], kills: int) -> None:
+async def kill(
+    operated: RestartingInstallation, dice: random.Random, victims: list[list[str]], kills: int
+) -> None:
     """Kill so many."""
     longest = LONG if any("server" in each for each in victims) else SHORT
     while kills > 0:
@@ -73,7 +75,7 @@ async def do_errands(name: str, ledger: Ledger, dice: random.Random, over: async
     async with persistent(ledger.operated) as client:
         while not over.is_set():
             number += 1
-            errand = Errand(
+            errand = CheckedJob(
                 f"{name}-{number}",
                 code=dice.randrange(256),
                 lines=dice.choice([2, 100, 3000]),

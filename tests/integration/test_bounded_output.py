@@ -18,7 +18,7 @@ from worker.core.model.ending import Channel
 from worker.core.model.job import SMALLEST_OUTPUT, new_job_id
 from worker.linux.ipc.framing import Decoder, encode
 from worker.linux.output.store import RecorderStore
-from worker.linux.recorder.shared_offsets import share_ends
+from worker.linux.recorder.shared_offsets import create_shared_offsets
 from worker.linux.state.job_directory import segment_bases, segment_path
 
 BOUND = SMALLEST_OUTPUT
@@ -141,7 +141,7 @@ class Recorders:
         (self._sink,) = asyncio.run(self._store.create(job, [Channel.OUTPUT], bound)).values()
         self.directory = self._sink.path.parent
         self._lock = directory / "lock"
-        self._ends = share_ends()
+        self._ends = create_shared_offsets()
         self.fifo = os.open(self._sink.path, os.O_RDWR)
         self._process = None
 

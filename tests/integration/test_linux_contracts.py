@@ -26,7 +26,7 @@ from worker.core.testing import (
 from worker.linux.ipc.framing import Message, encode
 from worker.linux.kernel.locks import lock_holder
 from worker.linux.output.store import SEGMENT_SIZE, FifoSink, RecorderStore
-from worker.linux.recorder.shared_offsets import share_ends
+from worker.linux.recorder.shared_offsets import create_shared_offsets
 from worker.linux.spawner.spawner import SupervisorSpawner
 from worker.linux.state.code_digest import this_generation
 from worker.linux.state.job_directory import fifo_path
@@ -95,7 +95,7 @@ def test_supervisor_spawner(check: str, state_dir: Path) -> None:
 def recorder(lock: Path) -> Iterator[Callable[[Message], None]]:
     """Run a recorder as the supervisor does; what is yielded sends it a command."""
     ours, theirs = socket.socketpair()
-    ends = share_ends()
+    ends = create_shared_offsets()
     with ours, theirs:
         command = [sys.executable, "-P", "-m", "worker.linux.recorder", str(theirs.fileno()), str(lock)]
         process = subprocess.Popen([*command, str(ends)], pass_fds=[theirs.fileno(), ends])

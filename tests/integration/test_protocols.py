@@ -17,8 +17,9 @@ from worker.core.errors import SpawnerUnavailable
 from worker.core.model.ending import Channel, Signaled
 from worker.core.model.job import JobState, new_job_id
 from worker.linux.ipc.framing import PROTOCOL, Decoder, encode
+from worker.linux.ipc.unix_sockets import socket_address
 from worker.linux.output.store import RecorderStore
-from worker.linux.state.layout import Layout, socket_address
+from worker.linux.state.layout import Layout
 
 from ..support.generations import Machine
 

@@ -89,18 +89,18 @@ def test_whatever_dies_the_latest_bytes_are_kept(
     """A recorder that dies at any step, and its successor, keep a suffix of all bytes in its place."""
     directory = tmp_path_factory.mktemp("job")
     Path(segment_path(directory, Channel.OUTPUT, 0)).touch()
-    segments, written, fuse = make(directory, most), b"", list[Step]()
+    segments, written, crash_points = make(directory, most), b"", list[Step]()
 
-    def burn(step: Step, job: object) -> None:
-        if step in fuse:
-            fuse.clear()
+    def die(step: Step, job: object) -> None:
+        if step in crash_points:
+            crash_points.clear()
             raise Died
 
-    steps.on_step(burn)
+    steps.on_step(die)
     try:
         for item in writes:
             if isinstance(item, Step):
-                fuse.append(item)
+                crash_points.append(item)
                 continue
             try:
                 record(segments, item)

@@ -19,11 +19,11 @@ from worker.core.model.job import Leftovers, new_job_id
 from worker.core.ports import Placement
 from worker.linux.ipc.encoding import SpawnPlan
 from worker.linux.ipc.event_loop import Loop
-from worker.linux.recorder.client import Recording
+from worker.linux.recorder.client import RecorderClient
 from worker.linux.state.job_directory import fifo_path
 from worker.linux.supervisor.birth import Zygote, ZygoteDied
 from worker.linux.supervisor.job import Job, Observer
-from worker.linux.supervisor.retried_writes import Notebook
+from worker.linux.supervisor.retried_writes import RetriedWrites
 from worker.linux.zygote import ANSWER, LENGTH, Request
 
 PATIENCE = 60.0
@@ -97,10 +97,10 @@ class Nobody(Observer):
 def test_a_child_that_cannot_be_watched(tmp_path: Path) -> None:
     """The start fails, and the child that waits for its release ends."""
     loop, zygote = FullLoop(), Zygote()
-    recording = Recording(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
+    recording = RecorderClient(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
     os.mkfifo(fifo_path(tmp_path, Channel.OUTPUT))
     plan = replace(PLAN, channels=(Channel.OUTPUT,))
-    job = Job(str(new_job_id()), tmp_path, "g", plan, loop, zygote, recording, Notebook(), Nobody())
+    job = Job(str(new_job_id()), tmp_path, "g", plan, loop, zygote, recording, RetriedWrites(), Nobody())
     try:
         with pytest.raises(OSError, match="No space left"):
             job.spawn()

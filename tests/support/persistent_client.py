@@ -19,7 +19,7 @@ from worker.core.model.limits import ResourceLimits
 from worker.core.model.stream_start import FromOffset
 
 from ..integration.conftest import PATIENCE
-from .operated import MARK, Operated
+from .restarting_installation import MARK, RestartingInstallation
 
 FORGETFUL_KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15)
 """Whether the exit code of another process's child cannot be had: its job is lost with its supervisor."""
@@ -40,7 +40,7 @@ exit {code}
 
 
 @dataclass(frozen=True)
-class Errand:
+class CheckedJob:
     """A job that notes down each run, writes numbered lines, and exits with a code of its own.
 
     ``before`` and, half-way, ``pause`` are further commands of the shell.
@@ -52,7 +52,7 @@ class Errand:
     before: str = ":"
     pause: str = ":"
 
-    def spec(self, operated: Operated) -> JobSpec:
+    def spec(self, operated: RestartingInstallation) -> JobSpec:
         """Return what has to be started."""
         script = RUN.format(
             name=self.name,
@@ -137,7 +137,7 @@ class Persistent:
 
 
 @asynccontextmanager
-async def persistent(operated: Operated) -> AsyncIterator[Persistent]:
+async def persistent(operated: RestartingInstallation) -> AsyncIterator[Persistent]:
     """Connect, once there is something to connect to."""
     async with operated.installation.client() as client:
         yield Persistent(client)
@@ -156,12 +156,12 @@ class Outcome:
 class Ledger:
     """What was asked for, and what came of it; ``check`` holds the one against the other."""
 
-    operated: Operated
-    outcomes: dict[Errand, Outcome] = field(default_factory=dict)
+    operated: RestartingInstallation
+    outcomes: dict[CheckedJob, Outcome] = field(default_factory=dict)
     requests: str = field(default_factory=lambda: str(uuid4()))  # they are remembered beyond their jobs
 
     async def do_all(
-        self, errands: Collection[Errand], meanwhile: Callable[[], object] = lambda: None
+        self, errands: Collection[CheckedJob], meanwhile: Callable[[], object] = lambda: None
     ) -> None:
         """Do errands at once, and something else when all of them are started."""
         async with persistent(self.operated) as client:
@@ -170,11 +170,11 @@ class Ledger:
             pairs = zip(errands, jobs, strict=True)
             await asyncio.gather(*(self.finish(errand, job, client) for errand, job in pairs))
 
-    async def start(self, errand: Errand, client: Persistent) -> str:
+    async def start(self, errand: CheckedJob, client: Persistent) -> str:
         """Start an errand."""
         return await client.start(errand.spec(self.operated), f"{self.requests} {errand.name}")
 
-    async def finish(self, errand: Errand, job: str, client: Persistent) -> None:
+    async def finish(self, errand: CheckedJob, job: str, client: Persistent) -> None:
         """Follow an errand to its end, ask for it a second time, and have it removed."""
         output = await client.stream(job)
         status = await client.wait(job)

@@ -19,7 +19,7 @@ from worker.linux.state.history import (
 )
 from worker.linux.state.job_directory import history_path
 from worker.linux.state.layout import Layout
-from worker.linux.supervisor.orphan import Orphan
+from worker.linux.supervisor.orphan import OrphanedProcess
 from worker.linux.supervisor.takeover import orphaned_jobs
 
 PATIENCE = 60.0
@@ -39,7 +39,7 @@ def test_an_orphan_that_nobody_reaps(script: str, ending: Ending) -> None:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     stat = procfs.stat(child.pid)
     assert stat is not None
-    orphan = Orphan.find(StartRecord(child.pid, stat.start, "boot", 1.5, None, PLAN), None)
+    orphan = OrphanedProcess.find(StartRecord(child.pid, stat.start, "boot", 1.5, None, PLAN), None)
     assert orphan is not None
     try:
         assert ending == orphan.ending()

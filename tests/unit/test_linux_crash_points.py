@@ -1,4 +1,4 @@
-"""Fuses: a process dies at the step for which one is lit, and at no other."""
+"""Crash points: a process dies at the step for which one is set, and at no other."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from worker.linux.crash_points import VARIABLE
 PROGRAM = """
 from worker.core.steps import Step, reached
 from worker.linux import crash_points
-crash_points.arm("server")
+crash_points.enable("server")
 for step in (Step.CLONED, Step.RECORDED):
     reached(step)
     print(step, flush=True)
@@ -19,7 +19,7 @@ for step in (Step.CLONED, Step.RECORDED):
 
 
 def run(**environment):
-    """Take two steps in a process of its own; return its exit status and the steps that it survived."""
+    """Take two steps in a subprocess; return its exit status and the steps that it survived."""
     inherited = {name: value for name, value in os.environ.items() if name != VARIABLE}
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM],
@@ -32,23 +32,23 @@ def run(**environment):
     return done.returncode, done.stdout.split()
 
 
-def test_nothing_is_armed_by_default():
-    """Without the variable every step is survived."""
+def test_no_crash_point_is_active_by_default():
+    """Without the variable the process survives every step."""
     assert (0, [Step.CLONED, Step.RECORDED]) == run()
 
 
-def test_a_fuse_burns_once(tmp_path):
+def test_a_crash_point_is_used_once(tmp_path):
     """The first process that reaches the step dies there; the next one survives it."""
-    fuse = tmp_path / f"server.{Step.RECORDED}"
-    fuse.touch()
+    crash_point = tmp_path / f"server.{Step.RECORDED}"
+    crash_point.touch()
     assert (-signal.SIGKILL, [Step.CLONED]) == run(**{VARIABLE: str(tmp_path)})
-    assert not fuse.exists()
+    assert not crash_point.exists()
     assert (0, [Step.CLONED, Step.RECORDED]) == run(**{VARIABLE: str(tmp_path)})
 
 
-def test_a_fuse_is_for_one_role(tmp_path):
-    """A fuse of the supervisor does nothing to the server."""
-    fuse = tmp_path / f"supervisor.{Step.CLONED}"
-    fuse.touch()
+def test_a_crash_point_is_for_one_role(tmp_path):
+    """A crash point of the supervisor does not affect the server."""
+    crash_point = tmp_path / f"supervisor.{Step.CLONED}"
+    crash_point.touch()
     assert (0, [Step.CLONED, Step.RECORDED]) == run(**{VARIABLE: str(tmp_path)})
-    assert fuse.exists()
+    assert crash_point.exists()

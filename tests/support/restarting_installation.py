@@ -23,17 +23,17 @@ MARK = "WORKER_CRASH_SUITE"
 ROLES = ("server", "supervisor", "zygote", "recorder")
 
 
-class Operated:
+class RestartingInstallation:
     """The installation, what keeps it up, and a look at everything that it may leave behind."""
 
     def __init__(self, installation: Installation, settings: Mapping[str, str] | None = None) -> None:
         self.installation = installation
         self.home = installation.home
         self.runs = self.home.parent / f"{self.home.name}.runs"
-        self._fuses = self.home.parent / f"{self.home.name}.fuses"
-        self._fuses.mkdir()
+        self._crash_points = self.home.parent / f"{self.home.name}.crash-points"
+        self._crash_points.mkdir()
         installation.env |= {
-            VARIABLE: str(self._fuses),
+            VARIABLE: str(self._crash_points),
             "WORKER_LISTEN": f"127.0.0.1:{_quiet_port()}",
             **(settings or {}),
         }
@@ -86,11 +86,11 @@ class Operated:
             os.close(pidfd)
         return True
 
-    def light(self, role: str, step: Step) -> Path:
-        """Have the next one of this role that reaches the step die there; the file is gone then."""
-        fuse = self._fuses / f"{role}.{step}"
-        fuse.touch()
-        return fuse
+    def set_crash_point(self, role: str, step: Step) -> Path:
+        """Kill the next process of this role at this step; the returned file is deleted then."""
+        crash_point = self._crash_points / f"{role}.{step}"
+        crash_point.touch()
+        return crash_point
 
     def left_over(self) -> list[object]:
         """Return whatever should not be there once all jobs are removed."""

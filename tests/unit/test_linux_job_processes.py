@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from worker.core.ports import Placement
-from worker.linux.supervisor.job_processes import group_of, oom_kills
+from worker.linux.supervisor.job_processes import oom_kills, processes_of
 
 
 def test_a_group_that_is_gone_is_empty(tmp_path: Path) -> None:
     """Nobody is left in it, nothing can be watched, and ending what is in it does nothing."""
-    group = group_of(Placement(unified=str(tmp_path / "gone")), 0, b"WORKER_JOB_ID=none")
+    group = processes_of(Placement(unified=str(tmp_path / "gone")), 0, b"WORKER_JOB_ID=none")
     assert group.empty()
     assert [] == group.pids()
     assert None is group.open_events()

@@ -1,4 +1,4 @@
-"""One server's connection: messages in, messages out, never blocking."""
+"""A non-blocking connection that carries messages, on the event loop."""
 
 import os
 import select
@@ -17,14 +17,14 @@ from .framing import (
 from .unix_sockets import peer_user
 
 _AT_ONCE = 65536
-"""Bytes received at once; from 128 KiB on malloc(3) would ask the kernel for each."""
+"""Bytes received at once; from 128 KiB on malloc(3) would map and unmap memory for each."""
 
 _MOST_UNSENT = 64 << 20
-"""Bytes that may wait for a peer; one that reads no more is dropped, and lists anew when it is back."""
+"""Bytes queued for a peer. A peer that stops reading is disconnected; it lists all jobs on reconnect."""
 
 
 class MessageConnection:
-    """Calls ``on_message`` for each message, and ``on_close`` once when the peer has gone."""
+    """Calls ``on_message`` for each message, and ``on_close`` once when the connection is closed."""
 
     def __init__(
         self,
@@ -48,31 +48,32 @@ class MessageConnection:
             peer.close()
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send now what the socket takes, the rest when it takes more.
+        """Send as much as the socket accepts now, and the rest later.
 
-        ``descriptors`` go along unless something waits already: on their way they are open, whoever dies.
+        ``descriptors`` are sent along unless earlier bytes are queued. In transit the kernel keeps them
+        open, even if sender and receiver die.
         """
         if not self.open:
             return
         data = encode(message)
         if descriptors and not self._unsent:
-            with suppress(OSError):  # what is wrong shows when the rest is sent
+            with suppress(OSError):  # an error shows again when the rest is sent
                 data = data[socket.send_fds(self._peer, [data], descriptors) :]
         self._unsent += data
         self._flush()
 
     def take_descriptors(self) -> list[int]:
-        """Return those that have come with the messages so far; they are the caller's to close."""
+        """Return the descriptors received so far; the caller must close them."""
         taken, self._descriptors = self._descriptors, []
         return taken
 
     def read(self) -> None:
-        """Take in everything that has arrived."""
+        """Receive everything that has arrived."""
         while self._receive():
             pass
 
     def _receive(self) -> bool:
-        """Take in some of what has arrived; return whether there may be more."""
+        """Receive some of what has arrived; return whether there may be more."""
         if not self.open:
             return False
         try:
@@ -81,7 +82,7 @@ class MessageConnection:
             return False
         except ConnectionError:
             data, descriptors = b"", []
-        for fd in descriptors:  # Python 3.11 drops the flags of recv_fds, MSG_CMSG_CLOEXEC with them
+        for fd in descriptors:  # Python 3.11 ignores the flags of recv_fds, MSG_CMSG_CLOEXEC among them
             os.set_inheritable(fd, False)
         self._descriptors += descriptors
         if not data:
@@ -95,7 +96,7 @@ class MessageConnection:
         return True
 
     def close(self) -> None:
-        """Drop the peer."""
+        """Close the connection."""
         if self.open:
             self.open = False
             self._loop.unwatch(self._peer.fileno())
@@ -107,7 +108,7 @@ class MessageConnection:
     def _ready(self) -> None:
         if self._unsent:
             self._flush()
-        self._receive()  # epoll tells if there is more
+        self._receive()  # epoll reports again if there is more
 
     def _flush(self) -> None:
         try:

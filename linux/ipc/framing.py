@@ -8,16 +8,16 @@ import struct
 from collections.abc import Iterator
 
 PROTOCOL = 2
-"""Version of the conversation between server and supervisor."""
+"""Version of the protocol between server and supervisor."""
 
 OLDEST_PROTOCOL = 1
-"""The oldest that is understood. It knew no hello, no adoption on request, and one supervisor."""
+"""The oldest supported version: without hello, without adoption on request, with a single supervisor."""
 
 LONGEST = 64 << 20
-"""Bytes in a message; more is no message of ours."""
+"""Maximum size of a message in bytes; a longer one is not from our processes."""
 
 MOST_DESCRIPTORS = 253
-"""That can go along with a message: SCM_MAX_FD of the kernel."""
+"""Maximum number of descriptors in a message: SCM_MAX_FD of the kernel."""
 
 Message = dict[str, object]
 """A JSON object."""
@@ -27,7 +27,7 @@ _LENGTH = struct.Struct(">I")
 
 
 class BadMessage(Exception):
-    """The peer does not speak this protocol."""
+    """The peer violates the protocol."""
 
 
 def encode(message: Message) -> bytes:
@@ -37,13 +37,13 @@ def encode(message: Message) -> bytes:
 
 
 class Decoder:
-    """Cuts a stream of bytes into messages, however they arrive."""
+    """Splits a stream of bytes into messages."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes | memoryview) -> Iterator[Message]:
-        """Yield every message that ``data`` completes; raise BadMessage for what is none."""
+        """Yield every message that ``data`` completes; raise BadMessage for an invalid one."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
@@ -59,5 +59,5 @@ class Decoder:
             except ValueError as error:
                 raise BadMessage(str(error)) from None
             if not isinstance(message, dict):
-                raise BadMessage("a message that is no object")
+                raise BadMessage("a message that is not an object")
             yield message

@@ -1,1 +1,1 @@
-"""The state directory: where files lie, and what the history of a job says."""
+"""The state directory: its layout, the histories of jobs, and the generations of supervisors."""

@@ -1,7 +1,7 @@
 """Generations of supervisors: one for each version of the code.
 
-A new version takes new jobs with a supervisor of its own; that of an older one serves the
-jobs it has until the last of them is forgotten. Each has a directory of its own.
+A new version starts new jobs by its own supervisor; the supervisor of an older version serves its
+jobs until the last of them is forgotten. Each generation has its own directory.
 """
 
 import os
@@ -12,14 +12,14 @@ from .layout import Layout
 
 
 def known_generations(layout: Layout) -> list[str]:
-    """Return every generation that has, or had, a supervisor; "" is that of protocol 1."""
+    """Return every generation that has, or had, a supervisor; "" is the generation of protocol 1."""
     with os.scandir(layout.supervisor) as entries:
         found = [entry.name for entry in entries if entry.is_dir()]
     return ["", *found] if (layout.supervisor / "lock").exists() else found
 
 
 def running_supervisors(layout: Layout) -> list[int]:
-    """Return the pid of each supervisor that runs. Not for a supervisor: see ``lock_of_dead``."""
+    """Return the pid of each running supervisor. Do not call in a supervisor: see ``lock_of_dead``."""
     holders = []
     for generation in known_generations(layout):
         lock = open_lock(layout.generation(generation) / "lock")
@@ -29,9 +29,9 @@ def running_supervisors(layout: Layout) -> list[int]:
 
 
 def lock_of_dead(layout: Layout, generation: str) -> int | None:
-    """Return the locked lock of a generation without a supervisor, None if it has one: close it afterwards.
+    """Lock a generation without a supervisor; return the lock for the caller to close, None if it has one.
 
-    Not for one's own: closing any descriptor of a locked file drops the lock (fcntl(2)).
+    Not for the caller's own generation: closing any descriptor of a file drops its locks (fcntl(2)).
     """
     lock = open_lock(layout.generation(generation) / "lock")
     if try_lock(lock):
@@ -41,7 +41,7 @@ def lock_of_dead(layout: Layout, generation: str) -> int | None:
 
 
 def remove_if_dead(layout: Layout, generation: str) -> None:
-    """Delete what is left of a generation whose supervisor has gone, once its jobs have another."""
+    """Delete the directory of a generation whose supervisor has ended and whose jobs were adopted."""
     lock = lock_of_dead(layout, generation) if generation else None
     if lock is not None:
         directory = layout.generation(generation)

@@ -1,16 +1,16 @@
-"""What the supervisor writes down of a job, so that nothing is lost with it.
+"""The history of a job: what the supervisor records on disk, so that its successor can continue.
 
-A file of lines of JSON, each appended before what it tells is acted upon:
+A file of lines of JSON. Each line is appended before the supervisor acts on it:
 
-    {"start": ...}       which process the job is, and whose; before it is let go, and before the file
-                         has its name: a history without it has been spoiled
-    {"stillborn": ...}   by the process itself (linux/newborn.py), that it never became the command
-    {"generation": ...}  whose the job is now: a supervisor has taken it over from a dead one
-    {"stop": ...}        somebody wants it to end; before it is signalled
-    {"main": ...}        how the main process ended; before that is reaped
-    {"end": ...}         how the job ended; before anybody is told
+    {"start": ...}       the main process and the supervisor's generation; written before the process may
+                         exec, and before the file gets its final name: a history without it is damaged
+    {"stillborn": ...}   the process never executed the command; written by the process (linux/newborn.py)
+    {"generation": ...}  another generation has adopted the job
+    {"stop": ...}        a stop was requested; written before the signal is sent
+    {"main": ...}        how the main process ended; written before it is reaped
+    {"end": ...}         how the job ended; written before servers are notified
 
-The death of the supervisor cannot tear a line. A loss of power or a full disk can: it does not count then.
+The death of the supervisor cannot tear a line. A power loss or a full disk can; a torn line is ignored.
 """
 
 import errno
@@ -36,12 +36,12 @@ from .job_directory import StrPath
 
 
 class HistoryUnreadable(Exception):
-    """What is written down of a job cannot be read, and so nobody knows its process."""
+    """The history of a job cannot be read, so its process is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartRecord:
-    """Which process a job is, so that it is known again without its parent.
+    """The main process of a job: identifies it after the death of its parent.
 
     ``start`` in clock ticks since boot (proc(5)), ``started_at`` seconds since 1970,
     ``deadline`` seconds of CLOCK_BOOTTIME.
@@ -57,31 +57,32 @@ class StartRecord:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All that is written down of a job.
+    """The contents of a history.
 
-    ``generation`` is that of its supervisor, see linux/state/generations.py; ``stillborn``: no
-    instruction of the command has run, or ever will; ``stop``: with which signal it was asked to
-    end, and the boottime at which it is to be killed.
+    ``generation`` is that of the job's supervisor, see linux/state/generations.py; ``never_executed``:
+    no instruction of the command has run, or ever will; ``stop``: the signal of the requested stop, and
+    the boottime at which SIGKILL follows.
     """
 
     start: StartRecord
     generation: str = ""
-    stillborn: bool = False
+    never_executed: bool = False
     stop: tuple[int, float] | None = None
     main: MainEnded | None = None
     end: End | None = None
 
 
 def open_history(path: StrPath) -> int:
-    """Begin a history, and return the descriptor that it is written to; FileExistsError if there is one.
+    """Create a history, and return a descriptor for writing; FileExistsError if it exists.
 
-    It has its name once its start is written.
+    ``write_start`` gives it its final name.
     """
-    return os.open(_unborn(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.open(_provisional(path), flags, 0o600)
 
 
 def write_start(path: StrPath, history: int, record: StartRecord, generation: str) -> None:
-    """Write down that a job has a process; OSError if the disk refuses."""
+    """Record the main process of a job; OSError if the write fails."""
     start = {
         "pid": record.pid,
         "start": record.start,
@@ -91,28 +92,28 @@ def write_start(path: StrPath, history: int, record: StartRecord, generation: st
         "plan": plan_to_message(record.plan),
     }
     _write(history, {"start": start, "generation": generation})
-    os.rename(_unborn(path), path)
+    os.rename(_provisional(path), path)
 
 
 def remove_history(path: StrPath) -> None:
-    """Forget a job: from here on it has no process that anybody knows of. Idempotent."""
-    for each in (_unborn(path), path):
+    """Delete the history of a job: no supervisor knows its process from then on. Idempotent."""
+    for each in (_provisional(path), path):
         with suppress(FileNotFoundError):
             os.unlink(each)
 
 
 def write_generation(path: StrPath, generation: str) -> None:
-    """Write down whose job it is now."""
+    """Record that this generation has adopted the job."""
     _append(path, {"generation": generation})
 
 
 def write_stop(path: StrPath, signal: int, kill_at: float) -> None:
-    """Write down that somebody wants the job to end."""
+    """Record a requested stop."""
     _append(path, {"stop": [signal, kill_at]})
 
 
 def write_main(path: StrPath, main: MainEnded) -> None:
-    """Write down how the main process ended, while others may be left."""
+    """Record how the main process ended; leftovers may still run."""
     _append(
         path,
         {"main": ending_to_message(main.ending), "oom_kills": main.oom_kills, "cause": main.cause},
@@ -120,14 +121,14 @@ def write_main(path: StrPath, main: MainEnded) -> None:
 
 
 def write_end(path: StrPath, end: End) -> None:
-    """Write down the end of a job."""
+    """Record the end of a job."""
     _append(path, {"end": end_to_message(end)})
 
 
 def read_history(path: StrPath) -> History | None:
-    """Return what is written down, None if the job has no process that anybody knows of.
+    """Return the history, None if no process of the job was recorded.
 
-    Raises HistoryUnreadable for what no supervisor has written like that.
+    Raises HistoryUnreadable for contents that no supervisor writes.
     """
     try:
         with open(path, "rb") as file:
@@ -138,17 +139,17 @@ def read_history(path: StrPath) -> History | None:
         raise HistoryUnreadable(str(error)) from error
     facts = _facts(text)
     if "start" not in facts:
-        if "stillborn" in facts:  # as an earlier version has written it
+        if "stillborn" in facts:  # written by an earlier version
             return None
-        raise HistoryUnreadable(f"{path} does not tell which process it is about")
+        raise HistoryUnreadable(f"{path} does not name a main process")
     try:
         return _history(facts)
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
-        raise HistoryUnreadable(f"{path} makes no sense: {type(error).__name__}: {error}") from error
+        raise HistoryUnreadable(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
-def _unborn(path: StrPath) -> str:
-    """Return where a history lies as long as its process may not be let go."""
+def _provisional(path: StrPath) -> str:
+    """Return the path of a history until its start is recorded and its process may be released."""
     return f"{path}.unborn"
 
 
@@ -157,7 +158,7 @@ def _facts(text: bytes) -> dict[str, Any]:
     for line in text.split(b"\n"):
         try:
             fact = json.loads(line)
-        except ValueError:  # empty, torn, or spoiled
+        except ValueError:  # empty, torn or damaged
             continue
         if isinstance(fact, dict):
             facts.update(fact)
@@ -169,7 +170,7 @@ def _history(facts: Mapping[str, Any]) -> History:
     return History(
         start=_start_record(facts["start"]),
         generation=facts.get("generation", ""),
-        stillborn="stillborn" in facts,
+        never_executed="stillborn" in facts,
         stop=tuple(facts["stop"]) if "stop" in facts else None,
         main=MainEnded(main, facts["oom_kills"], Cause(facts.get("cause", Cause.NONE))) if main else None,
         end=end_from_message(facts["end"]) if "end" in facts else None,
@@ -196,6 +197,6 @@ def _append(path: StrPath, message: Mapping[str, object]) -> None:
 
 
 def _write(fd: int, message: Mapping[str, object]) -> None:
-    line = f"\n{json.dumps(message)}".encode()  # after a torn line, too, it begins on its own
+    line = f"\n{json.dumps(message)}".encode()  # the leading newline separates it from a torn line
     if os.write(fd, line) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,7 +1,7 @@
-"""Where things lie under the state directory.
+"""The layout of the state directory.
 
-jobs/ID/                of a job, see linux/state/job_directory.py
-supervisor/log          of every supervisor and recorder
+jobs/ID/                one job, see linux/state/job_directory.py
+supervisor/log          the log of every supervisor and recorder
 supervisor/GENERATION/  socket and lock of a supervisor, lock of its recorder
 """
 
@@ -21,7 +21,7 @@ class Layout:
         return self.supervisor / name
 
     def make(self) -> None:
-        """Create the directories, closed to everybody else."""
+        """Create the directories, with access for this user only."""
         for directory in (self.state_dir, self.jobs, self.supervisor):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 

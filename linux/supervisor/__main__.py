@@ -20,12 +20,12 @@ from .supervisor import Supervisor
 
 
 def main() -> None:
-    """Detach from the server, listen, say so, and run until nobody needs it."""
+    """Detach from the server, listen, report readiness, and run until there are no jobs and no servers."""
     layout, generation, ready = Layout(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
     home = layout.generation(generation)
     os.set_inheritable(ready, False)
     if os.fork():
-        os._exit(0)  # the server reaps this one; init, or a subreaper, gets the supervisor
+        os._exit(0)  # the server reaps this process; the supervisor is reparented to init or a subreaper
     os.setsid()
     os.umask(0o077)
     logging.basicConfig(
@@ -44,18 +44,18 @@ def main() -> None:
     _reap_on_sigchld(loop, supervisor)
     directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = _listen(directory)
-    loop.watch(listener.fileno(), lambda: supervisor.accept(listener))
-    with suppress(BrokenPipeError):  # the server has died meanwhile; the next one comes to us
+    loop.watch(listener.fileno(), lambda: supervisor.requests.accept(listener))
+    with suppress(BrokenPipeError):  # the server has died meanwhile; the next one connects to us
         os.write(ready, b"ready")
     os.close(ready)
-    loop.run(supervisor.turn)
+    loop.run(supervisor.do_due_work)
     reached(Step.RETIRED)
-    with suppress(FileNotFoundError):  # by descriptor: the path may be another installation's by now
+    with suppress(FileNotFoundError):  # by descriptor: the path may belong to another installation by now
         os.unlink("socket", dir_fd=directory)
 
 
 def _listen(directory: int) -> socket.socket:
-    with suppress(FileNotFoundError):  # the lock is ours: whoever made it is dead
+    with suppress(FileNotFoundError):  # we hold the lock: its creator is dead
         os.unlink("socket", dir_fd=directory)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(socket_address(directory, "socket"))
@@ -67,14 +67,14 @@ def _reap_on_sigchld(loop: Loop, supervisor: Supervisor) -> None:
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # A terminal's Ctrl-C and hang-up are not meant for jobs; systemd ends a scope with them by SIGTERM.
+    # Ctrl-C and hang-up of a terminal must not stop jobs; systemd stops the scope by SIGTERM.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: supervisor.leave())
+    signal.signal(signal.SIGTERM, lambda *_: supervisor.exit_without_jobs())
 
     def reap() -> None:
         os.read(wake_read, 65536)
-        supervisor.reap()
+        supervisor.table.reap()
 
     loop.watch(wake_read, reap)
 

@@ -1,4 +1,4 @@
-"""What has to be written down, whatever the disk says: what it refuses is tried again."""
+"""Writes that must reach the disk: a write that fails is retried until it succeeds."""
 
 import logging
 from collections import deque
@@ -8,41 +8,41 @@ from ..ipc.event_loop import boottime
 
 log = logging.getLogger(__name__)
 
-_AGAIN = 1.0
-"""Seconds until another try."""
+_RETRY_INTERVAL = 1.0
+"""Seconds until the next attempt."""
 
 
 class RetriedWrites:
-    """Writes in the order of the calls. ``retry_at`` is when ``retry`` is due, None: all is written."""
+    """Writes in the order of the calls. ``retry_at``: when ``retry`` is due, None if nothing is pending."""
 
     def __init__(self) -> None:
-        self._unwritten: deque[Callable[[], None]] = deque()
+        self._pending: deque[Callable[[], None]] = deque()
         self.retry_at: float | None = None
-        self._refused = ""
+        self._logged = ""
 
-    def write(self, note: Callable[[], None]) -> None:
-        """Write now, or when the disk takes it again: its trouble must not stop the life of a job."""
-        self._unwritten.append(note)
+    def write(self, write: Callable[[], None]) -> None:
+        """Write now, or as soon as the disk accepts it: a full disk must not block the life of a job."""
+        self._pending.append(write)
         if self.retry_at is None:
-            self._write_all()
+            self._write_pending()
 
     def retry(self, now: float) -> None:
-        """Write what could not be written, if it is time."""
+        """Retry the pending writes, if they are due."""
         if self.retry_at is not None and now >= self.retry_at:
-            self._write_all()
+            self._write_pending()
 
-    def _write_all(self) -> None:
+    def _write_pending(self) -> None:
         self.retry_at = None
-        while self._unwritten:
+        while self._pending:
             try:
-                self._unwritten[0]()
+                self._pending[0]()
             except FileNotFoundError:
-                pass  # the job's directory is gone, and with it the need
+                pass  # the job's directory was removed: its history is no longer needed
             except OSError as error:
-                if str(error) != self._refused:  # once, and not a line a second onto a full disk
-                    self._refused = str(error)
-                    log.warning("what became of a job cannot be written down yet: %s", error)
-                self.retry_at = boottime() + _AGAIN
+                if str(error) != self._logged:  # once, not a line per second onto a full disk
+                    self._logged = str(error)
+                    log.warning("cannot write a job's history, retrying: %s", error)
+                self.retry_at = boottime() + _RETRY_INTERVAL
                 return
-            self._unwritten.popleft()
-        self._refused = ""
+            self._pending.popleft()
+        self._logged = ""

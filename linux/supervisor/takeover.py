@@ -1,110 +1,113 @@
-"""What supervisors that have died left behind: found, and made nobody else's."""
+"""Takes over the jobs of supervisors that have died."""
 
+import logging
 import os
-import select
-from collections.abc import Container, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 
-from ...core.model.job import job_ids_among
+from ...core.model.ending import Cause, End, Lost
+from ...core.ports import Placement
+from ...core.steps import Step, reached
 from ..ipc.event_loop import boottime
-from ..kernel import procfs
-from ..kernel.locks import open_lock, seize_lock
-from ..state.generations import known_generations, lock_of_dead
-from ..state.history import (
-    History,
-    HistoryUnreadable,
-    StartRecord,
-    read_history,
-)
-from ..state.job_directory import history_path
+from ..state.history import History, HistoryUnreadable
 from ..state.layout import Layout
+from .job_processes import MarkedProcesses
+from .job_start import MainProcess
+from .job_table import EndedJob, JobTable
+from .orphaned_jobs import orphaned_jobs
 
-_BIRTH_TAKES = 1.0
-"""Seconds that a process between clone and exec is given: it ends by itself if it was not let go."""
-
-
-@dataclass(frozen=True, slots=True)
-class OrphanedJobs:
-    """The jobs of dead supervisors, each with its history, and the locks of their recorders."""
-
-    jobs: list[tuple[str, History | HistoryUnreadable]]
-    recorders: list[int]
-
-    def retire_recorders(self) -> None:
-        """End the recorders that still record these jobs, once their FIFOs are held.
-
-        What they have recorded is in the files, and what they have not is in the FIFOs.
-        """
-        for lock in self.recorders:
-            seize_lock(lock)
+log = logging.getLogger(__name__)
 
 
-@contextmanager
-def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Iterator[OrphanedJobs]:
-    """Find each job without a supervisor, but for the known ones; no other can take them meanwhile."""
-    with ExitStack() as locks:
-        alive, recorders = _lock_the_dead(layout, generation, locks)
-        patience = boottime() + _BIRTH_TAKES
-        found: list[tuple[str, History | HistoryUnreadable]] = []
-        for job in map(str, job_ids_among(os.listdir(layout.jobs))):
-            if job in known:
-                continue
-            path = history_path(layout.job(job))
-            try:
-                history = read_history(path)
-                if history is None or history.generation in alive:
-                    continue
-                if history.main is None and history.end is None:
-                    _await_birth(history.start, patience)
-                    history = read_history(path) or history
-            except HistoryUnreadable as error:
-                if not alive:  # else it may be the job of one that knows better
-                    found.append((job, error))
-            else:
-                found.append((job, history))
-        yield OrphanedJobs(found, recorders)
+class Takeover:
+    """Adopts orphaned jobs into the table. ``done``: ``run`` was called at least once."""
+
+    def __init__(self, layout: Layout, generation: str, table: JobTable) -> None:
+        self.done = False
+        self._layout = layout
+        self._generation = generation
+        self._table = table
+        self._pidfds: dict[str, int] = {}
+
+    def hold_pidfds(self, names: Sequence[str], pidfds: Sequence[int]) -> None:
+        """Keep pidfds of main processes, by job, for ``run``: they give the exit codes."""
+        if len(names) != len(pidfds):  # the kernel drops those that exceed our open-file limit
+            for pidfd in pidfds:
+                os.close(pidfd)
+            return
+        for name, pidfd in zip(names, pidfds, strict=True):
+            if name in self._pidfds:
+                os.close(self._pidfds[name])
+            self._pidfds[name] = pidfd
+
+    def run(self) -> None:
+        """Take over all jobs of dead supervisors. The caller starts a recorder afterwards."""
+        self.done = True
+        with orphaned_jobs(self._layout, self._generation, self._table) as orphans:
+            held = []
+            for name, history in orphans.jobs:
+                if isinstance(history, HistoryUnreadable):
+                    self._give_up(name, history)
+                elif history.never_executed:
+                    self._table.forget(name)
+                elif history.end is not None:
+                    self._add_ended(name, history, history.end)
+                elif self._hold_output(name, history):
+                    held.append((name, history))
+            orphans.stop_recorders()
+            for name, history in held:
+                self._adopt(name, history)
+
+    def release(self) -> None:
+        """Close the pidfds that were not needed."""
+        for pidfd in self._pidfds.values():
+            os.close(pidfd)
+        self._pidfds.clear()
+
+    def _hold_output(self, name: str, history: History) -> bool:
+        """Hold the output of a job to adopt; abandon the job if that fails."""
+        plan, deadline = history.start.plan, history.start.deadline
+        if deadline is not None:
+            plan = replace(plan, timeout=max(0.0, deadline - boottime()))
+        job = self._table.running[name] = self._table.make(name, plan)
+        try:
+            job.hold_output()
+        except OSError as error:
+            self._abandon(name, history, error)
+            return False
+        return True
+
+    def _adopt(self, name: str, history: History) -> None:
+        """Adopt a job whose output is held; a failure affects this job alone."""
+        # Once the ending is recorded the pidfd is not needed; release() closes it.
+        pidfd = self._pidfds.pop(name, None) if history.main is None else None
+        try:
+            self._table.running[name].adopt(history, pidfd)
+        except OSError as error:
+            self._abandon(name, history, error)
+        else:
+            reached(Step.ADOPTED, name)
+
+    def _abandon(self, name: str, history: History, reason: OSError) -> None:
+        log.error("job %s: cannot be taken over, killing its processes: %s", name, reason)
+        try:
+            self._table.running.pop(name).abandon(history.start)
+        except OSError:  # its cgroups cannot be accessed
+            MarkedProcesses(name).kill()
+        self._add_ended(name, history, _lost(reason))
+
+    def _give_up(self, name: str, reason: HistoryUnreadable) -> None:
+        """Kill the processes of a job whose history cannot be read."""
+        log.error("job %s: cannot be taken over, killing its processes: %s", name, reason)
+        MarkedProcesses(name).kill()
+        self._table.ended_jobs[name] = EndedJob(MainProcess(), Placement(), _lost(reason))
+
+    def _add_ended(self, name: str, history: History, end: End) -> None:
+        start = history.start
+        main = MainProcess(start.pid, start.start, start.started_at)
+        self._table.ended_jobs[name] = EndedJob(main, start.plan.placement, end)
 
 
-def _lock_the_dead(layout: Layout, own: str, locks: ExitStack) -> tuple[set[str], list[int]]:
-    """Lock each generation without a supervisor; return the others, and the recorder locks of these."""
-    alive, recorders = set(), []
-    for each in known_generations(layout):
-        if each == own:
-            continue
-        lock = lock_of_dead(layout, each)
-        if lock is None:
-            alive.add(each)
-            continue
-        locks.callback(os.close, lock)
-        recorders.append(open_lock(layout.generation(each) / "recorder.lock"))
-        locks.callback(os.close, recorders[-1])
-    return alive, recorders
-
-
-def _await_birth(record: StartRecord, patience: float) -> None:
-    """Wait until a process has become its command or has ended, as it does soon in any case."""
-    try:
-        pidfd = os.pidfd_open(record.pid)
-    except ProcessLookupError:
-        return
-    try:
-        ended = select.poll()
-        ended.register(pidfd, select.POLLIN)
-        while _is_unborn(record) and boottime() < patience and not ended.poll(5):
-            pass
-    finally:
-        os.close(pidfd)
-
-
-def _is_unborn(record: StartRecord) -> bool:
-    """Whether the process still is a copy of the zygote: then it has its arguments.
-
-    Or of its supervisor, which may be of a generation that had no zygote.
-    """
-    stat = procfs.stat(record.pid)
-    same = stat is not None and stat.start == record.start
-    if not same:
-        return False
-    command = procfs.command_line(record.pid)
-    return any(b"\0worker.linux.%b\0" % each in command for each in (b"zygote", b"supervisor"))
+def _lost(reason: Exception) -> End:
+    return End(Lost(f"no supervisor could take it over: {reason}"), Cause.NONE, 0, {}, time.time())

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from worker.linux.supervisor.job import DIED_UNSEEN
+from worker.linux.supervisor.job import ENDED_UNOBSERVED
 
 from ..support.persistent_client import CheckedJob, Ledger, persistent
 from ..support.restarting_installation import RestartingInstallation
@@ -30,9 +30,9 @@ LEFTOVERS = (":", "sleep 1000 &", "sh -c 'trap \"\" TERM; sleep 0.2' &", "setsid
         (["server", "recorder", "server recorder"], 40, frozenset(), False),
         (["supervisor", "recorder", "zygote", "supervisor recorder"], 100, frozenset(), False),
         # Nobody holds a pidfd of what ends while neither supervisor nor server is there.
-        (["server", "supervisor", "server supervisor"], 40, frozenset({DIED_UNSEEN}), False),
+        (["server", "supervisor", "server supervisor"], 40, frozenset({ENDED_UNOBSERVED}), False),
         # Nobody holds the FIFO either: the kernel drops what was in it when the job ends.
-        (["server supervisor recorder"], 30, frozenset({DIED_UNSEEN}), True),
+        (["server supervisor recorder"], 30, frozenset({ENDED_UNOBSERVED}), True),
     ],
     ids=["server-recorder", "supervisor-recorder-zygote", "server-supervisor", "all-at-once"],
 )

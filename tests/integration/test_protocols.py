@@ -101,13 +101,13 @@ def test_a_protocol_that_is_not_understood(machine: Machine, protocol: int, olde
 def supervisor_of_protocol_1(layout: Layout) -> Iterator[socket.socket]:
     """Run a supervisor where the first version had its only one, speaking as that did; connect to it."""
     code = (
-        "import sys; from worker.linux.supervisor import __main__, supervisor\n"
-        "supervisor.PROTOCOL = 1\n"
-        "serve = supervisor.Supervisor._serve\n"
+        "import sys; from worker.linux.supervisor import __main__, requests\n"
+        "requests.PROTOCOL = 1\n"
+        "serve = requests.RequestServer.serve\n"
         "def refuse(self, connection, message):\n"
         "    new = message['do'] in {'hello', 'hold', 'adopt'}\n"
         "    serve(self, connection, {'call': message['call']} if new else message)\n"
-        "supervisor.Supervisor._serve = refuse\n"
+        "requests.RequestServer.serve = refuse\n"
         "__main__.main()\n"
     )
     ready_read, ready_write = os.pipe()

@@ -19,8 +19,8 @@ from worker.linux.state.history import (
 )
 from worker.linux.state.job_directory import history_path
 from worker.linux.state.layout import Layout
-from worker.linux.supervisor.orphan import OrphanedProcess
-from worker.linux.supervisor.takeover import orphaned_jobs
+from worker.linux.supervisor.orphaned_jobs import orphaned_jobs
+from worker.linux.supervisor.orphaned_process import OrphanedProcess
 
 PATIENCE = 60.0
 """Seconds after which what has not come will not come."""
@@ -72,4 +72,4 @@ def test_a_child_of_a_dead_supervisor_that_was_never_let_go(tmp_path: Path, copy
     child.wait(PATIENCE)
     child.stdout.close()
     assert isinstance(found, History)
-    assert found.stillborn
+    assert found.never_executed

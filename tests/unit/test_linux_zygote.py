@@ -22,7 +22,7 @@ from worker.linux.ipc.event_loop import Loop
 from worker.linux.recorder.client import RecorderClient
 from worker.linux.state.job_directory import fifo_path
 from worker.linux.supervisor.birth import Zygote, ZygoteDied
-from worker.linux.supervisor.job import Job, Observer
+from worker.linux.supervisor.job import Job, Observer, Services
 from worker.linux.supervisor.retried_writes import RetriedWrites
 from worker.linux.zygote import ANSWER, LENGTH, Request
 
@@ -97,13 +97,14 @@ class Nobody(Observer):
 def test_a_child_that_cannot_be_watched(tmp_path: Path) -> None:
     """The start fails, and the child that waits for its release ends."""
     loop, zygote = FullLoop(), Zygote()
-    recording = RecorderClient(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
+    recorder = RecorderClient(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
     os.mkfifo(fifo_path(tmp_path, Channel.OUTPUT))
     plan = replace(PLAN, channels=(Channel.OUTPUT,))
-    job = Job(str(new_job_id()), tmp_path, "g", plan, loop, zygote, recording, RetriedWrites(), Nobody())
+    services = Services("g", loop, zygote, recorder, RetriedWrites())
+    job = Job(str(new_job_id()), str(tmp_path), plan, services, Nobody())
     try:
         with pytest.raises(OSError, match="No space left"):
             job.spawn()
-        assert 127 == ending_of(job.pid)
+        assert 127 == ending_of(job.main.pid)
     finally:
         zygote.close()

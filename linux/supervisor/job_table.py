@@ -1,0 +1,148 @@
+"""The jobs that a supervisor knows: those that run, and those that have ended and are not forgotten."""
+
+import errno
+import os
+import resource
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from ...core.model.ending import Channel, End
+from ...core.ports import Placement
+from ...core.steps import Step, reached
+from ..ipc.encoding import SpawnPlan
+from ..state.history import remove_history
+from ..state.job_directory import fifo_path, history_path
+from ..state.layout import Layout
+from .job import Job, Observer, Services
+from .job_start import MainProcess
+from .wait_status import ending_of_child
+
+_OWN_DESCRIPTORS = 40
+"""Reserved for servers, zygote, recorder and logs, and for files open briefly: a clone, a cgroup check."""
+
+_DESCRIPTORS_OF_A_JOB = 3
+"""At most: two FIFOs, and the events of its cgroup while it ends."""
+
+
+class EndedJob(NamedTuple):
+    """A job that has ended and is not forgotten. ``main.pid`` 0: its history is unreadable."""
+
+    main: MainProcess
+    placement: Placement
+    end: End
+
+
+class JobTable:
+    """The jobs by name. ``observer`` receives their events; set it before the first job."""
+
+    observer: Observer
+
+    def __init__(self, layout: Layout, services: Services) -> None:
+        self.running: dict[str, Job] = {}
+        self.ended_jobs: dict[str, EndedJob] = {}
+        self._layout = layout
+        self._services = services
+        self._by_pid: dict[int, Job] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.running or name in self.ended_jobs
+
+    def make(self, name: str, plan: SpawnPlan) -> Job:
+        """Return a job that is not in the table yet."""
+        return Job(name, self._layout.job(name), plan, self._services, self)
+
+    def refusal(self, name: str) -> tuple[str, int] | None:
+        """Return stage and errno if no job can be started with this name now, None if one can."""
+        if name in self or os.path.exists(history_path(self._layout.job(name))):
+            return "job", errno.EEXIST
+        if len(self.running) >= _most_jobs():
+            return "descriptors", errno.EMFILE
+        return None
+
+    def spawn(self, name: str, plan: SpawnPlan) -> None:
+        """Start a job; the observer receives the outcome."""
+        job = self.make(name, plan)
+        try:
+            job.spawn()
+        except OSError as error:
+            self.failed(job, "clone", error.errno or errno.EIO)
+            return
+        self.running[name] = job
+        self._by_pid[job.main.pid] = job
+
+    def reap(self) -> None:
+        """Handle every child that has ended, then reap it.
+
+        The main process of a job stays a zombie until its ending is on disk.
+        """
+        while True:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if info is None:
+                return
+            job = self._by_pid.pop(info.si_pid, None)
+            name = job.name if job is not None else ""
+            if job is not None:
+                reached(Step.MAIN_EXIT_SEEN, job.name)
+                job.main_ended(ending_of_child(info))
+            os.waitpid(info.si_pid, 0)
+            reached(Step.REAPED, name)
+
+    def forget(self, name: str) -> None:
+        """Delete the FIFOs and the history of a job that has ended. A running job is left alone."""
+        if name in self.running:  # its output needs the FIFOs
+            return
+        ended = self.ended_jobs.pop(name, None)
+        directory = self._layout.job(name)
+        # The history last: while it exists, the job is known.
+        for channel in Channel:
+            with suppress(FileNotFoundError):
+                os.unlink(fifo_path(directory, channel))
+        history = history_path(directory)
+        if ended is not None and ended.main.pid == 0:  # keep an unreadable history for inspection
+            with suppress(OSError):
+                os.rename(history, f"{history}.unreadable")
+        remove_history(history)
+        reached(Step.FORGOTTEN, name)
+
+    # --- events of jobs
+
+    def drained(self, name: str, output: Mapping[Channel, int]) -> None:
+        """Handle that all output of a job is recorded."""
+        if name in self.running:
+            self.running[name].drained(output)
+
+    def output_troubled(self, name: str, reason: str) -> None:
+        """Handle that the output of a job cannot be recorded, or can be again."""
+        if name in self.running:
+            self.running[name].output_troubled(reason)
+
+    def started(self, job: Job) -> None:
+        """Notify the observer."""
+        self.observer.started(job)
+
+    def failed(self, job: Job, stage: str, number: int) -> None:
+        """Drop a job that never ran, and notify the observer."""
+        self.running.pop(job.name, None)
+        self.observer.failed(job, stage, number)
+
+    def progressed(self, job: Job) -> None:
+        """Notify the observer, unless it is notified of the end anyway."""
+        if job.end is None:
+            self.observer.progressed(job)
+
+    def ended(self, job: Job) -> None:
+        """Keep the end of a job, whose record is written, and notify the observer."""
+        assert job.end is not None
+        self.running.pop(job.name, None)
+        self.ended_jobs[job.name] = EndedJob(job.main, job.plan.placement, job.end)
+        self.observer.ended(job)
+
+
+def _most_jobs() -> int:
+    """Return how many jobs the open-file limit allows."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(0, limit - _OWN_DESCRIPTORS) // _DESCRIPTORS_OF_A_JOB

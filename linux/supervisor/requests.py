@@ -1,0 +1,171 @@
+"""The socket of the supervisor: requests of the connected servers, and events of jobs sent to them."""
+
+import os
+import socket
+import time
+
+from ...core.model.ending import Cause, End, Lost
+from ...core.steps import Step, reached
+from ..ipc.connection import MessageConnection
+from ..ipc.encoding import (
+    end_to_message,
+    ending_to_message,
+    placement_to_message,
+    plan_from_message,
+)
+from ..ipc.event_loop import Loop
+from ..ipc.framing import OLDEST_PROTOCOL, PROTOCOL, Message
+from ..recorder.client import RecorderClient
+from .birth import Zygote
+from .job import Job
+from .job_start import MainProcess
+from .job_table import JobTable
+from .takeover import Takeover
+
+
+class RequestServer:
+    """Serves the requests of servers: hello, hold, adopt, list, spawn, stop, survivors, forget."""
+
+    def __init__(
+        self, loop: Loop, table: JobTable, takeover: Takeover, recorder: RecorderClient, zygote: Zygote
+    ) -> None:
+        self._loop = loop
+        self._table = table
+        self._takeover = takeover
+        self._recorder = recorder
+        self._zygote = zygote
+        self._connections: set[MessageConnection] = set()
+        self._pending_spawns: dict[str, tuple[MessageConnection, int]] = {}
+        table.observer = self
+
+    @property
+    def connected(self) -> bool:
+        """Whether a server is connected."""
+        return bool(self._connections)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept the connection of a server."""
+        peer, _ = listener.accept()
+        connection = MessageConnection(self._loop, peer, self.serve, self._connections.discard)
+        if connection.open:
+            self._connections.add(connection)
+
+    def adopt(self) -> None:
+        """Take over the jobs of dead supervisors, then start recorder and zygote."""
+        self._takeover.run()
+        self._recorder.begin()
+        self._zygote.begin()
+        self._takeover.release()
+
+    # --- requests
+
+    def serve(self, connection: MessageConnection, message: Message) -> None:
+        """Serve one request."""
+        match message:
+            case {"call": int(call), "do": "hello"}:
+                connection.send({"call": call, "protocol": PROTOCOL, "oldest": OLDEST_PROTOCOL})
+            case {"call": int(call), "do": "hold", "jobs": list(names)}:
+                self._takeover.hold_pidfds([str(name) for name in names], connection.take_descriptors())
+                connection.send({"call": call})
+            case {"call": int(call), "do": "adopt"}:
+                self.adopt()
+                connection.send({"call": call})
+            case {"call": int(call), "do": "list"}:
+                self._list(connection, call)
+            case {"call": int(call), "job": str(name)}:
+                self._serve_job(connection, call, name, message)
+            case {"call": int(call)}:
+                self._refuse(connection, call)
+
+    def _serve_job(self, connection: MessageConnection, call: int, name: str, message: Message) -> None:
+        match message:
+            case {"do": "spawn", "plan": dict(plan)}:
+                self._spawn(connection, call, name, plan)
+            case {"do": "stop", "signal": int(number), "grace": float(grace)}:
+                if name in self._table.running:
+                    self._table.running[name].stop(number, grace)
+                connection.send({"call": call})
+            case {"do": "survivors"}:
+                job = self._table.running.get(name)
+                survivors = job.survivors() if job is not None else []
+                connection.send({"call": call, "survivors": [list(each) for each in survivors]})
+            case {"do": "forget"}:
+                self._table.forget(name)
+                connection.send({"call": call})
+            case _:
+                self._refuse(connection, call)
+
+    def _refuse(self, connection: MessageConnection, call: int) -> None:
+        connection.send({"call": call, "error": "unknown request", "protocol": PROTOCOL})
+
+    def _spawn(self, connection: MessageConnection, call: int, name: str, plan: Message) -> None:
+        """Start a job; ``started`` or ``failed`` answers the request."""
+        if refusal := self._table.refusal(name):
+            stage, number = refusal
+            connection.send({"call": call, "failed": stage, "errno": number})
+            return
+        spawn_plan = plan_from_message(plan)
+        self._recorder.begin()  # a server of protocol 1 does not request an adoption
+        self._pending_spawns[name] = connection, call
+        self._table.spawn(name, spawn_plan)
+
+    def _list(self, connection: MessageConnection, call: int) -> None:
+        """Send all known jobs, after serving every request that has arrived so far."""
+        for other in list(self._connections):
+            if other is not connection:
+                other.read()
+        jobs: list[Message] = []
+        for name, job in self._table.running.items():
+            place = placement_to_message(job.plan.placement)
+            jobs.append({"job": name, "placement": place, **_identity(job.main), **_progress(job)})
+        for name, (main, placement, end) in self._table.ended_jobs.items():
+            known = {"placement": placement_to_message(placement), "end": end_to_message(end)}
+            jobs.append({"job": name, "pid": main.pid, "started_at": main.started_at, **known})
+        connection.send({"call": call, "protocol": PROTOCOL, "jobs": jobs})
+
+    # --- events
+
+    def started(self, job: Job) -> None:
+        """Answer the server that requested the job, and notify the others."""
+        connection, call = self._pending_spawns.pop(job.name)
+        connection.send({"call": call, **_identity(job.main)})
+        reached(Step.REPORTED, job.name)
+        self._broadcast({"event": "progress", "job": job.name, **_progress(job)}, exclude=connection)
+
+    def failed(self, job: Job, stage: str, number: int) -> None:
+        """Answer the server that requested the job, and notify the others."""
+        connection, call = self._pending_spawns.pop(job.name)
+        connection.send({"call": call, "failed": stage, "errno": number})
+        # A server that connected meanwhile has listed the job as starting.
+        lost = Lost(f"it could not be started: {stage}: {os.strerror(number)}")
+        end = End(lost, Cause.NONE, 0, {}, time.time())
+        self._broadcast({"event": "end", "job": job.name, "end": end_to_message(end)}, exclude=connection)
+
+    def progressed(self, job: Job) -> None:
+        """Notify every server of the job's state."""
+        self._broadcast({"event": "progress", "job": job.name, **_progress(job)})
+
+    def ended(self, job: Job) -> None:
+        """Notify every server of the job's end."""
+        assert job.end is not None
+        self._broadcast({"event": "end", "job": job.name, "end": end_to_message(job.end)})
+        reached(Step.ANNOUNCED, job.name)
+
+    def _broadcast(self, message: Message, *, exclude: MessageConnection | None = None) -> None:
+        for connection in list(self._connections):
+            if connection is not exclude:
+                connection.send(message)
+
+
+def _identity(main: MainProcess) -> Message:
+    """Return what identifies a main process: pids are reused, a pid with its start time is not."""
+    return {"pid": main.pid, "start": main.start, "started_at": main.started_at}
+
+
+def _progress(job: Job) -> Message:
+    return {
+        "state": job.life.state,
+        "ending": ending_to_message(job.life.ending),
+        "cause": job.life.cause,
+        "output_trouble": job.output_trouble,
+    }

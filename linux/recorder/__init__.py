@@ -1,1 +1,1 @@
-"""The recorder: a process that moves what jobs write from their FIFOs into segments."""
+"""The recorder: a process that moves the output of jobs from their FIFOs into segments."""

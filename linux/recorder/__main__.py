@@ -1,6 +1,7 @@
-"""Run as ``python -m worker.linux.recorder SOCKET_FD LOCK ENDS_FD`` by the supervisor.
+"""Run as ``python -P -m worker.linux.recorder SOCKET_FD LOCK OFFSETS_FD`` by the supervisor.
 
-Module path, arguments and messages are a protocol: a supervisor of an earlier version starts this one.
+Module path, arguments and messages are a versioned protocol (N-1), see linux/recorder/protocol.py: a
+supervisor of the previous version starts this recorder when its own dies after an upgrade.
 """
 
 import os
@@ -16,18 +17,18 @@ from .shared_offsets import map_shared_offsets
 
 
 def main() -> None:
-    """Take the lock of the generation, then record until there is nothing left to record."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it is how to take over
-    # The only one of its generation: one that outlived its supervisor leaves. Held until this process ends.
+    """Take the recorder lock of the generation, then record until there is nothing left to record."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # another recorder takes over by SIGTERM
+    # One recorder per generation: one that outlived its supervisor exits. Held until this process ends.
     seize_lock(open_lock(sys.argv[2]))
     crash_points.enable("recorder")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     supervisor = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(supervisor.fileno(), False)
-    ends = int(sys.argv[3])
-    os.set_inheritable(ends, False)
-    Recorder(supervisor, map_shared_offsets(ends)).run()
+    offsets = int(sys.argv[3])
+    os.set_inheritable(offsets, False)
+    Recorder(supervisor, map_shared_offsets(offsets)).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The supervisor's side of the recorder: it is started, fed with jobs, and started again if it dies."""
+"""The supervisor's side of the recorder: starts it, sends it the jobs, and restarts it if it dies."""
 
 import logging
 import os
@@ -12,19 +12,20 @@ from ..ipc.connection import MessageConnection
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
 from ..ipc.framing import Message
+from .protocol import MODULE
 from .shared_offsets import create_shared_offsets, map_shared_offsets
 
 log = logging.getLogger(__name__)
 
 
-_AGAIN = 1.0
-"""Seconds between recorders that die at once."""
+_RESTART_INTERVAL = 1.0
+"""Seconds between two starts, if recorders die at once."""
 
 
 class RecorderClient:
-    """Which jobs are recorded; ``on_drained`` is told the sizes once a job's output is complete.
+    """The jobs being recorded. ``on_drained`` receives the sizes once a job's output is complete.
 
-    ``on_trouble`` is told why a job's output cannot be recorded, and empty when it can again.
+    ``on_trouble`` receives the reason why a job's output cannot be recorded, empty when it can be again.
     """
 
     def __init__(
@@ -40,34 +41,35 @@ class RecorderClient:
         self._on_trouble = on_trouble
         self._jobs: dict[str, Message] = {}
         self._shared = create_shared_offsets()
-        self._ends = map_shared_offsets(self._shared)
-        self._numbers: dict[str, list[int]] = {}
+        self._offsets = map_shared_offsets(self._shared)
+        self._indexes: dict[str, list[int]] = {}
         self._free: list[int] = []
-        self._most_numbers = 0
+        self._most_indexes = 0
         self._finishing: set[str] = set()
         self._recorder: MessageConnection | None = None
         self._begun = False
         self._started_at = 0.0
         self.start_at: float | None = None
-        """When another recorder is due, for the last one died as soon as it was started."""
+        """When the next recorder is due: the last one died right after its start. None: not due."""
 
     def begin(self) -> None:
-        """Start the first recorder; from then on there is always one.
+        """Start the first recorder; a recorder that dies is restarted from then on.
 
-        It ends that of a dead supervisor: the FIFOs have to be held by then, lest what is in them be lost.
+        The recorder stops that of a dead supervisor. Hold the FIFOs open before: bytes in a FIFO are lost
+        when its last descriptor is closed.
         """
         if not self._begun:
             self.start()
 
     def start(self) -> None:
-        """Start a recorder, and hand it all jobs that are being recorded."""
+        """Start a recorder, and send it all jobs that are being recorded."""
         self._begun, self._started_at, self.start_at = True, boottime(), None
         ours, theirs = socket.socketpair()
         arguments = [
             sys.executable,
             "-P",
             "-m",
-            "worker.linux.recorder",
+            MODULE,
             str(theirs.fileno()),
             str(self._lock),
             str(self._shared),
@@ -77,9 +79,9 @@ class RecorderClient:
         try:
             os.posix_spawn(sys.executable, arguments, os.environ)
         except OSError:
-            log.exception("no recorder can be started; trying again")
+            log.exception("cannot start a recorder, retrying")
             ours.close()
-            self.start_at = boottime() + _AGAIN
+            self.start_at = boottime() + _RESTART_INTERVAL
             return
         finally:
             theirs.close()
@@ -91,42 +93,42 @@ class RecorderClient:
                 self._send({"finish": job})
 
     def record(self, job: str, directory: str, plan: SpawnPlan, fifos: Collection[int]) -> None:
-        """Record what comes out of a job's FIFOs; the message holds them until the recorder does."""
+        """Record a job's FIFOs; the message holds them open until the recorder does."""
         message: Message = {
             "record": job,
             "directory": directory,
             "channels": list(plan.channels),
             "segment_size": plan.segment_size,
             "most_segments": plan.most_segments,
-            "ends": self._number(job, len(plan.channels)),
+            "ends": self._assign_indexes(job, len(plan.channels)),
         }
         self._jobs[job] = message
         self._send(message, list(fifos))
 
     def finish(self, job: str) -> None:
-        """Have the rest recorded: nobody writes any more."""
+        """Record the rest: no process writes any more."""
         self._finishing.add(job)
         self._send({"finish": job})
 
     def drop(self, job: str) -> None:
         """Stop recording a job that never ran."""
         self._jobs.pop(job, None)
-        self._free += self._numbers.pop(job, [])
+        self._free += self._indexes.pop(job, [])
         self._send({"drop": job})
 
-    def _number(self, job: str, channels: int) -> list[int]:
-        """Return where in the shared memory the ends of a job's channels are noted."""
-        numbers = self._numbers[job] = []
+    def _assign_indexes(self, job: str, channels: int) -> list[int]:
+        """Assign the channels of a job their indexes in the shared offsets."""
+        indexes = self._indexes[job] = []
         for _ in range(channels):
             if not self._free:
-                self._free.append(self._most_numbers)
-                self._most_numbers += 1
-            numbers.append(self._free.pop())
-            self._ends[numbers[-1]] = 0
-        return numbers
+                self._free.append(self._most_indexes)
+                self._most_indexes += 1
+            indexes.append(self._free.pop())
+            self._offsets[indexes[-1]] = 0
+        return indexes
 
     def close(self) -> None:
-        """Let the recorder go; it ends when nothing is left to record."""
+        """Disconnect from the recorder; it exits when nothing is left to record."""
         if self._recorder:
             recorder, self._recorder = self._recorder, None
             recorder.close()
@@ -137,12 +139,12 @@ class RecorderClient:
 
     def _died(self, recorder: MessageConnection) -> None:
         if recorder is self._recorder:
-            log.error("the recorder has died; starting another")
+            log.error("the recorder has died, starting another")
             self._recorder = None
             for job in self._jobs:
-                self._on_trouble(job, "")  # the next one will tell
-            if boottime() < self._started_at + _AGAIN:
-                self.start_at = boottime() + _AGAIN
+                self._on_trouble(job, "")  # the next recorder reports it again
+            if boottime() < self._started_at + _RESTART_INTERVAL:
+                self.start_at = boottime() + _RESTART_INTERVAL
             else:
                 self.start()
 
@@ -151,7 +153,7 @@ class RecorderClient:
         match message:
             case {"drained": str(job), "output": dict(output)} if job in self._jobs:
                 del self._jobs[job]
-                self._free += self._numbers.pop(job)
+                self._free += self._indexes.pop(job)
                 self._finishing.discard(job)
                 sizes = {
                     Channel(channel): size for channel, size in output.items() if isinstance(size, int)
@@ -161,5 +163,5 @@ class RecorderClient:
                 if reason:
                     log.error("job %s: output cannot be recorded: %s", job, reason)
                 else:
-                    log.info("job %s: output is recorded again", job)
+                    log.info("job %s: output can be recorded again", job)
                 self._on_trouble(job, reason)

@@ -1,4 +1,4 @@
-"""The segments of one channel as the recorder fills them: one file after the other, the oldest deleted."""
+"""The segments of one channel: the recorder fills one file after the other and deletes the oldest."""
 
 import os
 from collections import deque
@@ -10,12 +10,12 @@ from ..state.job_directory import segment_bases, segment_path
 
 
 class Segments:
-    """Where the bytes of a channel go. OSError of any method: nothing is lost, try again.
+    """The files that hold a channel. If a method raises OSError, no byte is lost and it can be retried.
 
-    A segment is named by the offset of its first byte, so the first kept offset needs no record of its
-    own; the next segment is there before the oldest is deleted, so there always is a name to tell how far
-    the output has come. ``most`` is the number of segments that are kept, 0: all. ``end`` is how far it
-    has come for certain, whatever segments somebody has deleted.
+    A segment is named by the offset of its first byte, so the first kept offset needs no separate record;
+    the next segment exists before the oldest is deleted, so the names always show the size of the output.
+    ``most`` is the number of segments to keep, 0: all. ``end`` is the known size of the output so far,
+    even if other processes have deleted segments.
     """
 
     def __init__(self, directory: str, channel: Channel, size: int, most: int, end: int = 0) -> None:
@@ -45,10 +45,10 @@ class Segments:
         return self._bases[-1] + os.fstat(self.file).st_size
 
     def room(self) -> tuple[int, int]:
-        """Return where in ``file`` the next byte goes, and how many fit; begin a segment if none do."""
+        """Return the position of the next byte in ``file`` and how many fit; begin a segment if full."""
         while True:
             status = os.fstat(self.file)
-            if not status.st_nlink:  # somebody has deleted it: what comes is to be found all the same
+            if not status.st_nlink:  # another process has deleted it: later output goes into a new file
                 with suppress(FileExistsError):
                     os.mkdir(self._directory, mode=0o700)
             elif status.st_size < self._size:
@@ -56,12 +56,12 @@ class Segments:
             self._begin(self._bases[-1] + status.st_size)
 
     def replace_deleted(self) -> None:
-        """Begin another segment if somebody has deleted this one: its name tells how far output came."""
+        """Begin another segment if this one was deleted: its name shows the size of the output."""
         if not os.fstat(self.file).st_nlink:
             self.room()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self.file)
 
     def _begin(self, base: int) -> None:

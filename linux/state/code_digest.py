@@ -1,28 +1,78 @@
-"""Which version of the code this is, also when two builds have the same number."""
+"""The digest that identifies a generation: of the code that its processes execute."""
 
 import hashlib
 from functools import cache
 from pathlib import Path
 
-_PACKAGES = (
-    "core",
-    "core/model",
-    "linux",
-    "linux/ipc",
-    "linux/kernel",
-    "linux/recorder",
-    "linux/state",
-    "linux/supervisor",
+MODULES = (
+    "__init__.py",
+    "core/__init__.py",
+    "core/errors.py",
+    "core/lifecycle.py",
+    "core/model/__init__.py",
+    "core/model/channel.py",
+    "core/model/ending.py",
+    "core/model/job.py",
+    "core/model/limits.py",
+    "core/ports.py",
+    "core/steps.py",
+    "linux/__init__.py",
+    "linux/crash_points.py",
+    "linux/ipc/__init__.py",
+    "linux/ipc/connection.py",
+    "linux/ipc/encoding.py",
+    "linux/ipc/event_loop.py",
+    "linux/ipc/framing.py",
+    "linux/ipc/unix_sockets.py",
+    "linux/kernel/__init__.py",
+    "linux/kernel/locks.py",
+    "linux/kernel/procfs.py",
+    "linux/kernel/syscalls.py",
+    "linux/newborn.py",
+    "linux/recorder/__init__.py",
+    "linux/recorder/__main__.py",
+    "linux/recorder/channel_recording.py",
+    "linux/recorder/client.py",
+    "linux/recorder/job_recording.py",
+    "linux/recorder/protocol.py",
+    "linux/recorder/recorder.py",
+    "linux/recorder/segments.py",
+    "linux/recorder/shared_offsets.py",
+    "linux/state/__init__.py",
+    "linux/state/generations.py",
+    "linux/state/history.py",
+    "linux/state/job_directory.py",
+    "linux/state/layout.py",
+    "linux/supervisor/__init__.py",
+    "linux/supervisor/__main__.py",
+    "linux/supervisor/birth.py",
+    "linux/supervisor/job.py",
+    "linux/supervisor/job_output.py",
+    "linux/supervisor/job_processes.py",
+    "linux/supervisor/job_start.py",
+    "linux/supervisor/job_table.py",
+    "linux/supervisor/leftovers_watch.py",
+    "linux/supervisor/orphaned_jobs.py",
+    "linux/supervisor/orphaned_process.py",
+    "linux/supervisor/requests.py",
+    "linux/supervisor/retried_writes.py",
+    "linux/supervisor/supervisor.py",
+    "linux/supervisor/takeover.py",
+    "linux/supervisor/wait_status.py",
+    "linux/zygote.py",
 )
-"""What supervisor and recorder are made of, below the package ``worker``."""
+"""Every module that supervisor, recorder and zygote import, relative to the package ``worker``, sorted.
+
+Without one of them, two builds that behave differently would share a supervisor; with another one, a
+change that cannot matter would start a second supervisor. A test compares the list with the imports.
+"""
 
 
 @cache
 def this_generation() -> str:
-    """Return the generation of supervisors that the code on disk is: a digest of it."""
+    """Return the generation of the code on disk; builds with the same version number differ in it."""
     root = Path(__file__).parent.parent.parent
     digest = hashlib.sha256()
-    for package in _PACKAGES:
-        for module in sorted((root / package).glob("*.py")):
-            digest.update(module.read_bytes())
+    for module in MODULES:
+        digest.update((root / module).read_bytes())
     return digest.hexdigest()[:12]

@@ -13,7 +13,7 @@ import pytest
 from worker.core.model.ending import Channel
 from worker.core.steps import Step, on_step
 from worker.linux.ipc.framing import Decoder, encode
-from worker.linux.recorder import recorder
+from worker.linux.recorder import channel_recording
 from worker.linux.recorder.recorder import Recorder
 from worker.linux.state.job_directory import fifo_path, segment_path
 
@@ -104,7 +104,7 @@ def test_a_line_that_comes_alone_is_recorded(recorded: Recorded) -> None:
 
 def test_the_end_waits_for_nothing(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody writes any more: a thread that waits for more output is told so."""
-    monkeypatch.setattr(recorder, "_LINGER", 70_000)
+    monkeypatch.setattr(channel_recording, "_LINGER", 70_000)
     os.write(recorded.fifo, b"x")
     while not Path(segment_path(recorded.directory, Channel.OUTPUT, 0)).stat().st_size:
         time.sleep(0.02)  # after which the thread has come to its waiting

@@ -1,0 +1,158 @@
+"""The recording of one channel: a thread that splices its FIFO into its segments."""
+
+import os
+import re
+import select
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ...core.model.channel import Channel
+from ...core.steps import Step, reached
+from .segments import Segments
+
+if TYPE_CHECKING:
+    from .job_recording import JobRecording
+    from .recorder import Recorder
+
+_SPLICE_F_NONBLOCK = 2
+_AT_ONCE = 1 << 20
+
+_LINGER = 20
+"""Milliseconds that a thread waits for more output before it ends; starting another takes 0.1 ms."""
+
+_GATHER = 0.002
+"""Seconds during which frequent small writes are gathered; a single write is moved at once."""
+
+_FLOOD = 8 << 20
+"""Bytes per second above which writes are not gathered: a pipe of 64 KiB would fill and block the job."""
+
+_LINUX = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+_SPLICE_NOTIFIES = _LINUX >= (6, 8)
+"""Whether inotify(7) reports all writes of splice(2); before 6.8 that depended on the file system."""
+
+RETRY_INTERVAL = 0.2
+"""Seconds until a refused operation is retried; meanwhile the job blocks on its full pipe."""
+
+
+class ChannelRecording:
+    """One FIFO and its segments; ``index`` is that of the channel in the shared offsets."""
+
+    def __init__(
+        self,
+        recorder: "Recorder",
+        job: "JobRecording",
+        name: Channel,
+        index: int,
+        fifo: int,
+        segments: Segments,
+    ) -> None:
+        self.name = name
+        self._index = index
+        self.fifo = fifo
+        self._recorder = recorder
+        self._job = job
+        self._segments = segments
+        self._lock = threading.Lock()
+        self._finishing = False
+        self._pumping = False
+        self._wake_fd = -1  # an eventfd(2), while the thread may be waiting for more output
+        self._troubled = False
+        self._readable = select.poll()
+        self._readable.register(fifo, select.POLLIN)
+
+    def wake(self) -> None:
+        """Start the thread, unless it runs: there is output."""
+        with self._lock:
+            if self._pumping:
+                return
+            self._pumping = True
+        try:
+            threading.Thread(target=self._pump, daemon=True).start()
+        except RuntimeError:  # the system's limit of threads is reached
+            self._pumping = False
+            self._recorder.retry_later(self.wake)
+
+    def finish(self) -> None:
+        """Record what is left, then complete."""
+        with self._lock:
+            self._finishing = True
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
+        self.wake()
+
+    def close(self) -> None:
+        """Close FIFO and segment."""
+        self._recorder.forget(self)
+        os.close(self.fifo)
+        self._segments.close()
+
+    def _pump(self) -> None:
+        more = select.poll()
+        more.register(self.fifo, select.POLLIN)
+        try:
+            self._wake_fd = wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            more.register(wake_fd, select.POLLIN)
+        except OSError:  # no descriptor left: finish() waits until _LINGER has passed
+            wake_fd = -1
+        complete = self._pump_until_silent(more)
+        if wake_fd >= 0:
+            os.close(wake_fd)
+        if complete:
+            with suppress(OSError):  # a full disk: readers get the error that no output is kept
+                self._segments.replace_deleted()
+            size = self._segments.end
+            self.close()
+            self._job.complete(self, size)
+
+    def _pump_until_silent(self, more: select.poll) -> bool:
+        """Record until there is no output for a while; return whether the channel is complete."""
+        rate, moved_at = 0.0, time.monotonic()
+        while True:
+            moved, before, moved_at = self._move_all(), moved_at, time.monotonic()
+            # Falls slowly: a pause does not end a flood.
+            rate = max(rate / 2, moved / max(moved_at - before, 1e-6))
+            if not self._finishing and more.poll(_LINGER):
+                if rate < _FLOOD and time.monotonic() - moved_at < _GATHER and self._readable.poll(0):
+                    time.sleep(_GATHER)
+                continue
+            with self._lock:
+                if not self._finishing:
+                    self._recorder.wait_for_output(self)
+                elif self._readable.poll(0):
+                    continue
+                self._wake_fd = -1
+                self._pumping = self._finishing
+                return self._finishing
+
+    def _move_all(self) -> int:
+        """Splice until the FIFO is empty; return the number of bytes."""
+        moved = 0
+        # Poll first: without output no segment is begun, and none deleted for it.
+        while self._readable.poll(0):
+            try:
+                size, room = self._segments.room()
+                spliced = os.splice(
+                    self.fifo,
+                    self._segments.file,
+                    min(_AT_ONCE, room),
+                    offset_dst=size,
+                    flags=_SPLICE_F_NONBLOCK,
+                )
+                moved += spliced
+                self._recorder.offsets[self._index] = self._segments.base + size + spliced
+                reached(Step.SPLICED, self._job.job)
+            except BlockingIOError:  # another process has read it
+                break
+            except OSError as error:  # most likely a full disk; the bytes stay in the pipe
+                self._troubled = True
+                self._job.trouble(self.name, error.strerror or str(error))
+                time.sleep(RETRY_INTERVAL)
+            else:
+                if self._troubled:
+                    self._troubled = False
+                    self._job.trouble(self.name, "")
+        if moved and not _SPLICE_NOTIFIES:
+            os.utime(self._segments.file)
+        return moved

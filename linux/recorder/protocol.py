@@ -1,0 +1,33 @@
+"""The protocol between a supervisor and its recorder.
+
+It is versioned like that of the server's socket: each side must understand the version before its own
+(N-1). A supervisor that runs while the package is upgraded starts its next recorder from the new code.
+Therefore the module path, the arguments and these messages never change or disappear; a new argument or
+field must be optional for the receiver. Nothing negotiates: no version number is sent.
+"""
+
+MODULE = "worker.linux.recorder"
+"""Started as ``python -P -m MODULE SOCKET_FD LOCK OFFSETS_FD``."""
+
+ARGUMENTS = ("SOCKET_FD", "LOCK", "OFFSETS_FD")
+"""The supervisor's socket, the path of the lock, and the memory of the shared offsets."""
+
+TO_RECORDER = {
+    "record": ("directory", "channels", "segment_size", "ends", "most_segments"),
+    "finish": (),
+    "drop": (),
+}
+"""Messages by their first key, whose value is the job, with their other fields.
+
+``record`` starts recording; it carries descriptors of the FIFOs, which hold them open until the recorder
+has opened them. ``directory`` is that of the job, ``ends`` the index of each channel in the shared
+offsets. ``most_segments`` is optional; 0 keeps all. ``finish``: no process writes any more, drain.
+``drop``: stop at once.
+"""
+
+TO_SUPERVISOR = {
+    "drained": ("output",),
+    "trouble": ("reason",),
+}
+"""``drained``: everything is recorded; ``output`` is the size of each channel in bytes. ``trouble``: the
+output cannot be recorded, and why; an empty ``reason``: it can be again."""

@@ -1,4 +1,4 @@
-"""The composition root: the one place where the core meets its adapters."""
+"""The composition root: connects the core with its adapters."""
 
 from ..core.ports import (
     Clock,
@@ -24,7 +24,7 @@ def make_worker(
     journal: JobJournal | None = None,
     clock: Clock | None = None,
 ) -> Worker:
-    """Return the Worker of a server; whatever is not given is what the settings name."""
+    """Return the Worker of a server; an adapter that is not given is the one in the settings."""
     return Worker(
         spawner=spawner or SPAWNERS.make(settings.spawner, home.path),
         limiter=limiter or LIMITERS.make(settings.limiter, home.path),

@@ -1,7 +1,4 @@
-"""What the program `worker` begins with: until the rest is imported, Ctrl-C ends it as any other program.
-
-Python would show where in the imports it was.
-"""
+"""The entry point of the `worker` program: Ctrl-C while it imports the rest ends it without a traceback."""
 
 import signal
 import sys
@@ -9,15 +6,16 @@ import sys
 
 def main() -> None:
     """Import the command line and run it; never returns."""
-    # A shell's job in the background ignores it, and goes on to do so.
+    # SIGINT is ignored in a background job of a shell, and must stay ignored.
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from . import main as command_line  # noqa: PLC0415 - see above
+    from . import exit_status  # noqa: PLC0415 - see above
+    from . import main as command_line  # noqa: PLC0415
 
     try:
         if interruptible:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         command_line.main()
     except KeyboardInterrupt:
-        sys.exit(command_line.INTERRUPTED)
+        sys.exit(exit_status.INTERRUPTED)

@@ -1,19 +1,16 @@
-"""WORKER_HOME: where a worker keeps its keys, its state and its address."""
+"""WORKER_HOME: the directory of a worker's keys, state and address."""
 
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from .options.address import Address, parse_address
 from .terminal.console import Failure
-
-DEFAULT_PORT = 7443
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The directory and what is in it."""
+    """The directory and the paths in it."""
 
     path: Path
 
@@ -24,26 +21,31 @@ class Home:
 
     @property
     def journal(self) -> Path:
-        """What is known about every job."""
+        """The database of job records."""
         return self.path / "journal.db"
 
     @property
+    def address(self) -> Path:
+        """Where the server listened last; see server_address."""
+        return self.path / "address"
+
+    @property
     def server_lock(self) -> Path:
-        """Held by the server for as long as it lives."""
+        """Locked by the server as long as it runs."""
         return self.path / "server.lock"
 
     @property
     def up_lock(self) -> Path:
-        """Held by `worker up` until the server is ready."""
+        """Locked by `worker up` until the server is ready."""
         return self.path / "up.lock"
 
     @property
     def log(self) -> Path:
-        """What a server in the background has to say."""
+        """The log of a server in the background."""
         return self.path / "server.log"
 
     def make(self) -> None:
-        """Make the directory, for its owner only; refuse one that others can change."""
+        """Create the directory with mode 0700; raise Failure if another user owns it or can write to it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.mkdir(mode=0o700, exist_ok=True)
         found = self.path.stat()
@@ -54,26 +56,13 @@ class Home:
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise Failure(f"others can write to {self.path}; run: chmod 700 {self.path}")
 
-    def record_address(self, address: Address) -> None:
-        """Remember where the server listens, for clients of this home."""
-        fresh = self.path / "address.new"
-        fresh.write_text(f"{address.reachable}\n")
-        fresh.replace(self.path / "address")
-
-    def address(self) -> Address:
-        """Return where the server listens, as far as it is known."""
-        try:
-            return parse_address((self.path / "address").read_text().strip())
-        except (OSError, ValueError):  # never up, or not ours to read
-            return Address("localhost", DEFAULT_PORT)
-
 
 def worker_home() -> Home:
-    """Return the home that the environment names."""
+    """Return the home that WORKER_HOME names, else the default of this user."""
     if named := os.environ.get("WORKER_HOME"):
         return Home(Path(named).absolute())
     if os.geteuid() == 0:
         return Home(Path("/var/lib/worker"))
-    # XDG: a relative path is to be ignored.
+    # XDG base directory specification: ignore a relative path.
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     return Home((state if state.is_absolute() else Path.home() / ".local" / "state") / "worker")

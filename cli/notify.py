@@ -1,6 +1,6 @@
-"""The notification protocol of systemd, both ends: sd_notify(3).
+"""Both ends of the notification protocol of systemd, sd_notify(3).
 
-A server tells systemd, or the `worker up` that started it, that it is ready.
+The server notifies systemd, or the `worker up` that started it, that it is ready.
 """
 
 import os
@@ -11,21 +11,21 @@ from types import TracebackType
 from typing import Self
 
 ADDRESS_VARIABLE = "X_WORKER_ADDRESS"
-"""The variable that tells the address; sd_notify(3) leaves names with X_ to us."""
+"""The variable with the address; sd_notify(3) reserves names with X_ for applications."""
 
 _UCRED = struct.Struct("iII")  # unix(7): pid, uid, gid
 
 
 class Notifier:
-    """Tells whoever started us how far we are; nobody, where there is no NOTIFY_SOCKET."""
+    """Notifies the process that started this one; does nothing without NOTIFY_SOCKET."""
 
     def __init__(self) -> None:
-        # Taken out of the environment: processes that we start have nothing to tell.
+        # Removed from the environment, so that our child processes do not send notifications.
         address = os.environ.pop("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
-    def tell(self, **variables: str) -> None:
-        """Send assignments, as READY="1"."""
+    def send(self, **variables: str) -> None:
+        """Send variables, as READY="1"."""
         if not self._address:
             return
         message = "\n".join(f"{name}={value}" for name, value in variables.items())
@@ -33,16 +33,16 @@ class Notifier:
             try:
                 sender.sendto(message.encode(), self._address)
             except (ConnectionRefusedError, FileNotFoundError):
-                return  # a `worker up` that was interrupted listens no more
+                return  # the `worker up` that started us was interrupted
 
 
 class NotifyListener:
-    """The other end: gives a NOTIFY_SOCKET to a child and hears it."""
+    """Receives the notifications of a child process."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        # The kernel chooses an unused abstract name (unix(7), autobind): nothing to delete, never too long.
+        # The kernel chooses an unused abstract name (unix(7), autobind): no file to delete, never too long.
         self._socket.bind("")
 
     def __enter__(self) -> Self:
@@ -55,7 +55,7 @@ class NotifyListener:
 
     @property
     def address(self) -> str:
-        """What NOTIFY_SOCKET is to be."""
+        """The value of NOTIFY_SOCKET for the child."""
         name: bytes = self._socket.getsockname()
         return "@" + name[1:].decode("ascii")
 
@@ -64,7 +64,7 @@ class NotifyListener:
         return self._socket.fileno()
 
     def receive(self, sender: int) -> Mapping[str, str]:
-        """Return the next message's assignments; empty if it is not from process ``sender``."""
+        """Return the variables of the next message; none if it is not from process ``sender``."""
         data, ancillary, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(_UCRED.size))
         pids = [
             _UCRED.unpack(content)[0]

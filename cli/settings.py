@@ -1,6 +1,6 @@
-"""What can be set about the server: one table, from which options, variables and the file's keys follow.
+"""The settings of the server: one table, from which options, variables and keys of the file are derived.
 
-A setting comes from, in this order: its option, its WORKER_* variable, the TOML file, the default.
+The value of a setting is, in this order: its option, its WORKER_* variable, the TOML file, the default.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,6 @@ import click
 from ..api.bounds import Bounds
 from ..core.engine.retention import Retention
 from ..core.model.limits import LimitPolicy
-from .home import DEFAULT_PORT
-from .options.address import Address
 from .options.limit_policy import chosen_policy, policy_options, read_policy
 from .options.parameters import (
     ADDRESS,
@@ -28,6 +26,7 @@ from .options.parameters import (
     option_name,
     server_option,
 )
+from .server_address import DEFAULT_LISTEN, Address
 from .terminal.console import Failure
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -38,7 +37,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An adapter: the name it is registered under, and its own settings."""
+    """An adapter: the name of its entry point, and its own settings."""
 
     name: str
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -53,12 +52,12 @@ def _parse_path(text: str) -> Path:
 
 def _parse_log_level(text: str) -> str:
     if text not in LOG_LEVELS:
-        raise ValueError(f"no such level; use {', '.join(LOG_LEVELS)}")
+        raise ValueError(f"unknown level; use {', '.join(LOG_LEVELS)}")
     return text
 
 
 def _positive(kind: Parsed) -> Parsed:
-    """Return the kind without its zero."""
+    """Return the type without zero."""
 
     def parse(text: str) -> object:
         value = kind.parse(text)
@@ -70,7 +69,7 @@ def _positive(kind: Parsed) -> Parsed:
 
 
 def _unlimited(kind: Parsed) -> Parsed:
-    """Return the kind with a word for no bound at all."""
+    """Return the type with the additional value ``unlimited``."""
     return Parsed(kind.name, lambda text: inf if text in {"unlimited", str(inf)} else kind.parse(text))
 
 
@@ -81,144 +80,151 @@ _BOUNDS = Bounds()
 _RETENTION = Retention()
 
 
-def _about(kind: Parsed, meaning: str, default: str | None = None) -> Mapping[str, object]:
-    return {"kind": kind, "help": meaning, "default": default}
+def _setting(kind: Parsed, help_text: str, default: str | None = None) -> Mapping[str, object]:
+    """Return the metadata of a field; ``default`` is the default as the help shows it."""
+    return {"kind": kind, "help": help_text, "default": default}
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The table. Durations are in seconds; a file that is None lies in WORKER_HOME/pki.
+    """The table. Durations are in seconds; a file that is None is in WORKER_HOME/pki.
 
-    ``limits`` are no single option but one per limit.
+    ``limits`` has an option for each limit.
     """
 
     listen: Address = field(
-        default=Address("127.0.0.1", DEFAULT_PORT),
-        metadata=_about(ADDRESS, "Where to serve; port 0 takes a free one."),
+        default=DEFAULT_LISTEN,
+        metadata=_setting(ADDRESS, "Address to listen at; port 0: any free port."),
     )
     tls_ca: Path | None = field(
-        default=None, metadata=_about(_FILE, "CA of the clients, else pki/ca.crt in WORKER_HOME.")
+        default=None, metadata=_setting(_FILE, "CA of the clients, by default pki/ca.crt in WORKER_HOME.")
     )
     tls_cert: Path | None = field(
-        default=None, metadata=_about(_FILE, "The server's certificate, else pki/server.crt.")
+        default=None, metadata=_setting(_FILE, "Certificate of the server, by default pki/server.crt.")
     )
     tls_key: Path | None = field(
-        default=None, metadata=_about(_FILE, "The server's key, else pki/server.key.")
+        default=None, metadata=_setting(_FILE, "Key of the server, by default pki/server.key.")
     )
     spawner: Plugin = field(
-        default=Plugin("supervisor"), metadata=_about(_PLUGIN, "What starts and ends processes.")
+        default=Plugin("supervisor"), metadata=_setting(_PLUGIN, "Adapter that starts and stops processes.")
     )
     limiter: Plugin = field(
         default=Plugin("auto"),
-        metadata=_about(_PLUGIN, "What enforces limits; auto: control groups where they can be written."),
+        metadata=_setting(
+            _PLUGIN, "Adapter that enforces limits; auto: control groups if they are writable."
+        ),
     )
     output_store: Plugin = field(
-        default=Plugin("recorder"), metadata=_about(_PLUGIN, "What keeps the output of jobs.")
+        default=Plugin("recorder"), metadata=_setting(_PLUGIN, "Adapter that stores the output of jobs.")
     )
     output_max: int = field(
         default=0,
-        metadata=_about(OUTPUT_MAX, "Output to keep at most of a job that does not say, as 10M; 0: all."),
+        metadata=_setting(OUTPUT_MAX, "Output to keep of a job that sets no --output-max, as 10M; 0: all."),
     )
     shutdown_grace: float = field(
-        default=10.0, metadata=_about(DURATION, "How long calls may take to end at shutdown.")
+        default=10.0, metadata=_setting(DURATION, "Time for calls to end at shutdown.")
     )
     max_streams: int = field(
         default=_BOUNDS.max_streams,
-        metadata=_about(_positive(COUNT), "The most streams of output at a time."),
+        metadata=_setting(_positive(COUNT), "Maximum number of concurrent output streams."),
     )
     max_streams_per_client: int = field(
         default=_BOUNDS.max_streams_per_client,
-        metadata=_about(_positive(COUNT), "The most that one certificate's name has of them."),
+        metadata=_setting(_positive(COUNT), "Maximum number of them per client (name in the certificate)."),
     )
     stalled_client_timeout: float = field(
         default=_BOUNDS.stalled_client_timeout,
-        metadata=_about(_positive(DURATION), "How long a stream waits for a client that does not read."),
+        metadata=_setting(_positive(DURATION), "How long a stream waits for a client that does not read."),
     )
     keepalive_time: float = field(
         default=_BOUNDS.keepalive_time,
-        metadata=_about(_positive(DURATION), "How often a client is asked whether it is still there."),
+        metadata=_setting(_positive(DURATION), "Interval of keepalive pings to a client."),
     )
     keepalive_timeout: float = field(
         default=_BOUNDS.keepalive_timeout,
-        metadata=_about(_positive(DURATION), "How long its answer may take."),
+        metadata=_setting(_positive(DURATION), "Time for the client to answer a ping."),
     )
     retention_age: float = field(
         default=_RETENTION.age,
-        metadata=_about(_unlimited(DURATION), "How long a finished job is kept, or unlimited.", "7d"),
+        metadata=_setting(_unlimited(DURATION), "How long finished jobs are kept, or unlimited.", "7d"),
     )
     retention_jobs: float = field(
         default=_RETENTION.jobs,
-        metadata=_about(_unlimited(COUNT), "How many of them, or unlimited; then the oldest go."),
+        metadata=_setting(
+            _unlimited(COUNT), "How many finished jobs are kept, or unlimited; the oldest are removed."
+        ),
     )
     retention_bytes: float = field(
         default=_RETENTION.bytes,
-        metadata=_about(_unlimited(SIZE), "How much output of them in all, or unlimited.", "10G"),
+        metadata=_setting(
+            _unlimited(SIZE), "How much output of finished jobs is kept in total, or unlimited.", "10G"
+        ),
     )
-    log_level: str = field(default="info", metadata=_about(_LEVEL, f"One of {', '.join(LOG_LEVELS)}."))
+    log_level: str = field(default="info", metadata=_setting(_LEVEL, f"One of {', '.join(LOG_LEVELS)}."))
     limits: LimitPolicy = field(default_factory=LimitPolicy)
 
     @property
     def retention(self) -> Retention:
-        """What is kept of finished jobs."""
+        """The bounds on finished jobs."""
         return Retention(self.retention_age, self.retention_jobs, self.retention_bytes)
 
 
 _SETTINGS = {each.name: each for each in fields(ServerSettings) if each.metadata}
 
 _SECTIONS = ("output", "retention")
-"""Tables of a file whose keys are settings too: ``[output] max`` is ``output_max``."""
+"""Tables of a file whose keys are settings: ``[output] max`` is ``output_max``."""
 
 
 def settings_options(command: Command) -> Command:
-    """Give a command one option per setting, and --config."""
+    """Add an option for each setting, and --config, to a command."""
     command = policy_options(command)
     for each in reversed(_SETTINGS.values()):
         default = each.metadata["default"] or each.default
         if isinstance(default, float):
             default = f"{default:g}s"
-        meaning = each.metadata["help"] + ("" if default is None else f"  [default: {default}]")
-        command = server_option(each.name, each.metadata["kind"], meaning)(command)
+        help_text = each.metadata["help"] + ("" if default is None else f"  [default: {default}]")
+        command = server_option(each.name, each.metadata["kind"], help_text)(command)
     return click.option(
         "--config",
         type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
         envvar="WORKER_CONFIG",
         show_envvar=True,
-        help="TOML file: the same settings, and tables for limits and for the settings of an adapter.",
+        help="TOML file with these settings, and tables for limits and for the settings of adapters.",
     )(command)
 
 
 def arguments(options: Mapping[str, object]) -> list[str]:
-    """Return the options that were given, as they are written."""
-    written: list[str] = []
+    """Return the given options as arguments of a command line."""
+    result: list[str] = []
     for name, value in options.items():
         if isinstance(value, tuple) and not isinstance(value, Address):
             for device, limit in value:
-                written += [option_name(name), f"{device}={limit}"]
+                result += [option_name(name), f"{device}={limit}"]
         elif value is not None:
-            written += [option_name(name), str(value)]
-    return written
+            result += [option_name(name), str(value)]
+    return result
 
 
 def resolve(options: Mapping[str, object], config: Path | None) -> ServerSettings:
-    """Return the settings; an option that was not given is None. Raises Failure, naming file and key."""
+    """Return the settings; an option that is not given is None. Raises Failure, naming file and key."""
     in_file = _read(config) if config is not None else _Settings()
     chosen = dict(in_file.values)
     for name in _SETTINGS:
         option = options.get(name)
         if option is not None and not _repeats(option, chosen.get(name)):
             chosen[name] = option
-    # Each was parsed by its own field's parser.
+    # Each value was parsed by the type of its field.
     return ServerSettings(**chosen, limits=chosen_policy(options, in_file.limits))  # type: ignore[arg-type]
 
 
 def _repeats(option: object, in_file: object) -> bool:
-    """Whether an option names the same adapter as the file, so that the file's table still holds."""
+    """Whether an option names the adapter of the file, so that the adapter's table in the file applies."""
     return isinstance(option, Plugin) and isinstance(in_file, Plugin) and option.name == in_file.name
 
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """What a file sets."""
+    """The settings in a file."""
 
     values: Mapping[str, object] = field(default_factory=dict)
     limits: LimitPolicy = field(default_factory=LimitPolicy)
@@ -228,43 +234,43 @@ def _read(config: Path) -> _Settings:
     import tomllib  # noqa: PLC0415 - loaded only where there is a file
 
     try:
-        return _understand(tomllib.loads(config.read_text()))
+        return _parse(tomllib.loads(config.read_text()))
     except OSError as error:
         raise Failure(f"cannot read {config}: {error.strerror}") from None
-    except ValueError as error:  # also of UTF-8 and TOML
+    except ValueError as error:  # also from the decoders of UTF-8 and TOML
         raise Failure(f"{config}: {error}") from None
 
 
-def _understand(table: dict[str, object]) -> _Settings:
-    limits = _about_key("limits", read_policy, table.pop("limits", {}))
+def _parse(table: dict[str, object]) -> _Settings:
+    limits = _with_key("limits", read_policy, table.pop("limits", {}))
     for section in _SECTIONS:
         keys = table.pop(section, {})
         if not isinstance(keys, dict):
-            raise ValueError(f"{section}: write a table")  # noqa: TRY004 - one error for all that is wrong
+            raise ValueError(f"{section}: write a table")  # noqa: TRY004 - one error for everything in a file
         table |= {f"{section}_{key}": value for key, value in keys.items()}
     for key in table:
         if key not in _SETTINGS:
             raise ValueError(f"unknown setting {key!r}; there are {', '.join(_SETTINGS)}, limits")
     values = {
-        key: _about_key(key, partial(_from_file, _SETTINGS[key]), value) for key, value in table.items()
+        key: _with_key(key, partial(_from_file, _SETTINGS[key]), value) for key, value in table.items()
     }
     return _Settings(values, limits)
 
 
-def _about_key(key: str, understand: Callable[[object], Value], value: object) -> Value:
-    """Return what a value means; an error names its key."""
+def _with_key(key: str, parse: Callable[[object], Value], value: object) -> Value:
+    """Return the parsed value; a ValueError names the key."""
     try:
-        return understand(value)
+        return parse(value)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 
 
 def _from_file(setting: "Field[Any]", value: object) -> object:
-    """Take ``limiter = "cgroups"`` and ``[limiter] name = "cgroups"`` with further keys for the adapter."""
+    """Parse ``limiter = "cgroups"``, or a table ``[limiter]`` with ``name`` and the adapter's settings."""
     kind: Parsed = setting.metadata["kind"]
     if kind is _PLUGIN and isinstance(value, dict):
         name = value.pop("name", setting.default.name)
         if not isinstance(name, str):
-            raise ValueError("name is no text")
+            raise ValueError("name is not a string")
         return Plugin(name, value)
     return kind.from_file(value, setting.name)

@@ -1,4 +1,4 @@
-"""`worker certs`: keys and certificates in WORKER_HOME/pki."""
+"""`worker certs`: creates keys and certificates in WORKER_HOME/pki."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,31 +30,31 @@ def _key_options(command: Command) -> Command:
         type=click.Choice([each.value for each in KeyType]),
         default=KeyType.RSA_4096.value,
         show_default=True,
-        help="Kind of the keys; p256 makes connecting cheaper.",
+        help="Type of the keys; p256 needs less CPU time per connection.",
     )
     days = click.option(
         "--days",
         type=click.IntRange(1, 3650),
         default=LEAF_DAYS,
         show_default=True,
-        help="How long certificates are valid; the CA is for ten years.",
+        help="Validity of the certificates; the CA is valid for ten years.",
     )
     return key_type(days(command))
 
 
 @click.group()
 def certs() -> None:
-    """Make the keys and certificates of servers and clients."""
+    """Create keys and certificates for servers and clients."""
 
 
 @certs.command("init")
-@click.option("--host", multiple=True, help="A further name or address of the server; may be repeated.")
+@click.option("--host", multiple=True, help="An additional name or address of the server; may be repeated.")
 @_key_options
 @format_option("json")
 def init_command(host: Sequence[str], key_type: str, days: int, form: str | None) -> None:
-    """Make a CA, and what a server, a writer and a reader need.
+    """Create a CA, and keys and certificates for a server, a writer and a reader.
 
-    A CA that exists is never overwritten.
+    An existing CA is never overwritten.
     """
     home = worker_home()
     home.make()
@@ -71,10 +71,12 @@ def init_command(host: Sequence[str], key_type: str, days: int, form: str | None
     "roles",
     type=click.Choice([each.value for each in Role]),
     multiple=True,
-    help="What the client may do: a writer everything, a reader what changes nothing.",
+    help="Role of the client: a writer may do everything, a reader may only read.",
 )
-@click.option("--server", is_flag=True, help="Make those of a server rather than of a client.")
-@click.option("--host", multiple=True, help="A further name or address of that server; may be repeated.")
+@click.option("--server", is_flag=True, help="Create those of a server instead of a client.")
+@click.option(
+    "--host", multiple=True, help="An additional name or address of that server; may be repeated."
+)
 @_key_options
 @format_option("json")
 def issue_command(
@@ -87,26 +89,25 @@ def issue_command(
     *,
     server: bool,
 ) -> None:
-    """Make key and certificate of a client; NAME is who owns its jobs.
+    """Create key and certificate of a client, or of a server; NAME is the owner of the client's jobs.
 
-    With --server those of a server. What exists is never overwritten: to renew NAME.crt, move it
-    away first.
+    An existing file is never overwritten: to renew NAME.crt, move it away first.
     """
     if server == bool(roles) or (host and not server):
-        raise click.UsageError("write either --role for a client, or --server, with --host, for a server")
+        raise click.UsageError("use either --role for a client, or --server, with --host, for a server")
     kind, pki = KeyType(key_type), worker_home().pki
     with _failures():
         if server:
-            made = issue_server(pki, name, hosts=host, key_type=kind, days=days, on_key=_progress(kind))
+            created = issue_server(pki, name, hosts=host, key_type=kind, days=days, on_key=_progress(kind))
         else:
             granted = [Role(each) for each in roles]
-            made = issue(pki, name, granted, key_type=kind, days=days, on_key=_progress(kind))
-    _show([made], form)
+            created = issue(pki, name, granted, key_type=kind, days=days, on_key=_progress(kind))
+    _show([created], form)
 
 
 def _progress(kind: KeyType) -> Callable[[str], None]:
     name = "RSA" if kind is KeyType.RSA_4096 else "P-256"
-    return lambda what: progress(f"Making {name} keys: {what} ...")
+    return lambda what: progress(f"Creating {name} keys: {what} ...")
 
 
 @contextmanager
@@ -118,14 +119,14 @@ def _failures() -> Iterator[None]:
 
 
 def _show(certificates: Sequence[Path], form: str | None) -> None:
-    made = [(path, path.with_suffix(".key"), validity(path)[1]) for path in certificates]
+    created = [(path, path.with_suffix(".key"), validity(path)[1]) for path in certificates]
     if form == "json":
         show_json(
             [
                 {"certificate": str(path), "key": str(key), "expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}"}
-                for path, key, expires in made
+                for path, key, expires in created
             ]
         )
     else:
-        for path, key, expires in made:
+        for path, key, expires in created:
             say(f"{path} and {key.name}, valid until {expires:%Y-%m-%d}")

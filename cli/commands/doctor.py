@@ -1,4 +1,4 @@
-"""`worker doctor`: what this machine can do for jobs, what is missing, and what helps."""
+"""`worker doctor`: checks what this machine supports, what is missing, and how to fix it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,11 +15,11 @@ from ..terminal.show import format_option, show_json
 @click.command()
 @format_option("json")
 def doctor(form: str | None) -> None:
-    """Tell what this machine can do, what is missing and what helps.
+    """Check what this machine supports, what is missing, and how to fix it.
 
-    Looks at control groups, the kernel, the state in WORKER_HOME, certificates and the server. A
-    line begins with `ok`, `warning` (works, with less than there could be) or `missing` (required).
-    Exits with 1 when something required is missing.
+    Checks control groups, the kernel, the state in WORKER_HOME, certificates and the server. Each
+    line begins with `ok`, `warning` (works, with restrictions) or `missing` (required). Exits with
+    1 if something required is missing.
     """
     findings = examine(worker_home())
     missing = any(each.verdict is Verdict.MISSING for each in findings)
@@ -33,4 +33,4 @@ def doctor(form: str | None) -> None:
 def lines(findings: Sequence[Finding]) -> list[str]:
     """Return one line for each finding, in columns."""
     width = max(len(each.subject) for each in findings)
-    return [f"{each.verdict:<7}  {each.subject:<{width}}  {printable(each.told)}" for each in findings]
+    return [f"{each.verdict:<7}  {each.subject:<{width}}  {printable(each.message)}" for each in findings]

@@ -1,4 +1,4 @@
-"""`worker down`: the end of the server in the background, and on request of its jobs."""
+"""`worker down`: stops the server in the background and, on request, its jobs."""
 
 import asyncio
 import os
@@ -12,8 +12,9 @@ from ...api.client import RpcError
 from ...api.resuming import ResumingClient
 from ...core.model.job import JobId
 from ...linux.kernel.locks import lock_holder, open_lock
-from ..connection import Connection, call
+from ..client_settings import ClientSettings, call
 from ..home import Home, worker_home
+from ..server_address import default_address
 from ..terminal.console import Failure, progress, say
 from ..terminal.show import format_option, show_json
 
@@ -22,9 +23,9 @@ from ..terminal.show import format_option, show_json
 @click.option("--jobs", "stop_jobs", is_flag=True, help="Stop all jobs first.")
 @format_option("json")
 def down(form: str | None, *, stop_jobs: bool) -> None:
-    """End the server in the background; jobs run on.
+    """Stop the server in the background; jobs keep running.
 
-    The next `worker up` takes them up again.
+    The next `worker up` recovers them.
     """
     home = worker_home()
     running = None
@@ -32,20 +33,20 @@ def down(form: str | None, *, stop_jobs: bool) -> None:
     if server is not None:
         try:
             running = _settle_jobs(home, stop_jobs=stop_jobs)
-            _end(server)
+            _terminate(server)
         finally:
             os.close(server)
     elif stop_jobs:
-        raise Failure("worker is not up, so that its jobs cannot be stopped; run `worker up` first")
+        raise Failure("worker is not up, so its jobs cannot be stopped; run `worker up` first")
     if form == "json":
         show_json({"stopped": server is not None, "running_jobs": running})
     else:
         say("worker is down" if server is not None else "worker is not up")
         if server is not None:
-            _tell_of_jobs(running)
+            _report_running(running)
 
 
-def _tell_of_jobs(running: int | None) -> None:
+def _report_running(running: int | None) -> None:
     if running == 0:
         return
     many = "jobs keep" if running is None else "1 job keeps" if running == 1 else f"{running} jobs keep"
@@ -54,7 +55,7 @@ def _tell_of_jobs(running: int | None) -> None:
 
 
 def _open_server(home: Home) -> int | None:
-    """Return a pidfd of the process that holds the server's lock, None if nobody does."""
+    """Return a pidfd of the process that holds the server's lock, None if it is not locked."""
     if not home.server_lock.exists():
         return None
     lock = open_lock(home.server_lock)
@@ -64,9 +65,8 @@ def _open_server(home: Home) -> int | None:
                 server = os.pidfd_open(holder)
             except ProcessLookupError:
                 continue
-            if (
-                lock_holder(lock) == holder
-            ):  # so the pid had not passed to somebody else before we opened it
+            # If it still holds the lock, its pid was not reused before we opened it.
+            if lock_holder(lock) == holder:
                 return server
             os.close(server)
         return None
@@ -74,8 +74,8 @@ def _open_server(home: Home) -> int | None:
         os.close(lock)
 
 
-def _end(server: int) -> None:
-    """Ask the server to end, and wait until it has; its lock is free then."""
+def _terminate(server: int) -> None:
+    """Terminate the server and wait until it has exited, which releases its lock."""
     signal.pidfd_send_signal(server, signal.SIGTERM)
     progress("Waiting for calls to end ...")
     poll = select.poll()
@@ -84,20 +84,20 @@ def _end(server: int) -> None:
 
 
 def _settle_jobs(home: Home, *, stop_jobs: bool) -> int | None:
-    """Stop the jobs if that is wanted, and return how many run on; None if the server does not say."""
-    connection = Connection(server=home.address(), reconnect=0)
+    """Stop the jobs if requested; return how many keep running, None if the server does not answer."""
+    settings = ClientSettings(server=default_address(home), reconnect=0)
     if stop_jobs:
         progress("Stopping jobs ...")
-        call(connection, _stop_all)
+        call(settings, _stop_all)
         return 0
     try:
-        return len(call(connection, lambda client: client.list(running=True)))
-    except Failure:  # no reason to leave the server up
+        return len(call(settings, lambda client: client.list(running=True)))
+    except Failure:  # the server is stopped all the same
         return None
 
 
 async def _stop_all(client: ResumingClient) -> None:
-    """Stop what runs, and what was started meanwhile."""
+    """Stop all jobs, including those that are started meanwhile."""
     while jobs := [each.record.id for each in await client.list(running=True)]:
         await _stop_each(client, jobs)
 
@@ -105,6 +105,6 @@ async def _stop_all(client: ResumingClient) -> None:
 async def _stop_each(client: ResumingClient, jobs: Collection[JobId]) -> None:
     for outcome in await asyncio.gather(*(client.stop(str(job)) for job in jobs), return_exceptions=True):
         if isinstance(outcome, RpcError) and outcome.code in {"FailedPrecondition", "NotFound"}:
-            continue  # it ended by itself
+            continue  # the job finished before the call
         if isinstance(outcome, BaseException):
             raise outcome

@@ -1,16 +1,9 @@
-"""`worker start`: a command becomes a job."""
-
-from typing import Unpack
+"""`worker start`: starts a command as a job."""
 
 import click
 
-from ..connection import Connection, call, connection_options
-from ..options.spec import (
-    JOB_COMMAND,
-    JobOptions,
-    job_options,
-    job_spec,
-)
+from ..client_settings import ClientSettings, call, client_options
+from ..options.job_spec import JOB_COMMAND, job_options, job_spec
 from ..terminal.console import say
 from ..terminal.show import format_option, show_json
 
@@ -18,14 +11,14 @@ from ..terminal.show import format_option, show_json
 @click.command(context_settings=JOB_COMMAND)
 @job_options
 @format_option("json")
-@connection_options
-def start(connection: Connection, form: str | None, **job: Unpack[JobOptions]) -> None:
+@client_options
+def start(settings: ClientSettings, request_id: str, form: str | None, **job: object) -> None:
     """Start a command as a job.
 
-    Everything from CMD on belongs to the job, also what looks like an option.
+    Everything from CMD on belongs to the job, including arguments that look like options.
     """
-    spec, request_id = job_spec(job), job["request_id"] or ""
-    job_id = call(connection, lambda client: client.start(spec, request_id=request_id))
+    spec = job_spec(job)
+    job_id = call(settings, lambda client: client.start(spec, request_id=request_id))
     if form == "json":
         show_json({"id": str(job_id)})
     else:

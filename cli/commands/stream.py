@@ -9,11 +9,11 @@ from ...api.resuming import ResumingClient
 from ...api.translate import LONGEST_OUTPUT
 from ...core.model.ending import Channel
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
-from ..connection import Connection, call, connection_options
+from ..client_settings import ClientSettings, call, client_options
+from ..options.job import job_argument
 from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
-from ..terminal.output_copy import OutputCopy, goes_on
-from .jobs import job_argument
+from ..terminal.output_copy import OutputCopy, resumable
 
 _OFFSET = click.IntRange(0, LONGEST_OUTPUT - 1)
 _COUNT = click.IntRange(0, (1 << 63) - 1)
@@ -21,20 +21,20 @@ _COUNT = click.IntRange(0, (1 << 63) - 1)
 
 @click.command()
 @job_argument
-@click.option("--offset", type=_OFFSET, metavar="BYTE", help="Begin at this byte.")
-@click.option("--tail", type=_COUNT, metavar="LINES", help="Begin so many lines before the end.")
-@click.option("--tail-bytes", type=_COUNT, metavar="BYTES", help="Begin so many bytes before the end.")
-@click.option("--no-follow", is_flag=True, help="End at what is there now.")
+@click.option("--offset", type=_OFFSET, metavar="BYTE", help="Start at this byte.")
+@click.option("--tail", type=_COUNT, metavar="LINES", help="Start this many lines before the end.")
+@click.option("--tail-bytes", type=_COUNT, metavar="BYTES", help="Start this many bytes before the end.")
+@click.option("--no-follow", is_flag=True, help="Print only the output that exists now.")
 @click.option(
     "--progress",
     is_flag=True,
-    help="Show bytes and rate on stderr if that is a terminal, and stdout is none.",
+    help="Show bytes and rate on stderr, if stderr is a terminal and stdout is not.",
 )
-@click.option("--stdout", is_flag=True, help="Of split output: this.  [default]")
-@click.option("--stderr", is_flag=True, help="Of split output: this.")
-@connection_options
+@click.option("--stdout", is_flag=True, help="If stdout and stderr are separate: print stdout.  [default]")
+@click.option("--stderr", is_flag=True, help="If stdout and stderr are separate: print stderr.")
+@client_options
 def stream(
-    connection: Connection,
+    settings: ClientSettings,
     job: str,
     offset: int | None,
     tail: int | None,
@@ -47,7 +47,7 @@ def stream(
 ) -> None:
     """Print a job's output from its first byte until it ends.
 
-    When the server goes away, the stream goes on at the same byte as soon as it is back.
+    If the connection to the server is lost, the stream resumes at the same byte when it is back.
     """
     starts: list[StreamStart] = [
         *([FromOffset(offset)] if offset is not None else []),
@@ -66,13 +66,13 @@ def stream(
         follow=not no_follow,
     )
     with Meter.shown() if progress else nullcontext() as meter:
-        call(connection, lambda client: _copied(client, copy, meter))
+        call(settings, lambda client: _copy_output(client, copy, meter))
 
 
-async def _copied(client: ResumingClient, copy: OutputCopy, meter: Meter | None) -> None:
+async def _copy_output(client: ResumingClient, copy: OutputCopy, meter: Meter | None) -> None:
     try:
         await copy.run(client, meter)
     except (RpcError, ServerUnreachable) as error:
-        if not copy.begun or not goes_on(error):
+        if not copy.begun or not resumable(error):
             raise
-        raise Failure(f"{printable(str(error))}; to go on from here: {copy.rest}") from None
+        raise Failure(f"{printable(str(error))}; to resume from here: {copy.rest}") from None

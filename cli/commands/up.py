@@ -1,4 +1,4 @@
-"""`worker up`: a server of one's own, in the background."""
+"""`worker up`: starts a server of this user in the background."""
 
 import fcntl
 import os
@@ -16,6 +16,7 @@ from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, NotifyListener
+from ..server_address import default_address
 from ..settings import arguments, settings_options
 from ..terminal.console import Failure, progress, say
 from ..terminal.show import format_option, show_json
@@ -29,15 +30,15 @@ _LAST_LINES = 10
 def up(config: Path | None, form: str | None, **options: object) -> None:
     """Start a server of your own in the background.
 
-    Makes keys and state in WORKER_HOME on first use, and returns when the server is ready. Takes
-    a free port where the one that is set is busy; the other commands find it.
+    Creates keys and state in WORKER_HOME on first use, and returns when the server is ready. If the
+    port is in use, the server takes a free one, and records it for the other commands.
     """
     home = worker_home()
     home.make()
     given = [*(["--config", str(config)] if config is not None else []), *arguments(options)]
-    with _one_at_a_time(home):
-        if _runs(home):
-            address, started = str(home.address()), False
+    with _up_lock(home):
+        if _is_running(home):
+            address, started = str(default_address(home)), False
         else:
             if not any(options[name] for name in ("tls_ca", "tls_cert", "tls_key")):
                 _make_keys(home)
@@ -54,7 +55,7 @@ def _make_keys(home: Home) -> None:
     from ...api import certificates  # noqa: PLC0415 - cryptography is loaded the first time only
 
     try:
-        certificates.init(home.pki, on_key=lambda what: progress(f"Making RSA keys: {what} ..."))
+        certificates.init(home.pki, on_key=lambda what: progress(f"Creating RSA keys: {what} ..."))
     except certificates.CertificateError as error:
         raise Failure(str(error)) from None
 
@@ -63,10 +64,10 @@ def _start(home: Home, given: Sequence[str]) -> str:
     """Start the server, wait until it is ready, and return its address."""
     with NotifyListener() as listener, open(home.log, "ab", opener=_private) as log:
         begin = log.tell()
-        # -P: a directory `worker` where we happen to be is not the package.
+        # -P: do not import a directory `worker` in the current directory as the package.
         command = [sys.executable, "-P", "-m", "worker.cli.main", "serve", "--free-port-if-busy"]
         server = subprocess.Popen(
-            [*_own_scope(home), *command, *given],
+            [*_systemd_scope(home), *command, *given],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -80,42 +81,44 @@ def _start(home: Home, given: Sequence[str]) -> str:
             server.terminate()
             raise
     if address is None:
-        raise Failure(f"the server did not start; {home.log} says:\n{_last_lines(home.log, begin)}")
+        raise Failure(
+            f"the server did not start; the last lines of {home.log}:\n{_last_lines(home.log, begin)}"
+        )
     return address
 
 
-def _own_scope(home: Home) -> list[str]:
-    """Return how to have the server executed where it can make control groups for jobs.
+def _systemd_scope(home: Home) -> list[str]:
+    """Return the command that runs the server in a systemd scope where it can create control groups.
 
-    Root can everywhere, others in what systemd has delegated to them.
+    Empty for root, who can create them anywhere, and in a cgroup that is delegated already.
     """
     if os.geteuid() == 0 or detect(os.getpid()).delegated:
         return []
     try:
         systemd_scope.probe()
     except systemd_scope.ScopeUnavailable:
-        return []  # the server says what it does without
+        return []  # the server logs what it does instead
     return systemd_scope.scope(home.path, "server")
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", listener: NotifyListener) -> str | None:
-    """Return the address that the server tells, None if it ends instead."""
-    ended = os.pidfd_open(server.pid)
+    """Return the address that the server reports, None if it exits instead."""
+    exited = os.pidfd_open(server.pid)
     try:
         poll = select.poll()
         poll.register(listener, select.POLLIN)
-        poll.register(ended, select.POLLIN)
+        poll.register(exited, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in poll.poll()}
             if listener.fileno() in ready:
-                told = listener.receive(server.pid)
-                if told.get("READY") == "1":
-                    return told[ADDRESS_VARIABLE]
-            elif ended in ready:
+                message = listener.receive(server.pid)
+                if message.get("READY") == "1":
+                    return message[ADDRESS_VARIABLE]
+            elif exited in ready:
                 server.wait()
                 return None
     finally:
-        os.close(ended)
+        os.close(exited)
 
 
 def _last_lines(log: Path, begin: int) -> str:
@@ -125,7 +128,7 @@ def _last_lines(log: Path, begin: int) -> str:
     return "\n".join(lines[-_LAST_LINES:])
 
 
-def _runs(home: Home) -> bool:
+def _is_running(home: Home) -> bool:
     descriptor = open_lock(home.server_lock)
     try:
         return lock_holder(descriptor) != 0
@@ -134,8 +137,8 @@ def _runs(home: Home) -> bool:
 
 
 @contextmanager
-def _one_at_a_time(home: Home) -> Iterator[None]:
-    """Have a second `worker up` wait for the first, and then find its server."""
+def _up_lock(home: Home) -> Iterator[None]:
+    """Make a second `worker up` wait for the first, so that it finds the first one's server."""
     descriptor = open_lock(home.up_lock)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX)

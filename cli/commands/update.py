@@ -1,33 +1,31 @@
-"""`worker update`: other limits for a job that runs."""
-
-from typing import Unpack
+"""`worker update`: changes the limits of a running job."""
 
 import click
 
 from ...core.model.limits import ResourceLimits
-from ..connection import Connection, call, connection_options
-from ..options.limits import Limits, limit_options, resource_limits
-from ..options.spec import refusals
+from ..client_settings import ClientSettings, call, client_options
+from ..options.job import job_argument
+from ..options.job_spec import invalid_specs_rejected
+from ..options.limits import limit_options, resource_limits
 from ..terminal.console import printable, say
 from ..terminal.show import format_option, show_json
-from .jobs import job_argument
 
 
 @click.command()
 @limit_options
 @job_argument
 @format_option("json")
-@connection_options
-def update(connection: Connection, job: str, form: str | None, **limits: Unpack[Limits]) -> None:
-    """Change limits of a running job.
+@client_options
+def update(settings: ClientSettings, job: str, form: str | None, **limits: object) -> None:
+    """Change the limits of a running job.
 
-    Those that are not named stay as they are.
+    Limits that are not given stay as they are.
     """
-    with refusals():
+    with invalid_specs_rejected():
         changes = resource_limits(limits)
     if changes == ResourceLimits():
         raise click.UsageError("no limit to change is given; name one, as --memory 1G")
-    call(connection, lambda client: client.update(job, changes))
+    call(settings, lambda client: client.update(job, changes))
     if form == "json":
         show_json({"id": job, "updated": True})
     else:

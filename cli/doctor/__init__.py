@@ -1,1 +1,1 @@
-"""What `worker doctor` checks."""
+"""The checks of `worker doctor`."""

@@ -1,4 +1,4 @@
-"""What `worker doctor` finds about control groups: where they are, and which limits hold here."""
+"""Checks of control groups: where they are, and which limits this host enforces."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ from ...cgroups.capabilities import Capabilities, Capability, capabilities
 from ...cgroups.plugins import default_parent
 from ...linux.kernel import probes
 from ..home import Home
+from ..options.limits import LIMITS
 from .findings import (
     Finding,
     Verdict,
@@ -16,40 +17,35 @@ from .findings import (
 )
 
 _REQUIRED = {"cpu.quota", "memory.max", "pids"}
-"""Limits without which other people's commands are not to be trusted."""
-
-_OPTIONS = {
-    "cpu.quota": "--cpu",
-    "cpu.weight": "--cpu-weight",
-    "memory.max": "--memory",
-    "memory.high": "--memory-high",
-    "memory.swap_max": "--swap",
-    "io": "--io-...",
-    "pids": "--pids",
-    "cpuset": "--cpus",
-}
+"""Without these limits, a job of another user can exhaust the machine."""
 
 
 def check_cgroups(home: Home) -> Iterator[Finding]:
-    """Look at the hierarchy, at each limit, and at what placing and ending jobs needs."""
+    """Check the hierarchy, each limit, and what is needed to place and kill jobs."""
     found = capabilities(default_parent(home.path))
     yield _hierarchy(found)
     if not found.usable.available:
-        return  # each of the following would say the same
+        return  # each of the following checks would fail for the same reason
     for name, limit in found.limits.items():
         failed = Verdict.MISSING if name in _REQUIRED else Verdict.WARNING
-        yield _judged(f"limit {_OPTIONS.get(name, name)}", limit, "can be enforced", failed)
+        yield _finding(f"limit {_option(name)}", limit, "can be enforced", failed)
     if found.unified is not None:
         base = found.unified
         yield tried(
             "clone3 into a cgroup",
             lambda: probes.birth_in_group(base),
             warning,
-            "without it starts take up to 12 ms longer: a kernel from 5.7 on, and a seccomp filter "
-            "that allows clone3(2)",
+            "use Linux 5.7 or later, and a seccomp filter that allows clone3(2); without it, a start takes "
+            "up to 12 ms longer",
         )
-    yield _judged("cgroup.kill", found.cgroup_kill, "ends all processes of a job at once")
-    yield _judged("pressure (PSI)", found.pressure, "is told for each job")
+    yield _finding("cgroup.kill", found.cgroup_kill, "kills all processes of a job at once")
+    yield _finding("pressure (PSI)", found.pressure, "is measured for each job")
+
+
+def _option(capability: str) -> str:
+    """Return the option of the limit that needs this capability, or the common part of several."""
+    options = [limit.option for limit in LIMITS if limit.capability == capability]
+    return options[0] if len(options) == 1 else f"--{capability}-..."
 
 
 def _hierarchy(found: Capabilities) -> Finding:
@@ -61,7 +57,7 @@ def _hierarchy(found: Capabilities) -> Finding:
     return ok("control groups", f"{found.hierarchy}{delegated}: {', '.join(places) or 'no controllers'}")
 
 
-def _judged(
+def _finding(
     subject: str, capability: Capability, works: str, otherwise: Verdict = Verdict.WARNING
 ) -> Finding:
     if capability.available:

@@ -1,4 +1,4 @@
-"""What `worker doctor` looks at, one group of findings to a function."""
+"""All checks of `worker doctor`, one function for each subject."""
 
 import asyncio
 import os
@@ -13,9 +13,10 @@ from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus
 from ...linux.journal import sqlite
 from ...linux.kernel import probes
-from ..connection import Connection
+from ..client_settings import ClientSettings
 from ..home import Home
 from ..options.quantities import format_size
+from ..server_address import default_address
 from ..terminal.console import Failure
 from ..terminal.show import output_trouble
 from .cgroup_checks import check_cgroups
@@ -31,17 +32,17 @@ from .service_checks import check_service
 _SCARCE_SPACE = 1 << 30
 _SCARCE_DAYS = 30
 _SCARCE_FILES = 4096
-# The supervisor holds about four descriptors for a job, the recorder three.
+# The supervisor needs about four descriptors per job, the recorder three.
 
 
 def examine(home: Home) -> list[Finding]:
-    """Look at everything. Nothing is changed, and nothing left behind."""
+    """Run all checks. Nothing is changed or left behind."""
     checks = (
         check_cgroups,
         _check_kernel,
-        _check_state,
+        check_state,
         _check_journal,
-        _check_certificates,
+        check_certificates,
         _check_server,
         check_service,
     )
@@ -54,41 +55,44 @@ def _check_kernel(home: Home) -> Iterator[Finding]:
         "pidfd",
         probes.pidfd,
         missing,
-        "a kernel from 5.3 on, and a seccomp filter that allows pidfd_open(2)",
+        "use Linux 5.3 or later, and a seccomp filter that allows pidfd_open(2)",
     )
     yield tried(
         "pidfd exit info",
         probes.exit_kept_by_pidfd,
         warning,
-        "with a kernel from 6.15 on the exit codes of jobs survive the death of the supervisor",
+        "use Linux 6.15 or later, where exit codes of jobs survive a crash of the supervisor",
     )
     files = probes.open_files()
     if files >= _SCARCE_FILES:
-        yield ok("open files", f"up to {files} in a process")
+        yield ok("open files", f"up to {files} per process")
     else:
         yield warning(
             "open files",
-            f"only {files} in a process, enough for about {files // 5} jobs at once",
-            f"LimitNOFILE={_SCARCE_FILES} in the server's unit, or ulimit -Hn {_SCARCE_FILES}",
+            f"only {files} per process, enough for about {files // 5} concurrent jobs",
+            f"set LimitNOFILE={_SCARCE_FILES} in the server's unit, or ulimit -Hn {_SCARCE_FILES}",
         )
 
 
-def _check_state(home: Home) -> Iterator[Finding]:
+def check_state(home: Home) -> Iterator[Finding]:
+    """Check the file system of WORKER_HOME, which may not exist yet."""
     place = next(each for each in (home.path, *home.path.parents) if each.exists())
     found = probes.file_system(place)
     subject, where = "state", f"{home.path} on {found.kind}, {format_size(found.free)} free"
     if found.read_only or not os.access(place, os.W_OK):
-        why = "mounted read-only" if found.read_only else f"{place} cannot be written by uid {os.geteuid()}"
+        why = "mounted read-only" if found.read_only else f"{place} is not writable for uid {os.geteuid()}"
         yield missing(subject, f"{where}: {why}", "set WORKER_HOME to a directory of your own")
         return
     if found.network:
         yield warning(
             subject,
-            f"{where}: locks and notifications cannot be relied on in a network file system",
+            f"{where}: locks and inotify are unreliable on a network file system",
             "set WORKER_HOME to a directory on a local disk",
         )
     elif found.free < _SCARCE_SPACE:
-        yield warning(subject, where, "make space: the output of jobs is kept there until they are removed")
+        yield warning(
+            subject, where, "free some space: it stores the output of jobs until they are removed"
+        )
     else:
         yield ok(subject, where)
     if place == home.path:
@@ -96,7 +100,7 @@ def _check_state(home: Home) -> Iterator[Finding]:
             "recording",
             lambda: probes.recording(place),
             missing,
-            f"{home.path} must be writable for you, on a file system with FIFOs, splice(2) and locks",
+            f"make {home.path} writable for this user, on a file system with FIFOs, splice(2) and locks",
         )
 
 
@@ -106,23 +110,24 @@ def _check_journal(home: Home) -> Iterator[Finding]:
     try:
         unreadable = sqlite.look(home.journal)
     except JournalUnusable as error:
-        told, _, remedy = str(error).partition("; ")
-        yield missing("journal", told, remedy or "see `state` above")
+        text, _, remedy = str(error).partition("; ")
+        yield missing("journal", text, remedy or "see `state` above")
         return
     for job, reason in unreadable.items():
         yield warning(
             "journal",
             f"the record of job {job} cannot be read: {reason}",
-            f"the job is unknown to the server until {home.journal} is restored from a copy",
+            f"restore {home.journal} from a backup; until then the server does not know the job",
         )
     if not unreadable:
-        yield ok("journal", "every record can be read")
+        yield ok("journal", "all records are readable")
 
 
-def _check_certificates(home: Home) -> Iterator[Finding]:
+def check_certificates(home: Home) -> Iterator[Finding]:
+    """Check each certificate, and the mode of its key."""
     if not home.pki.exists():
         yield warning(
-            "certificates", f"none in {home.pki}", "`worker up` or `worker certs init` makes them"
+            "certificates", f"none in {home.pki}", "`worker up` or `worker certs init` creates them"
         )
         return
     names = {"ca", "server"} | {path.stem for path in home.pki.glob("*.crt")}
@@ -137,42 +142,42 @@ def _check_certificate(certificate: Path, key: Path) -> Finding:
     except OSError as error:
         return missing(subject, f"{certificate}: {error.strerror}", _renewal(certificate))
     except ValueError:
-        return missing(subject, f"{certificate} is no certificate", _renewal(certificate))
+        return missing(subject, f"{certificate} is not a certificate", _renewal(certificate))
     days = (last - datetime.now(UTC)).days
     if days < 0:
         return missing(subject, f"expired on {last:%Y-%m-%d}", _renewal(certificate))
-    told = f"valid for {days} days, until {last:%Y-%m-%d}"
+    text = f"valid for {days} days, until {last:%Y-%m-%d}"
     if days < _SCARCE_DAYS:
-        return warning(subject, told, _renewal(certificate))
+        return warning(subject, text, _renewal(certificate))
     if key.exists() and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return warning(subject, f"{told}, but others have access to its key", f"chmod 600 {key}")
-    return ok(subject, told)
+        return warning(subject, f"{text}, but other users have access to its key", f"chmod 600 {key}")
+    return ok(subject, text)
 
 
 def _renewal(certificate: Path) -> str:
     match certificate.stem:
         case "ca":
             return (
-                f"move {certificate.parent} away; `worker certs init` makes a new CA and all that it issues"
+                f"move {certificate.parent} away; `worker certs init` creates a new CA and new certificates"
             )
         case "server":
-            return f"move {certificate} away; `worker certs issue server --server` makes another"
+            return f"move {certificate} away; `worker certs issue server --server` creates a new one"
         case name:
-            return f"move {certificate} away; `worker certs issue {name} --role ROLE` makes another"
+            return f"move {certificate} away; `worker certs issue {name} --role ROLE` creates a new one"
 
 
 def _check_server(home: Home) -> Iterator[Finding]:
     try:
         running = asyncio.run(_ask_server())
     except ServerUnreachable as error:
-        # The reason may end with what helps.
+        # The reason may end with a remedy.
         reason, _, remedy = error.reason.partition("; ")
         yield warning("server", f"none at {error.address}: {reason}", remedy or "`worker up` starts one")
     except (RpcError, Failure) as error:
         reason, _, remedy = str(error).partition("; ")
         yield warning("server", reason, remedy or "see the server's log")
     else:
-        yield ok("server", f"answers at {home.address()}")
+        yield ok("server", f"answers at {default_address(home)}")
         for job in running:
             if job.output_trouble:
                 yield _troubled(job)
@@ -180,11 +185,13 @@ def _check_server(home: Home) -> Iterator[Finding]:
 
 def _troubled(job: JobStatus) -> Finding:
     return warning(
-        f"job {job.record.id}", output_trouble(job.output_trouble), "see `state` above; make room there"
+        f"job {job.record.id}",
+        output_trouble(job.output_trouble),
+        "see `state` above; free some space there",
     )
 
 
 async def _ask_server() -> list[JobStatus]:
-    """Return the jobs that run."""
-    async with Connection().client() as client:
+    """Return the running jobs."""
+    async with ClientSettings().client() as client:
         return await client.list(running=True)

@@ -1,4 +1,4 @@
-"""What `worker doctor` finds."""
+"""The findings of `worker doctor`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How good a finding is; a warning: works, with less than there could be."""
+    """The result of a check; WARNING: works with restrictions, MISSING: required and not available."""
 
     OK = "ok"
     WARNING = "warning"
@@ -15,7 +15,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact about this machine and, unless all is well, what helps."""
+    """What was checked, the result, and the remedy unless the result is OK."""
 
     verdict: Verdict
     subject: str
@@ -23,30 +23,30 @@ class Finding:
     remedy: str = ""
 
     @property
-    def told(self) -> str:
-        """The fact and the remedy as one sentence."""
+    def message(self) -> str:
+        """The text and the remedy."""
         return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
 
 def ok(subject: str, text: str) -> Finding:
-    """Return that something is as it should be."""
+    """Return a finding that needs no action."""
     return Finding(Verdict.OK, subject, text)
 
 
 def warning(subject: str, text: str, remedy: str) -> Finding:
-    """Return that something is less good than it could be."""
+    """Return a finding about something that works with restrictions."""
     return Finding(Verdict.WARNING, subject, text, remedy)
 
 
 def missing(subject: str, text: str, remedy: str) -> Finding:
-    """Return that something is required and not there."""
+    """Return a finding about something that is required and not available."""
     return Finding(Verdict.MISSING, subject, text, remedy)
 
 
 def tried(
     subject: str, probe: Callable[[], None], failed: Callable[[str, str, str], Finding], remedy: str
 ) -> Finding:
-    """Return what came of a probe that raises OSError when the thing does not work."""
+    """Return the result of a probe, which raises OSError if the feature does not work."""
     try:
         probe()
     except OSError as error:

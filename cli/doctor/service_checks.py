@@ -1,4 +1,4 @@
-"""What `worker doctor` finds about the server as a service: what becomes of jobs when it is stopped."""
+"""Checks of the server as a service: whether jobs keep running when the service is stopped."""
 
 import os
 import pwd
@@ -17,44 +17,46 @@ _LINGERING = Path("/var/lib/systemd/linger")
 
 
 def check_service(home: Home) -> Iterator[Finding]:
-    """Look at where supervisors live, or could."""
+    """Check the systemd units of the running supervisors, or of a future one."""
     if not systemd_scope.is_booted():
-        yield ok(_SUBJECT, "they are in no unit that could be stopped, without systemd")
+        yield ok(_SUBJECT, "systemd is not running, so no unit can be stopped")
         return
     layout = Layout(home.path)
     supervisors = running_supervisors(layout) if layout.supervisor.is_dir() else []
-    yield from map(_where_it_lives, supervisors) if supervisors else [_where_it_would_live()]
+    yield from map(_unit_of, supervisors) if supervisors else [_unit_of_next()]
     if os.geteuid() != 0:
         yield _lingering()
 
 
-def _where_it_lives(supervisor: int) -> Finding:
+def _unit_of(supervisor: int) -> Finding:
     unit = systemd_scope.unit_of(supervisor)
     if unit is None or systemd_scope.is_supervisor_scope(unit):
-        return ok(_SUBJECT, f"they live in {unit or 'no unit'}")
+        return ok(_SUBJECT, f"the supervisor runs in {unit or 'no unit'}")
     return warning(
         _SUBJECT,
-        f"they live in {unit}, and end when that is stopped",
-        "`worker down --jobs`, see that systemd-run works, and start the server again",
+        f"the supervisor runs in {unit}, and its jobs end when that is stopped",
+        "run `worker down --jobs`, make sure that systemd-run works, and start the server again",
     )
 
 
-def _where_it_would_live() -> Finding:
+def _unit_of_next() -> Finding:
     try:
         systemd_scope.probe()
     except systemd_scope.ScopeUnavailable as reason:
-        remedy = "have systemd-run installed and allowed"
+        remedy = "install systemd-run, and permit its use"
         if os.geteuid() != 0:
-            remedy = f"loginctl enable-linger {_user()}, so that there is a systemd for this user"
-        return warning(_SUBJECT, f"they end with it, there can be no scope for them: {reason}", remedy)
-    return ok(_SUBJECT, "they get a scope of their own")
+            remedy = f"loginctl enable-linger {_user()}, so that systemd runs for this user"
+        return warning(
+            _SUBJECT, f"jobs end with it, because no systemd scope can be created: {reason}", remedy
+        )
+    return ok(_SUBJECT, "the supervisor will run in its own systemd scope")
 
 
 def _lingering() -> Finding:
-    """A user's systemd ends with the last session, and all that it has started with it."""
+    """Check lingering: otherwise a user's systemd, and its units, end with the user's last session."""
     if (_LINGERING / _user()).exists():
-        return ok(_LINGERS, "they run on when you have logged out")
-    return warning(_LINGERS, "they may end when you have logged out", f"loginctl enable-linger {_user()}")
+        return ok(_LINGERS, "jobs keep running when the user logs out")
+    return warning(_LINGERS, "jobs may end when the user logs out", f"loginctl enable-linger {_user()}")
 
 
 def _user() -> str:

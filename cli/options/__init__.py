@@ -1,1 +1,1 @@
-"""Options and arguments: their types, and the tables that they are made from."""
+"""Options and arguments that several commands share: their types and their tables."""

@@ -1,8 +1,8 @@
-"""Limits for all jobs of a server: what a job gets that asks for none, and the most that it may ask for.
+"""Limits for all jobs of a server: the default of a job that sets none, and the maximum.
 
-In the file they are the tables ``[limits.default]`` and ``[limits.maximum]``, with the names of
-the options of ``worker start``; each is an option and a variable too, as ``--default-memory``
-and ``WORKER_MAX_MEMORY``.
+In the file they are the tables ``[limits.default]`` and ``[limits.maximum]``, whose keys are the
+names of the options of ``worker start``; each is also an option and a variable, as
+``--default-memory`` and ``WORKER_MAX_MEMORY``.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,19 +11,19 @@ from typing import TypeVar
 from ...core.errors import InvalidJobSpec
 from ...core.model.limits import LimitPolicy, ResourceLimits
 from ..terminal.console import Failure
-from .limits import LIMITS, Limits, resource_limits
+from .limits import LIMITS, resource_limits
 from .parameters import server_option
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 _TABLES = {"default": "default", "maximum": "max"}
-"""The tables and what their options begin with."""
+"""The tables, and the prefixes of their options."""
 
-_MEANING = {"default": "for jobs that set none", "maximum": "the most that a job can have"}
+_MEANING = {"default": "the value for jobs that set none", "maximum": "the highest value of a job"}
 
 
 def policy_options(command: Command) -> Command:
-    """Give a command an option per limit and table."""
+    """Add an option for each limit and table to a command."""
     for table, prefix in reversed(_TABLES.items()):
         for limit in reversed(LIMITS):
             add = server_option(
@@ -37,9 +37,9 @@ def policy_options(command: Command) -> Command:
 
 
 def chosen_policy(options: Mapping[str, object], in_file: LimitPolicy) -> LimitPolicy:
-    """Return the limits of the file with those replaced that are options.
+    """Return the limits of the file, replaced by those that are set by options.
 
-    Raises Failure if one cannot be, or if the default is above the maximum.
+    Raises Failure if one is out of range, or if the default is above the maximum.
     """
     try:
         policy = LimitPolicy(
@@ -60,13 +60,12 @@ def read_policy(tables: object) -> LimitPolicy:
 
 
 def _limits_among(options: Mapping[str, object], prefix: str) -> ResourceLimits:
-    given = {limit.name: options.get(f"{prefix}_{limit.name}") for limit in LIMITS}
-    return resource_limits(Limits(**given))  # type: ignore[typeddict-item]  # each was parsed by its own kind
+    return resource_limits({limit.name: options.get(f"{prefix}_{limit.name}") for limit in LIMITS})
 
 
 def _read_table(name: str, table: object) -> ResourceLimits:
     if not isinstance(table, dict):
-        raise ValueError(f"{name}: write a table")  # noqa: TRY004 - one error for all that is wrong in a file
+        raise ValueError(f"{name}: write a table")  # noqa: TRY004 - one error for everything in a file
     known = {limit.name: limit for limit in LIMITS}
     values: dict[str, object] = {}
     for key, value in table.items():
@@ -77,6 +76,6 @@ def _read_table(name: str, table: object) -> ResourceLimits:
         except ValueError as error:
             raise ValueError(f"{name}.{key}: {error}") from None
     try:
-        return resource_limits(Limits(**values))  # type: ignore[typeddict-item]  # likewise
+        return resource_limits(values)
     except InvalidJobSpec as error:
         raise ValueError(f"{name}: {error}") from None

@@ -1,8 +1,12 @@
-"""Limits as people write them: one table, from which options and the server's settings follow."""
+"""The limits of a job: one table, from which options, settings, display and doctor are derived.
 
-from collections.abc import Callable
+To add a limit, add a row to LIMITS for its field in core/model/limits.py.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypedDict, TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import click
 
@@ -23,75 +27,89 @@ from .parameters import (
     Parsed,
     option_name,
 )
+from .quantities import format_size
 
 Command = TypeVar("Command", bound=Callable[..., object])
-DeviceLimits = tuple[tuple[str, int], ...]
-
-
-class Limits(TypedDict, total=False):
-    """The values of limits by the names of their options; what is absent, None or empty is not set."""
-
-    cpu: float | None
-    cpu_weight: int | None
-    cpus: str | None
-    memory: int | None
-    memory_high: int | None
-    swap: int | None
-    pids: int | None
-    io_read: DeviceLimits
-    io_write: DeviceLimits
-    io_read_iops: DeviceLimits
-    io_write_iops: DeviceLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One kind of limit: what its option takes and what it means."""
+    """One limit.
+
+    ``name`` is that of its option and its settings, ``field`` that in ResourceLimits ("io.NAME": in
+    each IoLimit), ``kind`` the type of its value, and ``show`` formats a value for people.
+    """
 
     name: str
+    field: str
     kind: Parsed
     help: str
+    show: Callable[[Any], str] = str
 
     @property
     def option(self) -> str:
-        """What it is called on the command line."""
+        """The name of the option, as ``--io-read``."""
         return option_name(self.name)
 
     @property
     def per_device(self) -> bool:
-        """Whether there is one for each block device."""
-        return self.kind in {DEVICE_RATE, DEVICE_OPERATIONS}
+        """True if the limit is set for each block device."""
+        return self.field.startswith("io.")
+
+    @property
+    def capability(self) -> str:
+        """The key in the limits of cgroups' Capabilities: one for all limits on I/O."""
+        return "io" if self.per_device else self.field
+
+    def of(self, limits: ResourceLimits | IoLimit) -> object:
+        """Return the value in the limits of a job, or in those of one device; None if it is not set."""
+        return attrgetter(self.field.removeprefix("io."))(limits)
 
     def read(self, value: object) -> object:
-        """Return the value of a key in a file, per device of a table; raise ValueError."""
+        """Return the value of a key in a file, a table by device for I/O; raise ValueError."""
         if not self.per_device:
             return self.kind.from_file(value, self.name)
         if not isinstance(value, dict):
-            raise ValueError("write a table, as { '/dev/vda' = '1M' }")  # noqa: TRY004 - as for all in a file
+            raise ValueError(  # noqa: TRY004 - one error for everything in a file
+                "write a table, as { '/dev/vda' = '1M' }"
+            )
         return tuple(self.kind.from_file(f"{device}={limit}", self.name) for device, limit in value.items())
 
 
 LIMITS = (
-    Limit("cpu", CORES, "Processor time, as 0.5 or 50% of one core."),
-    Limit("cpu_weight", WEIGHT, "Share of a busy processor, 1 to 10000; everybody else's is 100."),
-    Limit("cpus", CPU_LIST, "Processors to run on, as 0-1,4."),
+    Limit("cpu", "cpu.quota", CORES, "CPU time, as 0.5 or 50% of one core.", "{:g}".format),
+    Limit("cpu_weight", "cpu.weight", WEIGHT, "Share of a busy CPU, 1 to 10000; other jobs have 100."),
+    Limit("cpus", "cpuset", CPU_LIST, "CPUs that the job may run on, as 0-1,4."),
     Limit(
         "memory",
+        "memory.max",
         SIZE,
-        "Memory beyond which the kernel kills, as 512K, 100MB, 1.5GiB; K, KB and KiB are 1024 bytes.",
+        "Memory, as 512K, 100MB, 1.5GiB (K, KB and KiB: 1024 bytes); above it the kernel kills.",
+        format_size,
     ),
-    Limit("memory_high", SIZE, "Memory beyond which the job is slowed down."),
-    Limit("swap", SIZE, "Swap space on top of the memory."),
-    Limit("pids", COUNT, "Number of processes and threads."),
-    Limit("io_read", DEVICE_RATE, "Bytes read per second, as /dev/vda=1M, 254:0=1M or /var=1M."),
-    Limit("io_write", DEVICE_RATE, "Bytes written per second."),
-    Limit("io_read_iops", DEVICE_OPERATIONS, "Reads per second, as /dev/vda=500; a K is 1000."),
-    Limit("io_write_iops", DEVICE_OPERATIONS, "Writes per second."),
+    Limit("memory_high", "memory.high", SIZE, "Memory above which the job is slowed down.", format_size),
+    Limit("swap", "memory.swap_max", SIZE, "Swap space in addition to the memory.", format_size),
+    Limit("pids", "pids", COUNT, "Number of processes and threads."),
+    Limit(
+        "io_read",
+        "io.read_bytes_per_second",
+        DEVICE_RATE,
+        "Bytes read per second, as /dev/vda=1M, 254:0=1M or /var=1M.",
+        format_size,
+    ),
+    Limit("io_write", "io.write_bytes_per_second", DEVICE_RATE, "Bytes written per second.", format_size),
+    Limit(
+        "io_read_iops",
+        "io.read_operations_per_second",
+        DEVICE_OPERATIONS,
+        "Reads per second, as /dev/vda=500; K is 1000.",
+    ),
+    Limit("io_write_iops", "io.write_operations_per_second", DEVICE_OPERATIONS, "Writes per second."),
 )
 
 
 def limit_options(command: Command) -> Command:
-    """Give a command an option for each limit."""
+    """Add an option for each limit to a command."""
     for each in reversed(LIMITS):
         command = click.option(
             each.option, each.name, type=each.kind, multiple=each.per_device, help=each.help
@@ -99,28 +117,26 @@ def limit_options(command: Command) -> Command:
     return command
 
 
-def resource_limits(values: Limits) -> ResourceLimits:
-    """Return the limits that are set; raise InvalidJobSpec if there can be none like that."""
-    return ResourceLimits(
-        cpu=CpuLimit(values.get("cpu"), values.get("cpu_weight")),
-        memory=MemoryLimit(values.get("memory"), values.get("memory_high"), values.get("swap")),
-        io=_io_limits(
-            read_bytes_per_second=values.get("io_read"),
-            write_bytes_per_second=values.get("io_write"),
-            read_operations_per_second=values.get("io_read_iops"),
-            write_operations_per_second=values.get("io_write_iops"),
-        ),
-        pids=values.get("pids"),
-        cpuset=values.get("cpus"),
-    )
+def resource_limits(values: Mapping[str, Any]) -> ResourceLimits:
+    """Return the limits with these values by name; others, None and empty are not set.
 
-
-def _io_limits(**limits: DeviceLimits | None) -> tuple[IoLimit, ...]:
-    """Gather by device what the options give by kind."""
-    by_device: dict[str, dict[str, int]] = {}
-    for kind, devices in limits.items():
-        for device, limit in devices or ():
-            if kind in by_device.setdefault(device, {}):
+    Raises InvalidJobSpec for a value that is out of range.
+    """
+    parts: dict[str, dict[str, Any]] = {"": {}, "cpu": {}, "memory": {}}
+    devices: dict[str, dict[str, int]] = {}
+    for limit in LIMITS:
+        part, _, name = limit.field.rpartition(".")
+        value = values.get(limit.name)
+        if not limit.per_device:
+            parts[part][name] = value
+            continue
+        for device, rate in value or ():
+            if name in devices.setdefault(device, {}):
                 raise click.UsageError(f"two limits of the same kind for {device}")
-            by_device[device][kind] = limit
-    return tuple(IoLimit(device, **kinds) for device, kinds in by_device.items())
+            devices[device][name] = rate
+    return ResourceLimits(
+        cpu=CpuLimit(**parts["cpu"]),
+        memory=MemoryLimit(**parts["memory"]),
+        io=tuple(IoLimit(device, **rates) for device, rates in devices.items()),
+        **parts[""],
+    )

@@ -1,4 +1,4 @@
-"""Option types: a text and the function that understands it."""
+"""Option types: a metavar and the function that parses the text."""
 
 import signal
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import click
 
 from ...core.errors import InvalidJobSpec
 from ...core.model.job import check_output_max
-from .address import parse_address
+from ..server_address import parse_address
 from .quantities import (
     parse_cores,
     parse_count,
@@ -24,14 +24,14 @@ Value = TypeVar("Value")
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """An option whose text ``parse`` turns into a value; its ValueError says what is wrong."""
+    """An option type; ``parse`` returns the value of a text, or raises ValueError with the reason."""
 
     def __init__(self, metavar: str, parse: Callable[[str], Value]) -> None:
         self.name = metavar
         self.parse = parse
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        """Return the parsed value; raise UsageError as `--memory 10X: unknown unit 'X'`."""
+        """Return the parsed value; raise UsageError, as `--memory 10X: unknown unit 'X'`."""
         if not isinstance(value, str):
             return value
         try:
@@ -41,23 +41,23 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
             raise click.UsageError(f"{where}{value}: {error}", ctx) from None
 
     def from_file(self, value: object, name: str) -> object:
-        """Return the value of a key in a TOML file; its ValueError names the option that is like it."""
+        """Return the value of a key in a TOML file; raise ValueError, naming the option."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(  # noqa: TRY004 - one error for all that is wrong in a file
+            raise ValueError(  # noqa: TRY004 - one error for everything in a file
                 f"write a {self.name}, as for {option_name(name)}"
             )
         return self.parse(str(value))
 
 
 def option_name(name: str) -> str:
-    """Return what a setting is called on the command line."""
+    """Return the name of a setting on the command line."""
     return f"--{name.replace('_', '-')}"
 
 
 def server_option(
-    name: str, kind: Parsed, meaning: str, *, multiple: bool = False
+    name: str, kind: Parsed, help_text: str, *, multiple: bool = False
 ) -> Callable[[Command], Command]:
-    """Return what gives a command the option of a server's setting, which is a variable too."""
+    """Return a decorator that adds the option of a server setting, which is also a WORKER_* variable."""
     return click.option(
         option_name(name),
         name,
@@ -65,7 +65,7 @@ def server_option(
         multiple=multiple,
         envvar=f"WORKER_{name.upper()}",
         show_envvar=True,
-        help=meaning,
+        help=help_text,
     )
 
 
@@ -83,12 +83,12 @@ def parse_signal(text: str) -> int:
         return int(text)
     name = text.upper().removeprefix("SIG")
     if f"SIG{name}" not in signal.Signals.__members__:
-        raise ValueError("no such signal; write a name as TERM or a number as 15")
+        raise ValueError("unknown signal; write a name as TERM or a number as 15")
     return signal.Signals[f"SIG{name}"].value
 
 
 def parse_output_max(text: str) -> int:
-    """Return the bytes of output to keep that ``10M`` is; 0: all."""
+    """Return the bytes of output to keep, written as ``10M``; 0: keep all."""
     size = parse_size(text)
     try:
         check_output_max(size)

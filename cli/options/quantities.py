@@ -1,6 +1,6 @@
-"""Quantities as people write them: sizes, rates, cores, durations.
+"""Parsers and formatters of quantities: sizes, rates, cores, durations.
 
-Every parser raises ValueError with what is wrong and what would be right.
+Every parser raises ValueError with the reason and the accepted form.
 """
 
 import re
@@ -12,13 +12,13 @@ _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _WITH_UNIT = re.compile(rf"({_NUMBER})\s*(\D*)", re.ASCII)
 _STEP = re.compile(rf"({_NUMBER})([^\d.\s]*)", re.ASCII)
 
-# Powers of 1024 however they are spelled, as docker, systemd and the kernel count memory.
+# Powers of 1024 in every spelling, as docker, systemd and the kernel count memory.
 _POWERS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZES = {"": 1, "B": 1} | {
     f"{unit}{end}": size for unit, size in _POWERS.items() for end in ("", "B", "IB")
 }
 
-# Powers of 1000: these are counted, not stored.
+# Powers of 1000: counts, not bytes.
 _COUNTS = {"": 1, "K": 1000, "M": 1000_000}
 
 _SECONDS: Mapping[str, Decimal] = {
@@ -42,7 +42,7 @@ def parse_rate(text: str) -> int:
 
 
 def parse_count(text: str) -> int:
-    """Return the number written as ``500``, ``2K`` or ``1.5K``; a K is 1000 here."""
+    """Return the number written as ``500``, ``2K`` or ``1.5K``; K is 1000."""
     return _scaled(text, _COUNTS, "K or M", whole=True)
 
 
@@ -57,7 +57,7 @@ def parse_cores(text: str) -> float:
 def parse_weight(text: str) -> int:
     """Return the weight written as ``200``."""
     if not re.fullmatch(r"[0-9]{1,20}", text, re.ASCII):
-        raise ValueError("not a whole number; 1 to 10000 can be set")
+        raise ValueError("not a whole number; use 1 to 10000")
     return int(text)
 
 
@@ -77,7 +77,7 @@ def parse_duration(text: str) -> float:
     if not text or position != len(text):
         raise ValueError("not a duration; write 10s, 500ms or 1h30m")
     seconds = float(total)
-    assert isfinite(seconds)  # twenty digits of days are far from the end of a float
+    assert isfinite(seconds)  # 20 digits of days fit into a float
     return seconds
 
 
@@ -94,7 +94,7 @@ def parse_device_operations(text: str) -> tuple[str, int]:
 
 
 def format_size(size: int) -> str:
-    """Return bytes as people write them: ``512K`` where it comes out even, else about, as ``1.5G``."""
+    """Return a size with a unit: ``512K`` if it is a multiple of the unit, else rounded, as ``1.5G``."""
     for unit, power in reversed(_POWERS.items()):
         if size >= power:
             even = size % power == 0
@@ -103,7 +103,7 @@ def format_size(size: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time that has passed: ``12ms``, ``3.21s``, ``1h2m3s``."""
+    """Return a duration as ``12ms``, ``3.21s`` or ``1h2m3s``."""
     if seconds < 1:
         return f"{round(seconds * 1000)}ms"
     if seconds < 60:
@@ -114,7 +114,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _split_device(text: str) -> tuple[str, str]:
-    """Split at the last equals sign: a path may contain others."""
+    """Split at the last equals sign: a path may contain an equals sign."""
     device, equals, limit = text.rpartition("=")
     if not equals or not device:
         raise ValueError("write DEVICE=LIMIT, as in /dev/vda=1M")

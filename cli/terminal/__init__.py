@@ -1,1 +1,1 @@
-"""What is printed, and how."""
+"""Printing: answers, errors, job output, and the display of jobs."""

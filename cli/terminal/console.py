@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: answers, failures, progress."""
+"""Lines on stdout and stderr: answers, failures, notes, progress."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ import click
 
 
 class Failure(Exception):
-    """The command cannot do what was asked: one line on stderr, and an exit status."""
+    """The command failed: the line to print on stderr, and the exit status."""
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
@@ -16,15 +16,15 @@ class Failure(Exception):
 
 
 class WriteFailed(Failure):
-    """What we write to does not take it: a full disk, a closed descriptor."""
+    """Writing to stdout or stderr failed: a full disk, a closed descriptor."""
 
 
 class PipeClosed(Exception):
-    """Whoever read our stdout has gone away, as `head` does; nothing is wrong."""
+    """The reader of stdout has closed the pipe, as `head` does; this is not an error."""
 
 
 def say(text: str) -> None:
-    """Print an answer; raise PipeClosed or WriteFailed when stdout does not take it."""
+    """Print an answer on stdout; raise PipeClosed or WriteFailed if that fails."""
     try:
         click.echo(text)
     except OSError as error:
@@ -32,13 +32,13 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark that is no part of the answer; where nobody can be told, so be it."""
+    """Print a remark on stderr; ignore a failure, since it is not part of the answer."""
     with contextlib.suppress(OSError):
         click.echo(f"worker: {text}", err=True)
 
 
 def progress(text: str) -> None:
-    """Tell whoever watches what takes so long."""
+    """Print on a terminal what the command is waiting for."""
     if sys.stderr is not None and sys.stderr.isatty():
         click.echo(text, err=True)
 
@@ -47,12 +47,12 @@ def printable(text: str) -> str:
     r"""Return ``text`` on one line, with control characters written as \n or \x1b."""
     if text.isprintable():
         return text
-    # Not by the codec unicode_escape: it is loaded with its first use, when there may be no descriptor.
+    # Not with the codec unicode_escape: its first use opens a file, and there may be no free descriptor.
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def write_failed(descriptor: int, error: OSError) -> PipeClosed | WriteFailed:
-    """Give the descriptor up, which the interpreter would try again at exit; return what to raise."""
+    """Redirect the descriptor to /dev/null, or the interpreter retries at exit; return what to raise."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
     os.close(null)

@@ -1,7 +1,7 @@
-"""Bytes to an open descriptor, as they are, without ever blocking the event loop.
+"""Writes bytes to an open descriptor without blocking the event loop.
 
-A reader may pause for hours (`worker stream JOB | less`), and in the meantime the connection's
-pings want to be answered. The descriptor stays in blocking mode: it belongs to the shell too.
+A reader may pause for hours (`worker stream JOB | less`), while the pings of the connection must be
+answered. The descriptor stays in blocking mode, because the shell shares it.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from errno import EINVAL, ENOSYS, EOPNOTSUPP, ESPIPE
 
 from .console import write_failed
 
-# What poll(2) calls writable takes at least so much without blocking (pipe(7), PIPE_BUF).
+# A pipe that poll(2) reports as writable takes this much without blocking (pipe(7), PIPE_BUF).
 _PIECE = select.PIPE_BUF
 
-# Linux 6.4: a pipe takes what it has room for, whatever its mode is (pwritev2(2); -1 is no offset).
+# RWF_NOWAIT on a pipe, Linux 6.4: writes what fits, also in blocking mode (pwritev2(2); -1: no offset).
 _NO_OFFSET = -1
 
 
 class OutputDescriptor:
-    """Stdout or stderr as a place for bytes."""
+    """Stdout or stderr, for bytes."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -34,7 +34,7 @@ class OutputDescriptor:
         self._unblocked = not is_file
 
     async def write(self, data: bytes) -> None:
-        """Write everything; raise PipeClosed or WriteFailed when it is not taken."""
+        """Write all of ``data``; raise PipeClosed or WriteFailed if that fails."""
         rest = memoryview(data)
         while rest:
             try:
@@ -44,7 +44,7 @@ class OutputDescriptor:
                 if not self._poll.poll(0):
                     await self._writable()
                 rest = rest[os.write(self._descriptor, rest[: self._piece]) :]
-            except BlockingIOError:  # somebody else's O_NONBLOCK, or another writer was faster
+            except BlockingIOError:  # O_NONBLOCK was set by another process, or another writer was faster
                 await self._writable()
             except OSError as error:
                 if not self._unblocked or error.errno not in {EOPNOTSUPP, ENOSYS, EINVAL, ESPIPE}:
@@ -53,8 +53,8 @@ class OutputDescriptor:
 
     @asynccontextmanager
     async def until_closed(self) -> AsyncIterator[None]:
-        """End what is waited for inside with PipeClosed when the last reader of a pipe goes away."""
-        # One that is open for reading too, as a job's stdout is, has a reader as long as we are there.
+        """Cancel the body and raise PipeClosed when the last reader of the pipe closes it."""
+        # A pipe that is also open for reading, as O_RDWR, keeps a reader: this process.
         only_writes = fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
         if not only_writes or not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
             yield
@@ -65,7 +65,7 @@ class OutputDescriptor:
             loop.remove_reader(self._descriptor)
             closed.reschedule(loop.time())
 
-        # Of the writing end of a pipe epoll(7) tells a reader only that: EPOLLERR.
+        # For the write end of a pipe, epoll(7) reports EPOLLERR, and nothing else, to a reader.
         loop.add_reader(self._descriptor, end)
         try:
             async with closed:

@@ -1,4 +1,4 @@
-"""How much has come so far, and how fast, on the last line of a terminal."""
+"""The number of bytes received and their rate, on the last line of a terminal."""
 
 import asyncio
 import os
@@ -10,11 +10,11 @@ from typing import Self
 
 _INTERVAL = 0.5
 _WINDOW = 10
-# Intervals over which the rate is taken.
+"""Intervals over which the rate is averaged."""
 
 
 class Meter:
-    """A line on a terminal that is written anew twice a second."""
+    """A line on a terminal that is rewritten twice a second."""
 
     def __init__(self, terminal: int) -> None:
         self._terminal = terminal
@@ -24,7 +24,7 @@ class Meter:
     @classmethod
     @contextmanager
     def shown(cls) -> Iterator[Self | None]:
-        """Give a meter on stderr, if that is a terminal and stdout, where the bytes go, is none."""
+        """Return a meter on stderr, if stderr is a terminal and stdout is not; else None."""
         if not os.isatty(2) or os.isatty(1):
             yield None
             return
@@ -36,7 +36,7 @@ class Meter:
 
     @asynccontextmanager
     async def ticking(self) -> AsyncIterator[None]:
-        """Write the line regularly, whether bytes come or not: the rate falls while none do."""
+        """Rewrite the line at intervals, also while no bytes arrive, so that the rate falls."""
         ticks = asyncio.create_task(self._tick())
         try:
             yield
@@ -51,21 +51,21 @@ class Meter:
             self.show()
 
     def add(self, size: int) -> None:
-        """Count bytes that have come."""
+        """Count bytes that have arrived."""
         self._total += size
 
     def show(self, end: str = "\r") -> None:
-        """Write the line, so that a remark would cover it; a terminal that takes nothing is no matter."""
+        """Write the line so that a later note overwrites it; ignore a failure of the terminal."""
         since, before = self._seen[0]
         rate = (self._total - before) / max(monotonic() - since, 1e-3)
-        # ECMA-48: EL erases what a longer line has left.
+        # EL (ECMA-48) erases the rest of a longer previous line.
         line = f"{_in_units(self._total)}  {_in_units(rate)}/s\x1b[K{end}"
         with suppress(OSError):
             os.write(self._terminal, line.encode())
 
 
 def _in_units(size: float) -> str:
-    """Return a size as 1.5 MB, in powers of 1000 as rates are told."""
+    """Return a size as 1.5 MB, in powers of 1000, as is usual for rates."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""A job's output on its way to stdout or stderr."""
+"""Copies a job's output to stdout or stderr."""
 
 from contextlib import aclosing, nullcontext
 
@@ -11,16 +11,16 @@ from .descriptor import OutputDescriptor
 from .meter import Meter
 
 _FINAL = frozenset({"NotFound", "OutOfRange", "PermissionDenied", "InvalidArgument"})
-"""What a server says that will not change: there is nothing to go on with."""
+"""Codes of errors that a retry cannot change."""
 
 
-def goes_on(error: RpcError | ServerUnreachable) -> bool:
-    """Tell whether a job may go on, and its output be had later, after this."""
+def resumable(error: RpcError | ServerUnreachable) -> bool:
+    """Return whether the stream can be resumed later after this error."""
     return isinstance(error, ServerUnreachable) or error.code not in _FINAL
 
 
 class OutputCopy:
-    """Copies a job's output to a descriptor, and knows how far it has come."""
+    """Copies a job's output to a descriptor, and keeps the position."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class OutputCopy:
         self._follow = follow
         self._position = start.offset if isinstance(start, FromOffset) else None
         self.begun = False
-        """Whether anything has come."""
+        """Whether any output has arrived."""
 
     async def run(self, client: ResumingClient, meter: Meter | None = None) -> None:
-        """Write all of it until it ends, saying where some is no longer kept."""
+        """Write the output until the stream ends; print a note where output was discarded."""
         sink = OutputDescriptor(self._into)
         chunks = client.stream(
             self._job,
@@ -62,7 +62,7 @@ class OutputCopy:
 
     @property
     def rest(self) -> str:
-        """The command that prints what has not come."""
+        """The command that prints the rest of the output."""
         channel = " --stderr" if self._channel is Channel.STDERR else ""
         offset = f" --offset {self._position}" if self._position else ""
         return f"worker stream {self._job}{channel}{offset}"

@@ -1,32 +1,32 @@
-"""Limits and usage in the words and units of people; limits are named as the options that set them."""
+"""Limits and usage of a job as text; limits have the names of their options."""
 
 from ...core.model.limits import (
-    IoLimit,
     Pressure,
     ResourceLimits,
     ResourceUsage,
 )
+from ..options.limits import LIMITS
 from ..options.quantities import format_duration, format_size
 
 
 def limits_line(limits: ResourceLimits) -> str:
     """Return the limits that are set, as ``cpu 0.5, memory 100M, io-write /dev/vda=4M``."""
-    cpu, memory = limits.cpu, limits.memory
-    named = [
-        ("cpu", None if cpu.quota is None else f"{cpu.quota:g}"),
-        ("cpu-weight", cpu.weight),
-        ("cpus", limits.cpuset),
-        ("memory", _size(memory.max)),
-        ("memory-high", _size(memory.high)),
-        ("swap", _size(memory.swap_max)),
-        ("pids", limits.pids),
-        *(limit for each in limits.io for limit in _io_limits(each)),
+    of_job = [(each, "", each.of(limits)) for each in LIMITS if not each.per_device]
+    of_devices = [
+        (each, f"{device.device}=", each.of(device))
+        for device in limits.io
+        for each in LIMITS
+        if each.per_device
     ]
-    return ", ".join(f"{name} {value}" for name, value in named if value is not None)
+    return ", ".join(
+        f"{each.option.removeprefix('--')} {device}{each.show(value)}"
+        for each, device, value in (*of_job, *of_devices)
+        if value is not None
+    )
 
 
-def usage_facts(usage: ResourceUsage) -> list[tuple[str, str]]:
-    """Return what was used, a line for each resource that the host tells about."""
+def usage_details(usage: ResourceUsage) -> list[tuple[str, str]]:
+    """Return name and text of each resource; the text is empty if the host does not measure it."""
     return [
         ("CPU", _joined(_time("used", usage.cpu_usec), _time("throttled", usage.throttled_usec))),
         ("Memory", _joined(_of_size("now", usage.memory_current), _of_size("peak", usage.memory_peak))),
@@ -49,22 +49,6 @@ def usage_facts(usage: ResourceUsage) -> list[tuple[str, str]]:
     ]
 
 
-def _io_limits(limit: IoLimit) -> list[tuple[str, str | None]]:
-    rates = [("io-read", limit.read_bytes_per_second), ("io-write", limit.write_bytes_per_second)]
-    operations = [
-        ("io-read-iops", limit.read_operations_per_second),
-        ("io-write-iops", limit.write_operations_per_second),
-    ]
-    return [
-        *((name, None if rate is None else f"{limit.device}={format_size(rate)}") for name, rate in rates),
-        *((name, None if rate is None else f"{limit.device}={rate}") for name, rate in operations),
-    ]
-
-
-def _size(size: int | None) -> str | None:
-    return None if size is None else format_size(size)
-
-
 def _of_size(what: str, size: int | None) -> str:
     return "" if size is None else f"{format_size(size)} {what}"
 
@@ -74,14 +58,14 @@ def _time(what: str, microseconds: int | None) -> str:
 
 
 def _transfer(what: str, size: int | None, operations: int | None) -> str:
-    told = _of_size(what, size)
-    if not told or operations is None:
-        return told
-    return f"{told} in {operations} operation{'' if operations == 1 else 's'}"
+    text = _of_size(what, size)
+    if not text or operations is None:
+        return text
+    return f"{text} in {operations} operation{'' if operations == 1 else 's'}"
 
 
 def _pressure(resource: str, pressure: Pressure | None) -> str:
-    """Tell how much of the last ten seconds was waited, and how long in all (PSI)."""
+    """Return the share of the last ten seconds spent waiting, and the total (PSI)."""
     if pressure is None:
         return ""
     some, full = (

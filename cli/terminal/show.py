@@ -1,21 +1,17 @@
-"""What is known about a job, for people and for programs.
+"""The status of jobs: lines and tables for people, JSON for programs.
 
-The JSON of a job is an object with these keys, in this order; new ones may be added, none is
-ever renamed. What is not known, or does not apply, is null.
+The JSON of a job is an object with these keys, in this order. Keys may be added, but are never
+renamed. A value that is unknown or does not apply is null.
 
     id, state, exited, exit_code, signal, cause, oom_kills, lost_reason, pid,
     command, args, working_directory, user, owner, labels,
     created_at, started_at, ended_at    times in UTC, as 2026-01-31T12:00:00.123Z
-    limits    those that hold now: {cpu: {quota, weight}, memory: {max, high, swap_max}, pids, cpuset,
-              io: [{device, read_bytes_per_second, write_..., read_operations_per_second, write_...}]}
-    usage     {cpu_usec, throttled_usec, memory_current, memory_peak, pids_current,
-              io_read_bytes, io_write_bytes, io_read_operations, io_write_operations,
-              cpu_pressure, memory_pressure, io_pressure}; a pressure (PSI) is
-              {some_avg10, some_total_usec, full_avg10, full_total_usec}, the averages in percent
-    output    for each channel {first, end}: the offsets of the bytes that are kept
-    output_max      bytes of output that are kept at most, of all channels together
-    output_trouble  why its output cannot be recorded just now; the job blocks when it writes
-    warnings  what the machine cannot do for this job, in words
+    limits    the current limits: the fields of ResourceLimits (core/model/limits.py)
+    usage     the fields of ResourceUsage (core/model/limits.py)
+    output    for each channel {first, end}: the offsets of the bytes that are stored
+    output_max      the most bytes of output that are stored, of all channels together
+    output_trouble  why its output cannot be recorded at present; the job blocks when it writes
+    warnings  what this machine does not support for the job, as text
 
 ``exit_code`` is 128 + signal after a signal and -1 for a lost job.
 """
@@ -33,14 +29,13 @@ from ...core.model.ending import Cause, Signaled, exit_code
 from ...core.model.job import JobStatus
 from ..options.quantities import format_size
 from .console import printable, say
-from .resources import limits_line, usage_facts
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def format_option(*formats: str) -> Callable[[Command], Command]:
-    """Give a command -o with these formats; it gets None where the option is not used."""
-    return click.option("-o", "--output", "form", type=click.Choice(formats), help="Format of the answer.")
+    """Add the option -o with these formats to a command, which receives it as ``form``, None by default."""
+    return click.option("-o", "--output", "form", type=click.Choice(formats), help="Format of the output.")
 
 
 def show_json(value: object) -> None:
@@ -67,14 +62,14 @@ def show_jobs(jobs: Sequence[JobStatus], form: str | None) -> None:
 
 
 def job_line(status: JobStatus) -> str:
-    """Return the line of the original design; the exit code is 0 until there is one."""
+    """Return the line of the original design; the exit code is 0 until the job has ended."""
     code = exit_code(status.ending) if status.ending else 0
     exited = "true" if status.ending else "false"
     return f"Pid: {status.record.pid or 0} Exit code: {code} Exited: {exited}"
 
 
 def job_object(status: JobStatus) -> dict[str, object]:
-    """Return the object that the module's docstring describes."""
+    """Return the object described in the docstring of this module."""
     record, ending = status.record, status.ending
     return {
         "id": str(record.id),
@@ -105,9 +100,11 @@ def job_object(status: JobStatus) -> dict[str, object]:
 
 
 def job_details(status: JobStatus) -> list[str]:
-    """Return all that a person may want to know, one fact to a line, without what does not apply."""
+    """Return the details of a job, one per line, without those that do not apply."""
+    from .resources import limits_line, usage_details  # noqa: PLC0415 - imports the table of limits
+
     record = status.record
-    facts: list[tuple[str, object]] = [
+    details: list[tuple[str, object]] = [
         ("Job", record.id),
         ("Command", _command(status)),
         ("State", _state(status)),
@@ -120,24 +117,26 @@ def job_details(status: JobStatus) -> list[str]:
         ("Started", _local(record.started_at)),
         ("Ended", _local(record.end.ended_at if record.end else None)),
         ("Limits", limits_line(record.limits)),
-        *usage_facts(status.usage),
+        *usage_details(status.usage),
         ("OOM kills", status.oom_kills or None),
         *(("Output", line) for line in _output(status)),
         ("Trouble", output_trouble(status.output_trouble)),
         *(("Warning", warning) for warning in record.warnings),
     ]
-    return [f"{name + ':':<11}{printable(str(fact))}" for name, fact in facts if fact not in {None, ""}]
+    return [
+        f"{name + ':':<11}{printable(str(value))}" for name, value in details if value not in {None, ""}
+    ]
 
 
 def output_trouble(reason: str) -> str:
-    """Return what it means for a job that its output cannot be recorded; empty if it can."""
+    """Return why the output cannot be recorded and what that means for the job; empty if it can."""
     if not reason:
         return ""
-    return f"its output cannot be recorded: {reason}; it blocks when it writes until that is mended"
+    return f"its output cannot be recorded: {reason}; it blocks when it writes until this is fixed"
 
 
 def job_table(jobs: Sequence[JobStatus], *, wide: bool) -> list[str]:
-    """Return the lines of a table, the heading first; the last column is not padded."""
+    """Return the lines of a table with a heading; the last column is not padded."""
     heading = ["JOB", "STATE", "PID", "EXIT", "STARTED", *(["OWNER", "LABELS"] if wide else []), "COMMAND"]
     rows = [heading, *(_row(each, wide=wide) for each in jobs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

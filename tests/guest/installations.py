@@ -14,7 +14,9 @@ RUNTIME_DIRECTORY = "/run/user/1000"
 MODULE = "worker.cli.main"
 """What the command `worker` runs."""
 
-PRELOAD = [f"worker.cli.commands.{name}" for name in ("certs", "doctor", "down", "jobs", "start", "stream")]
+PRELOAD = [
+    f"worker.cli.commands.{name}" for name in ("certs", "doctor", "down", "query", "start", "stream")
+]
 
 LOCK_HOLDER = """
 import sys

@@ -86,7 +86,7 @@ def test_jobs_outlive_their_supervisor(service: SystemServiceInstallation) -> No
     service.wait_until("[ $(systemctl list-units --plain --no-legend 'worker-*.scope' | wc -l) = 1 ]")
     findings = json.loads(service.worker("doctor", "-o", "json", code=None))["findings"]
     (finding,) = (each for each in findings if each["subject"] == "jobs outlive the service")
-    assert ("ok", f"they live in {new}") == (finding["verdict"], finding["text"])
+    assert ("ok", f"the supervisor runs in {new}") == (finding["verdict"], finding["text"])
     service.guest.check("systemctl", "stop", new)
     assert "143\n" == service.worker("wait", new_job, code=None)
 

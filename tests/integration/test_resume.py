@@ -166,8 +166,8 @@ def test_the_server_does_not_come_back(installation, until):
         assert lost.endswith("; trying again for 1 s")
         assert given_up.startswith("cannot reach the server at ")
         assert "connection refused" in given_up
-    assert ends[0][1].endswith(f"to go on from here: worker stream {job} --offset 7")
-    assert re.search("; the job goes on: worker stream [0-9a-f-]{36} --offset 7$", ends[2][1])
+    assert ends[0][1].endswith(f"to resume from here: worker stream {job} --offset 7")
+    assert re.search("; the job keeps running: worker stream [0-9a-f-]{36} --offset 7$", ends[2][1])
 
 
 def test_where_to_go_on_with_split_output(installation):
@@ -181,10 +181,10 @@ def test_where_to_go_on_with_split_output(installation):
     assert b"error\n" == run.stderr.readline()
     installation.kill(installation.server_pid())
     _, told = stream.communicate(timeout=60)
-    assert told.decode().endswith(f"; to go on from here: worker stream {job} --stderr --offset 6\n")
+    assert told.decode().endswith(f"; to resume from here: worker stream {job} --stderr --offset 6\n")
     _, told = run.communicate(timeout=60)
     both = r"worker stream ([0-9a-f-]{36}) --offset 4, and worker stream \1 --stderr --offset 6\n$"
-    assert re.search(f"; the job goes on: {both}", told.decode())
+    assert re.search(f"; the job keeps running: {both}", told.decode())
     assert (1, 125) == (stream.returncode, run.returncode)
 
 
@@ -197,7 +197,9 @@ def test_a_job_whose_stream_is_refused(install, tmp_path):
     refused = installation.run("run", "sleep", "1000")
     holder.terminate()
     holder.communicate(timeout=60)
-    goes_on = re.search("; the job goes on: worker stream ([0-9a-f-]{36})\n$", refused.stderr.decode())
+    goes_on = re.search(
+        "; the job keeps running: worker stream ([0-9a-f-]{36})\n$", refused.stderr.decode()
+    )
     assert 125 == refused.returncode
     assert refused.stderr.startswith(b"rpc error: code = ResourceExhausted")
     assert "running" == installation.query(goes_on[1])["state"]
@@ -218,7 +220,7 @@ def test_interrupted_while_the_server_is_away(installation):
     run.send_signal(signal.SIGINT)
     assert (b"\n", 130) == (stream.communicate(timeout=60)[1], stream.returncode)
     _, err = run.communicate(timeout=60)
-    assert (130, True) == (run.returncode, err.startswith(b"the job goes on: worker stream "))
+    assert (130, True) == (run.returncode, err.startswith(b"the job keeps running: worker stream "))
     installation.worker("up")
     assert 3 == len(installation.worker("list", "--running").splitlines())
 

@@ -1,4 +1,4 @@
-"""Shell completion: it knows every command and option there is, without importing more than one command."""
+"""Shell completion offers every command and option, and imports at most one command."""
 
 import os
 import subprocess
@@ -7,13 +7,13 @@ import sys
 import click
 import pytest
 
-from worker.cli.main import COMMANDS
+from worker.cli.main import COMMANDS, LazyCommand
 
 SCRIPT = "import sys; from worker.cli.main import main; sys.argv = ['worker']; main()"
 
 
 def completed(*words: str) -> list[str]:
-    """Return what bash would offer for the last of these words."""
+    """Return the completions in bash for the last of these words."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", SCRIPT],
         env=os.environ
@@ -30,16 +30,16 @@ def completed(*words: str) -> list[str]:
 
 
 def test_every_command_is_offered() -> None:
-    """In the order of the overview."""
+    """The commands are offered in the order of the overview."""
     assert [each.name for each in COMMANDS] == completed("")
 
 
-@pytest.mark.parametrize("deferred", COMMANDS, ids=lambda each: str(each.name))
-def test_every_option_of_a_command_is_offered(deferred: click.Command) -> None:
-    """Those of today, whatever they are: they are the command's own."""
-    command = deferred.load()  # type: ignore[attr-defined]
+@pytest.mark.parametrize("lazy", COMMANDS, ids=lambda each: str(each.name))
+def test_every_option_of_a_command_is_offered(lazy: LazyCommand) -> None:
+    """Completion offers every option that the command itself has."""
+    command = lazy.load()
     if isinstance(command, click.Group):
-        assert sorted(command.commands) == sorted(completed(str(deferred.name), ""))
+        assert sorted(command.commands) == sorted(completed(str(lazy.name), ""))
         return
     wanted = {
         option
@@ -48,7 +48,7 @@ def test_every_option_of_a_command_is_offered(deferred: click.Command) -> None:
         for option in (*each.opts, *each.secondary_opts)
         if option.startswith("--")
     }
-    assert wanted <= set(completed(str(deferred.name), "--"))
+    assert wanted <= set(completed(str(lazy.name), "--"))
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,6 @@ def test_every_option_of_a_command_is_offered(deferred: click.Command) -> None:
         (["certs", "issue", "--ro"], ["--role"]),
     ],
 )
-def test_what_is_offered(words: list[str], offered: list[str]) -> None:
-    """Options by their beginning, and the values of those that have a list of them."""
+def test_completions(words: list[str], offered: list[str]) -> None:
+    """Options are completed from a prefix, and the values of options with choices."""
     assert offered == completed(*words)

@@ -1,4 +1,4 @@
-"""What the doctor says about a home, its certificates and what does not work."""
+"""The findings of the doctor: control groups, the home, certificates, the service."""
 
 import errno
 import os
@@ -23,18 +23,19 @@ from worker.cli.doctor.findings import (
 )
 from worker.cli.home import Home
 from worker.cli.main import run
+from worker.cli.options.limits import LIMITS
 from worker.linux.kernel import probes
 from worker.linux.spawner import systemd_scope
 
 
 def found(findings: list[Finding], subject: str) -> Finding:
-    """Return what is said about one subject."""
+    """Return the finding about one subject."""
     (finding,) = [each for each in findings if each.subject == subject]
     return finding
 
 
 def capabilities(**changes: object) -> Capabilities:
-    """Return those of a host that can do everything, but for what is changed."""
+    """Return the capabilities of a host that supports everything, with these changes."""
     parts: dict[str, object] = {
         "hierarchy": HierarchyKind.V2,
         "controllers": {"memory": Path("/sys/fs/cgroup")},
@@ -49,20 +50,20 @@ def capabilities(**changes: object) -> Capabilities:
 
 
 def cgroup_findings(monkeypatch: pytest.MonkeyPatch, here: Capabilities) -> list[Finding]:
-    """Return what is found on a host with these capabilities."""
+    """Return the findings on a host with these capabilities."""
     monkeypatch.setattr(cgroup_checks, "capabilities", lambda _: here)
     return list(cgroup_checks.check_cgroups(Home(Path("/nonexistent"))))
 
 
-def test_a_host_that_can_do_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All is well, and it is said where the controllers are and that they were handed over."""
+def test_a_host_that_supports_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All findings are ok; the first has the places of the controllers and the delegation."""
     findings = cgroup_findings(monkeypatch, capabilities())
     assert {Verdict.OK} == {each.verdict for each in findings}
     assert "v2, delegated to this process: memory in /sys/fs/cgroup" == findings[0].text
 
 
 def test_a_limit_that_cannot_be_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some can be done without, those that keep a machine alive are required; each has its remedy."""
+    """The limits that protect the machine are required, the others optional; each finding has a remedy."""
     not_here = Capability(available=False, reason="not here", remedy="ask for it")
     limits = {"memory.max": not_here, "memory.high": not_here}
     findings = cgroup_findings(monkeypatch, capabilities(limits=limits))
@@ -73,7 +74,7 @@ def test_a_limit_that_cannot_be_enforced(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_control_groups_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told what that means."""
+    """The finding has the consequences and the remedy."""
     unusable = Capability(available=False, reason="none are writable", remedy="run as root")
     findings = cgroup_findings(monkeypatch, capabilities(usable=unusable))
     reason = "none are writable: no limit can be enforced, and processes can escape"
@@ -81,13 +82,13 @@ def test_no_control_groups_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_limit_of_the_host_has_the_name_of_its_option() -> None:
-    """What the host is asked for and what is shown are the same limits."""
+    """Every limit whose capability is checked has an option, and the reverse."""
     here = cgroup_checks.capabilities("worker-doctor-test")
-    assert here.limits.keys() == cgroup_checks._OPTIONS.keys()
+    assert here.limits.keys() == {limit.capability for limit in LIMITS}
 
 
 def test_certificates(tmp_path: Path) -> None:
-    """Each is looked at: valid, soon to end, ended, missing, no certificate, with a key for all to read."""
+    """Each is checked: valid, about to expire, expired, missing, malformed, with a readable key."""
     pki = tmp_path / "pki"
     certificates.init(pki, key_type=KeyType.P256)
     for name, days in (("old", -1), ("aging", 10), ("open", 100)):
@@ -95,7 +96,7 @@ def test_certificates(tmp_path: Path) -> None:
     (pki / "server.crt").unlink()
     (pki / "reader.crt").write_text("nonsense")
     (pki / "open.key").chmod(0o644)
-    findings = list(checks._check_certificates(Home(tmp_path)))
+    findings = list(checks.check_certificates(Home(tmp_path)))
     assert {
         "ca": Verdict.OK,
         "writer": Verdict.OK,
@@ -109,74 +110,74 @@ def test_certificates(tmp_path: Path) -> None:
         r"valid for 364 days, until \d{4}-\d\d-\d\d", found(findings, "certificate writer").text
     )
     assert found(findings, "certificate server").remedy.endswith(
-        "`worker certs issue server --server` makes another"
+        "`worker certs issue server --server` creates a new one"
     )
     assert f"chmod 600 {pki}/open.key" == found(findings, "certificate open").remedy
 
 
-def test_a_home_that_is_yet_to_be_made(tmp_path: Path) -> None:
-    """It is judged by where it would lie, and nothing is made."""
+def test_a_home_that_does_not_exist_yet(tmp_path: Path) -> None:
+    """The file system where it would be is checked, and nothing is created."""
     home = Home(tmp_path / "not" / "yet")
-    (finding,) = checks._check_state(home)
+    (finding,) = checks.check_state(home)
     assert finding.text.startswith(f"{home.path} on ")
     assert [] == list(tmp_path.iterdir())
 
 
-def test_a_home_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
-    """What the recorder does is done there once, and nothing of it stays."""
-    assert ok("recording", "works") == found(list(checks._check_state(Home(tmp_path))), "recording")
+def test_recording_is_tried_without_a_trace(tmp_path: Path) -> None:
+    """The operations of the recorder are tried in the home, and leave no file."""
+    assert ok("recording", "works") == found(list(checks.check_state(Home(tmp_path))), "recording")
     assert [] == list(tmp_path.iterdir())
 
 
 def test_a_read_only_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file system that cannot be written is no place for state, and is not tried."""
+    """A read-only file system cannot store the state, and recording is not tried."""
     remote = probes.FileSystem("iso9660", "/", 1 << 30, read_only=True)
     monkeypatch.setattr(probes, "file_system", lambda _: remote)
-    (finding,) = checks._check_state(Home(tmp_path))
+    (finding,) = checks.check_state(Home(tmp_path))
     assert f"{tmp_path} on iso9660, 1G free: mounted read-only" == finding.text
     assert Verdict.MISSING is finding.verdict
 
 
 def test_a_network_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Locks and notifications are not to be trusted there."""
+    """Locks and inotify are unreliable on a network file system."""
     remote = probes.FileSystem("nfs4", "/", 1 << 40, read_only=False)
     monkeypatch.setattr(probes, "file_system", lambda _: remote)
-    finding = found(list(checks._check_state(Home(tmp_path))), "state")
+    finding = found(list(checks.check_state(Home(tmp_path))), "state")
     assert Verdict.WARNING is finding.verdict
-    assert "on nfs4, 1T free: locks and notifications cannot be relied on" in finding.text
+    assert "on nfs4, 1T free: locks and inotify are unreliable" in finding.text
 
 
-def test_what_is_tried_and_fails() -> None:
-    """The kernel's reason is told, with what helps."""
+def test_a_probe_that_fails() -> None:
+    """The finding has the kernel's error and the remedy."""
 
     def fail() -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     finding = tried("pidfd", fail, missing, "use another kernel")
-    assert "does not work: Function not implemented; use another kernel" == finding.told
+    assert "does not work: Function not implemented; use another kernel" == finding.message
 
 
 def test_one_line_for_each_finding() -> None:
-    """The verdict comes first, then columns; control characters are written out."""
+    """The verdict comes first, in aligned columns; control characters are escaped."""
     shown = lines([ok("a", "fine"), missing("longer", "not\nthere", "get it")])
     assert ["ok       a       fine", r"missing  longer  not\nthere; get it"] == shown
 
 
 @pytest.mark.parametrize(("verdict", "status"), [(Verdict.WARNING, 0), (Verdict.MISSING, 1)])
-def test_the_status_tells_whether_something_required_is_missing(
+def test_the_exit_status_is_1_if_something_required_is_missing(
     verdict: Verdict,
     status: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A warning is no failure."""
+    """The exit status is 0 if there are only warnings."""
     monkeypatch.setattr("worker.cli.commands.doctor.examine", lambda _: [Finding(verdict, "x", "y", "z")])
     assert status == run(["doctor"])
     assert f"{verdict:<7}  x  y; z\n" == capsys.readouterr().out
 
 
 def service_findings(monkeypatch: pytest.MonkeyPatch, home: Path, unit: str | None) -> list[Finding]:
-    """Return what is found where systemd runs, and a supervisor lives in a unit; None: there is none."""
+    """Return the findings if systemd runs with a supervisor in this unit; None: no supervisor."""
     monkeypatch.setattr(systemd_scope, "is_booted", lambda: True)
     monkeypatch.setattr(systemd_scope, "unit_of", lambda _: unit)
     if unit is not None:
@@ -186,22 +187,22 @@ def service_findings(monkeypatch: pytest.MonkeyPatch, home: Path, unit: str | No
 
 
 def test_jobs_in_a_scope_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """All is well: the unit that is named is not that of the server."""
+    """The finding is ok if the supervisor is not in the unit of the server."""
     unit = "worker-0a1b2c3d-supervisor-00000000.scope"
     findings = service_findings(monkeypatch, tmp_path, unit)
-    assert f"they live in {unit}" == found(findings, "jobs outlive the service").text
+    assert f"the supervisor runs in {unit}" == found(findings, "jobs outlive the service").text
 
 
 def test_jobs_in_the_unit_of_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is told what they will die of, and how that is changed."""
+    """The warning names the unit that would end the jobs, and the remedy."""
     finding = found(service_findings(monkeypatch, tmp_path, "worker.service"), "jobs outlive the service")
     assert Verdict.WARNING is finding.verdict
-    assert "they live in worker.service, and end when that is stopped" == finding.text
+    assert "the supervisor runs in worker.service, and its jobs end when that is stopped" == finding.text
     assert finding.remedy
 
 
-def test_no_scope_to_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Before there is a supervisor it is tried out."""
+def test_no_systemd_scope_available(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a supervisor, the doctor tries to create a scope."""
 
     def refuse() -> None:
         raise systemd_scope.ScopeUnavailable("no bus")

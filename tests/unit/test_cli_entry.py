@@ -1,4 +1,4 @@
-"""The first moments of the program."""
+"""The entry point of the program, before its modules are imported."""
 
 import signal
 import subprocess
@@ -24,20 +24,20 @@ main()
 
 
 def start(before: str) -> "subprocess.CompletedProcess[bytes]":
-    """Run the program, which gets a SIGINT while it imports the rest of itself."""
+    """Run the program; it gets a SIGINT while it imports its modules."""
     script = INTERRUPTED_WHILE_IMPORTING.format(before=before)
     return subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
 
 
-def test_interrupted_while_it_is_imported() -> None:
-    """It ends by the signal, as others do, and says nothing."""
+def test_interrupted_during_imports() -> None:
+    """The signal terminates the program without a message, as it does other programs."""
     done = start(before="signal.signal(signal.SIGINT, signal.default_int_handler)")
     assert (-signal.SIGINT, b"", b"") == (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("handler", ["SIG_IGN", "default_int_handler"])
-def test_the_signal_is_as_it_was(handler: str) -> None:
-    """What was ignored stays ignored; else a command hears of Ctrl-C as Python programs do."""
+def test_the_signal_disposition_is_restored(handler: str) -> None:
+    """An ignored SIGINT stays ignored; otherwise Python's handler is installed again."""
     script = (
         "import signal, sys\n"
         f"signal.signal(signal.SIGINT, signal.{handler})\n"
@@ -49,8 +49,8 @@ def test_the_signal_is_as_it_was(handler: str) -> None:
     assert (b"True\n", b"") == (done.stdout, done.stderr)
 
 
-def test_an_ignored_signal_stops_nothing() -> None:
-    """A job of a shell's background is not meant by Ctrl-C."""
+def test_an_ignored_signal_has_no_effect() -> None:
+    """Ctrl-C does not end a background job of a shell."""
     done = start(before="signal.signal(signal.SIGINT, signal.SIG_IGN)")
     assert (0, b"") == (done.returncode, done.stderr)
     assert done.stdout.startswith(b"worker ")

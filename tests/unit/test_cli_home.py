@@ -1,4 +1,4 @@
-"""WORKER_HOME, and the address that is recorded in it."""
+"""WORKER_HOME, and the server address that is recorded in it."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from worker.cli.home import Home, worker_home
-from worker.cli.options.address import Address, parse_address
+from worker.cli.server_address import Address, default_address, parse_address, record_address
 from worker.cli.terminal.console import Failure
 
 
 def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """WORKER_HOME wins; else root has /var/lib/worker, and everybody else a directory of their own."""
+    """WORKER_HOME comes first; the default is /var/lib/worker for root, else a directory of the user."""
     monkeypatch.setenv("WORKER_HOME", str(tmp_path))
     assert tmp_path == worker_home().path
     monkeypatch.setenv("WORKER_HOME", "")
@@ -25,41 +25,41 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("/home/me/.local/state/worker") == worker_home().path
 
 
-def test_it_is_made_for_its_owner_only(tmp_path: Path) -> None:
-    """A new home is closed to others, whatever the umask is."""
+def test_only_the_owner_has_access(tmp_path: Path) -> None:
+    """A new home has mode 0700, whatever the umask."""
     home = Home(tmp_path / "a" / "worker")
     home.make()
     home.make()
     assert 0o700 == home.path.stat().st_mode & 0o777
 
 
-def test_one_that_others_can_change_is_refused(tmp_path: Path) -> None:
-    """Keys and sockets do not go where others could swap them; the remedy is told."""
+def test_a_home_that_others_can_write_to_is_rejected(tmp_path: Path) -> None:
+    """Keys and sockets are not stored where others could replace them; the error has the remedy."""
     tmp_path.chmod(0o777)
     with pytest.raises(Failure, match=f"others can write to {tmp_path}; run: chmod 700 {tmp_path}"):
         Home(tmp_path).make()
 
 
-def test_the_address_is_remembered(tmp_path: Path) -> None:
-    """Clients find the server at the address it told, and at the default one before that."""
+def test_the_address_is_recorded(tmp_path: Path) -> None:
+    """Clients use the recorded address, and the default address before there is one."""
     home = Home(tmp_path)
-    assert Address("localhost", 7443) == home.address()
-    home.record_address(Address("::1", 1234))
-    assert Address("::1", 1234) == home.address()
-    home.record_address(Address("0.0.0.0", 1234))
-    assert Address("127.0.0.1", 1234) == home.address()
+    assert Address("localhost", 7443) == default_address(home)
+    record_address(home, Address("::1", 1234))
+    assert Address("::1", 1234) == default_address(home)
+    record_address(home, Address("0.0.0.0", 1234))
+    assert Address("127.0.0.1", 1234) == default_address(home)
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:7443", "[::1]:0", "host.example:65535"])
-def test_addresses_read_as_they_are_written(text: str) -> None:
-    """An address survives being written and read."""
+def test_addresses_survive_parsing(text: str) -> None:
+    """A parsed address is written as it was."""
     assert text == str(parse_address(text))
 
 
 @pytest.mark.parametrize(
     "text", ["", "7443", ":7443", "host", "host:", "host:x", "host:65536", "host:-1", "::1:7443"]
 )
-def test_what_is_no_address(text: str) -> None:
-    """Half an address is refused."""
+def test_invalid_addresses(text: str) -> None:
+    """An incomplete address is rejected."""
     with pytest.raises(ValueError, match=r"HOST:PORT|port|brackets"):
         parse_address(text)

@@ -1,4 +1,4 @@
-"""The server's log: an event is a line, and what repeats itself does not fill the disk."""
+"""The server's log: one line per event, and repeated messages do not fill the disk."""
 
 import logging
 
@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cli.commands.serve import _Repeats
+from worker.cli.server_log import RepeatFilter
 from worker.cli.terminal.console import printable
 
 
 @given(st.text())
 def test_any_text_is_one_printable_line(text: str) -> None:
-    """What cannot be printed is written as in Python; nothing else is changed."""
+    """Characters that cannot be printed are escaped as in Python; nothing else is changed."""
     line = printable(text)
     assert line.isprintable()
     assert line == "".join(
@@ -21,19 +21,19 @@ def test_any_text_is_one_printable_line(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "heard"),
+    ("messages", "logged"),
     [
         ([("no descriptor", 0.0), ("no descriptor", 0.5)], [0.0]),
         ([("no descriptor", 0.0), ("no descriptor", 1.0)], [0.0, 1.0]),
         ([("no descriptor", 0.0), ("something else", 0.1)], [0.0, 0.1]),
         ([("no descriptor", 5.0), ("no descriptor", 2.0)], [5.0, 2.0]),
     ],
-    ids=["at once again", "later", "another", "after the clock was set back"],
+    ids=["immediately", "later", "another", "after the clock was set back"],
 )
-def test_what_repeats_itself_is_said_once_a_second(
-    said: list[tuple[str, float]], heard: list[float]
+def test_repeated_messages_are_logged_once_a_second(
+    messages: list[tuple[str, float]], logged: list[float]
 ) -> None:
-    """And nothing else is held back."""
-    repeats = _Repeats()
-    records = [logging.makeLogRecord({"msg": message, "created": at}) for message, at in said]
-    assert heard == [record.created for record in records if repeats.filter(record)]
+    """A message that was logged less than a second ago is dropped, and no other."""
+    repeats = RepeatFilter()
+    records = [logging.makeLogRecord({"msg": message, "created": at}) for message, at in messages]
+    assert logged == [record.created for record in records if repeats.filter(record)]

@@ -1,4 +1,4 @@
-"""The command line as a whole: what it loads, what it refuses, how it ends."""
+"""The command line as a whole: imports, usage errors, exit statuses."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def worker(*arguments: str | bytes, **environment: str) -> "subprocess.Completed
 
 
 def modules(*arguments: str) -> set[str]:
-    """Return what is imported in the course of a command."""
+    """Return the modules that a command imports."""
     script = (
         "import sys; from worker.cli.main import run; run(sys.argv[1:]); "
         "print(*sorted(sys.modules), sep='\\n', file=sys.stderr)"
@@ -39,11 +39,12 @@ def modules(*arguments: str) -> set[str]:
 
 
 def test_help_loads_no_command() -> None:
-    """The overview needs nothing but the names of the commands and what they do."""
+    """The overview imports no command."""
     loaded = modules("--help")
     assert not HEAVY & loaded
     assert [
         "worker.cli",
+        "worker.cli.exit_status",
         "worker.cli.main",
         "worker.cli.terminal",
         "worker.cli.terminal.console",
@@ -52,23 +53,23 @@ def test_help_loads_no_command() -> None:
 
 @pytest.mark.parametrize("command", ["start", "query", "stop", "list", "wait", "update", "stream", "run"])
 def test_a_client_loads_nothing_of_the_server(command: str) -> None:
-    """Commands that only talk to a server load no keys, settings, database or adapter."""
+    """A client command imports no cryptography, server settings, database or adapter."""
     loaded = modules(command, "--help")
     assert not {"cryptography", "tomllib", "sqlite3", "cattrs", "worker.core.worker"} & loaded
     assert not {name for name in loaded if name.startswith(("worker.cgroups", "worker.linux"))}
 
 
 def test_up_loads_no_grpc() -> None:
-    """Starting a server in the background is no reason to load one."""
+    """`up` starts the server as another process, and imports none of it."""
     assert not {"asyncio", "grpclib", "betterproto2", "cryptography"} & modules("up", "--help")
 
 
 def test_summaries_are_those_of_the_commands() -> None:
-    """The overview tells of a command what the command tells of itself."""
-    for deferred in COMMANDS:
-        command = deferred.load()
-        assert (command.help or "").startswith(deferred.help or "-"), deferred.name
-        assert deferred.name == command.name
+    """The summary in the overview is the first line of the command's own help."""
+    for lazy in COMMANDS:
+        command = lazy.load()
+        assert lazy.help == (command.help or "").partition("\n")[0], lazy.name
+        assert lazy.name == command.name
 
 
 @pytest.mark.parametrize(
@@ -80,12 +81,12 @@ def test_summaries_are_those_of_the_commands() -> None:
         (["start", "--memory", "10X", "ls"], "--memory 10X: unknown unit 'X'; use K, M, G or T"),
         (["run", "--io-write", "4M", "ls"], "--io-write 4M: write DEVICE=LIMIT, as in /dev/vda=1M"),
         (["update", "x"], "no limit to change is given; name one, as --memory 1G"),
-        (["update", "--cpu-weight", "high", "x"], "--cpu-weight high: not a whole number; 1 to 10000"),
-        (["certs", "issue", "x"], "write either --role for a client, or --server"),
-        (["certs", "issue", "--role", "reader", "--host", "h", "x"], "write either --role for a client"),
+        (["update", "--cpu-weight", "high", "x"], "--cpu-weight high: not a whole number; use 1 to 10000"),
+        (["certs", "issue", "x"], "use either --role for a client, or --server"),
+        (["certs", "issue", "--role", "reader", "--host", "h", "x"], "use either --role for a client"),
         (["serve", "--max-memory", "1Q"], "--max-memory 1Q: unknown unit 'Q'"),
         (["start", "--env", "HOME", "ls"], "--env HOME: write NAME=VALUE"),
-        (["stop", "--signal", "SIGNOPE", "x"], "--signal SIGNOPE: no such signal"),
+        (["stop", "--signal", "SIGNOPE", "x"], "--signal SIGNOPE: unknown signal"),
         (["query", "--server", "nowhere", "x"], "--server nowhere: write HOST:PORT, as in 127.0.0.1:7443"),
         (
             ["stream", "--tail", "1", "--offset", "0", "x"],
@@ -93,19 +94,19 @@ def test_summaries_are_those_of_the_commands() -> None:
         ),
         (["stream", "--offset", str(1 << 62), "x"], "is not in the range"),
         (["stream", "--stdout", "--stderr", "x"], "use only one of --stdout and --stderr"),
-        (["query", "--cert", "/x", "y"], "--cert and --key go together"),
+        (["query", "--cert", "/x", "y"], "--cert and --key must be used together"),
     ],
 )
 def test_usage_errors(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong command line says what is wrong with it on stderr, and the status is 2."""
+    """A usage error is explained on stderr, and the exit status is 2."""
     assert 2 == run(arguments)
     out, err = capsys.readouterr()
     assert "" == out
     assert reason in err
 
 
-def test_arguments_that_are_no_text_are_refused() -> None:
-    """Bytes that are not UTF-8 cannot travel, and it is said which ones they are."""
+def test_undecodable_arguments_are_rejected() -> None:
+    """An argument that is not valid UTF-8 is rejected, and the error shows its bytes."""
     result = worker("start", "cat", b"\xff.txt", LC_ALL="C.UTF-8")
     assert 2 == result.returncode
     assert "argument b'\\xff.txt' is not valid utf-8" in result.stderr
@@ -113,7 +114,7 @@ def test_arguments_that_are_no_text_are_refused() -> None:
 
 @pytest.mark.parametrize("arguments", [["query", "x"], ["start", "ls"], ["stream", "x"], ["list"]])
 def test_missing_keys_are_named(tmp_path: Path, arguments: list[str]) -> None:
-    """Without keys the path where they were looked for is told, and what helps."""
+    """Without keys, the error has the path where they were searched, and the remedy."""
     result = worker(*arguments, WORKER_HOME=str(tmp_path))
     assert (1, "") == (result.returncode, result.stdout)
     assert f"{tmp_path}/pki/writer.key" in result.stderr
@@ -121,13 +122,13 @@ def test_missing_keys_are_named(tmp_path: Path, arguments: list[str]) -> None:
     assert 1 == result.stderr.count("\n")
 
 
-def test_run_tells_its_own_failures_from_those_of_the_job(tmp_path: Path) -> None:
-    """What is not the job's fault makes run exit with 125."""
+def test_run_exits_with_125_if_worker_fails(tmp_path: Path) -> None:
+    """The exit status distinguishes a failure of worker from one of the job."""
     assert 125 == worker("run", "ls", WORKER_HOME=str(tmp_path)).returncode
 
 
-def test_a_spec_that_no_job_can_have_is_refused_as_the_server_would() -> None:
-    """Values that parse but cannot be are the core's to judge, in the words of the API."""
+def test_an_invalid_spec_is_reported_as_by_the_server() -> None:
+    """The core checks values that can be parsed, and its error has the form of the API's errors."""
     result = worker("start", "")
     assert (1, "rpc error: code = InvalidArgument desc = command: is empty\n") == (
         result.returncode,
@@ -145,7 +146,7 @@ def test_a_spec_that_no_job_can_have_is_refused_as_the_server_would() -> None:
         (KeyError("x"), 1, "internal error, please report it: KeyError: 'x' (/"),
     ],
 )
-def test_whatever_is_raised_becomes_a_line_and_a_status(
+def test_every_exception_becomes_a_line_and_a_status(
     error: Exception,
     status: int,
     message: str,
@@ -165,8 +166,8 @@ def test_whatever_is_raised_becomes_a_line_and_a_status(
     assert err.count("\n") == (1 if message else 0)
 
 
-def test_a_full_disk_is_told() -> None:
-    """An answer that cannot be written is a failure, with the reason."""
+def test_a_full_disk_is_reported() -> None:
+    """If an answer cannot be written, the command fails with the reason."""
     script = (
         "import sys, click\n"
         "from worker.cli import main\nfrom worker.cli.terminal import console\n"
@@ -184,8 +185,8 @@ def test_a_full_disk_is_told() -> None:
     assert (1, "cannot write to stdout: No space left on device\n") == (result.returncode, result.stderr)
 
 
-def test_what_is_left_to_write_is_written_or_told() -> None:
-    """A process that ends at once ends as any other: nothing that was printed is lost without a word."""
+def test_buffered_output_is_flushed_or_an_error_is_reported() -> None:
+    """Although the process skips interpreter teardown, no output is lost without an error."""
     script = (
         "import sys, click\n"
         "from worker.cli import main\n"

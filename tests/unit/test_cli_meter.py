@@ -1,4 +1,4 @@
-"""What a terminal shows of a stream's progress."""
+"""The progress of a stream on a terminal."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from worker.cli.terminal.meter import Meter
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """Give both ends of a pseudo-terminal."""
+    """Return both ends of a pseudo-terminal."""
     ours, theirs = pty.openpty()
     yield ours, theirs
     os.close(ours)
@@ -22,7 +22,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def test_bytes_and_rate(terminal: tuple[int, int]) -> None:
-    """The line tells how much has come and how fast, in units of people."""
+    """The line has the number of bytes and their rate, with units."""
     ours, theirs = terminal
     watched = Meter(theirs)
     watched.add(999)
@@ -32,10 +32,10 @@ def test_bytes_and_rate(terminal: tuple[int, int]) -> None:
     assert re.fullmatch(r"1\.5 MB  \d+\.\d [kMG]B/s\x1b\[K\r\n", line), line
 
 
-async def test_the_line_is_written_whether_bytes_come_or_not(
+async def test_the_line_is_updated_while_no_bytes_arrive(
     terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A burst is shown although nothing follows, and the rate falls to nothing in the silence."""
+    """A burst is shown although nothing follows, and the rate falls to zero."""
     monkeypatch.setattr(meter, "_INTERVAL", 0.001)
     ours, theirs = terminal
 
@@ -52,8 +52,8 @@ async def test_the_line_is_written_whether_bytes_come_or_not(
         await asyncio.to_thread(shown, b"30.0 MB  0 B/s")
 
 
-def test_a_terminal_that_is_gone(terminal: tuple[int, int]) -> None:
-    """The bytes matter, not the line."""
+def test_a_closed_terminal(terminal: tuple[int, int]) -> None:
+    """A failure to write the line is ignored."""
     _, theirs = terminal
     gone = os.dup(theirs)
     os.close(gone)

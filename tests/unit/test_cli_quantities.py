@@ -1,4 +1,4 @@
-"""Sizes, rates, cores and durations, as people write them."""
+"""Parsing and formatting of sizes, rates, cores and durations."""
 
 import contextlib
 from collections.abc import Callable
@@ -60,18 +60,18 @@ def test_sizes(text: str, size: int) -> None:
     [("90", 90), ("10s", 10), ("500ms", 0.5), ("1h30m", 5400), ("1.5h", 5400), ("2d", 172800), ("0", 0)],
 )
 def test_durations(text: str, seconds: float) -> None:
-    """Durations add up their steps; a bare number is seconds."""
+    """A duration is the sum of its parts; a bare number is in seconds."""
     assert seconds == parse_duration(text)
 
 
 @pytest.mark.parametrize(("text", "cores"), [("0.5", 0.5), ("50%", 0.5), ("150 %", 1.5), ("2", 2)])
 def test_cores(text: str, cores: float) -> None:
-    """Cores are a number, or percent of one."""
+    """Cores are a number, or a percentage of one core."""
     assert cores == parse_cores(text)
 
 
 def test_device_limits() -> None:
-    """A device and its limit are parted by the last equals sign; operations count by thousands."""
+    """The last equals sign separates device and limit; K is 1000 for operations."""
     assert ("/dev/vda", 1 << 20) == parse_device_rate("/dev/vda=1M")
     assert ("/mnt/a=b", 1 << 20) == parse_device_rate("/mnt/a=b=1M/s")
     assert ("254:0", 2000) == parse_device_operations("254:0=2K")
@@ -83,7 +83,7 @@ def test_device_limits() -> None:
         (parse_size, "10X", "unknown unit 'X'; use K, M, G or T"),
         (parse_size, "10MX", "unknown unit 'MX'; use K, M, G or T"),
         (parse_size, "10iB", "unknown unit 'iB'; use K, M, G or T"),
-        (parse_weight, "1.5", "not a whole number; 1 to 10000 can be set"),
+        (parse_weight, "1.5", "not a whole number; use 1 to 10000"),
         (parse_count, "1.5", "not a whole number"),
         (parse_count, "1.2345K", "not a whole number"),
         (parse_size, "-1", "not a number with a unit; use K, M, G or T"),
@@ -102,35 +102,35 @@ def test_device_limits() -> None:
     ],
 )
 def test_reasons(parse: Callable[[str], object], text: str, reason: str) -> None:
-    """What cannot be understood is refused with what would be right."""
+    """A text that cannot be parsed is rejected with the accepted form."""
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the text is compared below
         parse(text)
     assert reason == str(refused.value)
 
 
 @given(st.sampled_from(PARSERS), st.text() | st.text("0123456789.%=KMGTiBsmhd -+e_/٣", max_size=30))
-def test_any_text_is_understood_or_refused(parse: Callable[[str], object], text: str) -> None:
-    """No text whatever makes a parser fail in another way than ValueError."""
+def test_any_text_is_parsed_or_rejected(parse: Callable[[str], object], text: str) -> None:
+    """A parser raises no exception but ValueError, whatever the text."""
     with contextlib.suppress(ValueError):
         parse(text)
 
 
 @given(st.integers(0, 1 << 62))
 def test_plain_numbers_are_exact(number: int) -> None:
-    """A size in bytes is taken to the byte."""
+    """A size in bytes is parsed exactly."""
     assert number == parse_size(str(number))
 
 
 @given(st.integers(0, 10**6), st.sampled_from([("K", 10), ("M", 20), ("G", 30), ("T", 40)]))
 def test_units_scale(number: int, unit: tuple[str, int]) -> None:
-    """Every unit multiplies by its power of 1024, in both spellings."""
+    """Every unit is a power of 1024, in both spellings."""
     name, power = unit
     assert number << power == parse_size(f"{number}{name}") == parse_size(f"{number}{name}iB")
 
 
 @given(st.integers(0, 1 << 62))
-def test_sizes_are_shown_about_as_they_are(size: int) -> None:
-    """What is shown is a size again, within a twentieth; what comes out even is shown exactly."""
+def test_formatted_sizes_are_close(size: int) -> None:
+    """A formatted size can be parsed and is within 5 %; a multiple of the unit is exact."""
     shown = parse_size(format_size(size))
     assert abs(shown - size) <= size / 20
     assert size << 10 == parse_size(format_size(size << 10)) or size >= 1 << 10
@@ -140,13 +140,13 @@ def test_sizes_are_shown_about_as_they_are(size: int) -> None:
     ("seconds", "shown"),
     [(0, "0ms"), (0.0124, "12ms"), (3.214, "3.21s"), (61, "1m1s"), (3723.4, "1h2m3s"), (7200, "2h0m0s")],
 )
-def test_times_that_have_passed(seconds: float, shown: str) -> None:
-    """A time is shown as finely as matters at its length."""
+def test_formatted_durations(seconds: float, shown: str) -> None:
+    """A longer duration is formatted with a coarser unit."""
     assert shown == format_duration(seconds)
 
 
 @given(st.integers(0, 1000), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
-def test_steps_add_up(hours: int, minutes: int, seconds: int, millis: int) -> None:
-    """A duration is the sum of its steps."""
+def test_parts_of_a_duration_add_up(hours: int, minutes: int, seconds: int, millis: int) -> None:
+    """A duration is the sum of its parts."""
     expected = (hours * 3_600_000 + minutes * 60_000 + seconds * 1000 + millis) / 1000
     assert expected == parse_duration(f"{hours}h{minutes}m{seconds}s{millis}ms")

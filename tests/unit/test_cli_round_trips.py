@@ -1,4 +1,4 @@
-"""What a command of the client takes: its imports, one connection, and the calls that it is made of."""
+"""The cost of a client command: its imports, one connection, and its calls."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from worker.api.grpc.calls import Calls
 from worker.api.server import ApiServer
 from worker.core.model.job import JobSpec
 
-from ..support.served import Served, run
+from ..support.served import Served, serving
 
 TOO_MUCH = {
     "importlib.metadata",
@@ -33,7 +33,7 @@ OF_SERVERS = {
 }
 OF_OTHERS = {
     "worker.cli.options.limits",
-    "worker.cli.options.spec",
+    "worker.cli.options.job_spec",
     "worker.cli.commands.stream",
     "worker.proto.health",
 }
@@ -48,7 +48,7 @@ sys.exit(status)
 
 @dataclass
 class Seen:
-    """What reached the server."""
+    """The connections and calls that reached the server."""
 
     connections: int = 0
     calls: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Seen:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """Count what reaches servers that are started from now on."""
+    """Count connections and calls of servers that are started from now on."""
     seen = Seen()
     connect, admit = ApiServer._connect, Calls.admit
 
@@ -74,7 +74,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
 
 async def command(served: Served, *arguments: str) -> set[str]:
-    """Run a command in a process of its own, and return the modules that it has loaded."""
+    """Run a command as a process, and return the modules that it loads."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-c", PROGRAM, *arguments),
         env=os.environ
@@ -104,45 +104,36 @@ async def command(served: Served, *arguments: str) -> set[str]:
         (["run", "true"], ["Start", "Stream", "Wait"]),
     ],
 )
-def test_a_command_makes_one_connection_and_one_call(
+async def test_a_command_makes_one_connection_and_one_call(
     pki: Path, seen: Seen, arguments: list[str], calls: list[str]
 ) -> None:
-    """No command looks first whether the server is there; only run needs more than one answer."""
-
-    async def scenario(served: Served) -> None:
+    """No command probes the server first; only run needs more than one call."""
+    async with serving(pki) as served:
         job = await served.worker.start(JobSpec("true"))
         await served.worker.wait(job)
         loaded = await command(served, *(str(job) if each == "JOB" else each for each in arguments))
         assert (1, calls) == (seen.connections, seen.calls)
         assert not (TOO_MUCH | OF_SERVERS) & loaded
 
-    run(pki, scenario)
 
-
-def test_a_query_loads_only_what_it_needs(pki: Path) -> None:
-    """It loads no other command, and no library for the sake of something that it does not do."""
-
-    async def scenario(served: Served) -> None:
+async def test_a_query_loads_only_what_it_needs(pki: Path) -> None:
+    """A query loads no other command, and no library that it does not use."""
+    async with serving(pki) as served:
         job = await served.worker.start(JobSpec("true"))
         loaded = await command(served, "query", str(job))
         assert not (TOO_MUCH | OF_SERVERS | OF_OTHERS) & loaded
 
-    run(pki, scenario)
 
-
-def test_a_client_leaves_without_waiting_for_the_server(pki: Path) -> None:
-    """Once a call is answered, the end of the connection takes no further word of the server."""
-
-    async def scenario(served: Served) -> None:
+async def test_a_client_closes_without_waiting_for_the_server(pki: Path) -> None:
+    """Once its call has returned, a client closes the connection without waiting for the server."""
+    async with serving(pki) as served:
         client = Client(served.host, served.port, served.context())
         await client.__aenter__()
         await client.list()
         (connection,) = served.server._open
-        connection._transport.pause_reading()  # type: ignore[union-attr] # it will not see us go
+        connection._transport.pause_reading()  # type: ignore[union-attr] # it does not read our close
         leaving = asyncio.ensure_future(client.__aexit__(None, None, None))
-        for _ in range(20):  # rounds of the loop
+        for _ in range(20):  # iterations of the loop
             await asyncio.sleep(0)
         assert leaving.done()
         connection._transport.resume_reading()  # type: ignore[union-attr]
-
-    run(pki, scenario)

@@ -1,4 +1,4 @@
-"""Where the settings of a server come from."""
+"""The sources of the server's settings: options, variables, the file, defaults."""
 
 from math import inf
 from pathlib import Path
@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from worker.cli.options.address import Address
+from worker.cli.server_address import Address
 from worker.cli.settings import (
     Plugin,
     ServerSettings,
@@ -27,7 +27,7 @@ from worker.core.model.limits import (
 
 
 def resolved(arguments: list[str], environment: dict[str, str] | None = None) -> ServerSettings:
-    """Return what a server with this command line and environment would be set to."""
+    """Return the settings of a server with this command line and environment."""
     found: list[ServerSettings] = []
 
     @click.command()
@@ -40,14 +40,14 @@ def resolved(arguments: list[str], environment: dict[str, str] | None = None) ->
 
 
 def config(tmp_path: Path, text: str) -> Path:
-    """Return a file with this text."""
+    """Return a configuration file with this text."""
     path = tmp_path / "worker.toml"
     path.write_text(text)
     return path
 
 
 def test_defaults() -> None:
-    """Without anything set the server listens on loopback, with the adapters of its own."""
+    """By default the server listens on loopback and uses the built-in adapters."""
     settings = resolved([])
     assert Address("127.0.0.1", 7443) == settings.listen
     assert ["supervisor", "auto", "recorder"] == [
@@ -58,7 +58,7 @@ def test_defaults() -> None:
 
 
 def test_precedence(tmp_path: Path) -> None:
-    """An option comes before the variable, the variable before the file, the file before the default."""
+    """An option overrides the variable, the variable the file, and the file the default."""
     file = ["--config", str(config(tmp_path, 'listen = "127.0.0.1:1"\nlog_level = "debug"'))]
     variable = {"WORKER_LISTEN": "127.0.0.1:2"}
     assert 1 == resolved(file).listen.port
@@ -68,7 +68,7 @@ def test_precedence(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_an_option_and_a_variable() -> None:
-    """Each field of the table can be set in the three ways, under names that follow from its own."""
+    """Each field can be set as an option and as a variable, with names derived from its own."""
     texts = {
         "listen": "[::1]:1",
         "tls_ca": "/a",
@@ -121,7 +121,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
 
 
 def test_retention(tmp_path: Path) -> None:
-    """It is a table in the file, whose keys are options too, and is handed on by `worker up`."""
+    """Retention is a table in the file; its keys are also options, and `worker up` passes them on."""
     file = config(tmp_path, '[retention]\nage = "1d"\njobs = 50')
     assert Retention(86400.0, 50, 10 << 30) == resolve({}, file).retention
     given = {"retention_age": inf, "retention_jobs": 7}
@@ -131,7 +131,7 @@ def test_retention(tmp_path: Path) -> None:
 
 
 def test_table_of_an_adapter(tmp_path: Path) -> None:
-    """A table chooses an adapter and has its settings, which another adapter does not get."""
+    """A table selects an adapter and has its settings, which are not passed to another adapter."""
     file = config(
         tmp_path, '[limiter]\nname = "cgroups"\nparent = "x"\n[output_store]\nsegment_size = 65536'
     )
@@ -163,8 +163,8 @@ def test_table_of_an_adapter(tmp_path: Path) -> None:
         ('listen = "7443"', "listen: write HOST:PORT, as in 127.0.0.1:7443"),
         ("listen = true", "listen: write a HOST:PORT, as for --listen"),
         ('shutdown_grace = "1x"', "shutdown_grace: unknown unit 'x'; use ms, s, m, h or d"),
-        ('log_level = "loud"', "log_level: no such level; use debug, info, warning, error"),
-        ("[limiter]\nname = 3", "limiter: name is no text"),
+        ('log_level = "loud"', "log_level: unknown level; use debug, info, warning, error"),
+        ("[limiter]\nname = 3", "limiter: name is not a string"),
         ("retention = 5", "retention: write a table"),
         ('[retention]\nage = "long"', "retention_age: not a duration; write 10s, 500ms or 1h30m"),
         ("[retention]\nsize = 1", "unknown setting 'retention_size'; there are "),
@@ -174,8 +174,8 @@ def test_table_of_an_adapter(tmp_path: Path) -> None:
         ("listen = ", "Invalid value (at end of document)"),
     ],
 )
-def test_wrong_files(tmp_path: Path, text: str, reason: str) -> None:
-    """What is wrong in the file is refused, with the names of file and key and with what would be right."""
+def test_invalid_files(tmp_path: Path, text: str, reason: str) -> None:
+    """An error in the file is reported with the file, the key, and the accepted form."""
     file = config(tmp_path, text)
     with pytest.raises(Failure) as refused:
         resolve({}, file)
@@ -183,7 +183,7 @@ def test_wrong_files(tmp_path: Path, text: str, reason: str) -> None:
 
 
 def test_the_bound_on_output_has_a_table(tmp_path: Path) -> None:
-    """``[output] max`` is the bound for jobs that do not say; without it all is kept."""
+    """``[output] max`` applies to jobs without --output-max; by default all output is kept."""
     assert 0 == resolve({}, None).output_max
     assert 10 << 20 == resolve({}, config(tmp_path, "[output]\nmax = '10M'")).output_max
 
@@ -204,7 +204,7 @@ LIMITS = {
 
 
 def test_limits_for_all_jobs_can_be_set_in_three_ways(tmp_path: Path) -> None:
-    """Every limit has a default and a maximum: as option, as variable, and in a table of the file."""
+    """Every limit has a default and a maximum: as an option, as a variable, and in a table of the file."""
     given = [(f"{table}_{name}", text) for table in ("default", "max") for name, text in LIMITS.items()]
     by_option = resolved([part for name, text in given for part in (f"--{name.replace('_', '-')}", text)])
     by_variable = resolved([], {f"WORKER_{name.upper()}": text for name, text in given})
@@ -228,7 +228,7 @@ def test_limits_for_all_jobs_can_be_set_in_three_ways(tmp_path: Path) -> None:
 
 
 def test_an_option_replaces_one_limit_of_the_file(tmp_path: Path) -> None:
-    """The other limits of the file still hold."""
+    """The other limits of the file still apply."""
     file = config(tmp_path, "[limits.default]\nmemory = '1G'\npids = 100\nio_read = {'/' = '1M'}")
     changed = resolved(["--config", str(file), "--default-pids", "50", "--default-io-write", "/=2M"])
     assert (
@@ -237,14 +237,14 @@ def test_an_option_replaces_one_limit_of_the_file(tmp_path: Path) -> None:
     )
 
 
-def test_a_default_above_the_maximum_is_refused() -> None:
-    """It would have every job refused that asks for nothing."""
+def test_a_default_above_the_maximum_is_rejected() -> None:
+    """With such settings, every job that sets no limit would be rejected."""
     with pytest.raises(Failure, match=r"limits\.pids: 20 is above this server's maximum of 10"):
         resolved(["--default-pids", "20", "--max-pids", "10"])
 
 
-def test_up_hands_on_what_it_was_given() -> None:
-    """The arguments written from options give the same settings again."""
+def test_up_passes_on_its_options() -> None:
+    """Arguments derived from options result in the same settings."""
     given = [f"--{name}={text}" for name, text in {"listen": "[::1]:1", "limiter": "none"}.items()]
     given += [f"--default-{name.replace('_', '-')}={text}" for name, text in LIMITS.items()]
     found: list[list[str]] = []
@@ -259,6 +259,6 @@ def test_up_hands_on_what_it_was_given() -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    """A file that is not there is an error, not an empty one."""
+    """A missing file is an error."""
     with pytest.raises(Failure, match=r"cannot read .*absent\.toml: No such file or directory"):
         resolve({}, tmp_path / "absent.toml")

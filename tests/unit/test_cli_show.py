@@ -1,4 +1,4 @@
-"""What is printed about jobs: exact lines, a stable JSON, a table."""
+"""The display of jobs: exact lines, a stable JSON, a table."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -41,7 +41,7 @@ JOB = JobId(UUID("b58476f2-9479-445b-898d-29eeaf905a47"))
 
 
 def job(ending: Ending | None, spec: JobSpec | None = None, cause: Cause = Cause.NONE) -> JobStatus:
-    """Return a job that has ended so, or runs."""
+    """Return a job with this ending, or a running one."""
     record = JobRecord(
         id=JOB,
         spec=spec or JobSpec("ls", ["/"]),
@@ -67,19 +67,19 @@ def job(ending: Ending | None, spec: JobSpec | None = None, cause: Cause = Cause
     ],
 )
 def test_the_line_of_the_original_design(ending: Ending | None, line: str) -> None:
-    """Query prints exactly the line that the design shows."""
+    """Query prints exactly the line in the design."""
     assert line == job_line(job(ending))
 
 
 def test_a_job_that_has_not_started_has_no_pid() -> None:
-    """Before the start there is no pid, and the line says 0."""
+    """The pid is shown as 0 before the job has started."""
     running = job(None)
     starting = replace(running, record=replace(running.record, pid=None, started_at=None))
     assert "Pid: 0 Exit code: 0 Exited: false" == job_line(starting)
 
 
 def test_the_json_has_all_keys_in_every_state() -> None:
-    """A program finds the documented keys whatever state the job is in."""
+    """The documented keys are present in every state."""
     keys = [
         *("id", "state", "exited", "exit_code", "signal", "cause", "oom_kills", "lost_reason", "pid"),
         *("command", "args", "working_directory", "user", "owner", "labels"),
@@ -90,16 +90,40 @@ def test_the_json_has_all_keys_in_every_state() -> None:
         assert keys == list(job_object(job(ending)))
 
 
+def test_the_json_has_all_limits_and_usage() -> None:
+    """The keys of limits and usage are never renamed."""
+    limits = ResourceLimits(io=(IoLimit("/dev/vda"),))
+    pressure = Pressure(1.0, 2, 3.0, 4)
+    usage = ResourceUsage(cpu_pressure=pressure, memory_pressure=pressure, io_pressure=pressure)
+    status = job(None)
+    shown = job_object(replace(status, record=replace(status.record, limits=limits), usage=usage))
+    rates = ("read_bytes_per_second", "write_bytes_per_second")
+    operations = ("read_operations_per_second", "write_operations_per_second")
+    assert {
+        "cpu": dict.fromkeys(("quota", "weight")),
+        "memory": dict.fromkeys(("max", "high", "swap_max")),
+        "io": ({"device": "/dev/vda", **dict.fromkeys((*rates, *operations))},),
+        "pids": None,
+        "cpuset": None,
+    } == shown["limits"]
+    waited = {"some_avg10": 1.0, "some_total_usec": 2, "full_avg10": 3.0, "full_total_usec": 4}
+    assert {
+        **dict.fromkeys(("cpu_usec", "throttled_usec", "memory_current", "memory_peak", "pids_current")),
+        **dict.fromkeys(("io_read_bytes", "io_write_bytes", "io_read_operations", "io_write_operations")),
+        **{f"{resource}_pressure": waited for resource in ("cpu", "memory", "io")},
+    } == shown["usage"]
+
+
 def test_the_json_of_a_killed_job() -> None:
-    """Signals, causes and times are told in plain values."""
+    """Signals, causes and times have plain values."""
     shown = job_object(job(Signaled(15), cause=Cause.TIMED_OUT))
     assert (143, 15, "timed out") == (shown["exit_code"], shown["signal"], shown["cause"])
     assert "1970-01-01T00:00:01.250Z" == shown["started_at"]
     assert {"output": {"first": 0, "end": 3}} == shown["output"]
 
 
-def test_details_leave_out_what_does_not_apply() -> None:
-    """People see facts, not empty fields."""
+def test_details_omit_empty_fields() -> None:
+    """A detail that does not apply is not shown."""
     lines = job_details(job(Signaled(9), cause=Cause.OOM_KILLED))
     assert "State:     exited, exit code 137, signal 9, OOM killed" in lines
     names = {line.split(":")[0] for line in lines}
@@ -107,8 +131,8 @@ def test_details_leave_out_what_does_not_apply() -> None:
     assert not {"User", "Labels", "Limits", "CPU", "Memory", "Pressure", "OOM kills"} & names
 
 
-def test_the_bound_on_output_and_what_hinders_it_are_told() -> None:
-    """What a job is bound to, what is left, and why it hangs when the disk is full."""
+def test_output_bound_and_trouble_are_shown() -> None:
+    """The details have the bound, what is stored, and why the job blocks when the disk is full."""
     running = job(None)
     assert "Output:    3 bytes of output, kept from 0" in job_details(running)
     assert (None, None) == (job_object(running)["output_max"], job_object(running)["output_trouble"])
@@ -123,14 +147,14 @@ def test_the_bound_on_output_and_what_hinders_it_are_told() -> None:
     assert "Output:    0 bytes of stderr, kept from 0, at most 512K" in lines
     assert (
         "Trouble:   its output cannot be recorded: No space left on device; "
-        "it blocks when it writes until that is mended" in lines
+        "it blocks when it writes until this is fixed" in lines
     )
     shown = job_object(bounded)
     assert (1 << 20, "No space left on device") == (shown["output_max"], shown["output_trouble"])
 
 
-def test_limits_and_usage_are_told_in_the_units_of_people() -> None:
-    """Limits have the names of their options; those that hold are shown, not those first asked for."""
+def test_limits_and_usage_have_units() -> None:
+    """Limits have the names of their options; the current ones are shown, not the requested ones."""
     status = job(Signaled(9), JobSpec("ls", limits=ResourceLimits(pids=3)), Cause.OOM_KILLED)
     assert status.record.end is not None
     record = replace(
@@ -171,7 +195,7 @@ def test_limits_and_usage_are_told_in_the_units_of_people() -> None:
 
 
 def test_the_table_lines_up() -> None:
-    """Every column begins where its heading does, and the command is as a shell would take it."""
+    """Columns are aligned with their headings, and the command is quoted for a shell."""
     heading, first, second = job_table(
         [job(None), job(Exited(3), JobSpec("sh", ["-c", "echo hi"], labels={"a": "b"}))], wide=True
     )
@@ -182,8 +206,8 @@ def test_the_table_lines_up() -> None:
     assert "sh -c 'echo hi'" == second[heading.index("COMMAND") :]
 
 
-def test_names_cannot_play_tricks_on_the_terminal() -> None:
-    """Control characters of a job's command are written out, so that a job is one line."""
+def test_control_characters_are_escaped() -> None:
+    """Control characters in a job's command do not reach the terminal."""
     evil = job(None, JobSpec("echo", ["\x1b[2J\n"]))
     assert job_table([evil], wide=False)[1].endswith(r"echo '\x1b[2J\n'")
     assert r"Command:   echo '\x1b[2J\n'" in job_details(evil)

@@ -1,4 +1,4 @@
-"""Where a client command connects to, and as whom."""
+"""Which server a client command connects to, with which certificate, and for how long it reconnects."""
 
 import asyncio
 import os
@@ -15,8 +15,8 @@ from ..api.client import Client, RpcError, ServerUnreachable
 from ..api.resuming import PATIENCE, Disconnection, ResumingClient
 from ..api.tls import TlsSetupFailed, client_context
 from .home import Home, worker_home
-from .options.address import Address
 from .options.parameters import ADDRESS, DURATION
+from .server_address import Address, default_address
 from .terminal.console import Failure, note, printable
 
 Result = TypeVar("Result")
@@ -25,10 +25,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """What it takes to connect; what is None is looked up in WORKER_HOME.
+class ClientSettings:
+    """How to connect to the server; for a field that is None, WORKER_HOME has the value.
 
-    ``reconnect`` is how many seconds a server that went away is waited for.
+    ``reconnect`` is in seconds: how long to retry after the connection to the server was lost.
     """
 
     server: Address | None = None
@@ -38,39 +38,39 @@ class Connection:
     reconnect: float = PATIENCE
 
     def client(self) -> ResumingClient:
-        """Return a client that is not connected yet; entering it raises Failure where there are no keys."""
+        """Return a client that is not connected yet; entering it raises Failure if keys are missing."""
         return ResumingClient(
-            self._connect, patience=self.reconnect, on_lost=self._tell_of_loss, on_back=_tell_of_return
+            self._connect, patience=self.reconnect, on_lost=self._report_loss, on_back=_report_return
         )
 
     def _connect(self) -> Client:
         home = worker_home()
-        host, port = self.server or home.address()
+        host, port = self.server or default_address(home)
         if self.cert is not None and self.key is not None:
             cert, key = self.cert, self.key
         elif self.cert is None and self.key is None:
-            cert, key = _own_pair(home)
+            cert, key = _certificate_of(home)
         else:
-            raise click.UsageError("--cert and --key go together")
+            raise click.UsageError("--cert and --key must be used together")
         try:
             context = client_context(ca=self.ca or home.pki / "ca.crt", certificate=cert, key=key)
         except TlsSetupFailed as error:
             raise Failure(str(error)) from None
         return Client(host, port, context)
 
-    def _tell_of_loss(self, error: Disconnection) -> None:
+    def _report_loss(self, error: Disconnection) -> None:
         note(f"{printable(str(error))}; trying again for {self.reconnect:g} s")
 
 
-def _tell_of_return() -> None:
+def _report_return() -> None:
     note("the server is back")
 
 
-def connection_options(use: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a client; it gets them as ``connection``."""
+def client_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a client to a command, which receives them as ``settings``."""
 
     @click.option(
-        "--server", type=ADDRESS, envvar="WORKER_SERVER", show_envvar=True, help="Where the server is."
+        "--server", type=ADDRESS, envvar="WORKER_SERVER", show_envvar=True, help="Address of the server."
     )
     @click.option("--ca", type=_FILE, envvar="WORKER_CA", show_envvar=True, help="CA of the server.")
     @click.option("--cert", type=_FILE, envvar="WORKER_CERT", show_envvar=True, help="Your certificate.")
@@ -81,10 +81,10 @@ def connection_options(use: Callable[..., None]) -> Callable[..., None]:
         default=PATIENCE,
         envvar="WORKER_RECONNECT",
         show_envvar=True,
-        help=f"Wait so long for a server that went away; 0 for not at all.  [default: {PATIENCE:g}s]",
+        help=f"How long to retry after the connection was lost; 0: do not retry.  [default: {PATIENCE:g}s]",
     )
-    @wraps(use)
-    def with_connection(
+    @wraps(command)
+    def with_settings(
         server: Address | None,
         ca: Path | None,
         cert: Path | None,
@@ -92,38 +92,40 @@ def connection_options(use: Callable[..., None]) -> Callable[..., None]:
         reconnect: float,
         **options: Any,
     ) -> None:
-        use(connection=Connection(server, ca, cert, key, reconnect), **options)
+        command(settings=ClientSettings(server, ca, cert, key, reconnect), **options)
 
-    return with_connection
-
-
-def call(connection: Connection, use: Callable[[ResumingClient], Awaitable[Result]]) -> Result:
-    """Connect, do something, and return what came of it; raise Failure when it does not work."""
-    with failures(status=1):
-        return asyncio.run(_connected(connection, use))
+    return with_settings
 
 
-async def _connected(connection: Connection, use: Callable[[ResumingClient], Awaitable[Result]]) -> Result:
-    async with connection.client() as client:
+def call(settings: ClientSettings, use: Callable[[ResumingClient], Awaitable[Result]]) -> Result:
+    """Connect, call ``use`` with the client, and return its result; raise Failure if a call fails."""
+    with rpc_failures(status=1):
+        return asyncio.run(_connected(settings, use))
+
+
+async def _connected(
+    settings: ClientSettings, use: Callable[[ResumingClient], Awaitable[Result]]
+) -> Result:
+    async with settings.client() as client:
         return await use(client)
 
 
 @contextmanager
-def failures(status: int) -> Iterator[None]:
-    """Tell what the server refused, or why there is no talking to it, and exit with ``status``."""
+def rpc_failures(status: int) -> Iterator[None]:
+    """Turn an error of the server, or of the connection to it, into a Failure with this exit status."""
     try:
         yield
     except (RpcError, ServerUnreachable) as error:
         raise Failure(printable(str(error)), status) from None
 
 
-def _own_pair(home: Home) -> tuple[Path, Path]:
-    """Return certificate and key of the writer, or of the reader for who may not read the writer's."""
+def _certificate_of(home: Home) -> tuple[Path, Path]:
+    """Return certificate and key of the writer, or of the reader if the writer's key is not readable."""
     for role in ("writer", "reader"):
         key = home.pki / f"{role}.key"
         if os.access(key, os.R_OK):
             return home.pki / f"{role}.crt", key
     raise Failure(
-        f"no key that can be read at {home.pki / 'writer.key'}; `worker up` makes keys and a server "
-        "of your own, --ca, --cert and --key (WORKER_CA, WORKER_CERT, WORKER_KEY) name others"
+        f"there is no readable key at {home.pki / 'writer.key'}; `worker up` creates keys and starts a "
+        "server, --ca, --cert and --key (WORKER_CA, WORKER_CERT, WORKER_KEY) select other keys"
     )

@@ -1,6 +1,7 @@
-"""From the options of `start` to a JobSpec."""
+"""The job spec that the options of `start` describe."""
 
 import shlex
+from dataclasses import fields
 
 import click
 import pytest
@@ -9,13 +10,8 @@ from click.testing import CliRunner
 from worker.cli.commands.run import run
 from worker.cli.commands.start import start
 from worker.cli.commands.update import update
+from worker.cli.options.job_spec import JOB_COMMAND, job_options, job_spec
 from worker.cli.options.limits import LIMITS
-from worker.cli.options.spec import (
-    JOB_COMMAND,
-    JobOptions,
-    job_options,
-    job_spec,
-)
 from worker.cli.terminal.console import Failure
 from worker.core.model.job import JobSpec, Leftovers
 from worker.core.model.limits import (
@@ -27,25 +23,26 @@ from worker.core.model.limits import (
 
 
 def spec_of(*arguments: str) -> JobSpec:
-    """Return what this command line asks for."""
+    """Return the job spec of this command line."""
     found: list[JobSpec] = []
 
     @click.command(context_settings=JOB_COMMAND)
     @job_options
-    def start(**job: object) -> None:
-        found.append(job_spec(JobOptions(**job)))  # type: ignore[typeddict-item]  # from click
+    def start(request_id: str, **job: object) -> None:
+        assert "" == request_id
+        found.append(job_spec(job))
 
     CliRunner().invoke(start, arguments, catch_exceptions=False, standalone_mode=False)
     return found[0]
 
 
 def test_a_bare_command_has_the_defaults_of_the_core() -> None:
-    """Who gives no option gets the job that the library would make."""
+    """Without options, the job spec has the defaults of the core."""
     assert JobSpec("ls", ["/"]) == spec_of("ls", "/")
 
 
 def test_all_options() -> None:
-    """Every option arrives in the field that it is named for."""
+    """Every option sets its field."""
     assert JobSpec(
         "make",
         ["all"],
@@ -79,6 +76,13 @@ def test_all_options() -> None:
     )
 
 
+def test_every_field_has_an_option() -> None:
+    """Each field of a job spec can be set by `start` and `run`, the limits by one option each."""
+    wanted = {each.name for each in fields(JobSpec)} - {"limits"} | {limit.name for limit in LIMITS}
+    for command in (start, run):
+        assert wanted <= {each.name for each in command.params}
+
+
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [
@@ -89,8 +93,8 @@ def test_all_options() -> None:
         (["sh", "-c", "a\nb 'c' \"d\"", ""], ["sh", "-c", "a\nb 'c' \"d\"", ""]),
     ],
 )
-def test_from_the_command_on_all_belongs_to_the_job(arguments: list[str], command: list[str]) -> None:
-    """Options come before CMD; what follows is the job's, whatever it looks like."""
+def test_arguments_after_the_command_belong_to_the_job(arguments: list[str], command: list[str]) -> None:
+    """Options come before CMD; later arguments belong to the job, whatever they look like."""
     spec = spec_of(*arguments)
     assert command == [spec.command, *spec.args]
 
@@ -104,21 +108,21 @@ def test_from_the_command_on_all_belongs_to_the_job(arguments: list[str], comman
         ([""], "command: is empty"),
     ],
 )
-def test_what_no_job_can_be(arguments: list[str], reason: str) -> None:
-    """Values that the core refuses are told as the server would tell them."""
+def test_invalid_specs(arguments: list[str], reason: str) -> None:
+    """A value that the core rejects is reported as by the server."""
     with pytest.raises(Failure) as refused:
         spec_of(*arguments)
     assert f"rpc error: code = InvalidArgument desc = {reason}" == str(refused.value)
 
 
 def test_an_update_takes_the_same_limits() -> None:
-    """All limits of a start can be changed later, by options of the same names."""
+    """`update` has an option for every limit of `start`."""
     limits = {limit.option for limit in LIMITS}
     for command in (start, run, update):
         assert limits <= {name for option in command.params for name in option.opts}
 
 
-def test_no_limit_is_dropped_for_another() -> None:
-    """Two limits of one kind for one device contradict each other."""
+def test_two_limits_of_one_kind_are_rejected() -> None:
+    """Two limits of the same kind for one device contradict each other."""
     with pytest.raises(click.UsageError, match="two limits of the same kind for /var"):
         spec_of("--io-read", "/var=1M", "--io-read", "/var=2M", "ls")

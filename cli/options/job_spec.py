@@ -1,0 +1,114 @@
+"""The options of `start` and `run`: the job spec, and the request id.
+
+To add a job option, add a line to _OPTIONS; its parameter has the name of its field in JobSpec.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from ...core.errors import InvalidJobSpec
+from ...core.model.job import DEFAULT_GRACE, JobSpec, Leftovers
+from ..terminal.console import Failure
+from .limits import LIMITS, limit_options, resource_limits
+from .parameters import DURATION, OUTPUT_MAX, PAIR
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+JOB_COMMAND = {"allow_interspersed_args": False}
+"""Context settings of a command with these options: everything from CMD on belongs to the job."""
+
+
+def _converted(convert: Callable[[Any], object]) -> Callable[..., object]:
+    """Return a callback of click that passes the value of an option through ``convert``."""
+    return lambda _ctx, _param, value: convert(value)
+
+
+_OPTIONS = (
+    click.option(
+        "--env",
+        type=PAIR,
+        multiple=True,
+        callback=_converted(dict),
+        help="Add a variable to the job's environment.",
+    ),
+    click.option(
+        "--cwd",
+        "working_directory",
+        metavar="DIR",
+        default="/",
+        show_default=True,
+        help="Working directory.",
+    ),
+    click.option("--user", metavar="NAME", help="Run as this user, by name or number."),
+    click.option("--timeout", type=DURATION, help="Stop the job after this time, as 90s or 1h30m."),
+    click.option(
+        "--grace",
+        type=DURATION,
+        default=DEFAULT_GRACE,
+        help="Time between SIGTERM and SIGKILL when the job is stopped.  [default: 10s]",
+    ),
+    click.option(
+        "--label",
+        "labels",
+        type=PAIR,
+        multiple=True,
+        callback=_converted(dict),
+        help="Add a label to the job, for `worker list --label`.",
+    ),
+    click.option(
+        "--leftovers",
+        type=click.Choice([each.value for each in Leftovers]),
+        callback=_converted(Leftovers),
+        default=Leftovers.KILL.value,
+        show_default=True,
+        help="Kill the processes that outlive the main process, or wait for them.",
+    ),
+    click.option("--split-output", is_flag=True, help="Store stdout and stderr separately."),
+    click.option(
+        "--output-max",
+        type=OUTPUT_MAX,
+        help=(
+            "Keep at most this much output, as 10M, discarding the oldest; 0: keep all.  "
+            "[default: as set on the server]"
+        ),
+    ),
+)
+_REQUEST_ID = click.option(
+    "--request-id",
+    metavar="ID",
+    default="",
+    help="Return the existing job if this id was already used.  [default: a new id]",
+)
+_ARGUMENTS = (
+    click.argument("command", metavar="CMD", type=click.UNPROCESSED),
+    click.argument("args", metavar="[ARG]...", type=click.UNPROCESSED, nargs=-1),
+)
+
+
+def job_options(command: Command) -> Command:
+    """Add to a command the options of a job, CMD and ARG, all for `job_spec`, and ``request_id``."""
+    for add in (*reversed(_ARGUMENTS), limit_options, _REQUEST_ID, *reversed(_OPTIONS)):
+        command = add(command)
+    return command
+
+
+@contextmanager
+def invalid_specs_rejected() -> Iterator[None]:
+    """Report an InvalidJobSpec as the server does, which applies the same rules."""
+    try:
+        yield
+    except InvalidJobSpec as error:
+        raise Failure(f"rpc error: code = InvalidArgument desc = {error}") from None
+
+
+def job_spec(options: Mapping[str, Any]) -> JobSpec:
+    """Return the job spec that these options describe; raise Failure if it is invalid."""
+    limits = {limit.name for limit in LIMITS}
+    with invalid_specs_rejected():
+        return JobSpec(
+            **{name: value for name, value in options.items() if name not in limits},
+            limits=resource_limits(options),
+        )

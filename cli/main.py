@@ -67,7 +67,7 @@ COMMANDS = (
     LazyCommand("remove", "Remove a finished job and its output."),
     LazyCommand("serve", "Run the server in the foreground."),
     LazyCommand("certs", "Create keys and certificates for servers and clients."),
-    LazyCommand("doctor", "Check what this machine supports, what is missing, and how to fix it."),
+    LazyCommand("doctor", "Check what this machine supports and what is missing."),
 )
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What `make demo` shows: a server of one's own, and a job from its start to its end.
-# Leaves nothing behind, whether it succeeds or fails.
+# The demo of `make demo`: starts a server, and shows a job from start to end.
+# Removes everything it created, whether it succeeds or fails.
 set -euo pipefail
 
 WORKER_HOME=$(mktemp -d "${TMPDIR:-/tmp}/worker-demo.XXXXXX")
 export WORKER_HOME
-# Those of the person at the keyboard are not for this server.
+# The user's own settings are not for this server.
 unset WORKER_SERVER WORKER_CA WORKER_CERT WORKER_KEY WORKER_CONFIG
 export WORKER_LISTEN=127.0.0.1:0
 

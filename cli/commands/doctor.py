@@ -1,4 +1,4 @@
-"""`worker doctor`: checks what this machine supports, what is missing, and how to fix it."""
+"""`worker doctor`: checks what this machine supports and what is missing, and shows remedies."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,11 +15,11 @@ from ..terminal.show import format_option, show_json
 @click.command()
 @format_option("json")
 def doctor(form: str | None) -> None:
-    """Check what this machine supports, what is missing, and how to fix it.
+    """Check what this machine supports and what is missing.
 
     Checks control groups, the kernel, the state in WORKER_HOME, certificates and the server. Each
-    line begins with `ok`, `warning` (works, with restrictions) or `missing` (required). Exits with
-    1 if something required is missing.
+    line begins with `ok`, `warning` (works, with restrictions) or `missing` (required), and ends
+    with the remedy. Exits with 1 if something required is missing.
     """
     findings = examine(worker_home())
     missing = any(each.verdict is Verdict.MISSING for each in findings)

@@ -166,7 +166,7 @@ class _Interrupts:
         if self.first is None:
             self.first = number
             if self._client.away:
-                note("the job will be stopped when the server is back; interrupt again to give up")
+                note("the job will be stopped as soon as the server is back; interrupt again to give up")
             self._stop(None)
         elif self._client.away and self._main is not None:
             self._restore_handlers()

@@ -78,7 +78,7 @@ class Limit:
 
 LIMITS = (
     Limit("cpu", "cpu.quota", CORES, "CPU time, as 0.5 or 50% of one core.", "{:g}".format),
-    Limit("cpu_weight", "cpu.weight", WEIGHT, "Share of a busy CPU, 1 to 10000; other jobs have 100."),
+    Limit("cpu_weight", "cpu.weight", WEIGHT, "Share of a busy CPU, 1 to 10000; without it, 100."),
     Limit("cpus", "cpuset", CPU_LIST, "CPUs that the job may run on, as 0-1,4."),
     Limit(
         "memory",

@@ -1,6 +1,5 @@
-"""Commands of all kinds, through the real command line and the real server."""
+"""Jobs of all kinds, through the real command line and the real server."""
 
-import asyncio
 import hashlib
 import random
 import string
@@ -16,7 +15,7 @@ from worker.api.client import RpcError
 
 @pytest.mark.parametrize("code", [0, 1, 255])
 def test_exit_code(shared, code):
-    """The exit code of a command is what the command said."""
+    """The exit code of a job is that of its command."""
     job = shared.start("sh", "-c", f"exit {code}")
     facts = shared.wait(job)
     assert code == facts["exit_code"]
@@ -25,7 +24,7 @@ def test_exit_code(shared, code):
 
 
 def test_killed_by_a_signal(shared):
-    """A job that a signal ended has 128 + signal as its exit code, and the signal."""
+    """A job killed by a signal has the exit code 128 + signal, and the signal."""
     facts = shared.wait(shared.start("sh", "-c", "kill -KILL $$"))
     assert 137 == facts["exit_code"]
     assert 9 == facts["signal"]
@@ -41,7 +40,7 @@ def test_killed_by_a_signal(shared):
     ],
 )
 def test_command_that_cannot_be_run(shared, command, reason):
-    """A command that cannot be executed is refused with the kernel's reason, and leaves no job."""
+    """A command that cannot be executed is rejected with the kernel's error, and no job is created."""
     before = shared.worker("list", "-o", "json")
     done = shared.run("start", command)
     assert f"rpc error: code = InvalidArgument desc = {command}: {reason}\n" == done.stderr.decode()
@@ -50,7 +49,7 @@ def test_command_that_cannot_be_run(shared, command, reason):
 
 
 def test_script_without_interpreter(shared, tmp_path):
-    """An executable text without #! is no program, as for systemd and docker."""
+    """An executable text file without #! is rejected, as by systemd and docker."""
     script = tmp_path / "script"
     script.write_text("echo hi\n")
     script.chmod(0o755)
@@ -60,7 +59,7 @@ def test_script_without_interpreter(shared, tmp_path):
 
 
 def test_empty_command(shared):
-    """An empty name is refused by name of the field."""
+    """An empty command is rejected, and the error names the field."""
     done = shared.run("start", "")
     assert "command" in done.stderr.decode()
     assert done.returncode in {1, 2}
@@ -84,46 +83,42 @@ ARGUMENTS = [
 
 
 def test_arguments_arrive_as_they_are(shared):
-    """No shell, no option parser and no encoding touches the arguments of a job."""
+    """Arguments of a job are not changed by a shell, the option parser or an encoding."""
     program = "import sys; sys.stdout.buffer.write(chr(0).join(sys.argv[1:]).encode())"
     job = shared.start(sys.executable, "-c", program, *ARGUMENTS)
     assert "\0".join(ARGUMENTS).encode() == shared.stream(job)
 
 
 def test_options_after_the_command_belong_to_the_job(shared):
-    """From the command on, nothing is an option of worker."""
+    """Arguments after the command are not options of worker."""
     assert b"-o json --help\n" == shared.stream(shared.start("echo", "-o", "json", "--help"))
 
 
 def test_a_megabyte_of_arguments(shared):
-    """A command line may have a megabyte in all."""
+    """The arguments may have a megabyte in total."""
     arguments = ["x" * 100_000] * 10 + ["y" * 24_576]
     program = "import sys; print(len(sys.argv), sum(map(len, sys.argv[1:])))"
     job = shared.start(sys.executable, "-c", program, *arguments)
     assert b"12 1024576\n" == shared.stream(job)
 
 
-def test_an_argument_beyond_the_kernels_bound(shared):
-    """One argument of more than 128 KiB (MAX_ARG_STRLEN) is refused with what execve(2) says."""
-
-    async def start():
-        async with shared.client() as client:
+async def test_an_argument_above_the_limit_of_the_kernel(shared):
+    """One argument above 128 KiB (MAX_ARG_STRLEN) is rejected with the error of execve(2)."""
+    async with shared.client() as client:
+        with pytest.raises(RpcError, match="InvalidArgument desc = echo: Argument list too long"):
             await client.start(JobSpec("echo", ["x" * 140_000]), request_id="")
-
-    with pytest.raises(RpcError, match="InvalidArgument desc = echo: Argument list too long"):
-        asyncio.run(start())
 
 
 @pytest.mark.parametrize("size", [0, 1, 65519, 65520, 65521, 131040, 1_000_003])
 def test_output_of_any_size(shared, size):
-    """Every byte comes, none more, whatever the size and wherever the chunks end."""
+    """Exactly the written bytes arrive, whatever the size and the chunk boundaries."""
     job = shared.start("head", "-c", str(size), "/dev/zero")
     assert b"\0" * size == shared.stream(job)
     assert size == shared.wait(job)["output"]["output"]["end"]
 
 
 def test_output_of_100_megabytes(shared, tmp_path):
-    """100 MB of binary output arrive as they were written."""
+    """100 MB of binary output arrive unchanged."""
     data = tmp_path / "data"
     data.write_bytes(random.Random(7).randbytes(100_000_000))
     job = shared.start("cat", str(data))
@@ -131,8 +126,8 @@ def test_output_of_100_megabytes(shared, tmp_path):
     assert hashlib.sha256(data.read_bytes()).hexdigest() == digest
 
 
-def test_text_that_straddles_chunks(shared, tmp_path):
-    """Characters of several bytes survive the borders of chunks."""
+def test_characters_across_chunk_boundaries(shared, tmp_path):
+    """Multi-byte characters survive chunk boundaries."""
     text = ("€" * 50_000 + "🐎" * 50_000 + "\n").encode()
     file = tmp_path / "text"
     file.write_bytes(text)
@@ -140,7 +135,7 @@ def test_text_that_straddles_chunks(shared, tmp_path):
 
 
 def test_no_newline_at_the_end(shared):
-    """Nothing is added to what a job writes."""
+    """Nothing is added to the output of a job."""
     assert b"no newline" == shared.stream(shared.start("printf", "no newline"))
 
 
@@ -153,20 +148,20 @@ def test_reopening_standard_error(shared):
 
 
 def test_output_closed_by_the_job(shared):
-    """A job that redirects its own output away is over when it ends, with what it wrote before."""
+    """A job that closes its output finishes when it exits; the output before that is kept."""
     job = shared.start("sh", "-c", "echo before; exec > /dev/null 2>&1; echo after")
     assert b"before\n" == shared.stream(job)
     assert 0 == shared.wait(job)["exit_code"]
 
 
 def test_writing_after_a_pause(shared):
-    """A stream waits through silence for as long as the job runs."""
+    """A stream continues after a pause as long as the job runs."""
     job = shared.start("sh", "-c", "echo first; sleep 1.5; echo second")
     assert b"first\nsecond\n" == shared.stream(job)
 
 
-def test_children_left_behind_are_ended(shared, tmp_path):
-    """What outlives the main process is ended, whatever it did to get away, and its output is kept."""
+def test_leftovers_are_killed(shared, tmp_path):
+    """Leftovers are killed, also after setsid, and their output is kept."""
     marker = str(uuid4())
     script = f"""
         trap '' TERM
@@ -181,15 +176,15 @@ def test_children_left_behind_are_ended(shared, tmp_path):
     assert [] == _processes_with(marker)
 
 
-def test_leftovers_may_be_waited_for(shared):
-    """With --leftovers=wait a job lasts until all of its processes have ended by themselves."""
+def test_leftovers_can_be_waited_for(shared):
+    """With --leftovers=wait a job lasts until all of its processes have exited."""
     job = shared.start("--leftovers=wait", "sh", "-c", "(sleep 1; echo child) & echo main; exit 3")
     assert b"main\nchild\n" == shared.stream(job)
     assert 3 == shared.wait(job)["exit_code"]
 
 
 def test_stop_ends_every_process(shared):
-    """After stop has answered no process is left, whatever it did: double fork, setsid, SIGSTOP."""
+    """When stop returns, no process is left, despite double fork, setsid and SIGSTOP."""
     marker = str(uuid4())
     script = f"""
         trap '' TERM
@@ -209,8 +204,8 @@ def test_stop_ends_every_process(shared):
     assert 137 == facts["exit_code"]
 
 
-def test_stopping_what_is_over(shared):
-    """A finished job cannot be stopped, and the message is that of the original design."""
+def test_stopping_a_finished_job(shared):
+    """A finished job cannot be stopped; the message is that of the original design."""
     job = shared.start("true")
     shared.wait(job)
     done = shared.run("stop", job)
@@ -224,28 +219,28 @@ def test_stopping_what_is_over(shared):
 @pytest.mark.parametrize("verb", ["stop", "query", "stream", "wait", "remove"])
 @pytest.mark.parametrize("job", ["not-an-id", str(uuid4()), ""])
 def test_unknown_job(shared, verb, job):
-    """A job that is not there is NotFound, malformed ids too."""
+    """An unknown id, also a malformed one, is NotFound."""
     done = shared.run(verb, job)
     assert f"rpc error: code = NotFound desc = Job {job} not found\n" == done.stderr.decode()
     assert 1 == done.returncode
 
 
 def test_timeout(shared):
-    """A job that takes too long is stopped, and says why."""
+    """A job that exceeds its timeout is stopped, with the cause."""
     facts = shared.wait(shared.start("--timeout", "300ms", "sleep", "100"))
     assert "timed out" == facts["cause"]
     assert 143 == facts["exit_code"]
 
 
 def test_split_output(shared):
-    """With --split-output stdout and stderr are kept apart."""
+    """With --split-output, stdout and stderr are stored separately."""
     job = shared.start("--split-output", "sh", "-c", "echo out; echo err >&2; echo more > /dev/stderr")
     assert b"out\n" == shared.stream(job)
     assert "err\nmore\n" == shared.worker("stream", "--stderr", job)
 
 
 def test_stream_parts(shared):
-    """A stream starts at an offset, or so many lines or bytes before the end."""
+    """A stream starts at an offset, or a number of lines or bytes before the end."""
     job = shared.start("seq", "1", "100")
     shared.wait(job)
     assert "99\n100\n" == shared.worker("stream", "--tail", "2", job)
@@ -255,8 +250,8 @@ def test_stream_parts(shared):
     )
 
 
-def test_run_takes_over_output_and_exit_code(shared):
-    """`worker run` is like running the command here."""
+def test_run_returns_output_and_exit_code(shared):
+    """`worker run` prints the output of the job and exits with its exit code."""
     done = shared.run("run", "sh", "-c", "echo out; exit 7")
     assert (7, b"out\n") == (done.returncode, done.stdout)
     assert 127 == shared.run("run", "no-such-command-anywhere").returncode

@@ -1,4 +1,4 @@
-"""The doctor on this very machine."""
+"""The doctor on this machine."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from worker.linux.kernel import probes
 
 
 def examined(installation, code=0):
-    """Return all findings by their subject."""
-    told = json.loads(installation.worker("doctor", "-o", "json", code=code))
-    assert told["ok"] == (code == 0)
-    return {each["subject"]: each for each in told["findings"]}
+    """Return all findings by subject."""
+    result = json.loads(installation.worker("doctor", "-o", "json", code=code))
+    assert result["ok"] == (code == 0)
+    return {each["subject"]: each for each in result["findings"]}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups can be missing otherwise")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups may not be available otherwise")
 def test_a_healthy_worker(shared):
-    """Nothing required is missing, the server answers, and the doctor leaves no trace."""
+    """Nothing required is missing, the server answers, and the doctor leaves no files."""
     before = sorted(shared.home.iterdir())
     findings = examined(shared)
     for subject in (
@@ -38,15 +38,15 @@ def test_a_healthy_worker(shared):
 
 
 def test_jobs_are_not_disturbed(shared):
-    """The doctor may come while jobs run."""
+    """The doctor does not affect running jobs."""
     job = shared.start("sleep", "1000")
     shared.worker("doctor", code=None)
     assert "running" == shared.query(job)["state"]
     shared.worker("stop", "--grace", "0", job)
 
 
-def test_whatever_is_not_well_has_a_remedy(shared):
-    """A finding that is not ok says what helps, and each is one line for people."""
+def test_each_problem_has_a_remedy(shared):
+    """A finding has a remedy unless it is ok, and each is printed as one line."""
     findings = examined(shared, code=None) if os.geteuid() else examined(shared)
     assert [] == [each for each in findings.values() if (each["verdict"] == "ok") == bool(each["remedy"])]
     lines = shared.worker("doctor", code=None).splitlines()
@@ -54,7 +54,7 @@ def test_whatever_is_not_well_has_a_remedy(shared):
 
 
 def test_a_server_that_is_down(installation):
-    """It is a warning: the machine is fine, and `worker up` helps."""
+    """It is a warning, whose remedy is `worker up`."""
     installation.worker("down")
     finding = examined(installation)["server"]
     assert "warning" == finding["verdict"]
@@ -63,7 +63,7 @@ def test_a_server_that_is_down(installation):
 
 
 def test_a_server_without_certificate(installation):
-    """What is required and missing makes the doctor fail; another certificate can be had for it."""
+    """A missing certificate makes the doctor fail, and the remedy in the finding works."""
     pki = installation.home / "pki"
     own = installation.home / "own"
     own.mkdir()

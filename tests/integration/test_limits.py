@@ -1,4 +1,4 @@
-"""Limits that hold, seen from outside and by the job itself."""
+"""Enforced limits, as seen from outside and by the job itself."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from worker.cgroups.hierarchy.hierarchy import detect
 from worker.cgroups.plugins import default_parent
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups are made")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups are created")
 
 HIERARCHY = detect(os.getpid())
 
@@ -49,18 +49,18 @@ print(time.monotonic() - begin)
 
 
 def python(program, *arguments):
-    """Return the command that runs a program of ours."""
+    """Return the command that runs a Python program."""
     return [sys.executable, "-c", program, *map(str, arguments)]
 
 
 def groups_of(job):
-    """Return the cgroups of a job as a process finds them in its /proc/self/cgroup."""
+    """Return a pattern for the cgroups of a job in /proc/self/cgroup."""
     return re.compile(rf"^\d+:([^:]*):(/.*)?/{job}$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("limit", [["--memory", "1G"], []])
-def test_the_first_thing_that_a_job_sees_is_its_own_group(shared, limit):
-    """Its first instruction is run inside: in every hierarchy that the worker uses, limited or not."""
+def test_a_job_starts_in_its_own_cgroups(shared, limit):
+    """The first instruction runs in them, in every hierarchy, with or without limits."""
     job = shared.start(*limit, "cat", "/proc/self/cgroup")
     inside = {
         controller
@@ -74,7 +74,7 @@ def test_the_first_thing_that_a_job_sees_is_its_own_group(shared, limit):
 
 
 def test_a_fifth_of_a_core(shared):
-    """A job that wants a whole core gets the fifth that it may have, as its own group counts it."""
+    """A busy job gets a fifth of a core, as measured by its own cgroup."""
     facts = shared.wait(shared.start("--cpu", "0.2", *python(SPIN.format(seconds=4))))
     begin, end = (datetime.fromisoformat(facts[key]) for key in ("started_at", "ended_at"))
     share = facts["usage"]["cpu_usec"] / 1e6 / (end - begin).total_seconds()
@@ -83,11 +83,11 @@ def test_a_fifth_of_a_core(shared):
 
 
 def test_more_memory_than_allowed(shared):
-    """The kernel kills, the job says so in every way there is, and its peak is the limit."""
+    """The kernel kills the job; exit code, signal, cause and count show it, and the peak is the limit."""
     job = shared.start("--memory", "50M", "--swap", "0", *python(ALLOCATE, 200))
     facts = shared.wait(job)
-    told = (facts["exit_code"], facts["signal"], facts["cause"], facts["oom_kills"])
-    assert (137, 9, "OOM killed", 1) == told
+    shown = (facts["exit_code"], facts["signal"], facts["cause"], facts["oom_kills"])
+    assert (137, 9, "OOM killed", 1) == shown
     assert 0.9 < facts["usage"]["memory_peak"] / (50 << 20) <= 1
     wide = shared.worker("query", "-o", "wide", job)
     assert "State:     exited, exit code 137, signal 9, OOM killed\n" in wide
@@ -96,21 +96,21 @@ def test_more_memory_than_allowed(shared):
 
 
 def test_less_memory_than_allowed(shared):
-    """What fits is not touched."""
+    """A job that stays below its limit is not affected."""
     facts = shared.wait(shared.start("--memory", "200M", *python(ALLOCATE, 50)))
     assert (0, None, 0) == (facts["exit_code"], facts["cause"], facts["oom_kills"])
     assert 50 << 20 < facts["usage"]["memory_peak"] < 200 << 20
 
 
-def test_run_tells_of_the_oom_kill(shared):
-    """Whoever waits for the command learns why it died."""
+def test_run_reports_the_oom_kill(shared):
+    """`run` prints a note that the job was OOM killed."""
     done = shared.run("run", "--memory", "50M", "--swap", "0", *python(ALLOCATE, 200))
     assert 137 == done.returncode
     assert re.fullmatch(r"worker: Job [0-9a-f-]{36} was OOM killed\n", done.stderr.decode())
 
 
 def test_a_fork_bomb(shared, until):
-    """It cannot pass its limit, whatever sessions it makes, and stop ends all of it."""
+    """It cannot exceed its limit by creating sessions, and stop ends all of its processes."""
     job = shared.start("--pids", "20", *python(FORK_BOMB))
     until(lambda: shared.query(job)["output"]["output"]["end"] > 0)
     assert 20 == shared.query(job)["usage"]["pids_current"]
@@ -120,7 +120,7 @@ def test_a_fork_bomb(shared, until):
 
 
 def test_an_update_while_the_job_runs(shared, until):
-    """The new limit holds at once, in the kernel and in what is told; the others stay."""
+    """The new limit applies at once, in the kernel and in the status; the others do not change."""
     job = shared.start("--pids", "20", "--memory", "500M", "sleep", "1000")
     assert f"Job {job} has been updated\n" == shared.worker("update", "--memory", "100M", job)
     assert {"id": job, "updated": True} == json.loads(
@@ -141,8 +141,8 @@ def test_an_update_while_the_job_runs(shared, until):
     assert limits == shared.query(job)["limits"]
 
 
-def test_an_update_that_the_kernel_refuses_changes_nothing(shared):
-    """Limits are changed together or not at all."""
+def test_a_rejected_update_changes_nothing(shared):
+    """If one limit is rejected, none is changed."""
     job = shared.start("--pids", "20", "--memory", "500M", "sleep", "1000")
     before = shared.query(job)["limits"]
     done = shared.run("update", "--pids", "30", "--cpus", "4000", job)
@@ -155,7 +155,7 @@ def test_an_update_that_the_kernel_refuses_changes_nothing(shared):
 
 @pytest.mark.parametrize("operation", ["write", "read"])
 def test_four_megabytes_per_second(shared, tmp_path, operation):
-    """Direct I/O takes at least as long as its limit has it take, and its bytes are counted."""
+    """Direct I/O is not faster than its limit, and its bytes are counted."""
     if os.major(tmp_path.stat().st_dev) == 0:
         pytest.skip("the temporary directory is on no block device")
     file, size = tmp_path / "file", 12 << 20
@@ -165,14 +165,14 @@ def test_four_megabytes_per_second(shared, tmp_path, operation):
     facts = shared.wait(job)
     assert 0 == facts["exit_code"], shared.stream(job)
     rate = size / float(shared.stream(job))
-    # Not faster; slower only as far as others keep the disk busy.
+    # Not faster; slower if other processes use the disk.
     assert 0.1 * (4 << 20) < rate < 1.2 * (4 << 20)
     assert size <= facts["usage"][f"io_{operation}_bytes"] < size + (4 << 20)
     assert facts["usage"][f"io_{operation}_operations"] > 0
 
 
-def test_only_on_some_processors(shared):
-    """The job sees the CPUs that it may use, and none else."""
+def test_only_on_some_cpus(shared):
+    """The affinity of the job has exactly the CPUs that it may use."""
     (cpu, *_) = sorted(os.sched_getaffinity(0))
     program = "import os; print(sorted(os.sched_getaffinity(0)))"
     job = shared.start("--cpus", str(cpu), *python(program))
@@ -189,8 +189,8 @@ def test_only_on_some_processors(shared):
         (["--cpus", "x"], "InvalidArgument", "'x'"),
     ],
 )
-def test_what_is_not_there_cannot_be_limited(shared, option, code, reason):
-    """It is refused by its name, and no job is left."""
+def test_limits_on_missing_devices_and_cpus_are_rejected(shared, option, code, reason):
+    """The error names the device or CPU, and no job is created."""
     before = shared.worker("list", "-o", "json")
     done = shared.run("start", *option, "true")
     assert 1 == done.returncode
@@ -199,8 +199,8 @@ def test_what_is_not_there_cannot_be_limited(shared, option, code, reason):
     assert before == shared.worker("list", "-o", "json")
 
 
-def test_what_the_host_cannot_enforce_is_refused_with_the_remedy(shared):
-    """The doctor knows beforehand, and a start says the same; a limit is never dropped."""
+def test_a_limit_that_the_host_cannot_enforce_is_rejected(shared):
+    """Start rejects it with the reason and remedy that the doctor reports; it is never dropped."""
     findings = json.loads(shared.worker("doctor", "-o", "json", code=None))["findings"]
     (high,) = [each for each in findings if each["subject"] == "limit --memory-high"]
     done = shared.run("start", "--memory-high", "50M", "true")
@@ -212,7 +212,7 @@ def test_what_the_host_cannot_enforce_is_refused_with_the_remedy(shared):
 
 
 def test_limits_for_all_jobs(installation):
-    """A server gives its default to who asks for nothing, and refuses what is above its maximum."""
+    """A job without limits gets the server's default; one above the maximum is rejected."""
     installation.worker("down")
     config = installation.home / "worker.toml"
     config.write_text("[limits.default]\npids = 30\n\n[limits.maximum]\nmemory = '100M'\n")
@@ -229,8 +229,8 @@ def test_limits_for_all_jobs(installation):
 
 
 @pytest.mark.skipif(not Path("/sys/fs/cgroup/unified").is_dir(), reason="only a hybrid host has both")
-def test_a_job_that_leaves_its_unified_group(shared):
-    """Whoever moves itself out of the v2 group, as a PAM session does, is still found by its v1 groups."""
+def test_a_job_that_leaves_its_v2_cgroup(shared):
+    """A process that leaves the v2 cgroup, as a PAM session does, is still found by its v1 cgroups."""
     escape = "echo $$ > /sys/fs/cgroup/unified/cgroup.procs; echo out; exec sleep 1000"
     job = shared.start("--grace", "1s", "sh", "-c", escape)
     while "out" not in shared.worker("stream", "--no-follow", job):
@@ -243,8 +243,8 @@ def test_a_job_that_leaves_its_unified_group(shared):
     assert [] == shared.cgroups()
 
 
-def test_a_frozen_group(shared):
-    """Stop ends a job whose group somebody has frozen."""
+def test_a_frozen_cgroup(shared):
+    """Stop ends a job whose cgroup is frozen."""
     ignoring = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     job = shared.start("--grace", "200ms", "sh", "-c", ignoring)
     while "ready" not in shared.worker("stream", "--no-follow", job):
@@ -257,8 +257,8 @@ def test_a_frozen_group(shared):
     assert ("exited", 137) == (facts["state"], facts["exit_code"])
 
 
-def test_what_happened_while_no_server_ran(installation, tmp_path, until):
-    """An OOM kill, and what a job has used, are known to the next server."""
+def test_an_oom_kill_while_no_server_ran(installation, tmp_path, until):
+    """The next server reports the OOM kill and the usage of the job."""
     gate = tmp_path / "gate"
     eat = f"while [ ! -e {gate} ]; do sleep 0.05; done; exec {sys.executable} -c 'b\"x\" * (256 << 20)'"
     job = installation.start("--memory", "32M", "sh", "-c", eat)
@@ -274,8 +274,8 @@ def test_what_happened_while_no_server_ran(installation, tmp_path, until):
     assert 0 < facts["usage"]["cpu_usec"]
 
 
-def test_jobs_run_on_where_they_are_when_the_settings_change(installation):
-    """Another parent group in the settings is for new jobs; those that run keep theirs, with limits."""
+def test_running_jobs_keep_their_cgroups_when_the_settings_change(installation):
+    """A new parent cgroup applies to new jobs; running jobs keep theirs, and their limits."""
     old = installation.start("--pids", "20", "sleep", "1000")
     groups = [path for path in installation.cgroups() if path.name == old]
     installation.worker("down")
@@ -294,6 +294,6 @@ def test_jobs_run_on_where_they_are_when_the_settings_change(installation):
 
 
 def parent_of(job):
-    """Return the name of the group around that of a job."""
+    """Return the name of the parent of a job's cgroup."""
     [place, *_] = Path("/sys/fs/cgroup").glob(f"**/{job}")
     return place.parent.name

@@ -1,6 +1,5 @@
-"""Finished jobs go when they were kept long enough, whole."""
+"""Finished jobs are removed completely when their retention ends."""
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ ECHO = JobSpec("echo", ["hello"])
 
 
 async def start_all(installation) -> list[str]:
-    """Start three jobs under request ids, each after the end of the one before."""
+    """Start three jobs with request ids, each after the end of the previous one."""
     jobs = []
     async with installation.client() as client:
         for number in range(3):
@@ -21,7 +20,7 @@ async def start_all(installation) -> list[str]:
 
 
 async def end_an_hour_ago(home: Path) -> None:
-    """Make it a while since the jobs have ended."""
+    """Change the journal as if the jobs had ended an hour earlier."""
     journal = SqliteJournal(home / "journal.db")
     for record in await journal.load():
         assert record.end is not None
@@ -29,14 +28,14 @@ async def end_an_hour_ago(home: Path) -> None:
     await journal.close()
 
 
-def test_the_oldest_jobs_go_whole(installation, until) -> None:
-    """Of journal and output nothing is left; the request of a removed job starts no other."""
-    jobs = asyncio.run(start_all(installation))
+async def test_the_oldest_jobs_are_removed(installation, until) -> None:
+    """Record and output of the oldest are removed; repeating their requests starts no job."""
+    jobs = await start_all(installation)
     installation.worker("down")
-    asyncio.run(end_an_hour_ago(installation.home))
+    await end_an_hour_ago(installation.home)
     installation.worker("up", "--retention-jobs", "1")
     until(lambda: [jobs[2]] == [path.name for path in (installation.home / "jobs").iterdir()])
-    assert jobs == asyncio.run(start_all_again(installation))
+    assert jobs == await start_all_again(installation)
     assert [jobs[2]] == [path.name for path in (installation.home / "jobs").iterdir()]
     assert "not found" in installation.run("query", jobs[0]).stderr.decode()
     assert b"hello\n" == installation.stream(jobs[2])

@@ -1,4 +1,4 @@
-"""The command from `up` to `down`, and what it does when it is interrupted, cut off or in the way."""
+"""The command from `up` to `down`, when interrupted, disconnected or in conflict with another server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ UNKNOWN = "b58476f2-9479-445b-898d-29eeaf905a47"
 
 
 def begin(installation, *arguments, **redirected):
-    """Start a command that the test then plays with."""
+    """Start a command, and return the process."""
     return subprocess.Popen(
         [sys.executable, "-m", "worker.cli.main", *arguments],
         env=installation.env,
@@ -29,13 +29,13 @@ def begin(installation, *arguments, **redirected):
 
 
 def finish(process):
-    """Return the exit status and the rest of what the command says."""
+    """Return the exit status and the remaining output of a command."""
     out, err = process.communicate(timeout=60)
     return process.returncode, (out or b"").decode(), err.decode()
 
 
 def test_the_lines_of_the_design(shared):
-    """Start, query, stream, stop, list, wait and remove print exactly what the design shows."""
+    """Start, wait, query, stream, remove and stop print exactly the lines in the design."""
     started = shared.worker("start", "echo", "hi")
     job = started.split()[1]
     assert f"Job {job} is started\n" == started
@@ -48,8 +48,8 @@ def test_the_lines_of_the_design(shared):
     assert "143\n" == shared.worker("wait", sleeper)
 
 
-def test_list_knows_labels_and_what_runs(shared):
-    """Only jobs with the label, and only those that are not over, are listed where that is asked for."""
+def test_list_filters_by_label_and_state(shared):
+    """--label selects jobs with the label, --running those that have not finished."""
     over = shared.start("--label", "list=test", "true")
     shared.worker("wait", over)
     running = shared.start("--label", "list=test", "sleep", "1000")
@@ -62,13 +62,13 @@ def test_list_knows_labels_and_what_runs(shared):
 
 
 def test_up_is_idempotent(installation):
-    """A server that is up is left alone, and its address is told."""
+    """A running server is not changed, and its address is printed."""
     address = (installation.home / "address").read_text().strip()
     assert f"worker is already up at {address}\n" == installation.worker("up")
 
 
 def test_two_at_once_start_one_server(installation):
-    """Whoever comes second waits for the first, and finds its server."""
+    """The second `up` waits for the first, and finds its server."""
     assert "worker is down\n" == installation.worker("down")
     both = sorted(finish(each)[:2] for each in [begin(installation, "up"), begin(installation, "up")])
     address = (installation.home / "address").read_text().strip()
@@ -76,7 +76,7 @@ def test_two_at_once_start_one_server(installation):
 
 
 def test_down_is_idempotent(installation):
-    """Where no server runs there is nothing to end."""
+    """Without a server, `down` succeeds and does nothing."""
     assert "worker is down\n" == installation.worker("down")
     assert "worker is not up\n" == installation.worker("down")
     done = installation.run("list")
@@ -85,7 +85,7 @@ def test_down_is_idempotent(installation):
 
 
 def test_jobs_outlive_the_server(installation):
-    """Down says how many jobs run on; --jobs ends them first."""
+    """`down` prints how many jobs keep running; --jobs stops them first."""
     first, second = installation.start("sleep", "1000"), installation.start("sleep", "1000")
     assert [
         "worker is down",
@@ -99,7 +99,7 @@ def test_jobs_outlive_the_server(installation):
 
 
 def test_a_busy_port_is_left_to_its_owner(installation):
-    """Up takes a free port and records it; serve says what is wrong."""
+    """If the port is in use, `up` takes a free one and records it, `serve` fails with the reason."""
     installation.worker("down")
     with socket.create_server(("127.0.0.1", 0)) as owner:
         busy = f"127.0.0.1:{owner.getsockname()[1]}"
@@ -113,8 +113,8 @@ def test_a_busy_port_is_left_to_its_owner(installation):
         assert "[]\n" == installation.worker("list", "-o", "json")
 
 
-def test_a_second_server_is_refused(installation):
-    """One home has one server, and the second is told which process that is."""
+def test_a_second_server_is_rejected(installation):
+    """A home has one server; the error of a second one has the pid of the first."""
     done = installation.run("serve")
     assert (1, f"another server uses {installation.home}: process {installation.server_pid()}\n") == (
         done.returncode,
@@ -122,8 +122,8 @@ def test_a_second_server_is_refused(installation):
     )
 
 
-def test_a_server_that_cannot_start_says_why(installation):
-    """Up shows what the server said last, and leaves nothing running."""
+def test_a_server_that_cannot_start_reports_the_reason(installation):
+    """`up` prints the last log lines of the server, and leaves nothing running."""
     installation.worker("down")
     done = installation.run("up", "--limiter", "nonesuch")
     assert (1, b"") == (done.returncode, done.stdout)
@@ -134,8 +134,8 @@ def test_a_server_that_cannot_start_says_why(installation):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_ends_when_it_is_asked_to(installation, number):
-    """SIGTERM and Ctrl-C end the server in good order; what streamed is told, and goes on later."""
+def test_serve_shuts_down_on_a_signal(installation, number):
+    """SIGTERM and Ctrl-C shut the server down; streams get an error, and jobs keep running."""
     installation.worker("down")
     server = begin(installation, "serve")
     for line in server.stderr:
@@ -167,21 +167,21 @@ def test_serve_ends_when_it_is_asked_to(installation, number):
     ],
 )
 def test_run_ends_as_the_job_did(shared, arguments, status):
-    """The exit code is the job's, or says that there was none: 127, 126 and 125."""
+    """The exit status is the job's exit code, or 127, 126 or 125 if it did not start."""
     done = shared.run("run", *arguments)
     assert status == done.returncode, done.stderr
     assert b"Traceback" not in done.stderr
 
 
-def test_run_keeps_split_output_apart(shared):
-    """With --split-output stdout goes to stdout and stderr to stderr."""
+def test_run_separates_split_output(shared):
+    """With --split-output, stdout goes to stdout and stderr to stderr."""
     done = shared.run("run", "--split-output", "sh", "-c", "echo out; echo err >&2")
     assert (0, b"out\n", b"err\n") == (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupting_run_stops_the_job(shared, number, status):
-    """Ctrl-C lets the job end by itself, and all it still has to say is printed."""
+    """Ctrl-C stops the job, and the rest of its output is printed."""
     run = begin(
         shared, "run", "sh", "-c", "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
     )
@@ -195,7 +195,7 @@ def test_interrupting_run_stops_the_job(shared, number, status):
 
 
 def test_a_second_interrupt_kills_the_job(shared):
-    """Who does not want to wait for the grace need not."""
+    """A second Ctrl-C kills the job before the grace has elapsed."""
     run = begin(
         shared,
         "run",
@@ -213,8 +213,8 @@ def test_a_second_interrupt_kills_the_job(shared):
     assert "[]\n" == shared.worker("list", "--running", "-o", "json")
 
 
-def test_interrupting_stream_leaves_the_job_alone(shared):
-    """Ctrl-C ends the watching, not what is watched."""
+def test_interrupting_stream_does_not_stop_the_job(shared):
+    """Ctrl-C ends the stream; the job keeps running."""
     job = shared.start("sh", "-c", "echo ready; sleep 1000")
     stream = begin(shared, "stream", job)
     assert b"ready\n" == stream.stdout.readline()
@@ -225,8 +225,8 @@ def test_interrupting_stream_leaves_the_job_alone(shared):
     shared.worker("stop", job)
 
 
-def test_a_closed_pipe_ends_quietly(shared):
-    """As with `yes | head`: no word about it; the job of `run` is stopped, that of `stream` goes on."""
+def test_a_closed_pipe_ends_without_a_message(shared):
+    """As with `yes | head`, there is no message; `run` stops its job, `stream` does not."""
     job = shared.start("yes")
     for arguments in (["stream", job], ["run", "yes"]):
         process = begin(shared, *arguments)
@@ -240,7 +240,7 @@ def test_a_closed_pipe_ends_quietly(shared):
 
 
 def test_a_slow_reader_gets_every_byte(shared):
-    """What is not read yet waits; nothing is lost and nothing given up."""
+    """A slow reader of the pipe gets all output."""
     job = shared.start("seq", "1", "300000")
     shared.worker("wait", job)
     read, write = os.pipe()
@@ -252,8 +252,8 @@ def test_a_slow_reader_gets_every_byte(shared):
     assert "".join(f"{number}\n" for number in range(1, 300001)).encode() == received
 
 
-def test_a_reader_may_look_but_not_touch(shared):
-    """With a reader's certificate a job can be watched, not started."""
+def test_a_reader_cannot_start_jobs(shared):
+    """With a reader's certificate, a job can be streamed but not started."""
     job = shared.start("echo", "hi")
     pki = shared.home / "pki"
     reader = ["--cert", str(pki / "reader.crt"), "--key", str(pki / "reader.key")]
@@ -264,7 +264,7 @@ def test_a_reader_may_look_but_not_touch(shared):
 
 
 def test_certificates_of_another_ca(shared, tmp_path):
-    """A server that does not know us is told apart from one that is not there."""
+    """A server that rejects the certificate is distinguished from one that is not running."""
     other = {**shared.env, "WORKER_HOME": str(tmp_path / "other")}
     subprocess.run(
         [sys.executable, "-m", "worker.cli.main", "certs", "init", "--key-type", "p256"],
@@ -279,8 +279,8 @@ def test_certificates_of_another_ca(shared, tmp_path):
     assert 1 == done.stderr.count(b"\n")
 
 
-def test_keys_are_kept(shared, tmp_path):
-    """Making keys twice is refused with the path of those that are there; a client's are added."""
+def test_keys_are_never_overwritten(shared, tmp_path):
+    """A second `certs init` fails with the path of the CA; `certs issue` adds a client."""
     home = {**shared.env, "WORKER_HOME": str(tmp_path / "keys")}
 
     def certs(*arguments):
@@ -306,8 +306,8 @@ def test_keys_are_kept(shared, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["query", "stop", "stream", "wait", "remove"])
-def test_unknown_jobs_are_told_as_the_api_does(shared, verb):
-    """Errors go to stderr as Go prints them, and the status is 1."""
+def test_unknown_jobs_are_reported_as_by_the_api(shared, verb):
+    """Errors go to stderr in the form of gRPC for Go, and the exit status is 1."""
     done = shared.run(verb, UNKNOWN)
     assert (1, b"", f"rpc error: code = NotFound desc = Job {UNKNOWN} not found\n") == (
         done.returncode,
@@ -317,7 +317,7 @@ def test_unknown_jobs_are_told_as_the_api_does(shared, verb):
 
 
 def test_the_demo(tmp_path):
-    """`make demo` shows a job from start to end, as a new user would run it, and cleans up."""
+    """`make demo` shows a job from start to end for a new user, and cleans up."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")}
     env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "TMPDIR": str(tmp_path)}
     done = subprocess.run([DEMO], env=env, capture_output=True, text=True, check=False, timeout=300)

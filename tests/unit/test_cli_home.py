@@ -1,4 +1,4 @@
-"""WORKER_HOME, and the server address that is recorded in it."""
+"""WORKER_HOME: where it is, and who has access."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from worker.cli.home import Home, worker_home
-from worker.cli.server_address import Address, default_address, parse_address, record_address
 from worker.cli.terminal.console import Failure
 
 
@@ -38,28 +37,3 @@ def test_a_home_that_others_can_write_to_is_rejected(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(Failure, match=f"others can write to {tmp_path}; run: chmod 700 {tmp_path}"):
         Home(tmp_path).make()
-
-
-def test_the_address_is_recorded(tmp_path: Path) -> None:
-    """Clients use the recorded address, and the default address before there is one."""
-    home = Home(tmp_path)
-    assert Address("localhost", 7443) == default_address(home)
-    record_address(home, Address("::1", 1234))
-    assert Address("::1", 1234) == default_address(home)
-    record_address(home, Address("0.0.0.0", 1234))
-    assert Address("127.0.0.1", 1234) == default_address(home)
-
-
-@pytest.mark.parametrize("text", ["127.0.0.1:7443", "[::1]:0", "host.example:65535"])
-def test_addresses_survive_parsing(text: str) -> None:
-    """A parsed address is written as it was."""
-    assert text == str(parse_address(text))
-
-
-@pytest.mark.parametrize(
-    "text", ["", "7443", ":7443", "host", "host:", "host:x", "host:65536", "host:-1", "::1:7443"]
-)
-def test_invalid_addresses(text: str) -> None:
-    """An incomplete address is rejected."""
-    with pytest.raises(ValueError, match=r"HOST:PORT|port|brackets"):
-        parse_address(text)

@@ -1,4 +1,4 @@
-"""Adapters by name."""
+"""Selection of adapters by name."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from worker.core.ports import PlacementKind
 
 
 def test_built_in_adapters_are_found(tmp_path: Path) -> None:
-    """The adapters of this distribution register like anybody's."""
+    """The built-in adapters are found by their entry points, like third-party ones."""
     assert PlacementKind.NONE == LIMITERS.make(Plugin("none"), tmp_path).kind
 
 
@@ -24,7 +24,7 @@ def test_built_in_adapters_are_found(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_name_lists_the_right_ones(tmp_path: Path, make: object, message: str) -> None:
-    """Who mistypes a name is told which ones there are."""
+    """The error for an unknown name lists the valid names."""
     assert callable(make)
     with pytest.raises(Failure) as refused:
         make(Plugin("x"), tmp_path)
@@ -32,6 +32,6 @@ def test_a_wrong_name_lists_the_right_ones(tmp_path: Path, make: object, message
 
 
 def test_wrong_settings_name_the_adapter(tmp_path: Path) -> None:
-    """An adapter that refuses its settings is named."""
+    """The error of an adapter that rejects its settings names the adapter."""
     with pytest.raises(Failure, match=r"limiter 'none': .*unknown speed"):
         LIMITERS.make(Plugin("none", {"speed": 1}), tmp_path)

@@ -2,23 +2,14 @@
 
 import logging
 
-from .terminal.console import printable
+from ..linux.logs.handler import configure
 
 
-def log_to_stderr(level: str) -> None:
-    """Log events of this level and above to stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+def log_to_stderr(level: str, form: str) -> None:
+    """Log events of this level and above to stderr; supervisors and recorders will do the same."""
+    configure("server", level, form)
     logging.getLogger("asyncio").addFilter(RepeatFilter())
-
-
-class OneLineFormatter(logging.Formatter):
-    """Formats an event, including its traceback, as one printable line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        return printable(super().format(record))
+    logging.getLogger("hpack").setLevel(logging.INFO)  # at the debug level it logs every header
 
 
 class RepeatFilter(logging.Filter):

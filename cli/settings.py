@@ -15,6 +15,7 @@ import click
 from ..api.bounds import Bounds
 from ..core.engine.retention import Retention
 from ..core.model.limits import LimitPolicy
+from ..linux.logs.lines import FORMATS, LEVELS
 from .options.limit_policy import chosen_policy, policy_options, read_policy
 from .options.parameters import (
     ADDRESS,
@@ -31,8 +32,6 @@ from .terminal.console import Failure
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Value = TypeVar("Value")
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,14 @@ def _parse_path(text: str) -> Path:
 
 
 def _parse_log_level(text: str) -> str:
-    if text not in LOG_LEVELS:
-        raise ValueError(f"unknown level; use {', '.join(LOG_LEVELS)}")
+    if text not in LEVELS:
+        raise ValueError(f"unknown level; use {', '.join(LEVELS)}")
+    return text
+
+
+def _parse_log_format(text: str) -> str:
+    if text not in FORMATS:
+        raise ValueError(f"unknown format; use {', '.join(FORMATS)}")
     return text
 
 
@@ -76,6 +81,7 @@ def _unlimited(kind: Parsed) -> Parsed:
 _FILE = Parsed("FILE", _parse_path)
 _PLUGIN = Parsed("NAME", Plugin)
 _LEVEL = Parsed("LEVEL", _parse_log_level)
+_FORMAT = Parsed("FORMAT", _parse_log_format)
 _BOUNDS = Bounds()
 _RETENTION = Retention()
 
@@ -160,7 +166,10 @@ class ServerSettings:
             _unlimited(SIZE), "How much output of finished jobs is kept in total, or unlimited.", "10G"
         ),
     )
-    log_level: str = field(default="info", metadata=_setting(_LEVEL, f"One of {', '.join(LOG_LEVELS)}."))
+    log_format: str = field(
+        default="text", metadata=_setting(_FORMAT, f"Format of each line: {' or '.join(FORMATS)}.")
+    )
+    log_level: str = field(default="info", metadata=_setting(_LEVEL, f"One of {', '.join(LEVELS)}."))
     limits: LimitPolicy = field(default_factory=LimitPolicy)
 
     @property

@@ -145,6 +145,13 @@ class Lifecycle:
         """Whether no process is left and only output is waited for."""
         return self._draining
 
+    @property
+    def next_signal(self) -> signal.Signals | None:
+        """The signal that is sent at the deadline: SIGTERM at a timeout, SIGKILL after a grace period."""
+        if self.deadline is None:
+            return None
+        return signal.SIGKILL if self._signaled else signal.SIGTERM
+
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take one step and return what is to be done; raise WrongStep and change nothing if it is none."""
         match event:

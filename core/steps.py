@@ -49,16 +49,24 @@ class Step(StrEnum):
     RETIRED = "retired"  # [supervisor] it leaves, for it has nobody to serve
 
 
-_on_step: Callable[[Step, object], None] | None = None
+StepHook = Callable[[Step, object], None]
+
+_hooks: tuple[StepHook, ...] = ()
 
 
-def on_step(hook: Callable[[Step, object], None] | None) -> None:
-    """Have the steps that this process takes be told; None: nobody is."""
-    global _on_step  # noqa: PLW0603 - steps are taken everywhere; to hand it to all would cost more than it is
-    _on_step = hook
+def add_step_hook(hook: StepHook) -> None:
+    """Call ``hook`` with every step that this process takes, before the hooks that were added earlier."""
+    global _hooks  # noqa: PLW0603 - steps are taken everywhere; to pass it to all would cost more
+    _hooks = (hook, *_hooks)
+
+
+def remove_step_hook(hook: StepHook) -> None:
+    """Stop calling a hook. Idempotent."""
+    global _hooks  # noqa: PLW0603 - see above
+    _hooks = tuple(each for each in _hooks if each is not hook)
 
 
 def reached(step: Step, job: object = "") -> None:
     """Report that a step was taken, for the job with this id; empty: the step belongs to no single job."""
-    if _on_step is not None:
-        _on_step(step, job)
+    for hook in _hooks:
+        hook(step, job)

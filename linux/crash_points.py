@@ -8,7 +8,7 @@ import os
 import signal
 from functools import partial
 
-from ..core.steps import Step, on_step
+from ..core.steps import Step, add_step_hook
 
 VARIABLE = "WORKER_CRASH_POINTS"
 
@@ -17,7 +17,7 @@ def enable(role: str) -> None:
     """Check crash points in this process. Processes that it starts inherit the variable; jobs do not."""
     directory = os.environ.get(VARIABLE)
     if directory:
-        on_step(partial(_crash_if_set, directory, role))
+        add_step_hook(partial(_crash_if_set, directory, role))
 
 
 def _crash_if_set(directory: str, role: str, step: Step, job: object) -> None:

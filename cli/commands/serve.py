@@ -42,7 +42,7 @@ def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) ->
     """
     notifier = Notifier()
     settings = resolve(options, config)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     home = worker_home()
     home.make()
     _allow_many_descriptors()

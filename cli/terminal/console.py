@@ -6,6 +6,19 @@ import sys
 
 import click
 
+from ...core.model.text import printable
+
+__all__ = [
+    "Failure",
+    "PipeClosed",
+    "WriteFailed",
+    "note",
+    "printable",
+    "progress",
+    "say",
+    "write_failed",
+]
+
 
 class Failure(Exception):
     """The command failed: the line to print on stderr, and the exit status."""
@@ -41,14 +54,6 @@ def progress(text: str) -> None:
     """Print on a terminal what the command is waiting for."""
     if sys.stderr is not None and sys.stderr.isatty():
         click.echo(text, err=True)
-
-
-def printable(text: str) -> str:
-    r"""Return ``text`` on one line, with control characters written as \n or \x1b."""
-    if text.isprintable():
-        return text
-    # Not with the codec unicode_escape: its first use opens a file, and there may be no free descriptor.
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def write_failed(descriptor: int, error: OSError) -> PipeClosed | WriteFailed:

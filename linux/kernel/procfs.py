@@ -4,15 +4,21 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
+_PF_FORKNOEXEC = 0x40  # include/linux/sched.h
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Some fields of /proc/PID/stat; ``start`` in clock ticks since boot."""
+    """Some fields of /proc/PID/stat; ``start`` in clock ticks since boot.
+
+    ``before_exec``: the process was cloned and has not executed a program since (PF_FORKNOEXEC).
+    """
 
     state: str
     parent: int
     session: int
     start: int
+    before_exec: bool
 
 
 @cache
@@ -27,7 +33,10 @@ def stat(pid: int) -> Stat | None:
     fields = _stat_fields(pid)
     if fields is None:
         return None
-    return Stat(fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+    flags = int(fields[6])
+    return Stat(
+        fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]), bool(flags & _PF_FORKNOEXEC)
+    )
 
 
 def zombie_status(pid: int) -> int | None:

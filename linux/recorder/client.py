@@ -12,6 +12,7 @@ from ..ipc.connection import MessageConnection
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
 from ..ipc.framing import Message
+from ..logs.lines import DEFAULT
 from .protocol import MODULE
 from .shared_offsets import create_shared_offsets, map_shared_offsets
 
@@ -47,6 +48,7 @@ class RecorderClient:
         self._most_indexes = 0
         self._finishing: set[str] = set()
         self._recorder: MessageConnection | None = None
+        self._log = DEFAULT
         self._begun = False
         self._started_at = 0.0
         self.start_at: float | None = None
@@ -87,10 +89,16 @@ class RecorderClient:
             theirs.close()
             os.set_inheritable(self._shared, False)
         self._recorder = MessageConnection(self._loop, ours, self._take, self._died)
+        self._send_log()
         for job, message in self._jobs.items():
             self._send(message)
             if job in self._finishing:
                 self._send({"finish": job})
+
+    def set_log(self, level: str, form: str) -> None:
+        """Set level and format of the log, for this recorder and the next ones."""
+        self._log = level, form
+        self._send_log()
 
     def record(self, job: str, directory: str, plan: SpawnPlan, fifos: Collection[int]) -> None:
         """Record a job's FIFOs; the message holds them open until the recorder does."""
@@ -132,6 +140,10 @@ class RecorderClient:
         if self._recorder:
             recorder, self._recorder = self._recorder, None
             recorder.close()
+
+    def _send_log(self) -> None:
+        level, form = self._log
+        self._send({"log": level, "format": form})
 
     def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         if self._recorder:

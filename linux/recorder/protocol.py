@@ -16,13 +16,14 @@ TO_RECORDER = {
     "record": ("directory", "channels", "segment_size", "ends", "most_segments"),
     "finish": (),
     "drop": (),
+    "log": ("format",),
 }
-"""Messages by their first key, whose value is the job, with their other fields.
+"""Messages by their first key, whose value is the job (``log``: the level), with their other fields.
 
 ``record`` starts recording; it carries descriptors of the FIFOs, which hold them open until the recorder
 has opened them. ``directory`` is that of the job, ``ends`` the index of each channel in the shared
 offsets. ``most_segments`` is optional; 0 keeps all. ``finish``: no process writes any more, drain.
-``drop``: stop at once.
+``drop``: stop at once. ``log``: the level and the format of the recorder's log.
 """
 
 TO_SUPERVISOR = {

@@ -20,6 +20,7 @@ from ..ipc.framing import (
     Message,
     encode,
 )
+from ..logs.lines import log_steps
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
 from .job_recording import JobRecording
 
@@ -107,6 +108,8 @@ class Recorder:
                     most = int(str(message.get("most_segments", 0)))
                     indexes = dict(zip(names, map(int, numbers), strict=True))
                     self._record(JobRecording(self, job, directory, indexes, segment_size, most))
+                case {"log": str(level), "format": str(form)}:
+                    log_steps("recorder", level, form)
                 case {"finish": str(job)} if job in self._jobs:
                     self._jobs[job].finish()
                 case {"drop": str(job)} if job in self._jobs:

@@ -30,6 +30,7 @@ from ...core.ports import (
 )
 from ..ipc.encoding import SpawnPlan, plan_to_message
 from ..ipc.framing import Message
+from ..logs.handler import current
 from ..output.store import FifoSink
 from ..state.code_digest import this_generation
 from ..state.generations import known_generations, remove_if_dead
@@ -173,6 +174,9 @@ class SupervisorSpawner:
         client = SupervisorClient(directory, self._take, partial(self._lost, generation))
         try:
             if await client.connect():
+                level, form = current()
+                # A supervisor of an older version answers "unknown request"; its log stays as it is.
+                await client.call("log", level=level, format=form)
                 self._clients[generation] = client
         except BaseException:
             await client.close()

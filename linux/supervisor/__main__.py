@@ -1,6 +1,5 @@
 """Run as ``python -m worker.linux.supervisor STATE_DIR GENERATION READY_FD`` by the server."""
 
-import logging
 import os
 import resource
 import signal
@@ -15,6 +14,8 @@ from ..ipc.event_loop import Loop
 from ..ipc.unix_sockets import socket_address
 from ..kernel import syscalls
 from ..kernel.locks import open_lock, try_lock
+from ..logs.handler import configure
+from ..logs.lines import DEFAULT
 from ..state.layout import Layout
 from .supervisor import Supervisor
 
@@ -28,9 +29,7 @@ def main() -> None:
         os._exit(0)  # the server reaps this process; the supervisor is reparented to init or a subreaper
     os.setsid()
     os.umask(0o077)
-    logging.basicConfig(
-        format="%(asctime)s supervisor[%(process)d] %(levelname)s %(message)s", level=logging.INFO
-    )
+    configure("supervisor", *DEFAULT)
     lock = open_lock(home / "lock")
     if not try_lock(lock):
         os.write(ready, b"another one runs")

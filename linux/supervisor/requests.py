@@ -15,8 +15,10 @@ from ..ipc.encoding import (
 )
 from ..ipc.event_loop import Loop
 from ..ipc.framing import OLDEST_PROTOCOL, PROTOCOL, Message
+from ..logs.handler import configure
 from ..recorder.client import RecorderClient
 from .birth import Zygote
+from .inspection import Inspection
 from .job import Job
 from .job_start import MainProcess
 from .job_table import JobTable
@@ -24,14 +26,21 @@ from .takeover import Takeover
 
 
 class RequestServer:
-    """Serves the requests of servers: hello, hold, adopt, list, spawn, stop, survivors, forget."""
+    """Serves the requests of servers; ``serve`` has all of them."""
 
     def __init__(
-        self, loop: Loop, table: JobTable, takeover: Takeover, recorder: RecorderClient, zygote: Zygote
+        self,
+        loop: Loop,
+        table: JobTable,
+        takeover: Takeover,
+        inspection: Inspection,
+        recorder: RecorderClient,
+        zygote: Zygote,
     ) -> None:
         self._loop = loop
         self._table = table
         self._takeover = takeover
+        self._inspection = inspection
         self._recorder = recorder
         self._zygote = zygote
         self._connections: set[MessageConnection] = set()
@@ -64,6 +73,10 @@ class RequestServer:
         match message:
             case {"call": int(call), "do": "hello"}:
                 connection.send({"call": call, "protocol": PROTOCOL, "oldest": OLDEST_PROTOCOL})
+            case {"call": int(call), "do": "log", "level": str(level), "format": str(form)}:
+                configure("supervisor", level, form)
+                self._recorder.set_log(level, form)
+                connection.send({"call": call})
             case {"call": int(call), "do": "hold", "jobs": list(names)}:
                 self._takeover.hold_pidfds([str(name) for name in names], connection.take_descriptors())
                 connection.send({"call": call})
@@ -89,6 +102,8 @@ class RequestServer:
                 job = self._table.running.get(name)
                 survivors = job.survivors() if job is not None else []
                 connection.send({"call": call, "survivors": [list(each) for each in survivors]})
+            case {"do": "inspect"}:
+                connection.send({"call": call, **self._inspection.describe(name)})
             case {"do": "forget"}:
                 self._table.forget(name)
                 connection.send({"call": call})

@@ -20,6 +20,16 @@ class RetriedWrites:
         self.retry_at: float | None = None
         self._logged = ""
 
+    @property
+    def pending(self) -> int:
+        """How many writes are waiting to be retried."""
+        return len(self._pending)
+
+    @property
+    def refusal(self) -> str:
+        """Why the disk refused the last write; empty if it did not."""
+        return self._logged
+
     def write(self, write: Callable[[], None]) -> None:
         """Write now, or as soon as the disk accepts it: a full disk must not block the life of a job."""
         self._pending.append(write)

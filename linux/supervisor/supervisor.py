@@ -7,6 +7,7 @@ from ..ipc.event_loop import Loop, boottime
 from ..recorder.client import RecorderClient
 from ..state.layout import Layout
 from .birth import Zygote
+from .inspection import Inspection
 from .job import Services
 from .job_table import JobTable
 from .requests import RequestServer
@@ -31,7 +32,14 @@ class Supervisor:
         services = Services(generation, loop, self._zygote, self._recorder, self._writes)
         self.table = JobTable(layout, services)
         self._takeover = Takeover(layout, generation, self.table)
-        self.requests = RequestServer(loop, self.table, self._takeover, self._recorder, self._zygote)
+        self.requests = RequestServer(
+            loop,
+            self.table,
+            self._takeover,
+            Inspection(self.table, self._writes),
+            self._recorder,
+            self._zygote,
+        )
 
     def _drained(self, job: str, output: Mapping[Channel, int]) -> None:
         self.table.drained(job, output)

@@ -88,6 +88,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "retention_jobs": "2K",
         "retention_bytes": "unlimited",
         "log_level": "error",
+        "log_format": "json",
     }
     assert texts.keys() | {"limits"} == set(ServerSettings.__slots__)
     by_option = resolved(
@@ -115,6 +116,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             retention_jobs=2000,
             retention_bytes=inf,
             log_level="error",
+            log_format="json",
         )
         == by_option
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from worker.core.model.ending import Channel
-from worker.core.steps import Step, on_step
+from worker.core.steps import Step, add_step_hook, remove_step_hook
 from worker.linux.ipc.framing import Decoder, encode
 from worker.linux.recorder import channel_recording
 from worker.linux.recorder.recorder import Recorder
@@ -81,14 +81,19 @@ def recorded(tmp_path: Path) -> Iterator[Recorded]:
 def test_writes_that_come_thick_are_gathered(recorded: Recorded) -> None:
     """A fraction of the system calls, and every byte."""
     splices: list[Step] = []
-    on_step(lambda step, _: splices.append(step))
+
+    def note(step: Step, job: object) -> None:
+        del job
+        splices.append(step)
+
+    add_step_hook(note)
     try:
         lines = [f"{number}\n".encode() for number in range(20_000)]
         for line in lines:
             os.write(recorded.fifo, line)
         assert b"".join(lines) == recorded.finish()
     finally:
-        on_step(None)
+        remove_step_hook(note)
     assert len(splices) < len(lines) / 20
 
 

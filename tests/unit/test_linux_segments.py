@@ -96,7 +96,7 @@ def test_whatever_dies_the_latest_bytes_are_kept(
             crash_points.clear()
             raise Died
 
-    steps.on_step(die)
+    steps.add_step_hook(die)
     try:
         for item in writes:
             if isinstance(item, Step):
@@ -112,7 +112,7 @@ def test_whatever_dies_the_latest_bytes_are_kept(
             assert len(written) == first + len(data) == segments.end
             assert min(len(written), (most - 1) * SIZE) <= len(data) <= most * SIZE
     finally:
-        steps.on_step(None)
+        steps.remove_step_hook(die)
         segments.close()
 
 

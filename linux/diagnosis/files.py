@@ -1,0 +1,139 @@
+"""What the files of a job say, read without any process of ours."""
+
+import array
+import fcntl
+import os
+import termios
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.model.channel import Channel
+from ..kernel import procfs
+from ..kernel.locks import lock_holder, open_lock
+from ..state.history import History, HistoryUnreadable, read_history
+from ..state.job_directory import fifo_path, history_path, segment_bases, segment_path
+from ..state.layout import Layout
+from ..supervisor.job_processes import processes_of
+from .holders import Holder, command_of, holders_of
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedChannel:
+    """A channel of output: the kept bytes ``first`` to ``end``, and how many wait in the FIFO.
+
+    ``in_fifo`` is None once the FIFO is removed: all output is recorded.
+    """
+
+    channel: Channel
+    first: int
+    end: int
+    in_fifo: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobProcess:
+    """A process of the job: ``state`` as in proc_pid_stat(5).
+
+    ``before_exec``: the child has not executed the command yet (PF_FORKNOEXEC).
+    """
+
+    pid: int
+    state: str
+    command: str
+    before_exec: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobFiles:
+    """What is on disk of a job. ``supervisor`` and ``recorder`` are pids, 0: that process does not run."""
+
+    directory: str
+    history: History | None
+    history_error: str
+    awaits_record: bool
+    channels: tuple[RecordedChannel, ...]
+    processes: tuple[JobProcess, ...]
+    holders: tuple[Holder, ...]
+    supervisor: int
+    recorder: int
+
+
+def read_files(layout: Layout, job: str) -> JobFiles | None:
+    """Return what is on disk of a job, None if nothing is."""
+    directory = layout.job(job)
+    if not os.path.isdir(directory):
+        return None
+    history, error = None, ""
+    try:
+        history = read_history(history_path(directory))
+    except HistoryUnreadable as reason:
+        error = str(reason)
+    generation = layout.generation(history.generation) if history else None
+    return JobFiles(
+        directory,
+        history,
+        error,
+        os.path.exists(f"{history_path(directory)}.unborn"),
+        tuple(_channels(directory)),
+        tuple(_processes(job, history)),
+        tuple(holders_of(directory)),
+        _holder(generation / "lock") if generation else 0,
+        _holder(generation / "recorder.lock") if generation else 0,
+    )
+
+
+def _channels(directory: str) -> list[RecordedChannel]:
+    found = []
+    for channel in Channel:
+        bases = segment_bases(directory, channel)
+        if not bases:
+            continue
+        with_size = os.stat(segment_path(directory, channel, bases[-1])).st_size
+        in_fifo = _bytes_in(fifo_path(directory, channel))
+        found.append(RecordedChannel(channel, bases[0], bases[-1] + with_size, in_fifo))
+    return found
+
+
+def _bytes_in(fifo: str) -> int | None:
+    """Return how many bytes wait in a FIFO, None if it is removed.
+
+    The extra reader changes nothing: where nobody else holds the FIFO open, it is empty.
+    """
+    try:
+        fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        count = array.array("i", [0])
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+    finally:
+        os.close(fd)
+    return count[0]
+
+
+def _processes(job: str, history: History | None) -> list[JobProcess]:
+    if history is None:
+        return []
+    record = history.start
+    stat = procfs.stat(record.pid)
+    is_main = stat is not None and stat.start == record.start  # else the pid was reused
+    members = processes_of(
+        record.plan.placement, record.pid if is_main else 0, f"WORKER_JOB_ID={job}".encode()
+    )
+    found = []
+    for pid in sorted(members.pids()):
+        stat = procfs.stat(pid)
+        if stat is not None:
+            found.append(JobProcess(pid, stat.state, command_of(pid), before_exec=stat.before_exec))
+    return found
+
+
+def _holder(lock: Path) -> int:
+    """Return the pid that holds a lock; 0 if none does, or the file is not there."""
+    if not lock.exists():
+        return 0
+    fd = open_lock(lock)
+    try:
+        return lock_holder(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,61 @@
+"""Asking a supervisor about one job, without asyncio and without waiting long."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..ipc.framing import BadMessage, Decoder, encode
+from ..ipc.unix_sockets import socket_address
+
+PATIENCE = 2.0
+"""Seconds that a supervisor may take to answer: it needs a millisecond, unless it is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Why there is no answer."""
+
+    reason: str
+
+
+def inspect(generation: Path, job: str) -> Mapping[str, Any] | NoAnswer:
+    """Return what the supervisor in a generation's directory knows about a job."""
+    try:
+        with _connected(generation) as peer:
+            peer.sendall(encode({"call": 1, "do": "inspect", "job": job}))
+            answer = _receive(peer)
+    except TimeoutError:
+        return NoAnswer(f"it has not answered for {PATIENCE:g} s")
+    except (OSError, BadMessage) as error:
+        return NoAnswer(f"it cannot be asked: {error}")
+    if "error" in answer:
+        return NoAnswer("it is of an older version, which cannot be asked")
+    if "state" not in answer:
+        return NoAnswer("it does not know the job")
+    return answer
+
+
+def _connected(generation: Path) -> socket.socket:
+    directory = os.open(generation, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(PATIENCE)
+    try:
+        peer.connect(socket_address(directory, "socket"))
+    except OSError:
+        peer.close()
+        raise
+    finally:
+        os.close(directory)
+    return peer
+
+
+def _receive(peer: socket.socket) -> Mapping[str, Any]:
+    decoder = Decoder()
+    while data := peer.recv(65536):
+        for message in decoder.feed(data):
+            if message.get("call") == 1:
+                return message
+    raise ConnectionResetError("it closed the connection")

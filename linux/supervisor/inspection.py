@@ -1,0 +1,53 @@
+"""What a supervisor answers about one job when `worker debug` asks."""
+
+from ...core.ports import Progress
+from ...core.steps import Step, add_step_hook
+from ..ipc.encoding import ending_to_message
+from ..ipc.framing import Message
+from .job_table import JobTable
+from .retried_writes import RetriedWrites
+
+
+class Inspection:
+    """Remembers the last step of each job, and describes a job."""
+
+    def __init__(self, table: JobTable, writes: RetriedWrites) -> None:
+        self._table = table
+        self._writes = writes
+        self._last_steps: dict[str, Step] = {}
+        add_step_hook(self._remember)
+
+    def describe(self, name: str) -> Message:
+        """Return the state of a job; nothing if it is unknown.
+
+        ``deadline`` in seconds of CLOCK_BOOTTIME is when ``next_signal`` is sent; both are None if no
+        signal is due. ``unwritten`` counts the history records of all jobs that the disk has refused.
+        """
+        job = self._table.running.get(name)
+        ended = self._table.ended_jobs.get(name)
+        if job is not None:
+            life = job.life
+            progress = Progress(life.state, life.ending, life.cause, job.output_trouble)
+            deadline, next_signal = life.deadline, life.next_signal
+        elif ended is not None:
+            progress, deadline, next_signal = Progress.at_end(ended.end), None, None
+        else:
+            return {}
+        return {
+            "state": progress.state,
+            "ending": ending_to_message(progress.ending),
+            "cause": progress.cause,
+            "step": self._last_steps.get(name, ""),
+            "deadline": deadline,
+            "next_signal": next_signal,
+            "output_trouble": progress.output_trouble,
+            "unwritten": self._writes.pending,
+            "write_error": self._writes.refusal,
+        }
+
+    def _remember(self, step: Step, job: object) -> None:
+        name = str(job)
+        if step is Step.FORGOTTEN:
+            self._last_steps.pop(name, None)
+        elif name:
+            self._last_steps[name] = step

@@ -1,20 +1,8 @@
 """Run commands on a Linux machine from elsewhere, safely.
 
-The names below are handed on lazily (PEP 562): this module runs before every
-``worker.*`` import, also that of the supervisor, which must stay small.
+These names are those of ``worker.core``, loaded on first use (PEP 562): this module runs before every
+``worker.*`` import, also in the supervisor and the recorder, which must stay small.
 """
-
-TYPE_CHECKING = (
-    False  # as in typing, which would take half a megabyte in a process as small as the recorder
-)
-if TYPE_CHECKING:
-    from .core.errors import WorkerError as WorkerError
-    from .core.model.job import JobId as JobId
-    from .core.model.job import JobSpec as JobSpec
-    from .core.model.job import JobState as JobState
-    from .core.model.job import JobStatus as JobStatus
-    from .core.model.limits import ResourceLimits as ResourceLimits
-    from .core.worker import Worker as Worker
 
 __all__ = [
     "JobId",
@@ -26,20 +14,20 @@ __all__ = [
     "WorkerError",
 ]
 
-_HOME = {
-    "JobId": "model.job",
-    "JobSpec": "model.job",
-    "JobState": "model.job",
-    "JobStatus": "model.job",
-    "ResourceLimits": "model.limits",
-    "Worker": "worker",
-    "WorkerError": "errors",
-}
+TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
+if TYPE_CHECKING:
+    from .core import JobId as JobId
+    from .core import JobSpec as JobSpec
+    from .core import JobState as JobState
+    from .core import JobStatus as JobStatus
+    from .core import ResourceLimits as ResourceLimits
+    from .core import Worker as Worker
+    from .core import WorkerError as WorkerError
+else:
 
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import core  # noqa: PLC0415 - only when a name is used
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
-
-    return getattr(import_module(f".core.{_HOME[name]}", __name__), name)
+        return getattr(core, name)

@@ -1,1 +1,169 @@
-"""The domain: values, the life of a job, ports and use cases. No I/O, no environment."""
+"""The domain: values, life cycle of a job, ports and the Worker. No I/O, no environment.
+
+Every public name can be imported from here. The names are loaded on first use (PEP 562), because this
+module runs before every ``worker.core.*`` import, also in the supervisor and the recorder.
+"""
+
+MODULES = {
+    "engine.defaults": (
+        "MemoryJournal",
+        "SystemClock",
+    ),
+    "engine.retention": ("Retention",),
+    "errors": (
+        "AccessDenied",
+        "IncompatibleAdapters",
+        "InvalidJobSpec",
+        "JobAlreadyFinished",
+        "JobNotFound",
+        "JobStillRunning",
+        "JournalUnusable",
+        "LimitsRejected",
+        "LimitsUnsupported",
+        "NoOutputKept",
+        "OutputUnavailable",
+        "QuotaExceeded",
+        "RequestIdReused",
+        "SpawnFailed",
+        "SpawnerUnavailable",
+        "StopIncomplete",
+        "StorageUnavailable",
+        "WorkerError",
+    ),
+    "model.channel": ("Channel",),
+    "model.ending": (
+        "Cause",
+        "End",
+        "Ending",
+        "Exited",
+        "Lost",
+        "Signaled",
+        "exit_code",
+    ),
+    "model.job": (
+        "Chunk",
+        "Extent",
+        "JobId",
+        "JobRecord",
+        "JobSpec",
+        "JobState",
+        "JobStatus",
+        "Leftovers",
+        "PastRequest",
+        "new_job_id",
+        "parse_job_id",
+    ),
+    "model.limits": (
+        "CpuLimit",
+        "IoLimit",
+        "LimitPolicy",
+        "MemoryLimit",
+        "Pressure",
+        "ResourceLimits",
+        "ResourceUsage",
+    ),
+    "model.stream_start": (
+        "BEGINNING",
+        "FromOffset",
+        "LastBytes",
+        "LastLines",
+        "StreamStart",
+    ),
+    "ports": (
+        "Clock",
+        "JobJournal",
+        "OutputStore",
+        "Placement",
+        "PlacementKind",
+        "Process",
+        "ProcessSpawner",
+        "Progress",
+        "ResourceLimiter",
+        "Scope",
+        "Sink",
+        "SinkKind",
+        "Survivor",
+        "Watch",
+    ),
+    "worker": ("Worker",),
+}
+"""The public names, by module; the imports below repeat them for type checkers."""
+
+TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
+if TYPE_CHECKING:
+    from .engine.defaults import MemoryJournal as MemoryJournal
+    from .engine.defaults import SystemClock as SystemClock
+    from .engine.retention import Retention as Retention
+    from .errors import AccessDenied as AccessDenied
+    from .errors import IncompatibleAdapters as IncompatibleAdapters
+    from .errors import InvalidJobSpec as InvalidJobSpec
+    from .errors import JobAlreadyFinished as JobAlreadyFinished
+    from .errors import JobNotFound as JobNotFound
+    from .errors import JobStillRunning as JobStillRunning
+    from .errors import JournalUnusable as JournalUnusable
+    from .errors import LimitsRejected as LimitsRejected
+    from .errors import LimitsUnsupported as LimitsUnsupported
+    from .errors import NoOutputKept as NoOutputKept
+    from .errors import OutputUnavailable as OutputUnavailable
+    from .errors import QuotaExceeded as QuotaExceeded
+    from .errors import RequestIdReused as RequestIdReused
+    from .errors import SpawnerUnavailable as SpawnerUnavailable
+    from .errors import SpawnFailed as SpawnFailed
+    from .errors import StopIncomplete as StopIncomplete
+    from .errors import StorageUnavailable as StorageUnavailable
+    from .errors import WorkerError as WorkerError
+    from .model.channel import Channel as Channel
+    from .model.ending import Cause as Cause
+    from .model.ending import End as End
+    from .model.ending import Ending as Ending
+    from .model.ending import Exited as Exited
+    from .model.ending import Lost as Lost
+    from .model.ending import Signaled as Signaled
+    from .model.ending import exit_code as exit_code
+    from .model.job import Chunk as Chunk
+    from .model.job import Extent as Extent
+    from .model.job import JobId as JobId
+    from .model.job import JobRecord as JobRecord
+    from .model.job import JobSpec as JobSpec
+    from .model.job import JobState as JobState
+    from .model.job import JobStatus as JobStatus
+    from .model.job import Leftovers as Leftovers
+    from .model.job import PastRequest as PastRequest
+    from .model.job import new_job_id as new_job_id
+    from .model.job import parse_job_id as parse_job_id
+    from .model.limits import CpuLimit as CpuLimit
+    from .model.limits import IoLimit as IoLimit
+    from .model.limits import LimitPolicy as LimitPolicy
+    from .model.limits import MemoryLimit as MemoryLimit
+    from .model.limits import Pressure as Pressure
+    from .model.limits import ResourceLimits as ResourceLimits
+    from .model.limits import ResourceUsage as ResourceUsage
+    from .model.stream_start import BEGINNING as BEGINNING
+    from .model.stream_start import FromOffset as FromOffset
+    from .model.stream_start import LastBytes as LastBytes
+    from .model.stream_start import LastLines as LastLines
+    from .model.stream_start import StreamStart as StreamStart
+    from .ports import Clock as Clock
+    from .ports import JobJournal as JobJournal
+    from .ports import OutputStore as OutputStore
+    from .ports import Placement as Placement
+    from .ports import PlacementKind as PlacementKind
+    from .ports import Process as Process
+    from .ports import ProcessSpawner as ProcessSpawner
+    from .ports import Progress as Progress
+    from .ports import ResourceLimiter as ResourceLimiter
+    from .ports import Scope as Scope
+    from .ports import Sink as Sink
+    from .ports import SinkKind as SinkKind
+    from .ports import Survivor as Survivor
+    from .ports import Watch as Watch
+    from .worker import Worker as Worker
+else:
+    _MODULE_OF = {name: module for module, names in MODULES.items() for name in names}
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - only when a name is used
+
+        return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

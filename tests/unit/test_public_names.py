@@ -1,0 +1,143 @@
+"""Public import paths: the names of ``worker`` and ``worker.core``, earlier paths, and light imports."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from mypy import api as mypy
+
+import worker
+import worker.core
+from worker.core import errors, ports
+from worker.core.model import channel, ending, job, limits, stream_start
+
+PUBLIC = [(name, module) for module, names in worker.core.MODULES.items() for name in names]
+
+EARLIER = {
+    "worker.core.channel": ["Channel"],
+    "worker.core.defaults": ["MemoryJournal", "SystemClock"],
+    "worker.core.ending": ["Cause", "Channel", "End", "Ending", "Exited", "Lost", "Signaled", "exit_code"],
+    "worker.core.job": [
+        "Chunk",
+        "Extent",
+        "JobId",
+        "JobRecord",
+        "JobSpec",
+        "JobState",
+        "JobStatus",
+        "Leftovers",
+        "PastRequest",
+        "new_job_id",
+        "parse_job_id",
+    ],
+    "worker.core.limits": [
+        "CpuLimit",
+        "IoLimit",
+        "LimitPolicy",
+        "MemoryLimit",
+        "ResourceLimits",
+    ],
+    "worker.core.retention": ["Retention"],
+}
+"""Module paths of the values before they were moved into packages."""
+
+UNCHANGED = {
+    "worker.core.errors": ["JobNotFound", "WorkerError"],
+    "worker.core.ports": ["OutputStore", "ProcessSpawner", "ResourceLimiter"],
+    "worker.core.testing": ["FakeSpawner", "LimiterContract", "OutputStoreContract", "SpawnerContract"],
+    "worker.core.worker": ["Worker"],
+}
+
+
+@pytest.mark.parametrize(("name", "module"), PUBLIC)
+def test_names_of_core(name: str, module: str) -> None:
+    """Each public name of core can be imported from ``worker.core`` and is the object of its module."""
+    assert getattr(import_module(f"worker.core.{module}"), name) is getattr(worker.core, name)
+
+
+@pytest.mark.parametrize("module", [errors, ports, channel, ending, job, limits, stream_start])
+def test_core_exports_every_class(module: object) -> None:
+    """``worker.core`` exports every public class of the errors, the ports and the values."""
+    classes = {
+        name
+        for name, each in inspect.getmembers(module, inspect.isclass)
+        if each.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert set() == classes - {name for name, _ in PUBLIC}
+
+
+@pytest.mark.parametrize("name", worker.__all__)
+def test_names_of_the_root(name: str) -> None:
+    """The names of the README can be imported from ``worker``."""
+    assert getattr(worker.core, name) is getattr(worker, name)
+
+
+@pytest.mark.parametrize("module", ["worker", "worker.core"])
+def test_unknown_names(module: str) -> None:
+    """An unknown name raises AttributeError."""
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'Jobs'"):
+        _ = import_module(module).Jobs
+
+
+@pytest.mark.parametrize("module", EARLIER)
+def test_earlier_paths(module: str) -> None:
+    """The module paths that adapters used before still work, with the same objects."""
+    for name in EARLIER[module]:
+        assert getattr(worker.core, name) is getattr(import_module(module), name)
+
+
+def test_type_checkers_see_the_names() -> None:
+    """The imports for type checkers name the same modules as the table that is used at run time."""
+    tree = ast.parse(Path(worker.core.__file__).read_text())
+    [checked] = [node for node in tree.body if isinstance(node, ast.If)]
+    imported = [
+        (alias.name, node.module)
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    assert sorted(PUBLIC) == sorted(imported)
+
+
+def test_mypy_sees_the_names(tmp_path: Path) -> None:
+    """A strict mypy run finds each name under each public path, and rejects a name that does not exist."""
+    paths = {"worker": worker.__all__, "worker.core": [name for name, _ in PUBLIC], **EARLIER, **UNCHANGED}
+    lines = [f"from {path} import {name} as {name}" for path, names in paths.items() for name in names]
+    lines += ["from worker.core import Jobs", "from worker import Jobs as Jobs2"]
+    program = tmp_path / "program.py"
+    program.write_text("\n".join(lines) + "\n")
+    repository = Path(__file__).parents[2]
+    output, _, _ = mypy.run(["--strict", "--config-file", str(repository / "pyproject.toml"), str(program)])
+    found = [line.split(": error: ")[1] for line in output.splitlines() if ": error: " in line]
+    assert [
+        'Module "worker.core" has no attribute "Jobs"  [attr-defined]',
+        'Module "worker" has no attribute "Jobs"  [attr-defined]',
+    ] == found, output
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("worker", {"asyncio", "typing", "worker.core", "ssl", "click", "grpclib"}),
+        ("worker.core", {"asyncio", "typing", "dataclasses", "worker.core.model", "worker.core.errors"}),
+        ("worker.core.lifecycle", {"asyncio", "ssl", "worker.core.worker"}),
+        (
+            "worker.linux.supervisor.supervisor",
+            {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"},
+        ),
+        ("worker.linux.supervisor.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
+        ("worker.linux.zygote", {"dataclasses", "json", "logging", "worker.linux.state.history"}),
+        ("worker.linux.recorder.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
+    ],
+)
+def test_imports_are_light(module: str, unwanted: set[str]) -> None:
+    """A module that runs in every process, or beside every job, loads no package that it does not use."""
+    code = f"import sys, {module}; print(*sys.modules, sep='\\n')"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = set(output.split())
+    assert module in loaded
+    assert set() == loaded & unwanted

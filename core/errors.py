@@ -1,43 +1,40 @@
-"""Everything that can be refused or go wrong, as the caller should see it.
+"""The errors that callers of a Worker see.
 
-Each message says what is wrong and, where something can be done about it, what.
+Each message states the problem and, if there is one, the remedy.
 """
 
 
 class WorkerError(Exception):
-    """Root of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises deliberately."""
 
 
 class JobNotFound(WorkerError):
-    """There is no such job: it never was, it was removed, or the id is malformed."""
+    """No such job: it never existed, it was removed, or the id is malformed."""
 
     def __init__(self, job: object) -> None:
         super().__init__(f"Job {job} not found")
 
 
 class JobAlreadyFinished(WorkerError):
-    """The job is over, so there is nothing left to stop."""
+    """The job has finished, so it cannot be stopped or updated."""
 
     def __init__(self) -> None:
         super().__init__("the process is already finished")
 
 
 class JobStillRunning(WorkerError):
-    """The job cannot be removed before it is over."""
+    """The job cannot be removed until it has finished."""
 
     def __init__(self, job: object) -> None:
         super().__init__(f"Job {job} is still running; stop it first")
 
 
 class StopIncomplete(WorkerError):
-    """The kernel has not ended every process yet; the job stays STOPPING and the killing goes on."""
+    """The job has not finished in time; it stays STOPPING, and SIGKILL is repeated."""
 
 
 class InvalidJobSpec(WorkerError):
-    """The request itself is wrong.
-
-    ``field`` names the part of the specification that is.
-    """
+    """The request is invalid; ``field`` names the invalid part of the job spec."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -46,14 +43,14 @@ class InvalidJobSpec(WorkerError):
 
 
 class RequestIdReused(WorkerError):
-    """The same owner has used this request id for another specification."""
+    """The owner has already used this request id for a different job spec."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"request id {request_id!r} was used for another command; choose a new one")
 
 
 class SpawnFailed(WorkerError):
-    """The command could not be executed; ``errno`` is what the kernel said (execve(2), errno(3))."""
+    """The command could not be executed; ``errno`` is that of execve(2) or an earlier system call."""
 
     def __init__(self, errno: int, message: str) -> None:
         super().__init__(message)
@@ -61,25 +58,25 @@ class SpawnFailed(WorkerError):
 
 
 class SpawnerUnavailable(WorkerError):
-    """What starts and watches processes cannot be reached or started."""
+    """The spawner cannot be started or reached."""
 
 
 class LimitsUnsupported(WorkerError):
-    """This host cannot enforce the limit that was asked for; the message says why and what helps."""
+    """This host cannot enforce the requested limit; the message has the reason and the remedy."""
 
 
 class LimitsRejected(WorkerError):
-    """The kernel refused the value of a limit; the message carries the file and the data."""
+    """The kernel rejected the value of a limit; the message has the file and the data."""
 
 
 class AccessDenied(WorkerError):
-    """The caller may not do this."""
+    """The caller is not permitted to do this."""
 
 
 class OutputUnavailable(WorkerError):
-    """Output that was asked for is not kept (any more).
+    """The requested output is not kept.
 
-    ``first`` is the offset of the first byte that still is, or None if there is none at all.
+    ``first`` is the offset of the first kept byte, None if no output is kept.
     """
 
     def __init__(self, message: str, first: int | None = None) -> None:
@@ -88,20 +85,20 @@ class OutputUnavailable(WorkerError):
 
 
 class NoOutputKept(OutputUnavailable):
-    """Not a byte is there, nor a place for those to come: somebody has deleted it."""
+    """The store has nothing of this channel: it was deleted, or the job does not have it."""
 
 
 class QuotaExceeded(WorkerError):
-    """A bound of the server is reached, or its disk is full; trying again later may help."""
+    """A bound of the server is reached, or its disk is full; a later attempt may succeed."""
 
 
 class StorageUnavailable(WorkerError):
-    """What jobs need to be written down cannot be: the place is read-only, gone or broken."""
+    """The state directory cannot be written: it is read-only, missing or broken."""
 
 
 class JournalUnusable(StorageUnavailable):
-    """The journal cannot be read or written: corrupt, from a newer version, or the disk refuses."""
+    """The journal cannot be read or written: it is corrupt, of a newer version, or the disk fails."""
 
 
 class IncompatibleAdapters(WorkerError):
-    """These adapters do not fit together; raised when the Worker is made."""
+    """These adapters cannot work together; raised when the Worker is constructed."""

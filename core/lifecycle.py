@@ -1,11 +1,11 @@
-"""The life of a job as one pure state machine: events in, actions out.
+"""The life cycle of a job as a pure state machine: events in, actions out.
 
-It has no clock and does no I/O; whoever drives it passes the time, in seconds of
-CLOCK_BOOTTIME, and carries out the actions. The supervisor drives it with the kernel's
-events, the fakes with made-up ones, the tests with all orders of them.
+It has no clock and does no I/O. The caller passes the time, in seconds of CLOCK_BOOTTIME, and carries
+out the actions. The supervisor calls it with events of the kernel, the fakes with simulated events, the
+tests with events in every order.
 
-    STARTING --Started--> RUNNING --stop, timeout, main ended--> STOPPING
-    main ended and group empty --Drain--> OutputDrained --Finish--> EXITED or LOST
+    STARTING --Started--> RUNNING --stop, timeout, main process ended--> STOPPING
+    all processes ended --Drain--> OutputDrained --Finish--> EXITED or LOST
 """
 
 import signal
@@ -23,14 +23,14 @@ from .model.ending import (
 from .model.job import JobState, Leftovers
 
 LEFTOVER_GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL for what outlives the main process."""
+"""Seconds between SIGTERM and SIGKILL for leftovers."""
 
 KILL_AGAIN = 1.0
-"""Seconds after which a SIGKILL that has not ended everything is repeated."""
+"""Seconds after which SIGKILL is repeated if processes remain."""
 
 
-class WrongStep(Exception):
-    """An event that cannot happen in this state: the driver is at fault."""
+class InvalidTransition(Exception):
+    """An event that is impossible in this state: a defect of the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """Somebody wants the job to end: ``signal`` now, SIGKILL after ``grace`` seconds."""
+    """A request to stop the job: ``signal`` now, SIGKILL after ``grace`` seconds."""
 
     signal: int
     grace: float
@@ -48,9 +48,9 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class MainEnded:
-    """The main process has ended; ``oom_kills`` is the group's count at this moment.
+    """The main process has ended; ``oom_kills`` is the current count of the job.
 
-    ``cause`` is why it was being ended, as far as an earlier owner of the job knew.
+    ``cause`` is the cause that a previous supervisor of the job has recorded.
     """
 
     ending: Ending
@@ -59,15 +59,15 @@ class MainEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupEmptied:
-    """No process of the job is left; ``oom_kills`` is the final count."""
+class AllEnded:
+    """All processes of the job have ended; ``oom_kills`` is the final count."""
 
     oom_kills: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class OutputDrained:
-    """Everything written is recorded: ``output`` bytes per channel; ``at`` in seconds since 1970."""
+    """All output is recorded: ``output`` is the size of each channel, ``at`` is in seconds since 1970."""
 
     output: Mapping[Channel, int]
     at: float
@@ -75,32 +75,32 @@ class OutputDrained:
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """The clock has moved on, perhaps past the deadline."""
+    """Time has passed; the deadline may have been reached."""
 
 
-Event = Started | StopRequested | MainEnded | GroupEmptied | OutputDrained | TimePassed
+Event = Started | StopRequested | MainEnded | AllEnded | OutputDrained | TimePassed
 
 
 @dataclass(frozen=True, slots=True)
 class SendSignal:
-    """Signal every process of the job, and wake those that are stopped."""
+    """Signal every process of the job, and continue those that are stopped (SIGCONT)."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End every process of the job, whatever it does."""
+    """Kill every process of the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Have the rest of the output recorded; nobody writes any more."""
+    """Record the rest of the output; no process writes any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Record the end, then tell it."""
+    """Record the end, then report it."""
 
     end: End
 
@@ -109,7 +109,7 @@ Action = SendSignal | Kill | Drain | Finish
 
 
 class Lifecycle:
-    """One job's life. ``deadline`` is when TimePassed is due next; None: never."""
+    """The life cycle of one job. ``deadline`` is the time at which TimePassed is due; None: never."""
 
     __slots__ = (
         "_draining",
@@ -134,7 +134,7 @@ class Lifecycle:
         self._timeout = timeout
         self._grace = grace
         self._leftovers = leftovers
-        self._signaled = False  # asked to end; the deadline is that of the SIGKILL
+        self._signaled = False  # the stop signal was sent; the deadline is that of SIGKILL
         self._killed = False
         self._empty = False
         self._draining = False
@@ -142,7 +142,7 @@ class Lifecycle:
 
     @property
     def draining(self) -> bool:
-        """Whether no process is left and only output is waited for."""
+        """Whether all processes have ended and output is still being recorded."""
         return self._draining
 
     @property
@@ -153,7 +153,7 @@ class Lifecycle:
         return signal.SIGKILL if self._signaled else signal.SIGTERM
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take one step and return what is to be done; raise WrongStep and change nothing if it is none."""
+        """Process an event and return the actions; raise InvalidTransition without any change."""
         match event:
             case Started():
                 return self._started(now)
@@ -161,8 +161,8 @@ class Lifecycle:
                 return self._stop_requested(event, now)
             case MainEnded():
                 return self._main_ended(event, now)
-            case GroupEmptied():
-                return self._group_emptied(event)
+            case AllEnded():
+                return self._all_ended(event)
             case OutputDrained():
                 return self._output_drained(event)
             case TimePassed():
@@ -179,7 +179,7 @@ class Lifecycle:
         self._require_alive("stopped")
         if self._draining:
             return []
-        if self._signaled:  # a second stop joins the first; it can only shorten the wait
+        if self._signaled:  # a second stop joins the first; it can only shorten the grace period
             if event.signal == signal.SIGKILL and not self._killed:
                 return self._kill(now)
             if self.deadline is not None and not self._killed:
@@ -187,7 +187,7 @@ class Lifecycle:
             return []
         if self.ending is None:
             self.cause = Cause.STOPPED
-        return self._ask_to_end(event.signal, event.grace, now)
+        return self._terminate(event.signal, event.grace, now)
 
     def _main_ended(self, event: MainEnded, now: float) -> list[Action]:
         self._require_alive("main process ended")
@@ -203,14 +203,14 @@ class Lifecycle:
         self.state = JobState.STOPPING
         if self._signaled or self._leftovers is Leftovers.WAIT:
             return []
-        return self._ask_to_end(signal.SIGTERM, LEFTOVER_GRACE, now)
+        return self._terminate(signal.SIGTERM, LEFTOVER_GRACE, now)
 
-    def _group_emptied(self, event: GroupEmptied) -> list[Action]:
-        self._require_alive("group emptied")
+    def _all_ended(self, event: AllEnded) -> list[Action]:
+        self._require_alive("all processes ended")
         self._oom_kills = max(self._oom_kills, event.oom_kills)
         if self._empty:
             return []
-        self._empty = True  # before the main process is reaped its group may be empty already
+        self._empty = True  # a cgroup can be empty before the main process is reaped
         return self._drain() if self.ending is not None else []
 
     def _output_drained(self, event: OutputDrained) -> list[Action]:
@@ -226,9 +226,9 @@ class Lifecycle:
             return self._kill(now)
         if self.ending is None:
             self.cause = Cause.TIMED_OUT
-        return self._ask_to_end(signal.SIGTERM, self._grace, now)
+        return self._terminate(signal.SIGTERM, self._grace, now)
 
-    def _ask_to_end(self, number: int, grace: float, now: float) -> list[Action]:
+    def _terminate(self, number: int, grace: float, now: float) -> list[Action]:
         self.state = JobState.STOPPING
         self._signaled = True
         if number == signal.SIGKILL or grace <= 0:
@@ -252,4 +252,4 @@ class Lifecycle:
 
     def _require(self, condition: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence
         if not condition:
-            raise WrongStep(f"{what} while {self.state}")
+            raise InvalidTransition(f"{what} while {self.state}")

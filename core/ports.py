@@ -1,6 +1,6 @@
-"""What the core needs of the world, as protocols that adapters fulfil.
+"""The ports: protocols that adapters implement.
 
-Each protocol has a suite in ``worker.core.testing`` that every adapter passes.
+Every adapter must pass the contract suite of its port in ``worker.core.testing``.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -36,11 +36,11 @@ class PlacementKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """All that is needed to place, end and watch the processes of one job: directories of cgroupfs.
+    """The cgroup directories of a job: all data needed to place, kill and watch its processes.
 
-    ``unified`` is a cgroup of v2: the main process is born in it, cgroup.kill and cgroup.events
-    are used there. ``legacy`` are groups of v1 controllers, joined before the exec. ``oom_events``
-    is a file with a line ``oom_kill N`` (memory.events on v2, memory.oom_control on v1).
+    ``unified`` is a v2 cgroup: the main process is created in it; cgroup.kill and cgroup.events are
+    used there. ``legacy`` are v1 cgroups, joined before the exec. ``oom_events`` is a file with a line
+    ``oom_kill N`` (memory.events on v2, memory.oom_control on v1).
     """
 
     unified: str | None = None
@@ -54,59 +54,59 @@ class Placement:
 
 
 class Scope(Protocol):
-    """The place prepared for one job, with its limits set."""
+    """The cgroups prepared for one job, with its limits set."""
 
     @property
     def placement(self) -> Placement:
-        """Where the job's processes are to be born."""
+        """Where the processes of the job are placed."""
         ...
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What cannot be guaranteed here, in words for the user."""
+        """Guarantees that do not hold on this host, as messages for the user."""
         ...
 
     async def update(self, limits: ResourceLimits) -> None:
-        """Replace the limits while the job runs.
+        """Replace the limits of a running job.
 
-        Raises LimitsUnsupported or LimitsRejected, and the limits are as they were then.
+        Raises LimitsUnsupported or LimitsRejected; the limits are unchanged then.
         """
         ...
 
     async def usage(self) -> ResourceUsage:
-        """Return what has been used so far: once no process is left, in all."""
+        """Return the usage until now; once no process remains, the total."""
         ...
 
     async def remove(self) -> None:
-        """Take the place down, and its usage with it. Idempotent; no process may be left."""
+        """Remove the cgroups and with them the usage. Idempotent; no process may remain."""
         ...
 
 
 class ResourceLimiter(Protocol):
-    """Makes places in which limits hold."""
+    """Prepares scopes, in which limits are enforced."""
 
     @property
     def kind(self) -> PlacementKind:
-        """What kind of placement its scopes have."""
+        """The kind of placement of its scopes."""
         ...
 
     async def prepare(self, job: JobId, limits: ResourceLimits, parent: int) -> Scope:
-        """Make a scope before anything runs, where children of the process ``parent`` can be placed.
+        """Prepare the scope of a job that ``parent``, a pid, will start, before any of its processes runs.
 
-        Raises LimitsUnsupported or LimitsRejected, and leaves nothing behind then.
+        Raises LimitsUnsupported or LimitsRejected; nothing is left behind then.
         """
         ...
 
     async def reopen(self, job: JobId, placement: Placement) -> Scope | None:
-        """Return the scope in which a job was placed, by whomever, or None if it is gone."""
+        """Return the existing scope with this placement, None if there is none."""
         ...
 
     async def sweep(self, keep: Collection[JobId]) -> None:
-        """Remove every scope of this worker that belongs to none of these jobs."""
+        """Remove the scopes of all other jobs of this worker."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything that is not in use by a job."""
+        """Release everything that is not in use by a job."""
         ...
 
 
@@ -128,10 +128,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job has come, as seen by whoever runs it.
-
-    ``output_trouble`` as in JobStatus.
-    """
+    """The progress of a job, as reported by its spawner; ``output_trouble`` as in JobStatus."""
 
     state: JobState
     ending: Ending | None = None
@@ -140,67 +137,67 @@ class Progress:
 
     @classmethod
     def at_end(cls, end: End) -> "Progress":
-        """Return how far a job has come that is over."""
+        """Return the progress of a finished job."""
         state = JobState.LOST if isinstance(end.ending, Lost) else JobState.EXITED
         return cls(state, end.ending, end.cause)
 
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """A process that is still there: its pid and the state letter of proc(5)."""
+    """A process of a job that has not ended: its pid and its state letter (proc(5))."""
 
     pid: int
     state: str
 
 
 class Process(Protocol):
-    """A job that runs, or has ended and is not forgotten."""
+    """A job that runs, or has ended and is not yet forgotten."""
 
     @property
     def pid(self) -> int:
-        """The main process."""
+        """The pid of the main process."""
         ...
 
     @property
     def started_at(self) -> float:
-        """When the command was executed, in seconds since 1970."""
+        """The time of the exec in seconds since 1970."""
         ...
 
     @property
     def placement(self) -> Placement:
-        """Where it was born."""
+        """The placement that it was spawned with."""
         ...
 
     @property
     def progress(self) -> Progress:
-        """What is known at this moment, without asking anybody."""
+        """The current progress, without a round trip."""
         ...
 
     async def stop(self, signal: int, grace: float) -> None:
-        """Ask for the end of every process of the job; a second stop joins the first.
+        """Signal every process of the job, then SIGKILL after ``grace`` s; a second stop joins the first.
 
-        Returns when the request is taken; ``wait`` tells the end.
+        Returns when the request is accepted; ``wait`` returns the end.
         """
         ...
 
     async def survivors(self) -> Sequence[Survivor]:
-        """Return the processes of the job that are left."""
+        """Return the processes of the job that have not ended."""
         ...
 
     async def wait(self) -> End:
-        """Return how it ended, once no process is left and the output is complete.
+        """Return the end, once no process remains and the output is complete.
 
-        For any number of waiters; safe to cancel.
+        Supports any number of concurrent waiters; safe to cancel.
         """
         ...
 
 
 class ProcessSpawner(Protocol):
-    """Starts, ends and watches processes, also while the Worker itself is away."""
+    """Starts, stops and watches processes, also while no Worker is running."""
 
     @property
     def accepts(self) -> frozenset[PlacementKind]:
-        """The kinds of placement it can put processes in."""
+        """The kinds of placement that it supports."""
         ...
 
     @property
@@ -209,48 +206,48 @@ class ProcessSpawner(Protocol):
         ...
 
     async def parent(self) -> int:
-        """Return the pid of the process whose children jobs are.
+        """Return the pid of the parent process of all jobs.
 
-        A delegated control group that it lives in is where they can be placed.
+        If it is in a delegated cgroup, the jobs can be placed below that.
         """
         ...
 
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
-        """Execute the command inside its placement.
+        """Execute the command inside its placement, with its output connected to the sinks.
 
-        Raises SpawnFailed, and no instruction of the command has run then.
+        Raises SpawnFailed; no instruction of the command has run then.
         """
         ...
 
     async def recover(self) -> Mapping[JobId, Process]:
-        """Return what runs, and what has ended and is not forgotten."""
+        """Return all jobs that run, or have ended and are not yet forgotten."""
         ...
 
     async def forget(self, job: JobId) -> None:
-        """Drop what is kept about a job whose end is journaled. Idempotent."""
+        """Delete the state of a job whose end is journaled. Idempotent."""
         ...
 
     async def close(self) -> None:
-        """Disconnect; jobs run on."""
+        """Disconnect; jobs keep running."""
         ...
 
 
 class Watch(Protocol):
-    """Tells when there may be more to read."""
+    """Notifies of new output."""
 
     async def changed(self) -> None:
-        """Return when output may have been added since the last call. A hint; safe to cancel."""
+        """Return when output may have been written since the last call. A hint; safe to cancel."""
         ...
 
     def notify(self) -> None:
-        """Have ``changed`` return, at once or when it is called next."""
+        """Make the current or the next call of ``changed`` return."""
         ...
 
 
 class OutputStore(Protocol):
-    """Keeps what jobs write."""
+    """Stores the output of jobs."""
 
     @property
     def sink_kind(self) -> SinkKind:
@@ -260,20 +257,20 @@ class OutputStore(Protocol):
     async def create(
         self, job: JobId, channels: Collection[Channel], most: int = 0
     ) -> Mapping[Channel, Sink]:
-        """Make room for a new job's output.
+        """Prepare the output of a new job and return one sink for each channel.
 
-        At most ``most`` bytes are kept, an equal part for each channel, and at least half of that; the
-        oldest go first. 0: all are kept. Raises QuotaExceeded when there is no room, StorageUnavailable
-        when there is no writing at all.
+        The store keeps at most ``most`` bytes, divided equally among the channels, and at least half of
+        that, discarding the oldest; 0 keeps all. Raises QuotaExceeded if there is no space,
+        StorageUnavailable if the storage cannot be written.
         """
         ...
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:
-        """Return which bytes are kept; raise NoOutputKept if there is no such channel."""
+        """Return the kept range; raise NoOutputKept if there is no such channel."""
         ...
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
-        """Return at most ``size`` bytes from ``offset``, none at the end.
+        """Return at most ``size`` bytes from ``offset``, and no bytes only at the end.
 
         Raises OutputUnavailable, with the first kept offset, for bytes that are no longer kept, and
         NoOutputKept if there is no such channel.
@@ -281,7 +278,7 @@ class OutputStore(Protocol):
         ...
 
     def watch(self, job: JobId) -> AbstractAsyncContextManager[Watch]:
-        """Watch the job's output; what is written after entering is noticed."""
+        """Watch a job's output for writes after entering the context."""
         ...
 
     async def remove(self, job: JobId) -> None:
@@ -289,58 +286,58 @@ class OutputStore(Protocol):
         ...
 
     async def sweep(self, keep: Collection[JobId]) -> None:
-        """Delete the output of every job that is none of these."""
+        """Delete the output of all other jobs."""
         ...
 
     async def close(self) -> None:
-        """Let go of files and watches; what was written stays."""
+        """Close files and watches; the output is kept."""
         ...
 
 
 class JobJournal(Protocol):
-    """Remembers jobs across restarts. Raises JournalUnusable when it cannot."""
+    """Stores job records across restarts. Every method may raise JournalUnusable."""
 
     async def load(self) -> Sequence[JobRecord]:
-        """Return every record that can be read, oldest first."""
+        """Return every readable record, oldest first."""
         ...
 
     @property
     def unreadable(self) -> Collection[JobId]:
-        """The jobs whose records could not be read by ``load``: set aside, and left as they are."""
+        """The jobs whose records ``load`` could not read; these records are set aside unchanged."""
         ...
 
     async def put(self, record: JobRecord) -> None:
-        """Insert or replace; the record survives the death of this process from here on."""
+        """Insert or replace a record; once this returns, the record survives a crash of this process."""
         ...
 
     async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
-        """Drop a record, and in the same step remember the request that started it. Idempotent."""
+        """Delete a record and store its start request, atomically. Idempotent."""
         ...
 
     async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
-        """Return what is remembered of a request, None if nothing is."""
+        """Return the stored start request, None if there is none."""
         ...
 
     async def forget_requests(self, before: float) -> None:
-        """Drop the requests whose jobs were removed before this time, in seconds since 1970."""
+        """Delete the requests whose jobs were removed before this time in seconds since 1970."""
         ...
 
     async def close(self) -> None:
-        """Release what is held open."""
+        """Close the journal."""
         ...
 
 
 class Clock(Protocol):
-    """Time: one to show, one to measure with."""
+    """The wall clock, for display, and a clock to measure time with."""
 
     def now(self) -> float:
-        """Return seconds since 1970, for people; may jump."""
+        """Return the wall clock time in seconds since 1970; it may jump."""
         ...
 
     def boottime(self) -> float:
-        """Return seconds of CLOCK_BOOTTIME; never jumps, goes on during suspend."""
+        """Return CLOCK_BOOTTIME in seconds; it never jumps and includes time in suspend."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for this many seconds."""
         ...

@@ -1,6 +1,6 @@
-"""The steps of a job's life by name, so that a test can have a process die at any of them.
+"""The steps in the life of a job, by name: each is logged, and a test can kill a process at any of them.
 
-Each is reached right after the fact that it names; what the dead process knew is lost there.
+A step is reached right after the fact that it names; what only the killed process knew is lost then.
 """
 
 from collections.abc import Callable
@@ -8,45 +8,45 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """In the order of a job's life; in brackets who takes the step."""
+    """In the order of a job's life; the comment has the process that takes the step."""
 
     # The start.
-    INTENT_JOURNALED = "intent-journaled"  # [server]
-    CGROUP_MADE = "cgroup-made"  # [server]
-    FIFO_MADE = "fifo-made"  # [server]
-    CLONED = "cloned"  # [zygote], then [supervisor] the child waits
-    RECORDED = "recorded"  # [supervisor] which process it is
-    RELEASED = "released"  # [supervisor] the child may execute the command
-    EXECUTED = "executed"  # [supervisor] the command runs
-    REPORTED = "reported"  # [supervisor] to the server that asked
-    STARTED = "started"  # [server] and the client not told yet
-    TOLD = "told"  # [server] the client has its answer; to any call but streams
+    INTENT_JOURNALED = "intent-journaled"  # server
+    CGROUP_MADE = "cgroup-made"  # server
+    FIFO_MADE = "fifo-made"  # server
+    CLONED = "cloned"  # zygote, then supervisor: the child waits before its exec
+    RECORDED = "recorded"  # supervisor: the pid is in the history
+    RELEASED = "released"  # supervisor: the child may exec the command
+    EXECUTED = "executed"  # supervisor: the command runs
+    REPORTED = "reported"  # supervisor: the reply to the server is sent
+    STARTED = "started"  # server: before the client has its reply
+    ANSWERED = "answered"  # server: the client has the reply to any call except streams
 
     # The output.
-    SEGMENT_MADE = "segment-made"  # [recorder] and opened, or found
-    SEGMENT_DROPPED = "segment-dropped"  # [recorder] the oldest, beyond the bound
-    SPLICED = "spliced"  # [recorder] some bytes are in the segment
-    DRAINED_TOLD = "drained-told"  # [recorder] to the supervisor
+    SEGMENT_MADE = "segment-made"  # recorder: a segment is created, or an existing one opened
+    SEGMENT_DROPPED = "segment-dropped"  # recorder: the oldest segment, beyond the bound
+    SPLICED = "spliced"  # recorder: some bytes are in the segment
+    DRAIN_REPORTED = "drain-reported"  # recorder: to the supervisor
 
     # The end.
-    MAIN_EXIT_SEEN = "main-exit-seen"  # [supervisor] the main process is a zombie
-    MAIN_EXIT_RECORDED = "main-exit-recorded"  # [supervisor]
-    REAPED = "reaped"  # [supervisor] any child
-    LEFTOVERS_GONE = "leftovers-gone"  # [supervisor] no process is left
-    DRAINED = "drained"  # [supervisor] all output is recorded
-    EXIT_RECORDED = "exit-recorded"  # [supervisor]
-    ANNOUNCED = "announced"  # [supervisor] to the servers
-    END_HEARD = "end-heard"  # [server]
-    JOURNALED = "journaled"  # [server] the end is
-    CGROUP_REMOVED = "cgroup-removed"  # [server]
-    FORGOTTEN = "forgotten"  # [supervisor], then [server]
-    UNJOURNALED = "unjournaled"  # [server] the job is being removed
-    OUTPUT_REMOVED = "output-removed"  # [server]
+    MAIN_EXIT_SEEN = "main-exit-seen"  # supervisor: the main process is a zombie
+    MAIN_EXIT_RECORDED = "main-exit-recorded"  # supervisor
+    REAPED = "reaped"  # supervisor: any child
+    ALL_ENDED = "all-ended"  # supervisor: no process of the job remains
+    DRAINED = "drained"  # supervisor: all output is recorded
+    EXIT_RECORDED = "exit-recorded"  # supervisor
+    ANNOUNCED = "announced"  # supervisor: the end is sent to the servers
+    END_RECEIVED = "end-received"  # server
+    JOURNALED = "journaled"  # server: the end is in the journal
+    CGROUP_REMOVED = "cgroup-removed"  # server
+    FORGOTTEN = "forgotten"  # supervisor, then server
+    UNJOURNALED = "unjournaled"  # server: the record of a removed job is deleted
+    OUTPUT_REMOVED = "output-removed"  # server
 
-    # The life of those who take the steps.
-    RECOVERED = "recovered"  # [server] it knows the jobs of an earlier one
-    ADOPTED = "adopted"  # [supervisor] a job of an earlier one
-    RETIRED = "retired"  # [supervisor] it leaves, for it has nobody to serve
+    # The processes that take the steps.
+    RECOVERED = "recovered"  # server: it has recovered the jobs of a previous server
+    ADOPTED = "adopted"  # supervisor: it has taken over a job of a dead supervisor
+    RETIRED = "retired"  # supervisor: it exits, because it has neither jobs nor servers
 
 
 StepHook = Callable[[Step, object], None]
@@ -56,7 +56,7 @@ _hooks: tuple[StepHook, ...] = ()
 
 def add_step_hook(hook: StepHook) -> None:
     """Call ``hook`` with every step that this process takes, before the hooks that were added earlier."""
-    global _hooks  # noqa: PLW0603 - steps are taken everywhere; to pass it to all would cost more
+    global _hooks  # noqa: PLW0603 - steps are taken in every module; passing hooks to all is worse
     _hooks = (hook, *_hooks)
 
 

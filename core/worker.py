@@ -1,4 +1,4 @@
-"""The use cases: everything that can be asked of a worker, over the ports."""
+"""Worker: start, stop, query, stream, list, wait for, update and remove jobs, on top of the ports."""
 
 import asyncio
 import signal as signals
@@ -9,8 +9,9 @@ from .engine import following
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
 from .engine.idempotency import fingerprint
+from .engine.job_entry import JobEntry, Launching, Running
 from .engine.recovery import Recovery
-from .engine.registry import HeldJob, HeldJobs
+from .engine.registry import JobRegistry
 from .engine.retention import Retention
 from .engine.runner import JobRunner
 from .engine.status import status_of
@@ -23,11 +24,12 @@ from .errors import (
     JobStillRunning,
     NoOutputKept,
     RequestIdReused,
+    SpawnerUnavailable,
     StopIncomplete,
 )
 from .model.ending import Channel
 from .model.job import (
-    LONGEST,
+    LONGEST_DURATION,
     Chunk,
     Extent,
     JobId,
@@ -48,22 +50,22 @@ from .ports import (
     ResourceLimiter,
 )
 
-LOOKED_AT = 50
-"""Jobs that a list looks at in one go."""
+LIST_BATCH = 50
+"""Jobs that ``list`` processes before it yields to other tasks."""
 
-LAUNCH_PATIENCE = 10.0
-"""Seconds that closing waits for starts that are under way."""
+LAUNCH_TIMEOUT = 10.0
+"""Seconds that ``close`` waits for running launches."""
 
 STOP_MARGIN = 5.0
-"""Seconds beyond the grace that Stop waits for the kernel to end what was killed."""
+"""Seconds after the grace period that ``stop`` waits for the killed processes to end."""
 
 
 class Worker:
     """Starts, stops, queries and streams jobs.
 
-    Calls may come concurrently and be cancelled at any point: what was begun for a job is
-    finished all the same. After ``close`` jobs run on, and a new Worker over the same
-    adapters and journal takes them up again. ``output_max`` is for jobs that do not say.
+    Concurrent calls are safe, and so is the cancellation of a call at any point: an operation on a job
+    that has begun is completed. After ``close`` jobs keep running; a new Worker with the same adapters
+    and journal recovers them. ``output_max`` applies to job specs without one.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Worker:
         self._clock = clock or SystemClock()
         self._policy = policy or LimitPolicy()
         self._output_max = output_max
-        self._jobs = HeldJobs(self._clock, retention or Retention())
+        self._jobs = JobRegistry(self._clock, retention or Retention())
         self._tasks = Tasks()
         self._runner = JobRunner(
             spawner=spawner,
@@ -107,14 +109,15 @@ class Worker:
         self._recovery = Recovery(self._runner, self._expiry)
 
     async def recover(self) -> None:
-        """Take up the jobs of an earlier Worker; every other call does so first by itself."""
+        """Recover the jobs of a previous Worker; every other call does this first."""
         await self._recovery.complete()
 
     async def start(self, spec: JobSpec, *, owner: str = "", request_id: str = "") -> JobId:
         """Start a job and return its id once its command has been executed.
 
-        The same owner's same request id gives the same job, and its id for a day after it was removed.
-        Raises SpawnFailed, LimitsUnsupported, LimitsRejected, RequestIdReused; nothing is left behind then.
+        A request id that its owner has already used returns the id of the same job, until a day after
+        the removal of that job. On an error (SpawnFailed, LimitsUnsupported, LimitsRejected,
+        RequestIdReused and others) nothing is left behind.
         """
         await self.recover()
         past = await self._past_request(owner, request_id)
@@ -124,68 +127,67 @@ class Worker:
             return past.job
         job = self._jobs.requested(owner, request_id)
         if job is None:
-            job = HeldJob(self._record(spec, owner, request_id))
-            self._jobs.add(job)
-            job.launch = self._tasks.start(self._runner.launch(job))
+            job = self._runner.launch(self._record(spec, owner, request_id))
         elif job.record.spec != spec:
             raise RequestIdReused(request_id)
-        if job.launch is not None:
-            await asyncio.shield(job.launch)
+        if isinstance(job.phase, Launching):
+            await asyncio.shield(job.phase.task)
         return job.record.id
 
     async def stop(
         self, job_id: JobId, *, signal: int = signals.SIGTERM, grace: float | None = None
     ) -> None:
-        """End every process of a job and return when it is over; joins a stop that is under way.
+        """End every process of a job and return when the job has finished; joins a running stop.
 
-        Raises JobNotFound, JobAlreadyFinished, and StopIncomplete when the kernel has not ended
-        a process some seconds after SIGKILL.
+        Raises JobNotFound, JobAlreadyFinished, and StopIncomplete if the job has not finished some
+        seconds after SIGKILL.
         """
         if not 1 <= signal < signals.NSIG:
-            raise InvalidJobSpec("signal", f"{signal} is not the number of a signal")
-        if grace is not None and not 0 <= grace <= LONGEST:
+            raise InvalidJobSpec("signal", f"{signal} is not a signal number")
+        if grace is not None and not 0 <= grace <= LONGEST_DURATION:
             raise InvalidJobSpec("grace", f"{grace:g} s; must be 0 or more, at most 10 years")
         job = await self._find(job_id)
-        if job.process is None:
+        running = job.phase
+        if not isinstance(running, Running):
             raise JobAlreadyFinished
-        process = job.process
+        process = running.process
         grace = job.record.spec.grace if grace is None else grace
         await asyncio.shield(process.stop(signal, grace))
-        if not await self._within(job.over.wait(), grace + STOP_MARGIN):
+        if not await self._within(running.finished.wait(), grace + STOP_MARGIN):
             left = ", ".join(f"{each.pid} in state {each.state}" for each in await process.survivors())
             if left:
-                rest = f"process {left}; the killing goes on"
+                reason = f"process {left} remains; SIGKILL is repeated until it ends"
             elif trouble := process.progress.output_trouble:
-                rest = f"the last of its output cannot be recorded: {trouble}"
+                reason = f"the rest of its output cannot be recorded: {trouble}"
             else:
-                rest = "its output is still being recorded"
-            raise StopIncomplete(f"Job {job_id} is not over yet: {rest}")
+                reason = "its output is still being recorded"
+            raise StopIncomplete(f"Job {job_id} has not finished yet: {reason}")
 
     async def query(self, job_id: JobId) -> JobStatus:
-        """Return what is known about a job at this moment."""
+        """Return the current status of a job."""
         return await status_of(await self._find(job_id, started=False), self._outputs)
 
     async def list(
         self, *, labels: Mapping[str, str] | None = None, running: bool = False
     ) -> list[JobStatus]:
-        """Return every job, oldest first, that carries all ``labels``; ``running``: that is not over."""
+        """Return the jobs that have all ``labels``, oldest first; with ``running`` only unfinished ones."""
         await self.recover()
         wanted = (labels or {}).items()
         found = []
         for number, job in enumerate(self._jobs):
-            if number % LOOKED_AT == LOOKED_AT - 1:
-                await asyncio.sleep(0)  # there may be thousands, and others wait
-            if self._jobs.get(job.record.id) is None or (running and job.over.is_set()):
+            if number % LIST_BATCH == LIST_BATCH - 1:
+                await asyncio.sleep(0)  # there can be thousands of jobs
+            if self._jobs.get(job.record.id) is None or (running and job.is_finished):
                 continue
             if wanted <= job.record.spec.labels.items():
                 found.append(await status_of(job, self._outputs))
         return found
 
     async def wait(self, job_id: JobId) -> JobStatus:
-        """Return the status of a job once it is over."""
+        """Return the status of a job once it has finished."""
         job = await self._find(job_id)
         with self._jobs.in_use(job):
-            await job.over.wait()
+            await job.wait_finished()
             return await status_of(job, self._outputs)
 
     async def stream(
@@ -196,11 +198,11 @@ class Worker:
         start: StreamStart = BEGINNING,
         follow: bool = True,
     ) -> AsyncGenerator[Chunk, None]:
-        """Yield a job's output from ``start`` until the job is over.
+        """Yield a job's output from ``start`` until the job has finished.
 
-        A tail begins with an empty chunk, by whose offset one can resume; that of the next is beyond it
-        where the tail reaches back before what is kept. With ``follow`` false it ends at what is there
-        now. Raises OutputUnavailable when output that belongs to the job is not there.
+        A tail begins with an empty chunk, whose offset a client can resume from; the offset of the next
+        chunk is larger if the tail begins before the kept range. With ``follow`` false the stream ends
+        at the current end of the output. Raises OutputUnavailable if output of the job is missing.
         """
         job = await self._find(job_id)
         channel = _channel(job.record.spec, channel)
@@ -211,7 +213,12 @@ class Worker:
                 yield Chunk(offset, b"")
             if follow:
                 chunks = following.follow(
-                    self._outputs, job_id, channel, offset, job.over, lambda: job.final_size(channel)
+                    self._outputs,
+                    job_id,
+                    channel,
+                    offset,
+                    job.wait_finished,
+                    lambda: job.final_size(channel),
                 )
             else:
                 chunks = following.read_to(self._outputs, job_id, channel, offset, extent.end)
@@ -220,7 +227,7 @@ class Worker:
                     yield chunk
 
     async def update(self, job_id: JobId, changes: ResourceLimits) -> None:
-        """Change the limits of a running job to those that ``changes`` sets; the others stay.
+        """Set the limits of a running job that ``changes`` contains, and keep the others.
 
         Raises JobAlreadyFinished, LimitsUnsupported, LimitsRejected and InvalidJobSpec.
         """
@@ -228,25 +235,25 @@ class Worker:
         await asyncio.shield(self._tasks.start(self._runner.update(job, changes)))
 
     async def remove(self, job_id: JobId) -> None:
-        """Forget a job that is over, with its output; raise JobStillRunning if it is not."""
+        """Remove a finished job and its output; raise JobStillRunning for any other job."""
         job = await self._find(job_id)
-        if not job.over.is_set():
+        if not job.is_finished:
             raise JobStillRunning(job_id)
         await asyncio.shield(self._tasks.start(self._runner.remove(job)))
 
     async def close(self) -> None:
-        """Let go of everything, once the starts that are under way have come to their end; jobs run on.
+        """Wait for running launches, then end all tasks and close the ports; jobs keep running.
 
-        A start that takes too long is left as it is: the next Worker learns whether it came about.
+        A launch that takes longer than LAUNCH_TIMEOUT is cancelled: the next Worker recovers its outcome.
         """
-        launches = [job.launch for job in self._jobs if job.launch is not None]
+        launches = [job.phase.task for job in self._jobs if isinstance(job.phase, Launching)]
         if launches:
-            await self._within(asyncio.gather(*launches, return_exceptions=True), LAUNCH_PATIENCE)
+            await self._within(asyncio.gather(*launches, return_exceptions=True), LAUNCH_TIMEOUT)
         await self._tasks.close()
         await self._runner.close()
 
     async def _past_request(self, owner: str, request_id: str) -> PastRequest | None:
-        """Return what is remembered of a request whose job is removed."""
+        """Return the journaled request of a removed job."""
         if not request_id or self._jobs.requested(owner, request_id) is not None:
             return None
         return await self._runner.journal.past_request(owner, request_id)
@@ -262,47 +269,49 @@ class Worker:
             output_max=self._output_max if spec.output_max is None else spec.output_max,
         )
 
-    async def _find(self, job_id: JobId, *, started: bool = True) -> HeldJob:
-        """Return a job; with ``started``, one that is no longer being launched."""
+    async def _find(self, job_id: JobId, *, started: bool = True) -> JobEntry:
+        """Return a job; with ``started``, wait until it has been launched."""
         await self.recover()
         job = self._jobs.get(job_id)
-        if job is not None and started and job.launch is not None:
-            await asyncio.wait({job.launch})
+        if job is not None and started and isinstance(job.phase, Launching):
+            await asyncio.wait({job.phase.task})
             job = self._jobs.get(job_id)
+            if job is not None and isinstance(job.phase, Launching):
+                raise SpawnerUnavailable(f"the worker was closed while it started job {job_id}")
         if job is None:
             raise JobNotFound(job_id)
         return job
 
-    async def _extent(self, job: HeldJob, channel: Channel) -> Extent:
-        """Return what is kept of a job's output: nothing, if somebody has deleted it while the job runs."""
-        over = job.over.is_set()
+    async def _extent(self, job: JobEntry, channel: Channel) -> Extent:
+        """Return the kept range of a job's output: empty if it was deleted while the job runs."""
+        finished = job.is_finished
         try:
             return await self._outputs.extent(job.record.id, channel)
         except NoOutputKept:
-            if over:
+            if finished:
                 raise
             return Extent(0, 0)
 
     async def _within(self, event: Awaitable[object], seconds: float) -> bool:
-        """Whether the event comes before so many seconds have passed."""
+        """Return True if the event occurs within this time."""
         waiting = asyncio.ensure_future(event)
-        patience = asyncio.ensure_future(self._clock.sleep(seconds))
+        timer = asyncio.ensure_future(self._clock.sleep(seconds))
         try:
-            await asyncio.wait({waiting, patience}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waiting, timer}, return_when=asyncio.FIRST_COMPLETED)
             return waiting.done()
         finally:
             waiting.cancel()
-            patience.cancel()
-            await asyncio.gather(waiting, patience, return_exceptions=True)
+            timer.cancel()
+            await asyncio.gather(waiting, timer, return_exceptions=True)
 
 
-def _channel(spec: JobSpec, asked: Channel | None) -> Channel:
-    """Return the channel that is meant; stdout where output is split and nothing else is asked for."""
-    if asked is None or (asked is Channel.OUTPUT and spec.split_output):
+def _channel(spec: JobSpec, requested: Channel | None) -> Channel:
+    """Return the channel to stream; for split output the default is stdout."""
+    if requested is None or (requested is Channel.OUTPUT and spec.split_output):
         return spec.channels[0]
-    if asked not in spec.channels:
-        raise InvalidJobSpec("channel", f"the job was not started with split output and has no {asked}")
-    return asked
+    if requested not in spec.channels:
+        raise InvalidJobSpec("channel", f"the job was not started with split output and has no {requested}")
+    return requested
 
 
 def _names(kinds: Collection[str]) -> str:

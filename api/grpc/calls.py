@@ -130,7 +130,7 @@ class Calls:
                 request = await receive(stream, method.request)
                 reply = await method.handler(self._handlers, request)
                 await send_reply(stream, reply)
-                reached(Step.TOLD)
+                reached(Step.ANSWERED)
             elif isinstance(method, ServerStream):
                 request = await receive(stream, method.request)
                 async with aclosing(method.handler(self._handlers, request)) as replies:

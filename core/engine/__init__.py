@@ -1,1 +1,1 @@
-"""What the Worker is made of: the registry of jobs, and one module for each step of their lives."""
+"""The implementation of the Worker: the registry of jobs, and one module for each operation on them."""

@@ -1,4 +1,4 @@
-"""Ports that need no outside world: a journal in memory, and the system's clock."""
+"""Default adapters without I/O: a journal in memory, and the system clock."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from ..model.job import JobId, JobRecord, PastRequest
 
 
 class MemoryJournal:
-    """A JobJournal that lasts as long as its object."""
+    """A JobJournal in memory."""
 
     def __init__(self) -> None:
         self._records: dict[JobId, JobRecord] = {}
@@ -20,35 +20,35 @@ class MemoryJournal:
 
     @property
     def unreadable(self) -> Collection[JobId]:
-        """None is: a record stays the object that it is."""
+        """Always empty: records are stored as objects."""
         return ()
 
     async def put(self, record: JobRecord) -> None:
-        """Insert or replace."""
+        """Insert or replace a record."""
         self._records[record.id] = record
 
     async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
-        """Drop a record, and remember the request that started it. Idempotent."""
+        """Delete a record and store its start request. Idempotent."""
         self._records.pop(job, None)
         if remember is not None:
             self._requests[remember.owner, remember.request_id] = remember
 
     async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
-        """Return what is remembered of a request."""
+        """Return the stored start request."""
         return self._requests.get((owner, request_id))
 
     async def forget_requests(self, before: float) -> None:
-        """Drop the requests whose jobs were removed before."""
+        """Delete the requests whose jobs were removed before this time."""
         for request, past in list(self._requests.items()):
             if past.removed_at < before:
                 del self._requests[request]
 
     async def close(self) -> None:
-        """Keep the records: the journal may be handed to another Worker."""
+        """Keep the records: another Worker may use this journal."""
 
 
 class SystemClock:
-    """The Clock of this machine."""
+    """The clocks of this machine."""
 
     def now(self) -> float:
         """Return seconds since 1970."""
@@ -59,5 +59,5 @@ class SystemClock:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for this many seconds."""
         await asyncio.sleep(seconds)

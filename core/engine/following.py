@@ -1,7 +1,7 @@
-"""Following a job's output: every byte once, in order, and an end exactly where the job's is."""
+"""Streams of a job's output: each byte once, in order, up to the exact end of the output."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 
 from ..errors import NoOutputKept, OutputUnavailable
@@ -11,15 +11,15 @@ from ..model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
 from ..ports import OutputStore, Watch
 
 CHUNK_SIZE = 2 * 65520
-"""The most that is read at once: what a client that does not read costs. Two messages on the wire."""
+"""Maximum bytes of one read: what a client that does not read costs. Two messages on the wire."""
 
-SLOW_LOOK = 60.0
-"""Seconds between looks when nothing was heard: a watch is a hint, and this the last resort."""
+POLL_INTERVAL = 60.0
+"""Seconds between reads without a notification: a watch is only a hint."""
 
-GATHER = 0.002
-"""Seconds from one piece to the next when a job writes little and often; what comes alone does not wait."""
+BATCH_INTERVAL = 0.002
+"""Seconds between two chunks of a job that writes little and often; a single write is not delayed."""
 
-_LOOK_BACK = 65536
+TAIL_BLOCK = 65536
 
 
 async def follow(
@@ -27,36 +27,36 @@ async def follow(
     job: JobId,
     channel: Channel,
     offset: int,
-    over: asyncio.Event,
+    wait_finished: Callable[[], Awaitable[object]],
     final_size: Callable[[], int | None],
 ) -> AsyncGenerator[Chunk, None]:
-    """Yield what is there and what comes, until the job is over and all has been yielded.
+    """Yield existing and new output until the job has finished and all output has been yielded.
 
-    ``over`` is set once ``final_size`` returns the exact size. Where bytes are no longer kept it goes
-    on at the first that is: the offset of a chunk tells, which is empty if nothing follows as yet.
+    ``final_size`` returns the exact size once ``wait_finished`` has returned. If bytes are no longer
+    kept, the stream continues at the first kept byte: the next chunk, which may be empty, has its offset.
     """
     time = asyncio.get_running_loop().time
-    told = -GATHER
+    yielded_at = -BATCH_INTERVAL
     async with outputs.watch(job) as watch:
-        ending = asyncio.ensure_future(_notify_at_end(watch, over))
+        notifier = asyncio.ensure_future(_notify_at_end(watch, wait_finished))
         try:
             while True:
-                size = final_size()  # asked before reading: what is read then is complete
+                size = final_size()  # before the read: if it is known now, the read sees all output
                 try:
                     chunk = await _read(outputs, job, channel, offset)
                 except NoOutputKept:
                     if size is not None:
                         raise
-                    chunk = Chunk(offset, b"")  # what the job writes from here on is kept anew
+                    chunk = Chunk(offset, b"")  # deleted while the job runs: wait for new output
                 if chunk.data or chunk.offset > offset:
                     offset = chunk.offset + len(chunk.data)
                     yield chunk
-                    told = time()
+                    yielded_at = time()
                 elif size is None:
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(SLOW_LOOK):
+                        async with asyncio.timeout(POLL_INTERVAL):
                             await watch.changed()
-                    if (early := told + GATHER - time()) > 0:
+                    if (early := yielded_at + BATCH_INTERVAL - time()) > 0:
                         await asyncio.sleep(early)
                 elif chunk.offset < size:
                     raise OutputUnavailable(
@@ -65,13 +65,13 @@ async def follow(
                 else:
                     return
         finally:
-            ending.cancel()
+            notifier.cancel()
 
 
 async def read_to(
     outputs: OutputStore, job: JobId, channel: Channel, offset: int, end: int
 ) -> AsyncGenerator[Chunk, None]:
-    """Yield what is kept from ``offset`` up to ``end``, waiting for nothing; gaps show as in ``follow``."""
+    """Yield the kept output from ``offset`` to ``end`` without waiting; gaps show as in ``follow``."""
     while offset < end:
         chunk = await _read(outputs, job, channel, offset, min(CHUNK_SIZE, end - offset))
         if not chunk.data and chunk.offset == offset:
@@ -83,7 +83,7 @@ async def read_to(
 async def offset_of(
     outputs: OutputStore, job: JobId, channel: Channel, extent: Extent, start: StreamStart
 ) -> int:
-    """Return the offset at which a stream starts; ``extent`` is what is kept of the output now."""
+    """Return the offset at which a stream starts; ``extent`` is the range that is kept now."""
     match start:
         case FromOffset(offset):
             return offset
@@ -96,35 +96,36 @@ async def offset_of(
 async def start_of_tail(
     outputs: OutputStore, job: JobId, channel: Channel, extent: Extent, *, lines: int
 ) -> int:
-    """Return the offset where the last ``lines`` lines of ``extent`` begin; the last may lack its newline.
+    """Return the offset of the last ``lines`` lines of ``extent``; the last line may lack its newline.
 
-    0 if they begin before what is kept. Others get on meanwhile: a tail may be as long as the output.
+    0 if they begin before the kept range. Yields to other tasks after each block: a tail can be as
+    long as the output.
     """
     if lines == 0:
         return extent.end
     first, position, wanted = extent.first, extent.end, lines
     while position > first:
-        start = max(first, position - _LOOK_BACK)
+        start = max(first, position - TAIL_BLOCK)
         try:
             block = await _read_whole(outputs, job, channel, start, position)
-        except OutputUnavailable as gone:  # deleted since: what is left of it begins there
-            if gone.first is None or gone.first <= start:
+        except OutputUnavailable as error:  # the oldest output has been dropped meanwhile
+            if error.first is None or error.first <= start:
                 raise
-            first = gone.first
+            first = error.first
             continue
         if position == extent.end:
             block = block.removesuffix(b"\n")  # it ends the last line and begins no other
-        begun = block.count(b"\n")
-        if begun >= wanted:
+        newlines = block.count(b"\n")
+        if newlines >= wanted:
             return start + len(block.rsplit(b"\n", wanted)[0]) + 1
-        wanted -= begun
+        wanted -= newlines
         position = start
         await asyncio.sleep(0)
     return 0
 
 
 async def _read_whole(outputs: OutputStore, job: JobId, channel: Channel, start: int, end: int) -> bytes:
-    """Return all of it: a store may give less than it was asked for, and does so between segments."""
+    """Return all bytes of a range: a store may return fewer than requested, as at the end of a segment."""
     block = b""
     while wanted := end - start - len(block):
         data = await outputs.read(job, channel, start + len(block), wanted)
@@ -140,12 +141,12 @@ async def _read(
     while True:
         try:
             return Chunk(offset, await outputs.read(job, channel, offset, size))
-        except OutputUnavailable as gone:
-            if gone.first is None or gone.first <= offset:
+        except OutputUnavailable as error:
+            if error.first is None or error.first <= offset:
                 raise
-            offset = gone.first
+            offset = error.first
 
 
-async def _notify_at_end(watch: Watch, over: asyncio.Event) -> None:
-    await over.wait()
+async def _notify_at_end(watch: Watch, wait_finished: Callable[[], Awaitable[object]]) -> None:
+    await wait_finished()
     watch.notify()

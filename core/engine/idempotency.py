@@ -1,4 +1,4 @@
-"""Requests that started jobs which are removed: a client that repeats one must not start another."""
+"""Fingerprints of job specs: a repeated start request must not start a second job, even after removal."""
 
 import hashlib
 import json
@@ -8,21 +8,21 @@ from typing import Any
 
 from ..model.job import JobSpec
 
-REMEMBERED = 86400.0
-"""Seconds for which a request is remembered after its job is removed."""
+REQUEST_RETENTION = 86400.0
+"""Seconds for which the journal keeps a request after the removal of its job."""
 
 
 def fingerprint(spec: JobSpec) -> str:
-    """Return what tells specifications apart, the same for equal ones and in every version.
+    """Return a hash of a job spec: equal for equal specs, different for others, and stable across versions.
 
-    A field that a later version adds changes nothing where it is not set.
+    A field that a later version adds does not change the fingerprint unless it is set.
     """
     text = json.dumps(_plain(spec), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON knows it, without what is as by default."""
+    """Return a value as JSON types, without fields that have their default."""
     if is_dataclass(value) and not isinstance(value, type):
         parts = {each.name: (getattr(value, each.name), _default(each)) for each in fields(value)}
         return {name: _plain(part) for name, (part, default) in parts.items() if part != default}
@@ -31,7 +31,7 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if isinstance(value, float) and value.is_integer():
-        return int(value)  # to which it is equal
+        return int(value)  # equal specs may have 10 and 10.0
     return value
 
 

@@ -1,9 +1,10 @@
-"""Which finished jobs are kept, and which have to go: a pure policy, without a clock of its own.
+"""The policy that decides which finished jobs are kept and which expire; it has no clock of its own.
 
-Wall clocks jump, by a flat battery or by NTP, and a jump must not delete everything. So a job is as
-old as the clock that never jumps says, and no older than the wall clock says. Of a job that ended
-before this server came only the wall time is known: it is too old after a while at the earliest, when
-the clock has been set.
+A wall clock can jump (flat battery, NTP), and a jump must not expire every job. So the age of a job is
+the time that CLOCK_BOOTTIME, which never jumps, has measured since its end, but at most the time that
+the wall clock shows. For a job that ended before this server started only the wall clock is available:
+it expires by age no earlier than CLOCK_SETTLING seconds after the start of the server, when the wall
+clock has been set.
 """
 
 from collections import OrderedDict
@@ -12,19 +13,20 @@ from dataclasses import dataclass
 
 from ..model.job import JobId
 
-FRESH = 60.0
-"""Seconds that every job is kept: whoever waits for it learns its end and has its output."""
+MIN_AGE = 60.0
+"""Seconds for which every finished job is kept, so that clients can read its end and its output."""
 
-SETTLING = 600.0
-"""Seconds of a new server before a job of an earlier one is too old for it."""
+CLOCK_SETTLING = 600.0
+"""Seconds after the start of a server until a job of a previous server can expire by age."""
 
-LONGEST_REST, SHORTEST_REST = 60.0, 1.0
-"""Seconds between two looks. Nothing has to go within FRESH seconds of its end, so nobody announces one."""
+MAX_INTERVAL, MIN_INTERVAL = 60.0, 1.0
+"""Bounds in seconds of the time between two checks. The maximum needs no wake-up at the end of a job,
+because no job expires before MIN_AGE."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much is kept: ``age`` in seconds, a number of ``jobs``, ``bytes`` of output in all; inf: any."""
+    """Bounds on finished jobs: ``age`` in seconds, number of ``jobs``, total ``bytes`` of output."""
 
     age: float = 7 * 86400.0
     jobs: float = 10_000
@@ -33,7 +35,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment by both clocks: ``now`` in seconds since 1970, ``boottime`` in those of CLOCK_BOOTTIME."""
+    """A time by both clocks: ``now`` in seconds since 1970, ``boottime`` in seconds of CLOCK_BOOTTIME."""
 
     now: float
     boottime: float
@@ -47,13 +49,13 @@ class _Finished:
 
     def age(self, moment: Moment) -> float:
         age = moment.boottime - self.ended_boottime
-        if moment.now < self.ended_at:  # the wall clock was set back, and says nothing about this job
+        if moment.now < self.ended_at:  # the wall clock was set back and cannot be used for this job
             return age
         return min(age, moment.now - self.ended_at)
 
 
 class FinishedJobs:
-    """The finished jobs in the order of their ends."""
+    """The finished jobs in the order in which they ended."""
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
@@ -67,48 +69,48 @@ class FinishedJobs:
         return job in self._jobs
 
     def add(self, job: JobId, ended_at: float, size: int, moment: Moment) -> None:
-        """Take in a job whose end was learned at this moment, with so many bytes of output."""
+        """Add a job that has ended at this moment with ``size`` bytes of output."""
         self._add(job, _Finished(ended_at, moment.boottime, size))
 
-    def add_earlier(self, job: JobId, ended_at: float, size: int, moment: Moment) -> None:
-        """Take in a job that ended before this server came, and before all that were taken in."""
-        age = min(max(0.0, moment.now - ended_at), max(0.0, self._retention.age - SETTLING))
+    def add_recovered(self, job: JobId, ended_at: float, size: int, moment: Moment) -> None:
+        """Add a job that ended under a previous server, and before all jobs that were added so far."""
+        age = min(max(0.0, moment.now - ended_at), max(0.0, self._retention.age - CLOCK_SETTLING))
         self._add(job, _Finished(ended_at, moment.boottime - age, size))
         self._jobs.move_to_end(job, last=False)
 
     def discard(self, job: JobId) -> None:
-        """Let go of a job. Idempotent."""
+        """Remove a job. Idempotent."""
         finished = self._jobs.pop(job, None)
         if finished is not None:
             self._bytes -= finished.size
 
-    def look(self, moment: Moment, in_use: AbstractSet[JobId]) -> tuple[list[JobId], float]:
-        """Return the jobs that have to go now, oldest first, and seconds until the next look.
+    def expired(self, moment: Moment, in_use: AbstractSet[JobId]) -> tuple[list[JobId], float]:
+        """Return the jobs to remove now, oldest first, and the seconds until the next check.
 
-        A job in use stays and does not count, so that no other has to go in its place.
+        A job in use does not expire and does not count, so that it displaces no other job.
         """
         used = [self._jobs[job] for job in in_use if job in self._jobs]
         number = len(self._jobs) - len(used)
         size = self._bytes - sum(finished.size for finished in used)
-        going: list[JobId] = []
-        rest = LONGEST_REST
+        expired: list[JobId] = []
+        interval = MAX_INTERVAL
         for job, finished in self._jobs.items():
             if job in in_use:
                 continue
             left = self._time_left(finished.age(moment), number, size)
             if left > 0:
-                rest = min(rest, left)
+                interval = min(interval, left)
                 break
-            going.append(job)
+            expired.append(job)
             number -= 1
             size -= finished.size
-        return going, max(rest, SHORTEST_REST)
+        return expired, max(interval, MIN_INTERVAL)
 
     def _time_left(self, age: float, number: int, size: int) -> float:
-        """Return the seconds that the oldest of so many jobs may stay."""
+        """Return the seconds until the oldest of ``number`` jobs expires."""
         if number > self._retention.jobs or size > self._retention.bytes:
-            return FRESH - age
-        return max(self._retention.age, FRESH) - age
+            return MIN_AGE - age
+        return max(self._retention.age, MIN_AGE) - age
 
     def _add(self, job: JobId, finished: _Finished) -> None:
         self.discard(job)

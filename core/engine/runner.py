@@ -1,4 +1,4 @@
-"""Carrying jobs through their lives over the ports: launch, change of limits, end, removal."""
+"""The transitions of a job in the registry: launch, update of the limits, end, removal."""
 
 import asyncio
 import logging
@@ -13,13 +13,13 @@ from ..model.limits import LimitPolicy, ResourceLimits, ResourceUsage
 from ..ports import (
     JobJournal,
     OutputStore,
-    Process,
     ProcessSpawner,
     ResourceLimiter,
 )
 from ..steps import Step, reached
 from .idempotency import fingerprint
-from .registry import HeldJob, HeldJobs
+from .job_entry import JobEntry, Launching, Running
+from .registry import JobRegistry
 from .tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -29,18 +29,26 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class JobRunner:
-    """Does one step of a job's life at a time; whoever calls it sees to it that the step is finished."""
+    """Calls the ports in the right order; the Worker runs these coroutines in tasks of their own."""
 
     spawner: ProcessSpawner
     limiter: ResourceLimiter
     outputs: OutputStore
     journal: JobJournal
     policy: LimitPolicy
-    jobs: HeldJobs
+    jobs: JobRegistry
     tasks: Tasks
 
-    async def launch(self, job: HeldJob) -> None:
-        """Journal the intent, prepare, spawn. What fails is undone, newest first."""
+    def launch(self, record: JobRecord) -> JobEntry:
+        """Register a job and launch it in a task."""
+        launching = Launching()
+        job = JobEntry(record, launching)
+        self.jobs.add(job)
+        launching.task = self.tasks.start(self._launch(job, launching))
+        return job
+
+    async def _launch(self, job: JobEntry, launching: Launching) -> None:
+        """Journal the intent, prepare, spawn. On failure undo these steps, the newest first."""
         job_id, spec = job.record.id, job.record.spec
         undo: list[Callable[[], Awaitable[object]]] = []
         try:
@@ -48,102 +56,99 @@ class JobRunner:
             await self.journal.put(job.record)
             reached(Step.INTENT_JOURNALED, job_id)
             parent = await self.spawner.parent()
-            job.scope = await self.limiter.prepare(job_id, job.record.limits, parent)
+            scope = await self.limiter.prepare(job_id, job.record.limits, parent)
+            launching.scope = scope
             reached(Step.CGROUP_MADE, job_id)
-            undo.append(job.scope.remove)
+            undo.append(scope.remove)
             undo.append(partial(self.outputs.remove, job_id))
             sinks = await self.outputs.create(job_id, spec.channels, job.record.output_max)
             reached(Step.FIFO_MADE, job_id)
-            process = await self.spawner.spawn(job_id, spec, job.scope.placement, sinks)
+            process = await self.spawner.spawn(job_id, spec, scope.placement, sinks)
         except asyncio.CancelledError:
-            raise  # as if this process had died: the next one learns how far it came
+            raise  # undo nothing, as after a crash: the next Worker recovers what exists
         except BaseException:
             self.jobs.drop(job)
             for step in reversed(undo):
                 await _attempt(job_id, step())
             raise
         reached(Step.STARTED, job_id)
-        job.launch = None
-        self.attach(job, process)
+        self.attach(job, Running(process, scope))
 
-    def attach(self, job: HeldJob, process: Process) -> None:
-        """Take up a job that runs, and see it out."""
-        job.process = process
+    def attach(self, job: JobEntry, running: Running) -> None:
+        """Change a job to Running, and finish it in a task when its process ends."""
+        process, scope = running.process, running.scope
+        job.phase = running
         job.record = replace(
             job.record,
             pid=process.pid,
             started_at=process.started_at,
-            warnings=tuple(job.scope.warnings) if job.scope else (),
+            warnings=tuple(scope.warnings) if scope else (),
         )
-        self.tasks.leave(self._see_out(job, process))
+        self.tasks.start_detached(self._finish(job, running))
 
-    async def update(self, job: HeldJob, changes: ResourceLimits) -> None:
-        """Change the limits of a job that runs."""
-        if job.updating is None:
+    async def update(self, job: JobEntry, changes: ResourceLimits) -> None:
+        """Change the limits of a running job."""
+        running = job.phase
+        if not isinstance(running, Running):
             raise JobAlreadyFinished
-        async with job.updating:
-            if job.process is None:
+        async with running.updating:
+            if job.phase is not running:
                 raise JobAlreadyFinished
-            if job.scope is None:
-                raise LimitsUnsupported("the control groups of this job are not found")
+            if running.scope is None:
+                raise LimitsUnsupported("the cgroups of this job were not found")
             limits = self.policy.apply(job.record.limits.updated(changes))
-            await job.scope.update(limits)
+            await running.scope.update(limits)
             job.record = replace(job.record, limits=limits)
             await self.journal.put(job.record)
 
-    async def remove(self, job: HeldJob) -> None:
-        """Forget a job that is over, with its output; the request that started it is remembered."""
-        job.removing = True
-        try:
-            if job.kept_by_spawner:
+    async def remove(self, job: JobEntry) -> None:
+        """Remove a finished job with its output; the journal keeps the request that started it."""
+        with self.jobs.removing(job) as kept_by_spawner:
+            if kept_by_spawner:
                 await self.spawner.forget(job.record.id)
             await self._unjournal(job.record)
-        except BaseException:
-            job.removing = False
-            raise
         reached(Step.UNJOURNALED, job.record.id)
         self.jobs.drop(job)
         await self.outputs.remove(job.record.id)
         reached(Step.OUTPUT_REMOVED, job.record.id)
 
     async def close(self) -> None:
-        """Let go of the ports; jobs run on."""
+        """Close the ports; jobs keep running."""
         for port in (self.spawner, self.outputs, self.limiter, self.journal):
             await port.close()
 
-    async def _see_out(self, job: HeldJob, process: Process) -> None:
-        """Wait for the end, then journal it before anybody is told."""
-        end = await process.wait()
-        reached(Step.END_HEARD, job.record.id)
+    async def _finish(self, job: JobEntry, running: Running) -> None:
+        """Wait for the end and journal it; only then do queries and waiters see it."""
+        end = await running.process.wait()
         job_id = job.record.id
-        assert job.updating is not None
-        async with job.updating:  # an update would bring back a record without the end
-            usage = await _attempt(job_id, job.scope.usage()) if job.scope else None
+        reached(Step.END_RECEIVED, job_id)
+        async with running.updating:  # a concurrent update would journal a record without the end
+            usage = await _attempt(job_id, running.scope.usage()) if running.scope else None
             record = replace(job.record, end=end, usage=usage or ResourceUsage())
-            job.kept_by_spawner = not await self._journal_end(record)
-            if job.scope:  # and with it the usage: journaled before
-                await _attempt(job_id, job.scope.remove())
+            kept_by_spawner = not await self._journal_end(record)
+            if running.scope:  # after the usage, which is removed with it, is journaled
+                await _attempt(job_id, running.scope.remove())
                 reached(Step.CGROUP_REMOVED, job_id)
-            if not job.kept_by_spawner:
-                job.kept_by_spawner = not await self._forget(job_id)
-            self.jobs.finish(job, record)
+            if not kept_by_spawner:
+                kept_by_spawner = not await self._forget(job_id)
+            self.jobs.finish(job, record, kept_by_spawner=kept_by_spawner)
 
     async def _journal_end(self, record: JobRecord) -> bool:
-        """Tell whether the end is journaled: if not, the spawner keeps it for the next Worker."""
+        """Return True if the end is journaled; otherwise the spawner keeps it for the next Worker."""
         try:
             await self.journal.put(record)
         except Exception:
-            log.exception("job %s: its end could not be journaled", record.id)
+            log.exception("job %s: cannot journal the end", record.id)
             return False
         reached(Step.JOURNALED, record.id)
         return True
 
     async def _forget(self, job_id: JobId) -> bool:
-        """Tell whether the spawner has forgotten a job."""
+        """Return True if the spawner has forgotten the job."""
         try:
             await self.spawner.forget(job_id)
         except Exception:
-            log.exception("job %s: the spawner could not be told that its end is journaled", job_id)
+            log.exception("job %s: the spawner cannot forget it", job_id)
             return False
         reached(Step.FORGOTTEN, job_id)
         return True
@@ -155,15 +160,15 @@ class JobRunner:
             past = PastRequest(record.owner, record.request_id, record.id, mark, removed_at)
         try:
             await self.journal.remove(record.id, past)
-        except JournalUnusable:  # a full disk, perhaps: the output makes room
+        except JournalUnusable:  # the disk may be full: removing the output frees space
             await self.outputs.remove(record.id)
             await self.journal.remove(record.id, past)
 
 
 async def _attempt(job_id: JobId, step: Awaitable[_T]) -> _T | None:
-    """Do a step of tidying up; if it fails, the next sweep does it."""
+    """Run a clean-up step; if it fails, the sweep of the next recovery repeats it."""
     try:
         return await step
     except Exception:
-        log.exception("job %s: could not tidy up", job_id)
+        log.exception("job %s: clean-up step failed", job_id)
         return None

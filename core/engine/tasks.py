@@ -1,31 +1,28 @@
-"""Tasks that somebody holds on to until they end."""
+"""Strong references to the tasks of a Worker: the event loop keeps only weak ones."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 
 
 class Tasks:
-    """The event loop keeps only weak references to its tasks; this keeps strong ones."""
+    """The running tasks of a Worker."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __iter__(self) -> Iterator[asyncio.Task[None]]:
-        return iter(self._tasks)
-
     def start(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """Run it in a task of its own."""
+        """Run a coroutine in a task of its own and return the task."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def leave(self, coroutine: Coroutine[object, object, None]) -> None:
-        """Run it in a task that nobody waits for."""
+    def start_detached(self, coroutine: Coroutine[object, object, None]) -> None:
+        """Run a coroutine in a task that no caller waits for."""
         self.start(coroutine)  # type: ignore[unused-awaitable]
 
     async def close(self) -> None:
-        """Cancel what still runs, and wait for it."""
+        """Cancel all running tasks and wait until they have ended."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

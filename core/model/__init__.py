@@ -1,1 +1,1 @@
-"""The values: what a job is, what limits it, how it ended."""
+"""Values of the domain: job, limits, ending, channel, start of a stream."""

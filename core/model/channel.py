@@ -1,10 +1,10 @@
-"""The streams of output that a job has. By itself, because the recorder needs it and little else."""
+"""The channels of a job's output. A module of its own, because the recorder imports little else."""
 
 from enum import StrEnum
 
 
 class Channel(StrEnum):
-    """A stream of output: both descriptors in one, or each of its own."""
+    """stdout and stderr together (OUTPUT), or each recorded separately."""
 
     OUTPUT = "output"
     STDOUT = "stdout"

@@ -1,6 +1,6 @@
-"""How a job ended: what the kernel said (wait(2)), and why it came to that.
+"""How a job ended: the ending that the kernel reported (wait(2)), and its cause.
 
-The two are kept apart: a job that was stopped may still have exited with code 0.
+The two are separate: a stopped job may still have exited with code 0.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Signaled:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Nobody can know any more how the main process ended."""
+    """The ending of the main process cannot be determined."""
 
     reason: str
 
@@ -37,7 +37,7 @@ Ending = Exited | Signaled | Lost
 
 
 def exit_code(ending: Ending) -> int:
-    """Return the one number of a shell: the code, 128 + signal, or -1 for a lost job."""
+    """Return the exit code as a shell reports it: the code, 128 + signal, or -1 for a lost job."""
     match ending:
         case Exited(code):
             return code
@@ -48,7 +48,7 @@ def exit_code(ending: Ending) -> int:
 
 
 class Cause(StrEnum):
-    """Why the main process ended the way it did."""
+    """Why the main process ended."""
 
     NONE = "none"
     STOPPED = "stopped"
@@ -58,9 +58,9 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The whole truth about a job that is over.
+    """The end of a job: ending, cause, number of OOM kills.
 
-    ``output`` is the exact size of each channel in bytes, ``ended_at`` seconds since 1970.
+    ``output`` is the exact size of each channel in bytes, ``ended_at`` in seconds since 1970.
     """
 
     ending: Ending

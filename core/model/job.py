@@ -1,4 +1,4 @@
-"""A job: what was asked for, and what is known about it."""
+"""Values that describe a job: spec, state, record, status."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,34 +22,34 @@ JobId = NewType("JobId", UUID)
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_GRACE = 10.0
-LONGEST = 10 * 365 * 86400.0
-"""Seconds that a timeout or a grace can be."""
+LONGEST_DURATION = 10 * 365 * 86400.0
+"""Maximum of a timeout or grace period in seconds."""
 
 SMALLEST_OUTPUT = 256 << 10
-"""Bytes that a bound on output can be at least: two pipes full for each of two channels (pipe(7))."""
+"""Minimum of ``output_max`` in bytes: two full pipes for each of two channels (pipe(7))."""
 
 LARGEST_OUTPUT = 1 << 62
-"""Bytes that a bound on output can be at most: off_t has 63 bits."""
+"""Maximum of ``output_max`` in bytes: off_t has 63 bits."""
 
 
 def new_job_id() -> JobId:
-    """Return an id that no job has had."""
+    """Return a new, unique job id."""
     return JobId(uuid4())
 
 
 def parse_job_id(text: str) -> JobId:
-    """Return the id written as ``text``; raise JobNotFound if no job can be called that."""
+    """Parse a job id; raise JobNotFound if the text is not a canonical UUID."""
     try:
         parsed = UUID(text)
     except ValueError:
         raise JobNotFound(text) from None
-    if str(parsed) != text.lower():  # UUID() also takes braces, urn: and a missing hyphen
+    if str(parsed) != text.lower():  # UUID() also accepts braces, urn: and missing hyphens
         raise JobNotFound(text)
     return JobId(parsed)
 
 
 def job_ids_among(names: Iterable[str]) -> Iterator[JobId]:
-    """Yield the jobs among the names in a directory, as we write them; all others are somebody else's."""
+    """Yield the names of directory entries that are job ids in our spelling; ignore all others."""
     for name in names:
         with suppress(JobNotFound):
             job = parse_job_id(name)
@@ -58,7 +58,7 @@ def job_ids_among(names: Iterable[str]) -> Iterator[JobId]:
 
 
 class Leftovers(StrEnum):
-    """What happens to processes that outlive the main one."""
+    """What happens to processes that outlive the main process."""
 
     KILL = "kill"
     WAIT = "wait"
@@ -66,11 +66,12 @@ class Leftovers(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A command and the world it runs in.
+    """A command and its environment, as requested.
 
-    ``timeout`` and ``grace`` are in seconds; ``user`` None is the worker's own user. Of the output
-    the last ``output_max`` bytes are kept, of all channels together; 0: all, None: as the Worker has it.
-    Raises InvalidJobSpec, naming the field, when the kernel could never run it.
+    ``timeout`` and ``grace`` are in seconds; ``user`` None is the worker's own user. ``output_max`` is
+    the number of bytes of output to keep, of all channels together, discarding the oldest; 0 keeps all,
+    None applies the default of the Worker. Raises InvalidJobSpec, which names the field, for a spec
+    that the kernel can never run.
     """
 
     command: str
@@ -97,19 +98,19 @@ class JobSpec:
             raise InvalidJobSpec("working directory", f"{self.working_directory!r} is not an absolute path")
         for name in self.env:
             if not name or "=" in name:
-                raise InvalidJobSpec("env", f"{name!r} is not the name of a variable")
-        if self.timeout is not None and not 0 < self.timeout <= LONGEST:
+                raise InvalidJobSpec("env", f"{name!r} is not a valid name of a variable")
+        if self.timeout is not None and not 0 < self.timeout <= LONGEST_DURATION:
             raise InvalidJobSpec("timeout", f"{self.timeout:g} s; must be above 0, at most 10 years")
-        if not 0 <= self.grace <= LONGEST:
+        if not 0 <= self.grace <= LONGEST_DURATION:
             raise InvalidJobSpec("grace", f"{self.grace:g} s; must be 0 or more, at most 10 years")
         if self.output_max is not None:
             check_output_max(self.output_max)
 
     def _check_text(self) -> None:
-        """Refuse what no execve(2) takes: NUL bytes, and text that is not Unicode."""
+        """Reject text that execve(2) cannot take: NUL bytes and lone surrogates."""
         named = (*self.env, *self.env.values(), *self.labels, *self.labels.values())
-        together = "".join((self.command, self.working_directory, self.user or "", *self.args, *named))
-        if together.isascii() and "\0" not in together:
+        all_text = "".join((self.command, self.working_directory, self.user or "", *self.args, *named))
+        if all_text.isascii() and "\0" not in all_text:
             return
         texts = [
             ("command", self.command),
@@ -129,21 +130,21 @@ class JobSpec:
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """The streams of output that such a job has."""
+        """The channels of output of the job."""
         if self.split_output:
             return (Channel.STDOUT, Channel.STDERR)
         return (Channel.OUTPUT,)
 
 
 def check_output_max(size: int) -> None:
-    """Raise InvalidJobSpec for a bound on output that none can be."""
+    """Raise InvalidJobSpec if ``output_max`` is out of range."""
     if size and not SMALLEST_OUTPUT <= size <= LARGEST_OUTPUT:
         least = SMALLEST_OUTPUT >> 10
         raise InvalidJobSpec("output max", f"{size} bytes; must be {least}K or more, or 0 to keep all")
 
 
 class JobState(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job in its life cycle."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -153,13 +154,13 @@ class JobState(StrEnum):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more can happen to the job."""
+        """Whether the state is final."""
         return self in {JobState.EXITED, JobState.LOST}
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The bytes of a channel that are kept: from ``first`` up to, but without, ``end``."""
+    """The kept range of a channel: from offset ``first`` up to, but not including, ``end``."""
 
     first: int
     end: int
@@ -167,7 +168,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some bytes of output and the offset of the first of them."""
+    """A piece of output and the offset of its first byte."""
 
     offset: int
     data: bytes
@@ -175,11 +176,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What is journaled about a job; times in seconds since 1970.
+    """What the journal stores about a job; times in seconds since 1970.
 
-    ``pid`` is None until the job has started, ``end`` until it is over. ``limits`` are those that
-    hold now: what the specification asks for, the server's policy, and later updates in one;
-    ``output_max`` likewise, 0: all output is kept.
+    ``pid`` is None until the job has started, ``end`` until it has finished. ``limits`` are the limits
+    in effect: those of the spec, the policy of the server and later updates combined. ``output_max``
+    is the bound in effect; 0 keeps all output.
     """
 
     id: JobId
@@ -198,9 +199,9 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class PastRequest:
-    """What is remembered of a request that started a job which is removed.
+    """A start request whose job was removed, with the fingerprint of its job spec.
 
-    ``fingerprint`` is that of the specification, ``removed_at`` seconds since 1970.
+    ``removed_at`` is in seconds since 1970.
     """
 
     owner: str
@@ -212,11 +213,11 @@ class PastRequest:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A snapshot of a job: its record, and what only holds at this moment.
+    """A snapshot of a job: its record and its current state.
 
-    ``ending`` is known as soon as the main process has ended, while others may still be left.
-    ``output_trouble`` is why its output cannot be recorded just now, as "No space left on device"; the job
-    blocks when it writes until that is mended. Empty: all is well.
+    ``ending`` is set as soon as the main process has ended, even if other processes remain.
+    ``output_trouble`` is the reason why output cannot be recorded now, e.g. "No space left on device";
+    the job blocks on writing until the problem is solved. Empty: output is being recorded.
     """
 
     record: JobRecord
@@ -229,10 +230,10 @@ class JobStatus:
 
     @property
     def oom_kills(self) -> int:
-        """How many processes of the job the kernel has killed for want of memory."""
+        """The number of processes of the job that the OOM killer has killed."""
         return self.record.end.oom_kills if self.record.end else 0
 
     @property
     def lost_reason(self) -> str:
-        """Why the job is lost; empty if it is not."""
+        """Why the job is lost; empty for any other job."""
         return self.ending.reason if isinstance(self.ending, Lost) else ""

@@ -1,4 +1,4 @@
-"""What a job may use and what it has used, in the terms of cgroup v2.
+"""Resource limits and usage of a job, in the terms of cgroup v2.
 
 https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
@@ -10,8 +10,8 @@ from typing import TypeVar
 from ..errors import InvalidJobSpec
 
 _CPU_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
-_LONGEST_CPU_LIST = 4096  # characters; what the kernel takes at least in one write
-_MOST_CPUS = 8192  # the largest NR_CPUS there is
+_LONGEST_CPU_LIST = 4096  # characters; every kernel accepts this size in one write
+_MOST_CPUS = 8192  # the largest NR_CPUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class CpuLimit:
     def __post_init__(self) -> None:
         if self.quota is not None and not 0.01 <= self.quota <= 65536:
             # The kernel's shortest quota is 1 ms (min_cfs_quota_period) in our period of 100 ms.
-            raise InvalidJobSpec("limits.cpu.quota", f"{self.quota} cores; 0.01 to 65536 can be set")
+            raise InvalidJobSpec("limits.cpu.quota", f"{self.quota} cores; must be 0.01 to 65536")
         if self.weight is not None and not 1 <= self.weight <= 10000:
-            raise InvalidJobSpec("limits.cpu.weight", f"{self.weight}; 1 to 10000 can be set")
+            raise InvalidJobSpec("limits.cpu.weight", f"{self.weight}; must be 1 to 10000")
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """Bytes: ``max`` ends in an OOM kill, ``high`` slows down and reclaims, ``swap_max`` bounds swap."""
+    """In bytes: ``max`` triggers the OOM killer, ``high`` throttles, ``swap_max`` limits swap."""
 
     max: int | None = None
     high: int | None = None
@@ -44,7 +44,7 @@ class MemoryLimit:
 
 @dataclass(frozen=True, slots=True)
 class IoLimit:
-    """Rates of one block device, given as /dev/x, MAJ:MIN or any path on it."""
+    """Rates of one block device, given as /dev/x, MAJ:MIN or a path on its file system."""
 
     device: str
     read_bytes_per_second: int | None = None
@@ -61,7 +61,7 @@ class IoLimit:
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """All limits of a job; None and empty mean: not limited."""
+    """All limits of a job; None or empty: no limit."""
 
     cpu: CpuLimit = field(default_factory=CpuLimit)
     memory: MemoryLimit = field(default_factory=MemoryLimit)
@@ -73,7 +73,7 @@ class ResourceLimits:
         _check_count("limits.pids", self.pids, 1)
 
     def updated(self, changes: "ResourceLimits") -> "ResourceLimits":
-        """Return these limits with those replaced that ``changes`` sets; io device by device."""
+        """Return these limits, replaced where ``changes`` sets a value; io is merged by device."""
         return ResourceLimits(
             cpu=_filled(changes.cpu, self.cpu),
             memory=_filled(changes.memory, self.memory),
@@ -87,7 +87,7 @@ _Part = TypeVar("_Part", CpuLimit, MemoryLimit, IoLimit)
 
 
 def _filled(part: _Part, otherwise: _Part) -> _Part:
-    """Return a part of limits with what it does not set taken from another."""
+    """Return ``part`` with its unset fields taken from ``otherwise``."""
     gaps = [field.name for field in fields(part) if getattr(part, field.name) is None]
     return replace(part, **{name: getattr(otherwise, name) for name in gaps})
 
@@ -100,14 +100,14 @@ def _filled_devices(parts: tuple[IoLimit, ...], otherwise: tuple[IoLimit, ...]) 
 
 @dataclass(frozen=True, slots=True)
 class LimitPolicy:
-    """What a server gives every job: ``default`` where it asks for nothing, and at most ``maximum``."""
+    """A server's policy: ``default`` applies where a job spec sets no limit, ``maximum`` bounds all."""
 
     default: ResourceLimits = field(default_factory=ResourceLimits)
     maximum: ResourceLimits = field(default_factory=ResourceLimits)
 
-    def apply(self, asked: ResourceLimits) -> ResourceLimits:
-        """Return the limits that hold; raise InvalidJobSpec, naming the first that is above the maximum."""
-        limits = self.default.updated(asked)
+    def apply(self, requested: ResourceLimits) -> ResourceLimits:
+        """Return the limits in effect; raise InvalidJobSpec, which names the field, above the maximum."""
+        limits = self.default.updated(requested)
         _check_below("limits.cpu", limits.cpu, self.maximum.cpu)
         _check_below("limits.memory", limits.memory, self.maximum.memory)
         most = {part.device: part for part in self.maximum.io}
@@ -117,7 +117,7 @@ class LimitPolicy:
             raise _above("limits.pids", limits.pids, self.maximum.pids)
         if limits.cpuset is not None and self.maximum.cpuset is not None:
             _check_among(limits.cpuset, self.maximum.cpuset)
-        # A weight is a share and no bound: who asks for none has 100, and is not raised to the maximum.
+        # A weight is a share, not a bound: a job without one has 100 and is not raised to the maximum.
         weight = limits.cpu.weight
         if weight is None and self.maximum.cpu.weight is not None:
             weight = min(100, self.maximum.cpu.weight)
@@ -140,10 +140,10 @@ def _check_among(cpus: str, most: str) -> None:
 
 
 def parse_cpus(text: str) -> frozenset[int]:
-    """Return the CPUs in a list like "0-2,4"; raise InvalidJobSpec for anything else."""
+    """Parse a list of CPUs such as "0-2,4"; raise InvalidJobSpec for any other text."""
     if len(text) > _LONGEST_CPU_LIST:
         raise InvalidJobSpec(
-            "limits.cpuset", f"{len(text)} characters; the kernel takes {_LONGEST_CPU_LIST}"
+            "limits.cpuset", f"{len(text)} characters; the kernel accepts {_LONGEST_CPU_LIST}"
         )
     found: list[int] = []
     for part in text.split(","):
@@ -155,10 +155,14 @@ def parse_cpus(text: str) -> frozenset[int]:
                 "limits.cpuset", f"{part!r} in {text!r} is neither a CPU nor a range; write 0-2,4"
             )
         if last >= _MOST_CPUS:
-            raise InvalidJobSpec("limits.cpuset", f"there is no CPU {last}; no kernel has {_MOST_CPUS}")
+            raise InvalidJobSpec(
+                "limits.cpuset", f"CPU {last} cannot exist; a kernel supports at most {_MOST_CPUS} CPUs"
+            )
         found += range(first, last + 1)
-        if len(found) > _MOST_CPUS:  # before it has cost a second
-            raise InvalidJobSpec("limits.cpuset", f"more than {_MOST_CPUS} CPUs; no kernel has as many")
+        if len(found) > _MOST_CPUS:  # a small request must not cost seconds
+            raise InvalidJobSpec(
+                "limits.cpuset", f"more than {_MOST_CPUS} CPUs; no kernel supports so many"
+            )
     return frozenset(found)
 
 
@@ -173,9 +177,9 @@ def _check_count(name: str, value: int | None, least: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """How long a job has waited for a resource (PSI): percent of the last ten seconds, and in all.
+    """The time that a job waited for a resource (PSI): percent of the last ten seconds, and total.
 
-    ``some``: at least one of its tasks waited; ``full``: all of them did.
+    ``some``: at least one task waited; ``full``: all tasks waited.
     https://docs.kernel.org/accounting/psi.html
     """
 
@@ -187,9 +191,9 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """What a job has used so far, or in all once it is over; None where the host does not tell.
+    """What a job has used until now, or in total once it has finished; None: not available on this host.
 
-    ``cpu_usec`` and ``throttled_usec`` in microseconds as in cpu.stat, memory in bytes.
+    ``cpu_usec`` and ``throttled_usec`` are in microseconds as in cpu.stat, memory is in bytes.
     """
 
     cpu_usec: int | None = None

@@ -1,4 +1,4 @@
-"""Where a stream of output starts: one value, so that two answers cannot contradict each other."""
+"""The start of a stream of output, as one value, so that no two arguments can contradict each other."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ def _check_not_negative(name: str, value: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FromOffset:
-    """Start at the byte with this offset; the offset of the first byte of a job's output is 0."""
+    """Start at the byte with this offset; the first byte of a job's output has offset 0."""
 
     offset: int = 0
 

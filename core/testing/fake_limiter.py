@@ -1,4 +1,4 @@
-"""A limiter that limits nothing and remembers everything, for tests and for embedding."""
+"""A ResourceLimiter that enforces nothing and records all calls, for tests and for embedding."""
 
 from collections.abc import Collection, Sequence
 
@@ -9,10 +9,7 @@ from ..ports import Placement, PlacementKind
 
 
 class FakeScope:
-    """The place of one job, on paper only.
-
-    ``consumed`` is what ``usage`` reports; a test may set it.
-    """
+    """A scope without cgroups; ``consumed`` is the usage that it reports, and a test may set it."""
 
     def __init__(self, limiter: "FakeLimiter", job: JobId, placement: Placement) -> None:
         self.placement = placement
@@ -22,17 +19,17 @@ class FakeScope:
         self._job = job
 
     async def update(self, limits: ResourceLimits) -> None:
-        """Remember the limits; raise LimitsRejected if told to."""
+        """Record the limits, or raise LimitsRejected if ``refuse`` of the limiter is set."""
         if self._limiter.refuse is not None:
             raise LimitsRejected(self._limiter.refuse)
         self._limiter.limits[self._job] = limits
 
     async def usage(self) -> ResourceUsage:
-        """Return what the test says was used."""
+        """Return the usage that the test has set."""
         return self.consumed
 
     async def remove(self) -> None:
-        """Take the scope off the limiter's list."""
+        """Remove the scope from ``scopes`` of the limiter."""
         if self._limiter.scopes.get(self._job) is self:
             del self._limiter.scopes[self._job]
 
@@ -40,9 +37,9 @@ class FakeScope:
 class FakeLimiter:
     """A ResourceLimiter that enforces nothing.
 
-    ``limits`` holds what was asked for each job, also after its scope is gone; ``scopes`` the
-    scopes there are. With ``refuse`` each ``prepare`` and ``update`` raises LimitsRejected so.
-    With another ``kind`` than NONE the placements name directories that do not exist.
+    ``limits`` has the requested limits of each job, also after the removal of its scope; ``scopes`` has
+    the existing scopes. If ``refuse`` is set, ``prepare`` and ``update`` raise LimitsRejected with this
+    message. With a ``kind`` other than NONE the placements name directories that do not exist.
     """
 
     def __init__(self, *, kind: PlacementKind = PlacementKind.NONE, refuse: str | None = None) -> None:
@@ -53,7 +50,7 @@ class FakeLimiter:
         self.closed = False
 
     async def prepare(self, job: JobId, limits: ResourceLimits, parent: int) -> FakeScope:
-        """Remember the limits and make a scope, anew if there was one; raise LimitsRejected if told to."""
+        """Record the limits and create a scope, or raise LimitsRejected if ``refuse`` is set."""
         del parent
         if self.refuse is not None:
             raise LimitsRejected(self.refuse)
@@ -63,16 +60,16 @@ class FakeLimiter:
         return scope
 
     async def reopen(self, job: JobId, placement: Placement) -> FakeScope | None:
-        """Return the scope that ``prepare`` made, unless it was removed."""
+        """Return the scope that ``prepare`` created, None after its removal."""
         scope = self.scopes.get(job)
         return scope if scope is not None and scope.placement == placement else None
 
     async def sweep(self, keep: Collection[JobId]) -> None:
-        """Drop the scopes of all other jobs."""
+        """Remove the scopes of all other jobs."""
         self.scopes = {job: scope for job, scope in self.scopes.items() if job in keep}
 
     async def close(self) -> None:
-        """Note that it was called."""
+        """Record the call in ``closed``."""
         self.closed = True
 
     def _placement(self, job: JobId) -> Placement:

@@ -1,8 +1,9 @@
-"""All fakes together, on one clock: a machine on which Workers come and go."""
+"""All fakes together, with one clock: a machine on which Workers can be restarted."""
 
 from dataclasses import dataclass, field
 
 from ..engine.defaults import MemoryJournal
+from ..engine.retention import Retention
 from ..worker import Worker
 from .fake_limiter import FakeLimiter
 from .fake_spawner import PROGRAMS, FakeSpawner, Programs
@@ -12,7 +13,7 @@ from .memory_outputs import MemoryOutputStore
 
 @dataclass(slots=True)
 class FakeMachine:
-    """What outlives a server: jobs, output and journal. Time passes only by ``clock.advance``."""
+    """The state that outlives a Worker: jobs, output and journal. Only ``clock.advance`` advances time."""
 
     programs: Programs = field(default_factory=lambda: PROGRAMS)
     clock: ManualClock = field(default_factory=ManualClock)
@@ -24,12 +25,14 @@ class FakeMachine:
     def __post_init__(self) -> None:
         self.spawner = FakeSpawner(programs=self.programs, clock=self.clock)
 
-    def worker(self) -> Worker:
-        """Return a new Worker over what is there."""
+    def worker(self, *, retention: Retention | None = None, output_max: int = 0) -> Worker:
+        """Return a new Worker on this machine."""
         return Worker(
             spawner=self.spawner,
             limiter=self.limiter,
             outputs=self.outputs,
             journal=self.journal,
             clock=self.clock,
+            retention=retention,
+            output_max=output_max,
         )

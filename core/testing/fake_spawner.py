@@ -1,4 +1,4 @@
-"""A ProcessSpawner whose processes are made up, driven by the real state machine."""
+"""A ProcessSpawner with simulated processes, driven by the real state machine."""
 
 import asyncio
 import errno
@@ -12,10 +12,10 @@ from ..engine.defaults import SystemClock
 from ..errors import SpawnFailed
 from ..lifecycle import (
     Action,
+    AllEnded,
     Drain,
     Event,
     Finish,
-    GroupEmptied,
     Kill,
     Lifecycle,
     MainEnded,
@@ -47,10 +47,10 @@ from .memory_outputs import MemorySink
 
 @dataclass(frozen=True, slots=True)
 class FakeProgram:
-    """What a command does: writes, lasts ``seconds``, exits.
+    """The behaviour of a command: it writes, runs for ``seconds``, and exits.
 
-    ``child_seconds`` is how much longer a child lasts that it leaves behind. One that is
-    ``unkillable`` stays in state D whatever happens, until FakeSpawner.kill.
+    It leaves a child that runs for ``child_seconds`` more. An ``unkillable`` program stays in state D
+    until FakeSpawner.kill.
     """
 
     output: bytes = b""
@@ -74,7 +74,7 @@ PROGRAMS: Programs = {
 
 
 class FakeProcess:
-    """A made-up process: its state machine, and the timers that stand for the kernel."""
+    """A simulated process: its state machine, and timers in place of the kernel."""
 
     def __init__(
         self,
@@ -95,40 +95,40 @@ class FakeProcess:
         self._output_trouble = ""
         self._draining = False
         self._life = Lifecycle(timeout=spec.timeout, grace=spec.grace, leftovers=spec.leftovers)
-        self._alarm: asyncio.Task[None] | None = None
+        self._timer: asyncio.Task[None] | None = None
         self._handle(Started())
         self._run = asyncio.create_task(self._run_program())
 
     @property
     def progress(self) -> Progress:
-        """What is known at this moment."""
+        """The current progress."""
         return Progress(self._life.state, self._life.ending, self._life.cause, self._output_trouble)
 
     async def stop(self, signal: int, grace: float) -> None:
-        """Ask for the end of every process of the job."""
+        """Request the stop of every process of the job."""
         if not self._end.done():
             self._handle(StopRequested(signal, grace))
 
     async def survivors(self) -> Sequence[Survivor]:
-        """Return the main process while it is there."""
+        """Return the main process until it has ended."""
         if self._life.ending is None:
             return [Survivor(self.pid, "D" if self._program.unkillable else "S")]
         return []
 
     async def wait(self) -> End:
-        """Return how it ended."""
+        """Return the end of the job."""
         return await asyncio.shield(self._end)
 
-    def die(self, number: int) -> None:
-        """End every process at once by a signal, as the kernel does."""
+    def kill(self, number: int) -> None:
+        """End every process by a signal, as the kernel does."""
         self._run.cancel()
         if self._life.ending is None:
             self._handle(MainEnded(Signaled(number)))
         if not self._end.done():
-            self._handle(GroupEmptied())
+            self._handle(AllEnded())
 
-    def trouble(self, reason: str) -> None:
-        """Have the output not recorded for this reason; empty: it is again."""
+    def set_output_trouble(self, reason: str) -> None:
+        """Stop the recording of output for this reason; empty: resume it."""
         self._output_trouble = reason
         self._drain()
 
@@ -140,7 +140,7 @@ class FakeProcess:
         if self._program.child_seconds:
             await self._clock.sleep(self._program.child_seconds)
         if not self._end.done():
-            self._handle(GroupEmptied())
+            self._handle(AllEnded())
 
     def _write(self, channel: Channel, data: bytes) -> None:
         sink = self._sinks.get(channel) or self._sinks[Channel.OUTPUT]
@@ -150,20 +150,20 @@ class FakeProcess:
     def _handle(self, event: Event) -> None:
         for action in self._life.handle(event, self._clock.boottime()):
             self._carry_out(action)
-        if self._alarm:
-            self._alarm.cancel()
-            self._alarm = None
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         if self._life.deadline is not None and not self._end.done():
-            self._alarm = asyncio.create_task(self._ring(self._life.deadline))
+            self._timer = asyncio.create_task(self._time_out(self._life.deadline))
 
     def _carry_out(self, action: Action) -> None:
         match action:
             case SendSignal(number):
                 if not self._program.ignores_sigterm and not self._program.unkillable:
-                    asyncio.get_running_loop().call_soon(self.die, number)
+                    asyncio.get_running_loop().call_soon(self.kill, number)
             case Kill():
                 if not self._program.unkillable:
-                    asyncio.get_running_loop().call_soon(self.die, signal.SIGKILL)
+                    asyncio.get_running_loop().call_soon(self.kill, signal.SIGKILL)
             case Drain():
                 self._draining = True
                 self._drain()
@@ -176,16 +176,17 @@ class FakeProcess:
             sizes = {channel: sink.size for channel, sink in self._sinks.items()}
             self._handle(OutputDrained(sizes, self._clock.now()))
 
-    async def _ring(self, deadline: float) -> None:
+    async def _time_out(self, deadline: float) -> None:
         await self._clock.sleep(deadline - self._clock.boottime())
-        self._alarm = None
+        self._timer = None
         self._handle(TimePassed())
 
 
 class FakeSpawner:
-    """Runs made-up programs; they outlive the Worker, as real ones do, until ``forget``.
+    """Runs simulated programs; like real ones they outlive the Worker, until ``forget``.
 
-    ``clock`` should be the Worker's. ``programs`` replaces the built-in true, false, echo, ls and sleep.
+    ``clock`` should be that of the Worker. ``programs`` replaces the built-in true, false, echo, ls and
+    sleep.
     """
 
     def __init__(self, *, programs: Programs = PROGRAMS, clock: Clock | None = None) -> None:
@@ -196,7 +197,7 @@ class FakeSpawner:
 
     @property
     def accepts(self) -> frozenset[PlacementKind]:
-        """Every kind: nothing is really placed."""
+        """Every kind: no process is really placed."""
         return frozenset(PlacementKind)
 
     @property
@@ -205,13 +206,13 @@ class FakeSpawner:
         return frozenset({SinkKind.MEMORY})
 
     async def parent(self) -> int:
-        """Return the pid of this very process."""
+        """Return the pid of this process."""
         return os.getpid()
 
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
-        """Run a made-up program; SpawnFailed with ENOENT if there is none of that name."""
+        """Run a simulated program; raise SpawnFailed with ENOENT for an unknown command."""
         program = self._programs.get(spec.command)
         if program is None:
             raise SpawnFailed(errno.ENOENT, f"{spec.command}: {os.strerror(errno.ENOENT)}")
@@ -221,20 +222,20 @@ class FakeSpawner:
         return process
 
     async def recover(self) -> Mapping[JobId, Process]:
-        """Return what runs, and what has ended and is not forgotten."""
+        """Return all jobs that run, or have ended and are not yet forgotten."""
         return dict(self._processes)
 
     async def forget(self, job: JobId) -> None:
-        """Drop what is kept about a job. Idempotent."""
+        """Delete the state of a job. Idempotent."""
         self._processes.pop(job, None)
 
     async def close(self) -> None:
         """Keep the processes running."""
 
-    def trouble(self, job: JobId, reason: str) -> None:
-        """Have a job's output not recorded for this reason, and so not complete; empty: it is again."""
-        self._processes[job].trouble(reason)
+    def set_output_trouble(self, job: JobId, reason: str) -> None:
+        """Stop the recording of a job's output for this reason; empty: resume it."""
+        self._processes[job].set_output_trouble(reason)
 
     def kill(self, job: JobId, number: int = signal.SIGKILL) -> None:
-        """End a job's processes by a signal from nowhere."""
-        self._processes[job].die(number)
+        """End the processes of a job by a signal that the Worker did not send."""
+        self._processes[job].kill(number)

@@ -1,4 +1,4 @@
-"""What every JobJournal promises."""
+"""The contract suite of JobJournal."""
 
 import signal
 from collections.abc import Callable
@@ -48,7 +48,7 @@ EVERYTHING = JobSpec(
     "/bin/\N{SNOWMAN}",
     ["", " ", "--option", "two\nlines", "\t'\"\\", "\N{GRINNING FACE}", "x" * 100_000],
     env={"A": "", "B": "b=c", "\N{GREEK SMALL LETTER PI}": "3.14"},
-    working_directory="/tmp/\N{LATIN SMALL LETTER U WITH DIAERESIS}",  # noqa: S108 - only a name
+    working_directory="/tmp/\N{LATIN SMALL LETTER U WITH DIAERESIS}",  # noqa: S108 - no file is created
     user="nobody",
     limits=EVERY_LIMIT,
     labels={"build": "42", "": "no name", "no value": ""},
@@ -62,35 +62,35 @@ USAGE = ResourceUsage(1, 2, 3, 4, 5, 6, 7, 8, 1 << 62)
 
 
 class JournalContract(Contract):
-    """A suite of checks; ``make`` gives each its own set of records.
+    """A suite of checks; ``make`` creates an empty store of records for each.
 
-    What it gives is called to open a journal over them, as often as a server starts. A journal
-    that lasts as long as its object opens the same one again.
+    It yields a function that opens a journal on this store, as each server does. For a journal in memory
+    the function returns the same object each time.
     """
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[Callable[[], JobJournal]]]) -> None:
         self._make = make
 
     async def check_a_new_journal_is_empty(self) -> None:
-        """Remember nothing before anything was put."""
+        """A journal has no records before the first ``put``."""
         async with self._make() as open_journal:
             journal = open_journal()
             assert [] == list(await journal.load())
             await journal.close()
 
     async def check_every_field_survives(self) -> None:
-        """Give back exactly what was put, whatever the job was."""
+        """``load`` returns each record exactly as it was stored, for any job spec."""
         for spec in (JobSpec("ls"), EVERYTHING):
             await self._check_survival(JobRecord(new_job_id(), spec, "\N{BULLET} owner", "id 1", NOON))
 
     async def check_every_ending_survives(self) -> None:
-        """Give back exactly how a job ended, in all the ways that there are."""
+        """``load`` returns the exact end of a job, for every ending and cause."""
         endings: list[Ending] = [
             Exited(0),
             Exited(255),
             Signaled(signal.SIGKILL),
             Signaled(signal.SIGRTMAX),
-            Lost("the machine was \N{HIGH VOLTAGE SIGN} started anew"),
+            Lost("the machine was \N{HIGH VOLTAGE SIGN} rebooted"),
         ]
         for ending in endings:
             for cause in Cause:
@@ -109,8 +109,8 @@ class JournalContract(Contract):
                     )
                 )
 
-    async def check_load_gives_the_oldest_first(self) -> None:
-        """Order records by when the job was created, however they came."""
+    async def check_load_returns_the_oldest_first(self) -> None:
+        """``load`` sorts the records by creation time, whatever the order of ``put``."""
         async with self._make() as open_journal:
             journal = open_journal()
             records = [_record(NOON + second) for second in range(5)]
@@ -121,7 +121,7 @@ class JournalContract(Contract):
             await journal.close()
 
     async def check_put_replaces(self) -> None:
-        """Keep one record a job, the one that was put last."""
+        """A journal has one record for each job, the last one stored."""
         async with self._make() as open_journal:
             journal = open_journal()
             record = _record(NOON)
@@ -132,20 +132,20 @@ class JournalContract(Contract):
             await journal.close()
 
     async def check_remove_is_idempotent(self) -> None:
-        """Drop one record and no other; what is not there is dropped already."""
+        """``remove`` deletes one record and no other; removing an unknown job is no error."""
         async with self._make() as open_journal:
             journal = open_journal()
-            dropped, kept = _record(NOON), _record(NOON)
-            await journal.put(dropped)
+            removed, kept = _record(NOON), _record(NOON)
+            await journal.put(removed)
             await journal.put(kept)
             for _ in range(2):
-                await journal.remove(dropped.id)
+                await journal.remove(removed.id)
             await journal.remove(new_job_id())
             assert [kept] == list(await journal.load())
             await journal.close()
 
-    async def check_a_journal_that_was_not_closed_has_lost_nothing(self) -> None:
-        """Have it all on return from ``put`` and ``remove``: the next server may be a sudden one."""
+    async def check_records_survive_a_crash(self) -> None:
+        """Changes are durable when ``put`` and ``remove`` return, even if the journal is never closed."""
         async with self._make() as open_journal:
             journal = open_journal()
             kept, removed = _record(NOON), _record(NOON + 1)
@@ -157,8 +157,8 @@ class JournalContract(Contract):
             await successor.close()
             await journal.close()
 
-    async def check_a_request_is_remembered_with_the_removal(self) -> None:
-        """Know the request of a removed job until it is forgotten, also in the next server."""
+    async def check_a_removal_stores_the_request(self) -> None:
+        """The request of a removed job is stored until it is forgotten, also for the next server."""
         async with self._make() as open_journal:
             journal = open_journal()
             record = _record(NOON)

@@ -1,4 +1,4 @@
-"""A server that dies from one moment to the next, or whose ports refuse, at any of its calls."""
+"""A Worker that can be killed between any two of its port calls, and whose ports can fail."""
 
 import asyncio
 import inspect
@@ -11,11 +11,11 @@ from .fake_machine import FakeMachine
 from .fake_spawner import FakeProcess
 
 
-class _Line:
-    """A server's line to one port: each call takes two turns of the loop; the dead make none."""
+class _Port:
+    """A port of a KillableWorker: each call yields to the event loop twice, and fails once it is killed."""
 
-    def __init__(self, server: "SuddenServer", name: str, port: object) -> None:
-        self._server = server
+    def __init__(self, worker: "KillableWorker", name: str, port: object) -> None:
+        self._worker = worker
         self._name = name
         self._port = port
 
@@ -25,55 +25,52 @@ class _Line:
             return attribute
 
         async def call(*arguments: object) -> object:
-            await self._server.turn()
-            if name != "wait":  # which the end of a job answers, and nothing else
-                self._server.refuse(self._name)
-            answer = await attribute(*arguments)
-            await self._server.turn()
-            if isinstance(answer, FakeProcess | FakeScope):
-                return _Line(self._server, self._name, answer)
-            return answer
+            await self._worker.yield_unless_killed()
+            if name != "wait":  # only the end of the job ends this call
+                self._worker.raise_failure(self._name)
+            result = await attribute(*arguments)
+            await self._worker.yield_unless_killed()
+            if isinstance(result, FakeProcess | FakeScope):
+                return _Port(self._worker, self._name, result)
+            return result
 
         return call
 
 
-class SuddenServer:
-    """A Worker on a machine, that can be killed as by ``kill -9``: what outlives it is the machine's.
+class KillableWorker(Worker):
+    """A Worker on a FakeMachine that can be killed as by ``kill -9``; the machine keeps its state.
 
-    ``refusals`` are the errors that the next calls to a port raise in the place of an answer: per
-    port, as "journal", after how many further calls, and what.
+    ``failures`` are errors that calls to a port raise instead of returning: by name of the port, as
+    "journal", the number of calls that still succeed, and the error of the next one.
     """
 
     def __init__(self, machine: FakeMachine, *, retention: Retention | None = None) -> None:
-        self.refusals: dict[str, tuple[int, Exception]] = {}
-        self.dead = False
-        self.worker = Worker(
-            spawner=_Line(self, "spawner", machine.spawner),
-            limiter=_Line(self, "limiter", machine.limiter),
-            outputs=_Line(self, "outputs", machine.outputs),
-            journal=_Line(self, "journal", machine.journal),
+        self.failures: dict[str, tuple[int, Exception]] = {}
+        self._killed = False
+        super().__init__(
+            spawner=_Port(self, "spawner", machine.spawner),
+            limiter=_Port(self, "limiter", machine.limiter),
+            outputs=_Port(self, "outputs", machine.outputs),
+            journal=_Port(self, "journal", machine.journal),
             clock=machine.clock,
             retention=retention,
         )
 
-    async def turn(self) -> None:
-        """Let others run; whoever is dead gets no further."""
+    async def kill(self) -> None:
+        """End all tasks of the Worker; its port calls get no further."""
+        self._killed = True
+        await self._tasks.close()
+
+    async def yield_unless_killed(self) -> None:
+        """Yield to other tasks; raise CancelledError once this Worker has been killed."""
         await asyncio.sleep(0)
-        if self.dead:
+        if self._killed:
             raise asyncio.CancelledError
 
-    def refuse(self, port: str) -> None:
-        """Raise what the port refuses this call with, if it does."""
-        if port in self.refusals:
-            calls, error = self.refusals.pop(port)
+    def raise_failure(self, port: str) -> None:
+        """Raise the failure of this port if it is due now."""
+        if port in self.failures:
+            calls, error = self.failures.pop(port)
             if calls == 0:
                 raise error
-            self.refusals[port] = calls - 1, error
-
-    async def kill(self) -> None:
-        """Die."""
-        self.dead = True
-        tasks = list(self.worker._tasks)  # noqa: SLF001 - a process takes its tasks with it
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            self.failures[port] = calls - 1, error

@@ -1,4 +1,4 @@
-"""What every ResourceLimiter promises."""
+"""The contract suite of ResourceLimiter."""
 
 import asyncio
 import os
@@ -27,23 +27,23 @@ NO_SUCH_DEVICE = ResourceLimits(io=(IoLimit("/nonexistent/device", read_bytes_pe
 
 
 class LimiterContract(Contract):
-    """A suite of checks; ``make`` gives each a fresh limiter and closes it afterwards.
+    """A suite of checks; ``make`` creates a limiter for each and closes it afterwards.
 
-    A limiter of kind NONE has no places, so what is said about finding them does not bind it.
+    A limiter of kind NONE has no cgroups, so the rules about finding scopes do not apply to it.
     """
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[ResourceLimiter]]) -> None:
         self._make = make
 
-    async def check_placement_is_of_the_limiter_s_kind(self) -> None:
-        """Make scopes of the kind that the limiter told beforehand."""
+    async def check_placements_have_the_kind_of_the_limiter(self) -> None:
+        """Every scope has a placement of the kind that the limiter states."""
         async with self._make() as limiter:
             scope = await limiter.prepare(new_job_id(), NO_LIMITS, os.getpid())
             assert limiter.kind == scope.placement.kind
             await scope.remove()
 
-    async def check_each_job_has_a_place_of_its_own(self) -> None:
-        """Never put two jobs in one place, also when prepared at once."""
+    async def check_each_job_has_cgroups_of_its_own(self) -> None:
+        """No two jobs share a cgroup, also if they are prepared concurrently."""
         async with self._make() as limiter:
             scopes = await asyncio.gather(
                 *(limiter.prepare(new_job_id(), NO_LIMITS, os.getpid()) for _ in range(20))
@@ -57,8 +57,8 @@ class LimiterContract(Contract):
             assert len(set(paths)) == len(paths)
             await asyncio.gather(*(scope.remove() for scope in scopes))
 
-    async def check_reopen_finds_what_prepare_made(self) -> None:
-        """Give the next server the same scope."""
+    async def check_reopen_returns_the_prepared_scope(self) -> None:
+        """``reopen`` returns the scope of an earlier ``prepare``, as after a restart of the server."""
         async with self._make() as limiter:
             job = new_job_id()
             prepared = await limiter.prepare(job, NO_LIMITS, os.getpid())
@@ -68,28 +68,28 @@ class LimiterContract(Contract):
             assert tuple(prepared.warnings) == tuple(reopened.warnings)
             await reopened.remove()
 
-    async def check_reopen_of_a_job_without_place_is_none(self) -> None:
-        """Find no scope for a job that another limiter let run without one."""
+    async def check_reopen_of_a_job_without_cgroups_is_none(self) -> None:
+        """``reopen`` returns None for a job that was started without cgroups by another limiter."""
         async with self._make() as limiter:
             if limiter.kind is not PlacementKind.NONE:
                 assert await limiter.reopen(new_job_id(), Placement()) is None
 
-    async def check_nothing_is_prepared_for_a_parent_that_has_ended(self) -> None:
-        """Refuse a job whose parent is no more, or do without knowing it; leave nothing behind."""
+    async def check_prepare_for_a_parent_that_has_ended(self) -> None:
+        """``prepare`` ignores the parent or raises SpawnerUnavailable; nothing is left behind."""
         async with self._make() as limiter:
             job = new_job_id()
             with suppress(SpawnerUnavailable):
                 await (await limiter.prepare(job, NO_LIMITS, await _ended_process())).remove()
 
     async def check_removing_twice(self) -> None:
-        """Removing is idempotent."""
+        """``remove`` is idempotent."""
         async with self._make() as limiter:
             scope = await limiter.prepare(new_job_id(), NO_LIMITS, os.getpid())
             await scope.remove()
             await scope.remove()
 
     async def check_removed_scope_is_not_found(self) -> None:
-        """Leave nothing to be found after removal."""
+        """``reopen`` returns None after the removal of a scope."""
         async with self._make() as limiter:
             job = new_job_id()
             scope = await limiter.prepare(job, NO_LIMITS, os.getpid())
@@ -98,7 +98,7 @@ class LimiterContract(Contract):
                 assert await limiter.reopen(job, scope.placement) is None
 
     async def check_usage_is_counted_from_zero(self) -> None:
-        """Count from zero; a reading is None where the host does not tell."""
+        """The usage of a new scope is zero, or None for values that are not available on this host."""
         async with self._make() as limiter:
             scope = await limiter.prepare(new_job_id(), NO_LIMITS, os.getpid())
             usage = await scope.usage()
@@ -109,8 +109,8 @@ class LimiterContract(Contract):
             assert usage.cpu_usec in {None, 0}
             await scope.remove()
 
-    async def check_prepare_replaces_what_a_cut_off_start_has_left(self) -> None:
-        """Give a job whose start is tried again its place again."""
+    async def check_prepare_replaces_the_scope_of_an_interrupted_start(self) -> None:
+        """A repeated ``prepare`` of the same job has the same placement."""
         async with self._make() as limiter:
             job = new_job_id()
             first = await limiter.prepare(job, NO_LIMITS, os.getpid())
@@ -118,23 +118,23 @@ class LimiterContract(Contract):
             assert first.placement == second.placement
             await second.remove()
 
-    async def check_a_refusal_leaves_nothing(self) -> None:
-        """Refuse a limit that cannot hold with a reason and without a trace."""
+    async def check_a_rejected_limit_leaves_nothing(self) -> None:
+        """``prepare`` rejects a limit that cannot be enforced, with a reason, and leaves nothing behind."""
         async with self._make() as limiter:
             job = new_job_id()
             scope = await limiter.prepare(job, NO_LIMITS, os.getpid())
             await scope.remove()
-            refusal: WorkerError | None = None
+            rejection: WorkerError | None = None
             try:
                 await (await limiter.prepare(job, NO_SUCH_DEVICE, os.getpid())).remove()
             except (InvalidJobSpec, LimitsRejected, LimitsUnsupported) as error:
-                refusal = error
-            assert refusal is None or str(refusal)
+                rejection = error
+            assert rejection is None or str(rejection)
             if limiter.kind is not PlacementKind.NONE:
                 assert await limiter.reopen(job, scope.placement) is None
 
-    async def check_update_to_no_limits_is_always_taken(self) -> None:
-        """Lift all limits, of which there may be none, in a scope of one's own or a reopened one."""
+    async def check_update_to_no_limits_is_always_accepted(self) -> None:
+        """All limits can be lifted, in a prepared scope and in a reopened one."""
         async with self._make() as limiter:
             job = new_job_id()
             scope = await limiter.prepare(job, NO_LIMITS, os.getpid())
@@ -144,39 +144,39 @@ class LimiterContract(Contract):
             await reopened.update(NO_LIMITS)
             await reopened.remove()
 
-    async def check_a_refused_update_leaves_the_scope_in_use(self) -> None:
-        """Refuse a limit that cannot hold with a reason; the job runs on in its place."""
+    async def check_a_rejected_update_keeps_the_scope(self) -> None:
+        """``update`` rejects a limit that cannot be enforced, with a reason; the scope remains."""
         async with self._make() as limiter:
             job = new_job_id()
             scope = await limiter.prepare(job, NO_LIMITS, os.getpid())
-            refusal: WorkerError | None = None
+            rejection: WorkerError | None = None
             try:
                 await scope.update(NO_SUCH_DEVICE)
             except (InvalidJobSpec, LimitsRejected, LimitsUnsupported) as error:
-                refusal = error
-            assert refusal is None or str(refusal)
+                rejection = error
+            assert rejection is None or str(rejection)
             assert await limiter.reopen(job, scope.placement) is not None
             await scope.remove()
 
     async def check_sweep_removes_all_but_the_kept(self) -> None:
-        """Sweep what belongs to no known job, and nothing else."""
+        """``sweep`` removes the scopes of all other jobs, and nothing else."""
         async with self._make() as limiter:
             kept, swept = new_job_id(), new_job_id()
             scope = await limiter.prepare(kept, NO_LIMITS, os.getpid())
-            left = await limiter.prepare(swept, NO_LIMITS, os.getpid())
+            other = await limiter.prepare(swept, NO_LIMITS, os.getpid())
             await limiter.sweep({kept})
             assert await limiter.reopen(kept, scope.placement) is not None
             if limiter.kind is not PlacementKind.NONE:
-                assert await limiter.reopen(swept, left.placement) is None
+                assert await limiter.reopen(swept, other.placement) is None
             await scope.remove()
 
-    async def check_sweep_of_nothing_is_fine(self) -> None:
-        """Sweep also before there ever was a job."""
+    async def check_sweep_without_any_scope(self) -> None:
+        """``sweep`` works before the first job."""
         async with self._make() as limiter:
             await limiter.sweep([])
 
-    async def check_close_leaves_jobs_alone(self) -> None:
-        """Leave jobs alone when closing, which can be done twice."""
+    async def check_close_keeps_scopes(self) -> None:
+        """``close`` keeps the scopes of jobs, and can be repeated."""
         async with self._make() as limiter:
             job = new_job_id()
             scope = await limiter.prepare(job, NO_LIMITS, os.getpid())
@@ -187,7 +187,7 @@ class LimiterContract(Contract):
 
 
 async def _ended_process() -> int:
-    """Return the pid of a process that is no more; the kernel does not give it away again so soon."""
+    """Return the pid of a process that has ended; the kernel does not reuse it soon."""
     process = await asyncio.create_subprocess_exec("true")
     await process.wait()
     return process.pid

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to move."""
+"""A clock for tests, which only the test advances."""
 
 import asyncio
 
@@ -16,28 +16,28 @@ class ManualClock:
         return self._started_at + self._elapsed
 
     def boottime(self) -> float:
-        """Return seconds since this clock was made."""
+        """Return the seconds by which the clock was advanced."""
         return self._elapsed
 
     def set(self, now: float) -> None:
-        """Set the wall clock, as NTP does: no time passes by that."""
+        """Set the wall clock, as NTP does; ``boottime`` is unaffected."""
         self._started_at = now - self._elapsed
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until ``advance`` has moved the clock so far."""
-        woken = asyncio.get_running_loop().create_future()
-        self._sleepers.append((self._elapsed + seconds, woken))
+        """Wait until ``advance`` has advanced the clock by this time."""
+        wakeup = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self._elapsed + seconds, wakeup))
         if seconds <= 0:
-            woken.set_result(None)
-        await woken
+            wakeup.set_result(None)
+        await wakeup
 
     async def advance(self, seconds: float) -> None:
-        """Move time on and let everybody who waited for it run."""
+        """Advance the clock, and run all tasks until they wait for something else."""
         self._elapsed += seconds
-        due = [woken for at, woken in self._sleepers if at <= self._elapsed]
-        self._sleepers = [(at, woken) for at, woken in self._sleepers if at > self._elapsed]
-        for woken in due:
-            if not woken.done():
-                woken.set_result(None)
+        due = [wakeup for at, wakeup in self._sleepers if at <= self._elapsed]
+        self._sleepers = [(at, wakeup) for at, wakeup in self._sleepers if at > self._elapsed]
+        for wakeup in due:
+            if not wakeup.done():
+                wakeup.set_result(None)
         for _ in range(50):  # a chain of tasks, each waking the next
             await asyncio.sleep(0)

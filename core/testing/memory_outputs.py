@@ -1,8 +1,9 @@
 """An OutputStore in memory, and the sink that a FakeSpawner writes to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import NoOutputKept, OutputUnavailable
@@ -13,7 +14,7 @@ from ..ports import Sink, SinkKind
 
 @dataclass(slots=True)
 class MemorySink:
-    """Output kept in memory: the last ``most`` bytes, 0: all; ``dropped`` bytes are no longer kept."""
+    """One channel in memory: the last ``most`` bytes, 0: all; ``dropped`` is the first kept offset."""
 
     most: int = 0
     data: bytearray = field(default_factory=bytearray)
@@ -27,11 +28,11 @@ class MemorySink:
 
     @property
     def size(self) -> int:
-        """How many bytes have ever been written."""
+        """The number of bytes written, including the dropped ones."""
         return self.dropped + len(self.data)
 
     def write(self, data: bytes) -> None:
-        """Append, and tell whoever watches."""
+        """Append data, drop the oldest beyond the bound, and notify all watches."""
         self.data += data
         if self.most and len(self.data) > self.most:
             self.drop(len(self.data) - self.most)
@@ -45,17 +46,17 @@ class MemorySink:
 
 
 class MemoryWatch:
-    """A Watch that loses no notice."""
+    """A Watch that loses no notification."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
     def notify(self) -> None:
-        """Wake whoever waits, now or next."""
+        """Make the current or the next call of ``changed`` return."""
         self._changed.set()
 
     async def changed(self) -> None:
-        """Return when something has been written since the last call."""
+        """Return when output has been written since the last call."""
         await self._changed.wait()
         self._changed.clear()
 
@@ -74,19 +75,19 @@ class MemoryOutputStore:
     async def create(
         self, job: JobId, channels: Collection[Channel], most: int = 0
     ) -> Mapping[Channel, Sink]:
-        """Make room for a new job's output."""
+        """Create one sink for each channel of a new job."""
         sinks = {channel: MemorySink(most // len(channels)) for channel in channels}
         self._sinks[job] = sinks
         return dict(sinks)
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:
-        """Return which bytes are kept."""
-        sink = self._sink(job, channel)
+        """Return the kept range."""
+        sink = self.sink(job, channel)
         return Extent(sink.dropped, sink.size)
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
         """Return at most ``size`` bytes from ``offset``, none at the end."""
-        sink = self._sink(job, channel)
+        sink = self.sink(job, channel)
         if offset < sink.dropped:
             raise OutputUnavailable(f"output before byte {sink.dropped} is not kept", sink.dropped)
         start = offset - sink.dropped
@@ -110,19 +111,32 @@ class MemoryOutputStore:
         self._sinks.pop(job, None)
 
     async def sweep(self, keep: Collection[JobId]) -> None:
-        """Delete the output of every job that is none of these."""
+        """Delete the output of all other jobs."""
         for job in self._sinks.keys() - set(keep):
             del self._sinks[job]
 
     async def close(self) -> None:
-        """Keep the output: the store may be handed to another Worker."""
+        """Keep the output: another Worker may use this store."""
+
+    @contextmanager
+    def deleted(self, job: JobId) -> Iterator[None]:
+        """Behave as if a job's output had been deleted; on exit new output of the job is kept again."""
+        sinks = self._sinks.pop(job)
+        yield
+        self._sinks[job] = sinks
 
     def drop_before(self, job: JobId, channel: Channel, offset: int) -> None:
-        """Delete the oldest output, as a store with a bound does."""
-        sink = self._sink(job, channel)
+        """Drop the output before an offset, as a store with a bound does."""
+        sink = self.sink(job, channel)
         sink.drop(offset - sink.dropped)
 
-    def _sink(self, job: JobId, channel: Channel) -> MemorySink:
+    @property
+    def jobs(self) -> AbstractSet[JobId]:
+        """The jobs that have output in this store."""
+        return self._sinks.keys()
+
+    def sink(self, job: JobId, channel: Channel = Channel.OUTPUT) -> MemorySink:
+        """Return the sink of a channel, so that a test can write in place of the job."""
         try:
             return self._sinks[job][channel]
         except KeyError:

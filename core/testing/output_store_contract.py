@@ -1,4 +1,4 @@
-"""What every OutputStore promises."""
+"""The contract suite of OutputStore."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,33 +19,33 @@ from .contract import Contract
 BOTH = (Channel.STDOUT, Channel.STDERR)
 ONE = (Channel.OUTPUT,)
 TEXT = b"first line\nsecond \xff\x00 line\nno newline"
-PATIENCE = 60.0
-"""Seconds after which a notice that has not come will not come."""
+TIMEOUT = 60.0
+"""Seconds until a missing notification fails a check."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputBench:
-    """A store, and what stands for a job: ``write`` returns when the bytes are recorded."""
+    """A store, and a function that writes as a job would and returns when the bytes are recorded."""
 
     outputs: OutputStore
     write: Callable[[Sink, bytes], Awaitable[None]]
 
 
 class OutputStoreContract(Contract):
-    """A suite of checks; ``make`` gives each a store and a way to write into its sinks."""
+    """A suite of checks; ``make`` creates a store for each, with a function that writes to its sinks."""
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[OutputBench]]) -> None:
         self._make = make
 
-    async def check_sinks_are_of_the_store_s_kind(self) -> None:
-        """Make one sink a channel, of the kind that the store told beforehand."""
+    async def check_sinks_have_the_kind_of_the_store(self) -> None:
+        """``create`` returns one sink for each channel, of the kind that the store states."""
         async with self._make() as bench:
             sinks = await bench.outputs.create(new_job_id(), BOTH)
             assert set(BOTH) == set(sinks)
             assert {bench.outputs.sink_kind} == {sink.kind for sink in sinks.values()}
 
-    async def check_a_new_job_has_written_nothing(self) -> None:
-        """Begin at offset 0, empty and readable."""
+    async def check_the_output_of_a_new_job_is_empty(self) -> None:
+        """The output of a new job is empty, begins at offset 0 and can be read."""
         async with self._make() as bench:
             job = new_job_id()
             await bench.outputs.create(job, BOTH)
@@ -53,8 +53,8 @@ class OutputStoreContract(Contract):
                 assert Extent(0, 0) == await bench.outputs.extent(job, channel)
                 assert b"" == await bench.outputs.read(job, channel, 0, 100)
 
-    async def check_extent_grows_with_what_is_written(self) -> None:
-        """Keep everything, as long as nothing is dropped."""
+    async def check_extent_grows_with_each_write(self) -> None:
+        """Without a bound all output is kept."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, ONE)
@@ -62,21 +62,21 @@ class OutputStoreContract(Contract):
                 await bench.write(sinks[Channel.OUTPUT], TEXT)
                 assert Extent(0, times * len(TEXT)) == await bench.outputs.extent(job, Channel.OUTPUT)
 
-    async def check_any_piece_can_be_read(self) -> None:
-        """Give the bytes from any offset, at most as many as asked for, and all of them in the end."""
+    async def check_any_range_can_be_read(self) -> None:
+        """``read`` returns at most the requested size from any offset; repeated reads return everything."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, ONE)
             await bench.write(sinks[Channel.OUTPUT], TEXT)
             for offset in range(len(TEXT)):
                 for size in (1, 7, len(TEXT), 1 << 20):
-                    piece = await bench.outputs.read(job, Channel.OUTPUT, offset, size)
-                    assert piece
-                    assert TEXT[offset : offset + size].startswith(piece)
+                    data = await bench.outputs.read(job, Channel.OUTPUT, offset, size)
+                    assert data
+                    assert TEXT[offset : offset + size].startswith(data)
                 assert TEXT[offset:] == await _read_all(bench.outputs, job, Channel.OUTPUT, offset)
 
-    async def check_nothing_lies_beyond_the_end(self) -> None:
-        """Give no bytes at the end and after it; what comes later is found there then."""
+    async def check_reads_beyond_the_end_are_empty(self) -> None:
+        """``read`` returns no bytes at the end and beyond it, until more output is written there."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, ONE)
@@ -86,8 +86,8 @@ class OutputStoreContract(Contract):
             await bench.write(sinks[Channel.OUTPUT], b"more")
             assert b"more" == await _read_all(bench.outputs, job, Channel.OUTPUT, len(TEXT))
 
-    async def check_much_output_is_kept_whole(self) -> None:
-        """Keep megabytes as they were written, whatever they are cut into inside."""
+    async def check_large_output_is_complete(self) -> None:
+        """Megabytes of output are kept unchanged, however the store divides them."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, ONE)
@@ -95,8 +95,8 @@ class OutputStoreContract(Contract):
             await bench.write(sinks[Channel.OUTPUT], much)
             assert much == await _read_all(bench.outputs, job, Channel.OUTPUT, 0)
 
-    async def check_a_bound_keeps_the_latest(self) -> None:
-        """Keep at most what is asked for, of each channel its part and half of that at least, in place."""
+    async def check_a_bound_keeps_the_newest_output(self) -> None:
+        """Each channel keeps at most its part of the bound, at least half of it, at unchanged offsets."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, BOTH, SMALLEST_OUTPUT)
@@ -115,8 +115,8 @@ class OutputStoreContract(Contract):
             )
             assert Extent(0, 0) == await bench.outputs.extent(job, Channel.STDOUT)
 
-    async def check_channels_and_jobs_are_kept_apart(self) -> None:
-        """Never mix what was written to different sinks."""
+    async def check_channels_and_jobs_are_separate(self) -> None:
+        """The output of different sinks is never mixed."""
         async with self._make() as bench:
             jobs = [new_job_id(), new_job_id()]
             for number, job in enumerate(jobs):
@@ -128,52 +128,52 @@ class OutputStoreContract(Contract):
                     expected = f"{number} {channel}".encode()
                     assert expected == await _read_all(bench.outputs, job, channel, 0)
 
-    async def check_watch_notices_what_is_written_after_entering(self) -> None:
-        """Lose no notice: what was written before ``changed`` is called counts too."""
+    async def check_watch_reports_writes_after_entering(self) -> None:
+        """A write before the call of ``changed`` is not lost."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, BOTH)
             async with bench.outputs.watch(job) as watch:
                 for sink in sinks.values():
                     await bench.write(sink, TEXT)
-                    await asyncio.wait_for(watch.changed(), PATIENCE)
+                    await asyncio.wait_for(watch.changed(), TIMEOUT)
 
-    async def check_watch_wakes_who_is_notified_otherwise(self) -> None:
-        """Return from ``changed`` though nothing was written: a job may end without another word."""
+    async def check_notify_wakes_a_watch(self) -> None:
+        """``notify`` makes ``changed`` return without a write, as at the end of a job."""
         async with self._make() as bench:
             job = new_job_id()
             await bench.outputs.create(job, ONE)
             async with bench.outputs.watch(job) as watch:
                 watch.notify()
-                await asyncio.wait_for(watch.changed(), PATIENCE)
+                await asyncio.wait_for(watch.changed(), TIMEOUT)
 
-    async def check_watch_wakes_everybody_who_waits(self) -> None:
-        """Wake each of many followers, and have one that has gone away disturb nobody."""
+    async def check_every_watch_is_notified(self) -> None:
+        """Each of many followers is notified; cancelling one does not affect the others."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, ONE)
             followers = [asyncio.create_task(_read_until(bench.outputs, job, len(TEXT))) for _ in range(10)]
-            await asyncio.sleep(0)  # lets them begin; those that do so later are right too
+            await asyncio.sleep(0)  # most followers begin to wait; any others read the output directly
             followers.pop().cancel()
             await bench.write(sinks[Channel.OUTPUT], TEXT)
-            read = await asyncio.wait_for(asyncio.gather(*followers), PATIENCE)
+            read = await asyncio.wait_for(asyncio.gather(*followers), TIMEOUT)
             assert [TEXT] * 9 == read
 
-    async def check_watching_an_unknown_job_is_fine(self) -> None:
-        """Have nothing to tell about it; reading is what says that it is not there."""
+    async def check_an_unknown_job_can_be_watched(self) -> None:
+        """``watch`` of an unknown job is no error; reading its output is."""
         async with self._make() as bench, bench.outputs.watch(new_job_id()):
             pass
 
     async def check_unknown_output_is_unavailable(self) -> None:
-        """Say so for a job that never was, and for a channel that a job does not have."""
+        """An unknown job, or a channel that a job does not have, raises NoOutputKept."""
         async with self._make() as bench:
             job = new_job_id()
             await bench.outputs.create(job, ONE)
-            await _check_gone(bench.outputs, job, Channel.STDERR)
-            await _check_gone(bench.outputs, new_job_id(), Channel.OUTPUT)
+            await _check_not_kept(bench.outputs, job, Channel.STDERR)
+            await _check_not_kept(bench.outputs, new_job_id(), Channel.OUTPUT)
 
-    async def check_removed_output_is_gone(self) -> None:
-        """Delete one job's output and no other's; removing is idempotent."""
+    async def check_removed_output_is_unavailable(self) -> None:
+        """``remove`` deletes the output of one job and of no other; it is idempotent."""
         async with self._make() as bench:
             removed, kept = new_job_id(), new_job_id()
             for job in (removed, kept):
@@ -182,24 +182,24 @@ class OutputStoreContract(Contract):
             for _ in range(2):
                 await bench.outputs.remove(removed)
             await bench.outputs.remove(new_job_id())
-            await _check_gone(bench.outputs, removed, Channel.OUTPUT)
+            await _check_not_kept(bench.outputs, removed, Channel.OUTPUT)
             assert TEXT == await _read_all(bench.outputs, kept, Channel.OUTPUT, 0)
 
     async def check_sweep_removes_all_but_the_kept(self) -> None:
-        """Delete what belongs to no known job, and nothing else."""
+        """``sweep`` deletes the output of all other jobs, and nothing else."""
         async with self._make() as bench:
             swept, kept = new_job_id(), new_job_id()
             for job in (swept, kept):
                 sinks = await bench.outputs.create(job, ONE)
                 await bench.write(sinks[Channel.OUTPUT], TEXT)
             await bench.outputs.sweep({kept, new_job_id()})
-            await _check_gone(bench.outputs, swept, Channel.OUTPUT)
+            await _check_not_kept(bench.outputs, swept, Channel.OUTPUT)
             assert TEXT == await _read_all(bench.outputs, kept, Channel.OUTPUT, 0)
             await bench.outputs.sweep([])
-            await _check_gone(bench.outputs, kept, Channel.OUTPUT)
+            await _check_not_kept(bench.outputs, kept, Channel.OUTPUT)
 
-    async def check_close_keeps_what_was_written(self) -> None:
-        """Let go of files and watches only; closing twice is fine."""
+    async def check_close_keeps_the_output(self) -> None:
+        """``close`` releases only files and watches, and can be repeated."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, ONE)
@@ -210,12 +210,12 @@ class OutputStoreContract(Contract):
 
 
 async def _read_all(outputs: OutputStore, job: JobId, channel: Channel, offset: int) -> bytes:
-    """Read to the end; a store may give less than asked for, but nothing only at the end."""
-    pieces = []
-    while piece := await outputs.read(job, channel, offset, 1 << 16):
-        pieces.append(piece)
-        offset += len(piece)
-    return b"".join(pieces)
+    """Read to the end: a store may return fewer bytes than requested, but none only at the end."""
+    datas = []
+    while data := await outputs.read(job, channel, offset, 1 << 16):
+        datas.append(data)
+        offset += len(data)
+    return b"".join(datas)
 
 
 async def _read_until(outputs: OutputStore, job: JobId, size: int) -> bytes:
@@ -225,18 +225,18 @@ async def _read_until(outputs: OutputStore, job: JobId, size: int) -> bytes:
         return await _read_all(outputs, job, Channel.OUTPUT, 0)
 
 
-async def _check_gone(outputs: OutputStore, job: JobId, channel: Channel) -> None:
+async def _check_not_kept(outputs: OutputStore, job: JobId, channel: Channel) -> None:
     assert isinstance(await _check_unavailable(outputs.extent(job, channel)), NoOutputKept)
     assert isinstance(await _check_unavailable(outputs.read(job, channel, 0, 1)), NoOutputKept)
 
 
-async def _check_unavailable(look: Awaitable[object], first: int | None = None) -> OutputUnavailable:
-    refusal: OutputUnavailable | None = None
+async def _check_unavailable(call: Awaitable[object], first: int | None = None) -> OutputUnavailable:
+    failure: OutputUnavailable | None = None
     try:
-        await look
+        await call
     except OutputUnavailable as error:
-        refusal = error
-    assert refusal is not None
-    assert first == refusal.first  # None: nothing is kept, so there is no first byte
-    assert str(refusal)
-    return refusal
+        failure = error
+    assert failure is not None
+    assert first == failure.first  # None: no byte is kept
+    assert str(failure)
+    return failure

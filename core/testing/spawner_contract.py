@@ -1,4 +1,4 @@
-"""What every ProcessSpawner promises."""
+"""The contract suite of ProcessSpawner."""
 
 import asyncio
 import errno
@@ -35,15 +35,15 @@ from .contract import Contract
 
 GRACE = 60.0
 FOREVER = JobSpec("sleep", ["100000"])
-PATIENCE = 60.0
-"""Seconds after which an end that has not come will not come."""
+TIMEOUT = 60.0
+"""Seconds until a missing end fails a check."""
 
 
 class SpawnerBench:
     """A spawner and a store whose sinks it accepts.
 
-    ``connect`` makes a spawner as each server makes its own, over the same state: what an earlier
-    one has spawned is there.
+    ``connect`` creates a spawner on the same state, as each server does: it has the jobs that an
+    earlier spawner has started.
     """
 
     def __init__(self, outputs: OutputStore, connect: Callable[[], ProcessSpawner]) -> None:
@@ -52,7 +52,7 @@ class SpawnerBench:
         self._connect = connect
 
     async def restart(self) -> None:
-        """Put a new spawner in the place of the old one."""
+        """Replace the spawner with a new one, as at a restart of the server."""
         await self.spawner.close()
         self.spawner = self._connect()
 
@@ -64,22 +64,22 @@ class _Spawned:
 
 
 class SpawnerContract(Contract):
-    """A suite of checks; ``make`` gives each a bench, and closes its spawner and store afterwards.
+    """A suite of checks; ``make`` creates a bench for each, and closes its spawner and store afterwards.
 
-    The spawner knows the commands true, false, echo and sleep, and none called no-such-command.
+    The spawner must support the commands true, false, echo and sleep, and must not have no-such-command.
     """
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[SpawnerBench]]) -> None:
         self._make = make
 
-    async def check_spawner_and_store_fit(self) -> None:
-        """Accept the store's sinks, and jobs that have no place of their own."""
+    async def check_spawner_and_store_are_compatible(self) -> None:
+        """The spawner accepts the sinks of the store, and placement NONE."""
         async with self._make() as bench:
             assert bench.outputs.sink_kind in bench.spawner.accepts_sinks
             assert PlacementKind.NONE in bench.spawner.accepts
 
-    async def check_exit_code_is_what_the_command_returned(self) -> None:
-        """Tell the exit code, and no cause for an end that nobody brought about."""
+    async def check_exit_code(self) -> None:
+        """The end has the exit code of the command, and no cause if the job was not stopped."""
         async with self._make() as bench:
             for command, code in (("true", 0), ("false", 1)):
                 async with _spawned(bench, JobSpec(command)) as spawned:
@@ -89,7 +89,7 @@ class SpawnerContract(Contract):
                     assert 0 == end.oom_kills
 
     async def check_output_is_complete_when_wait_returns(self) -> None:
-        """Have every byte in the store, and its exact number in the end, once a job is over."""
+        """When ``wait`` returns, the store has every byte and the end has the exact size."""
         async with self._make() as bench:
             for size in (0, 1, 4095, 65536, 100_000):
                 async with _spawned(bench, JobSpec("echo", ["x" * size])) as spawned:
@@ -97,8 +97,8 @@ class SpawnerContract(Contract):
                     assert {Channel.OUTPUT: size + 1} == dict(end.output)
                     assert b"x" * size + b"\n" == await _output(bench, spawned.job, Channel.OUTPUT)
 
-    async def check_arguments_may_be_a_megabyte(self) -> None:
-        """Hand arguments over as they are, however many, however long, whatever is in them."""
+    async def check_arguments_of_a_megabyte(self) -> None:
+        """Arguments are passed unchanged, whatever their number, length and content."""
         async with self._make() as bench:
             args = ["a b", "", "'\"$HOME", "two\nlines", "\N{GRINNING FACE}", *["y" * 100_000] * 10]
             async with _spawned(bench, JobSpec("echo", args)) as spawned:
@@ -106,8 +106,8 @@ class SpawnerContract(Contract):
                 expected = " ".join(args).encode() + b"\n"
                 assert expected == await _output(bench, spawned.job, Channel.OUTPUT)
 
-    async def check_split_output_is_kept_apart(self) -> None:
-        """Record stdout and stderr each in its channel, and the size of both."""
+    async def check_split_output_is_separate(self) -> None:
+        """The channels stdout and stderr are recorded separately, with the size of each."""
         spec = JobSpec("echo", ["out"], split_output=True)
         async with self._make() as bench, _spawned(bench, spec) as spawned:
             end = await _wait(spawned.process)
@@ -115,8 +115,8 @@ class SpawnerContract(Contract):
             assert b"out\n" == await _output(bench, spawned.job, Channel.STDOUT)
             assert b"" == await _output(bench, spawned.job, Channel.STDERR)
 
-    async def check_jobs_run_side_by_side(self) -> None:
-        """Mix up no two jobs, however many run at once."""
+    async def check_jobs_run_concurrently(self) -> None:
+        """The output of concurrent jobs is never mixed."""
         async with self._make() as bench:
 
             async def run(number: int) -> int:
@@ -127,7 +127,7 @@ class SpawnerContract(Contract):
             assert list(range(30)) == await asyncio.gather(*(run(number) for number in range(30)))
 
     async def check_a_command_that_does_not_exist_leaves_nothing(self) -> None:
-        """Say what the kernel says, and know of no such job then."""
+        """``spawn`` raises SpawnFailed with the errno of the kernel, and the job is unknown afterwards."""
         async with self._make() as bench:
             job = new_job_id()
             sinks = await bench.outputs.create(job, (Channel.OUTPUT,))
@@ -144,8 +144,8 @@ class SpawnerContract(Contract):
             assert job not in await bench.spawner.recover()
             await bench.outputs.remove(job)
 
-    async def check_the_parent_of_jobs_is_there(self) -> None:
-        """Tell whose children jobs are, also before there is one; the next server hears the same."""
+    async def check_the_parent_of_jobs_exists(self) -> None:
+        """``parent`` returns an existing pid, also before the first job, and the same after a restart."""
         async with self._make() as bench:
             parent = await bench.spawner.parent()
             os.kill(parent, 0)
@@ -153,8 +153,8 @@ class SpawnerContract(Contract):
                 await bench.restart()
                 assert parent == await bench.spawner.parent()
 
-    async def check_placement_is_told(self) -> None:
-        """Know where each job was born, also in the next server, and when it is over."""
+    async def check_placement_of_a_job(self) -> None:
+        """The placement of a job is available after a restart and after its end."""
         async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
             assert Placement() == spawned.process.placement
             await bench.restart()
@@ -165,16 +165,16 @@ class SpawnerContract(Contract):
             await bench.restart()
             assert Placement() == (await bench.spawner.recover())[spawned.job].placement
 
-    async def check_pid_and_start_are_told(self) -> None:
-        """Know the main process, different for jobs that run at once, and when it was executed."""
+    async def check_pid_and_start_of_a_job(self) -> None:
+        """Each job has the pid of its main process, which is unique, and the time of its exec."""
         async with self._make() as bench:
             before = time.time()
             async with _spawned(bench, FOREVER) as one, _spawned(bench, FOREVER) as other:
                 assert 0 < one.process.pid != other.process.pid > 0
                 assert before <= one.process.started_at <= other.process.started_at <= time.time()
 
-    async def check_progress_tells_state_and_ending(self) -> None:
-        """Show a job as running until its end, and how it ended from then on, also later."""
+    async def check_progress_has_state_and_ending(self) -> None:
+        """A job is RUNNING until its end; then its progress has the ending, also after a restart."""
         async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
             assert Progress(JobState.RUNNING) == spawned.process.progress
             await spawned.process.stop(signal.SIGTERM, GRACE)
@@ -185,7 +185,7 @@ class SpawnerContract(Contract):
             assert expected == (await bench.spawner.recover())[spawned.job].progress
 
     async def check_stop_sends_the_signal(self) -> None:
-        """Ask with the signal that was chosen; the end has it, and the cause."""
+        """``stop`` sends the requested signal; the end has this signal and the cause STOPPED."""
         async with self._make() as bench:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
                 async with _spawned(bench, FOREVER) as spawned:
@@ -194,14 +194,14 @@ class SpawnerContract(Contract):
                     assert Signaled(number) == end.ending
                     assert Cause.STOPPED is end.cause
 
-    async def check_no_grace_is_sigkill(self) -> None:
-        """Kill at once where no time is given."""
+    async def check_no_grace_period_is_sigkill(self) -> None:
+        """A stop with a grace period of 0 sends SIGKILL."""
         async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
             await spawned.process.stop(signal.SIGTERM, 0.0)
             assert Signaled(signal.SIGKILL) == (await _wait(spawned.process)).ending
 
     async def check_a_second_stop_joins(self) -> None:
-        """End a job once, however many want it, and take a stop that comes after the end."""
+        """Concurrent stops end the job once; a stop after the end is no error."""
         async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
             await asyncio.gather(*(spawned.process.stop(signal.SIGTERM, GRACE) for _ in range(5)))
             end = await _wait(spawned.process)
@@ -210,26 +210,26 @@ class SpawnerContract(Contract):
             assert end == await _wait(spawned.process)
 
     async def check_timeout_ends_a_job(self) -> None:
-        """End a job whose time is up, and say that this was why."""
+        """A job is stopped at its timeout, with the cause TIMED_OUT."""
         spec = JobSpec("sleep", ["100000"], timeout=0.01)
         async with self._make() as bench, _spawned(bench, spec) as spawned:
             end = await _wait(spawned.process)
             assert Signaled(signal.SIGTERM) == end.ending
             assert Cause.TIMED_OUT is end.cause
 
-    async def check_any_number_can_wait(self) -> None:
-        """Tell all waiters the same end; one that is cancelled takes nothing from the others."""
+    async def check_concurrent_waiters(self) -> None:
+        """All waiters get the same end; cancelling one does not affect the others."""
         async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
             waiters = [asyncio.create_task(spawned.process.wait()) for _ in range(10)]
-            await asyncio.sleep(0)  # lets them begin
+            await asyncio.sleep(0)  # the waiters begin to wait
             waiters.pop().cancel()
             await spawned.process.stop(signal.SIGTERM, GRACE)
             end = await _wait(spawned.process)
-            assert [end] * 9 == await asyncio.wait_for(asyncio.gather(*waiters), PATIENCE)
+            assert [end] * 9 == await asyncio.wait_for(asyncio.gather(*waiters), TIMEOUT)
             assert end == await _wait(spawned.process)
 
-    async def check_survivors_are_the_processes_that_are_left(self) -> None:
-        """Name the main process while it is there, and nobody once the job is over."""
+    async def check_survivors_are_the_remaining_processes(self) -> None:
+        """``survivors`` returns the main process while it runs, and no process after the end."""
         async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
             survivors = await spawned.process.survivors()
             assert [spawned.process.pid] == [each.pid for each in survivors]
@@ -239,7 +239,7 @@ class SpawnerContract(Contract):
             assert [] == list(await spawned.process.survivors())
 
     async def check_running_jobs_are_recovered(self) -> None:
-        """Run on without a server; the next one finds the same process, and can end it."""
+        """A job keeps running without a server; the next server finds the same process and can stop it."""
         async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
             await bench.restart()
             process = (await bench.spawner.recover())[spawned.job]
@@ -252,7 +252,7 @@ class SpawnerContract(Contract):
             assert Cause.STOPPED is end.cause
 
     async def check_an_end_is_kept_until_it_is_forgotten(self) -> None:
-        """Tell each server how a job ended, the same every time, until one has taken note."""
+        """Each server gets the same end of a job until one calls ``forget``."""
         async with self._make() as bench, _spawned(bench, JobSpec("echo", ["out"])) as spawned:
             end = await _wait(spawned.process)
             for _ in range(2):
@@ -262,8 +262,8 @@ class SpawnerContract(Contract):
                 assert spawned.process.pid == process.pid
                 assert spawned.process.started_at == process.started_at
 
-    async def check_what_happens_meanwhile_is_not_missed(self) -> None:
-        """Record output and end also while no server is there."""
+    async def check_an_end_without_a_server_is_recorded(self) -> None:
+        """Output and end are recorded also while no server is running."""
         async with self._make() as bench, _spawned(bench, JobSpec("echo", ["out"])) as spawned:
             await bench.restart()
             end = await _wait((await bench.spawner.recover())[spawned.job])
@@ -272,7 +272,7 @@ class SpawnerContract(Contract):
             assert b"out\n" == await _output(bench, spawned.job, Channel.OUTPUT)
 
     async def check_forget_is_idempotent(self) -> None:
-        """Know nothing of a job once that was said, nor mind being told twice; its output stays."""
+        """After ``forget`` a job is unknown; a second call is no error, and the output is kept."""
         async with self._make() as bench, _spawned(bench, JobSpec("echo", ["out"])) as spawned:
             await _wait(spawned.process)
             for _ in range(2):
@@ -284,7 +284,7 @@ class SpawnerContract(Contract):
             assert b"out\n" == await _output(bench, spawned.job, Channel.OUTPUT)
 
     async def check_close_can_be_repeated(self) -> None:
-        """Disconnect once; a spawner that has nothing to let go of is closed already."""
+        """A second ``close`` is no error."""
         async with self._make() as bench:
             await bench.spawner.recover()
             await bench.spawner.close()
@@ -293,23 +293,23 @@ class SpawnerContract(Contract):
 
 @asynccontextmanager
 async def _spawned(bench: SpawnerBench, spec: JobSpec) -> AsyncIterator[_Spawned]:
-    """Run a job, and leave nothing of it in the end."""
+    """Start a job; kill it and remove everything at the end."""
     job = new_job_id()
     sinks = await bench.outputs.create(job, spec.channels)
     process = await bench.spawner.spawn(job, spec, Placement(), sinks)
     try:
         yield _Spawned(job, process)
     finally:
-        left = (await bench.spawner.recover()).get(job)
-        if left is not None:
-            await left.stop(signal.SIGKILL, 0.0)
-            await left.wait()
+        remaining = (await bench.spawner.recover()).get(job)
+        if remaining is not None:
+            await remaining.stop(signal.SIGKILL, 0.0)
+            await remaining.wait()
         await bench.spawner.forget(job)
         await bench.outputs.remove(job)
 
 
 async def _wait(process: Process) -> End:
-    return await asyncio.wait_for(process.wait(), PATIENCE)
+    return await asyncio.wait_for(process.wait(), TIMEOUT)
 
 
 async def _output(bench: SpawnerBench, job: JobId, channel: Channel) -> bytes:

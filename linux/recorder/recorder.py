@@ -62,7 +62,7 @@ class Recorder:
         """Report that all output of a job is recorded."""
         self._jobs.pop(job, None)
         self._send({"drained": job, "output": dict(sizes)})
-        reached(Step.DRAINED_TOLD, job)
+        reached(Step.DRAIN_REPORTED, job)
 
     def trouble(self, job: str, reason: str) -> None:
         """Report why output cannot be recorded; an empty reason: it can be again."""

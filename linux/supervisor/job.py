@@ -8,10 +8,10 @@ from typing import Protocol
 
 from ...core.lifecycle import (
     Action,
+    AllEnded,
     Drain,
     Event,
     Finish,
-    GroupEmptied,
     Kill,
     Lifecycle,
     MainEnded,
@@ -217,7 +217,7 @@ class Job:
             self._writes.write(partial(write_main, self._history_path, main))
             reached(Step.MAIN_EXIT_RECORDED, self.name)
             if is_empty(self._processes):  # then there are no leftovers to stop
-                self._handle(GroupEmptied(main.oom_kills))
+                self._handle(AllEnded(main.oom_kills))
             self._handle(main)
             self._watch_leftovers()
             self._observer.progressed(self)
@@ -255,7 +255,7 @@ class Job:
             self._leftovers.begin()
 
     def _emptied(self) -> None:
-        self._handle(GroupEmptied(oom_kills(self.plan.placement)))
+        self._handle(AllEnded(oom_kills(self.plan.placement)))
 
     def _pass_time(self) -> None:
         if self.life.deadline is not None and boottime() >= self.life.deadline:
@@ -281,7 +281,7 @@ class Job:
             case Kill():
                 self._processes.kill()
             case Drain():
-                reached(Step.LEFTOVERS_GONE, self.name)
+                reached(Step.ALL_ENDED, self.name)
                 self._output.drain()
             case Finish(end):
                 self._writes.write(partial(write_end, self._history_path, end))

@@ -18,8 +18,8 @@ POINTS = {
         Step.CGROUP_MADE,
         Step.FIFO_MADE,
         Step.STARTED,
-        Step.TOLD,
-        Step.END_HEARD,
+        Step.ANSWERED,
+        Step.END_RECEIVED,
         Step.JOURNALED,
         Step.CGROUP_REMOVED,
         Step.FORGOTTEN,
@@ -36,7 +36,7 @@ POINTS = {
         Step.MAIN_EXIT_SEEN,
         Step.MAIN_EXIT_RECORDED,
         Step.REAPED,
-        Step.LEFTOVERS_GONE,
+        Step.ALL_ENDED,
         Step.DRAINED,
         Step.EXIT_RECORDED,
         Step.ANNOUNCED,
@@ -45,7 +45,7 @@ POINTS = {
         Step.RETIRED,
     ],
     "zygote": [Step.CLONED],
-    "recorder": [Step.SEGMENT_MADE, Step.SPLICED, Step.DRAINED_TOLD],
+    "recorder": [Step.SEGMENT_MADE, Step.SPLICED, Step.DRAIN_REPORTED],
 }
 BOUNDED = {"recorder": [Step.SEGMENT_DROPPED]}
 """Steps that only a job with bounded output takes."""

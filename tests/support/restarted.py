@@ -1,4 +1,4 @@
-"""Servers that come and go, wires to them that break, and clients that are told about it."""
+"""Servers that are restarted, connections that break, and clients that resume."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -10,30 +10,30 @@ from worker.api import tls
 from worker.api.client import Client
 from worker.api.resuming import Disconnection, ResumingClient
 from worker.api.server import ApiServer
+from worker.core import Worker
 from worker.core.testing import MemoryOutputStore
-from worker.core.worker import Worker
 
 from .served import make_worker
 
 
 class Machine:
-    """A worker whose servers come and go, and clients that are told about it."""
+    """A Worker whose servers are restarted; ``notices`` are the notifications of its clients."""
 
     def __init__(self, pki: Path, worker: Worker, outputs: MemoryOutputStore) -> None:
         self.pki = pki
         self.worker = worker
         self.outputs = outputs
-        self.told: list[str] = []
+        self.notices: list[str] = []
         self.connections = 0
         self.port = 0
         self._server: ApiServer | None = None
 
     def file(self, name: str) -> Path:
-        """Return a key or certificate."""
+        """Return the path of a key or certificate."""
         return self.pki / name
 
     async def up(self) -> None:
-        """Start a server; it has another port than the one before."""
+        """Start a server; its port differs from that of the previous one."""
         context = tls.server_context(
             ca=self.file("ca.crt"), certificate=self.file("server.crt"), key=self.file("server.key")
         )
@@ -41,14 +41,14 @@ class Machine:
         _, self.port = (await self._server.start("127.0.0.1", 0))[0]
 
     async def down(self) -> None:
-        """End the server as SIGTERM does."""
+        """Shut the server down as SIGTERM does."""
         if self._server is not None:
             await self._server.drain(timeout=10)
             await self._server.close()
             self._server = None
 
     def client(self, patience: float = 60.0) -> ResumingClient:
-        """Return a client that finds the server wherever it is."""
+        """Return a client that connects to the current port of the server."""
 
         def connect() -> Client:
             self.connections += 1
@@ -58,15 +58,15 @@ class Machine:
             return Client("127.0.0.1", self.port, context)
 
         def on_lost(error: Disconnection) -> None:
-            self.told.append(str(error))
+            self.notices.append(str(error))
 
         return ResumingClient(
-            connect, patience=patience, on_lost=on_lost, on_back=lambda: self.told.append("back")
+            connect, patience=patience, on_lost=on_lost, on_back=lambda: self.notices.append("back")
         )
 
 
 class Wire:
-    """What connects clients to a port; it breaks after so many bytes of answers, once per budget."""
+    """A proxy to a port; each connection breaks after its budget of reply bytes."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -75,26 +75,26 @@ class Wire:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[int]:
-        """Have it work, and return the port of its near end."""
-        listener = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        """Start the proxy and yield its port."""
+        listener = await asyncio.start_server(self._forward, "127.0.0.1", 0)
         yield listener.sockets[0].getsockname()[1]
         listener.close()
         self.cut([])
 
     def cut(self, budgets: Sequence[int]) -> None:
-        """Break now, and again at these numbers of bytes."""
+        """Break all connections, and set the budgets in bytes of the next ones."""
         self._budgets = list(budgets)
         for end in self._ends:
             end.transport.abort()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, requests = await asyncio.open_connection("127.0.0.1", self._port)
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        replies, requests = await asyncio.open_connection("127.0.0.1", self._port)
         budget = self._budgets.pop(0) if self._budgets else None
         ends = {writer, requests}
         self._ends |= ends
         copies = [
             asyncio.ensure_future(_copy(reader, requests, None)),
-            asyncio.ensure_future(_copy(answers, writer, budget)),
+            asyncio.ensure_future(_copy(replies, writer, budget)),
         ]
         await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
@@ -115,18 +115,25 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budg
 Scenario = Callable[[Machine], Coroutine[Any, Any, None]]
 
 
+@asynccontextmanager
+async def serving(pki: Path, kind: type[Worker] = Worker) -> AsyncIterator[Machine]:
+    """Yield a machine whose server is running; stop the server and close the Worker at the end."""
+    outputs = MemoryOutputStore()
+    worker = make_worker(kind, outputs)
+    machine = Machine(pki, worker, outputs)
+    await machine.up()
+    try:
+        yield machine
+    finally:
+        await machine.down()
+        await worker.close()
+
+
 def run(pki: Path, scenario: Scenario, kind: type[Worker] = Worker) -> None:
-    """Run a scenario on a machine whose server is up."""
+    """Run a scenario on a machine whose server is running."""
 
     async def main() -> None:
-        outputs = MemoryOutputStore()
-        worker = make_worker(kind, outputs)
-        machine = Machine(pki, worker, outputs)
-        await machine.up()
-        try:
+        async with serving(pki, kind) as machine:
             await scenario(machine)
-        finally:
-            await machine.down()
-            await worker.close()
 
     asyncio.run(main())

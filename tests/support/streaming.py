@@ -1,26 +1,14 @@
-"""Jobs that write to a fake machine, and what a stream of them brings."""
+"""Jobs that write on a FakeMachine, and checks of their streams."""
 
 from itertools import pairwise
 
+from worker.core import BEGINNING, Channel, FromOffset, JobId, StreamStart, Worker
 from worker.core.engine.following import CHUNK_SIZE
-from worker.core.model.ending import Channel
-from worker.core.model.job import JobId, JobSpec
-from worker.core.model.stream_start import BEGINNING, FromOffset, StreamStart
-from worker.core.testing import FakeMachine, FakeProgram
-from worker.core.testing.fake_spawner import PROGRAMS
-from worker.core.testing.memory_outputs import MemorySink
-from worker.core.worker import Worker
-
-LONG = JobSpec("sleep", ["1000"])
-
-
-def sink(machine: FakeMachine, job: JobId, channel: Channel = Channel.OUTPUT) -> MemorySink:
-    """Return what a job writes to, so that a test can write in its place."""
-    return machine.outputs._sinks[job][channel]
+from worker.core.testing import PROGRAMS, FakeMachine, FakeProgram
 
 
 def printing(data: bytes, errors: bytes = b"", **how: float) -> FakeMachine:
-    """Return a machine with a program ``print`` that writes this."""
+    """Return a machine with a program ``print`` that writes this output."""
     return FakeMachine({**PROGRAMS, "print": lambda _: FakeProgram(data, errors, **how)})
 
 
@@ -32,7 +20,7 @@ async def collect(
     start: StreamStart = BEGINNING,
     follow: bool = True,
 ) -> bytes:
-    """Read a stream to its end; its chunks must be whole and in order, that of a tail's begin is empty."""
+    """Read a whole stream; its chunks must be contiguous, and a tail must begin with an empty chunk."""
     chunks = [chunk async for chunk in worker.stream(job, channel=channel, start=start, follow=follow)]
     for before, after in pairwise(chunks):
         assert before.offset + len(before.data) == after.offset

@@ -1,4 +1,4 @@
-"""What has been seen of a Worker's jobs, and what holds of them at any time."""
+"""A hypothesis state machine over a Worker: the expected jobs, and invariants that hold at any time."""
 
 import asyncio
 import signal
@@ -9,28 +9,29 @@ from typing import TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition
 
-from worker.core.engine.retention import FRESH, Retention
-from worker.core.errors import WorkerError
-from worker.core.model.ending import (
+from worker.core import (
     Cause,
     Channel,
+    Chunk,
     End,
     Exited,
-    Signaled,
-)
-from worker.core.model.job import (
-    Chunk,
     JobId,
     JobSpec,
     JobState,
     JobStatus,
+    Placement,
+    Process,
+    Retention,
+    Signaled,
+    Sink,
+    WorkerError,
 )
-from worker.core.ports import Placement, Process, Sink
+from worker.core.engine.retention import MIN_AGE
 from worker.core.testing import (
     FakeMachine,
     FakeProgram,
     FakeSpawner,
-    SuddenServer,
+    KillableWorker,
 )
 
 T = TypeVar("T")
@@ -42,14 +43,14 @@ PROGRAMS = {
     "stubborn": FakeProgram(b"stubborn", seconds=30.0, ignores_sigterm=True),
     "forker": FakeProgram(b"forker", seconds=2.0, exit_code=255, child_seconds=10.0),
 }
-LATER = list(JobState)
-"""States in the order of a life: no job ever goes back."""
+STATES = list(JobState)
+"""In the order of the life cycle; a job never returns to an earlier state."""
 
 KEPT = Retention(age=500.0, jobs=4, bytes=1200)
 
 
 class CountingSpawner(FakeSpawner):
-    """Remembers every job that was ever spawned, in order."""
+    """A FakeSpawner that records every spawned job, in order."""
 
     def __init__(self, machine: FakeMachine) -> None:
         super().__init__(programs=machine.programs, clock=machine.clock)
@@ -58,7 +59,7 @@ class CountingSpawner(FakeSpawner):
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
-        """Spawn, and remember."""
+        """Spawn and record the job."""
         process = await super().spawn(job, spec, placement, sinks)
         self.spawned.append(job)
         return process
@@ -66,9 +67,9 @@ class CountingSpawner(FakeSpawner):
 
 @dataclass
 class Known:
-    """What has been seen of a job.
+    """The last observed state of a job.
 
-    ``emptied``: its output has made room for the journal to remove it, and the server died in between.
+    ``emptied``: the Worker was killed after it had removed the output, to free space for the journal.
     """
 
     spec: JobSpec
@@ -79,8 +80,8 @@ class Known:
     end: End | None = None
 
 
-class Witness(RuleBasedStateMachine):
-    """One machine on which servers come and go, and all that clients have been told."""
+class WorkerStateMachine(RuleBasedStateMachine):
+    """One machine on which Workers are restarted, and all results that clients have received."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,40 +96,39 @@ class Witness(RuleBasedStateMachine):
         self.streams: dict[JobId, tuple[AsyncGenerator[Chunk, None], bytearray]] = {}
 
     def serve(self) -> None:
-        """Have a new server."""
-        self.server = SuddenServer(self.machine, retention=KEPT)
-        self.worker = self.server.worker
+        """Start a new Worker."""
+        self.worker = KillableWorker(self.machine, retention=KEPT)
 
-    def run(self, what: Coroutine[None, None, T]) -> T:
-        """Run one step, and everything that follows from it without time passing."""
+    def run(self, step: Coroutine[None, None, T]) -> T:
+        """Run one step, and all tasks that become ready without any time passing."""
 
-        async def step() -> T:
+        async def run_step() -> T:
             try:
-                return await what
+                return await step
             finally:
                 for _ in range(4):
                     await self.machine.clock.advance(0)
-                await self.see_who_went()
+                await self.check_expired()
 
-        return self.runner.run(step())
+        return self.runner.run(run_step())
 
-    async def see_who_went(self) -> None:
-        """A job may go by itself that is over, is not fresh, and that nobody reads."""
-        there = {status.record.id for status in await self.worker.list()}
-        for job in self.known.keys() - there:
+    async def check_expired(self) -> None:
+        """Only a job that has finished, is older than MIN_AGE and is not being read may expire."""
+        listed = {status.record.id for status in await self.worker.list()}
+        for job in self.known.keys() - listed:
             end = self.known[job].end
-            assert end is not None, "a job was removed that was not over"
-            assert self.machine.clock.now() - end.ended_at >= FRESH
+            assert end is not None, "a job was removed before it finished"
+            assert self.machine.clock.now() - end.ended_at >= MIN_AGE
             assert job not in self.streams
             self.forget(job)
 
     def forget(self, job: JobId) -> None:
-        """Expect a job to be gone for good."""
+        """Expect a job to be removed for good."""
         del self.known[job]
         self.removed.add(job)
 
-    def learn(self, job: JobId, spec: JobSpec, request: str) -> None:
-        """Expect a job to be there from now on."""
+    def expect(self, job: JobId, spec: JobSpec, request: str) -> None:
+        """Expect a job to exist from now on."""
         assert job not in self.removed
         assert self.spawner.spawned.count(job) == 1
         self.known[job] = Known(spec)
@@ -138,9 +138,9 @@ class Witness(RuleBasedStateMachine):
             self.requests[request] = job
 
     async def note(self) -> None:
-        """See what has become of the jobs."""
+        """Compare the status of every job with its last observed state."""
         for status in await self.worker.list():
-            self.check_life(status)
+            self.check_status(status)
 
     async def _remove(self, job: JobId) -> None:
         await self.worker.remove(job)
@@ -150,43 +150,43 @@ class Witness(RuleBasedStateMachine):
             await stream.aclose()
 
     async def _disconnect(self) -> None:
-        """Have all clients go, as they do when their server dies."""
+        """Close all streams, as when the server dies."""
         for stream, _ in self.streams.values():
             with suppress(WorkerError, asyncio.CancelledError):
                 await stream.aclose()
         self.streams.clear()
 
-    # --- what holds at any time
+    # --- invariants
 
     @invariant()
-    def every_job_is_known_and_no_other(self) -> None:
-        """Worker, journal and output have the same jobs; scopes and processes those that run."""
+    def ports_and_worker_have_the_same_jobs(self) -> None:
+        """Worker, journal and output store have all jobs; limiter and spawner have the running ones."""
         statuses = self.run(self.worker.list())
         jobs = [status.record.id for status in statuses]
         assert list(self.known) == jobs
         assert jobs == [record.id for record in self.run(self.machine.journal.load())]
         with_output = {job for job in jobs if not self.known[job].emptied}
-        assert with_output == self.machine.outputs._sinks.keys()
+        assert with_output == self.machine.outputs.jobs
         running = {status.record.id for status in statuses if not status.state.over}
         assert running == self.machine.limiter.scopes.keys()
         assert running == self.run(self.machine.spawner.recover()).keys()
 
     @invariant()
-    def a_life_goes_only_forward(self) -> None:
-        """States follow each other, and an end that was told once is told for ever."""
+    def states_only_advance(self) -> None:
+        """A job never returns to an earlier state, and its end never changes."""
         self.run(self.note())
 
-    def check_life(self, status: JobStatus) -> None:
-        """Compare a job with what was seen of it."""
+    def check_status(self, status: JobStatus) -> None:
+        """Compare a status with the last observed state of the job."""
         known = self.known[status.record.id]
-        assert LATER.index(known.state) <= LATER.index(status.state)
+        assert STATES.index(known.state) <= STATES.index(status.state)
         assert known.end in (None, status.record.end)
         assert status.state.over == (status.record.end is not None)
         known.state, known.end = status.state, status.record.end
 
     @invariant()
-    def an_end_is_what_happened(self) -> None:
-        """Each ending and each cause has its reason."""
+    def each_end_has_its_reason(self) -> None:
+        """Ending and cause agree with the events that happened to the job."""
         for known in self.known.values():
             if known.end is None:
                 continue
@@ -207,7 +207,7 @@ class Witness(RuleBasedStateMachine):
     @precondition(lambda self: self.known)
     @invariant()
     def output_is_complete(self) -> None:
-        """A stream has every byte, and its size is the one that the end tells."""
+        """A stream has every byte, as many as the end of the job states."""
         for job, known in self.known.items():
             if known.emptied:
                 continue
@@ -220,12 +220,12 @@ class Witness(RuleBasedStateMachine):
         return b"".join([chunk.data async for chunk in self.worker.stream(job, follow=follow)])
 
     def teardown(self) -> None:
-        """Whatever has happened, all jobs can be stopped and removed, and then nothing is left."""
+        """At the end all jobs can be stopped and removed, and nothing remains."""
         with self.runner:
-            self.server.refusals.clear()
+            self.worker.failures.clear()
             self.run(self._disconnect())
             for job, known in list(self.known.items()):
                 if not known.state.over:
                     self.run(self.worker.stop(job, grace=0.0))
                 self.run(self._remove(job))
-            self.every_job_is_known_and_no_other()
+            self.ports_and_worker_have_the_same_jobs()

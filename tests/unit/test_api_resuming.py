@@ -134,11 +134,11 @@ def test_streams_and_waits_go_on_at_the_next_server(pki: Path) -> None:
             await client.stop(job)
             assert [] == await rest
             assert JobState.EXITED is (await waiting).state
-        assert ["back"] * (len(machine.told) // 2) == machine.told[1::2]
+        assert ["back"] * (len(machine.notices) // 2) == machine.notices[1::2]
         assert {"rpc error: code = Unavailable desc = the server is shutting down; the job goes on"} >= {
-            message.partition(",")[0] for message in machine.told[::2] if "shutting down" in message
+            message.partition(",")[0] for message in machine.notices[::2] if "shutting down" in message
         }
-        assert 1 <= len(machine.told) // 2 <= 3
+        assert 1 <= len(machine.notices) // 2 <= 3
 
     run(pki, scenario)
 
@@ -159,7 +159,7 @@ def test_a_tail_is_resolved_once(pki: Path, tail: StreamStart) -> None:
             first = await anext(chunks)
             assert b"" == first.data
             await machine.down()
-            machine.outputs._sink(job, Channel.OUTPUT).write(b"more\n")
+            machine.outputs.sink(job, Channel.OUTPUT).write(b"more\n")
             await machine.up()
             await client.stop(str(job))
             received = b"".join(chunk.data for chunk in await collect(chunks))
@@ -177,7 +177,7 @@ def test_output_that_is_dropped_meanwhile(pki: Path) -> None:
             chunks = client.stream(str(job))
             await anext(chunks)
             await machine.down()
-            machine.outputs._sink(job, Channel.OUTPUT).write(b"6789")
+            machine.outputs.sink(job, Channel.OUTPUT).write(b"6789")
             machine.outputs.drop_before(job, Channel.OUTPUT, 7)
             await machine.up()
             await client.stop(str(job))
@@ -194,7 +194,7 @@ def test_a_server_that_was_never_there(pki: Path) -> None:
         async with machine.client() as client:
             with pytest.raises(ServerUnreachable, match="connection refused"):
                 await client.query(str(new_job_id()))
-        assert (1, []) == (machine.connections, machine.told)
+        assert (1, []) == (machine.connections, machine.notices)
 
     run(pki, scenario)
 
@@ -212,7 +212,7 @@ def test_a_server_that_dies_before_its_first_word(pki: Path) -> None:
             async with machine.client() as client:
                 with pytest.raises(ServerUnreachable):
                     await client.health()
-        assert [] == machine.told
+        assert [] == machine.notices
 
     run(pki, scenario)
 
@@ -229,7 +229,7 @@ def test_patience_ends(pki: Path) -> None:
             for call in (anext(chunks), client.query(job)):
                 with pytest.raises(ServerUnreachable, match="connection refused"):
                     await call
-        assert 1 == len(machine.told)
+        assert 1 == len(machine.notices)
 
     run(pki, scenario)
 
@@ -245,7 +245,7 @@ def test_no_patience_at_all(pki: Path) -> None:
             await machine.down()
             with pytest.raises(RpcError, match="the server is shutting down; the job goes on"):
                 await waiting
-        assert (1, []) == (machine.connections, machine.told)
+        assert (1, []) == (machine.connections, machine.notices)
 
     run(pki, scenario)
 
@@ -265,7 +265,7 @@ def test_what_the_server_refuses_is_final(pki: Path) -> None:
             ):
                 with pytest.raises(RpcError, match=r"NotFound|InvalidArgument"):
                     await call
-        assert (1, []) == (machine.connections, machine.told)
+        assert (1, []) == (machine.connections, machine.notices)
 
     run(pki, scenario)
 
@@ -317,6 +317,6 @@ def test_a_server_that_is_up_but_cannot(pki: Path) -> None:
                 await client.start(JobSpec("sleep", ["0"]))
             assert 5 == calls
             await client.start(JobSpec("sleep", ["0"]))
-        assert [] == machine.told
+        assert [] == machine.notices
 
     run(pki, scenario, Unable)

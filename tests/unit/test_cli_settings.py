@@ -159,7 +159,7 @@ def test_table_of_an_adapter(tmp_path: Path) -> None:
         ),
         (
             "[limits.default]\ncpu = 0",
-            "limits: default: limits.cpu.quota: 0.0 cores; 0.01 to 65536 can be set",
+            "limits: default: limits.cpu.quota: 0.0 cores; must be 0.01 to 65536",
         ),
         ('output-store = "x"', "unknown setting 'output-store'; there are listen, tls_ca, "),
         ('listen = "7443"', "listen: write HOST:PORT, as in 127.0.0.1:7443"),

@@ -1,4 +1,4 @@
-"""The life of a job in any order of events, against what has happened in plain words."""
+"""Invariants of the life cycle for any order of events."""
 
 import signal
 
@@ -6,12 +6,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from worker.core import Cause, Channel, Ending, Exited, JobState, Leftovers, Lost, Signaled
 from worker.core.lifecycle import (
     Action,
+    AllEnded,
     Drain,
     Event,
     Finish,
-    GroupEmptied,
+    InvalidTransition,
     Kill,
     Lifecycle,
     MainEnded,
@@ -20,41 +22,31 @@ from worker.core.lifecycle import (
     Started,
     StopRequested,
     TimePassed,
-    WrongStep,
 )
-from worker.core.model.ending import (
-    Cause,
-    Channel,
-    Ending,
-    Exited,
-    Lost,
-    Signaled,
-)
-from worker.core.model.job import JobState, Leftovers
 
 seconds = st.floats(0.0, 30.0)
 numbers = st.sampled_from([signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 endings = st.one_of(
     st.builds(Exited, st.integers(0, 255)),
     st.builds(Signaled, numbers),
-    st.builds(Lost, st.just("nobody looked")),
+    st.builds(Lost, st.just("not observed")),
 )
 oom_counts = st.integers(0, 2)
 
 
 def state_of(job: Lifecycle) -> dict[str, object]:
-    """Return all that a job knows."""
+    """Return all attributes of a job."""
     return {name: getattr(job, name) for name in Lifecycle.__slots__}
 
 
-class LifeMachine(RuleBasedStateMachine):
-    """Any events at any time, against what has happened so far in plain words."""
+class AnyOrder(RuleBasedStateMachine):
+    """Any event at any time, with the list of events so far as the model."""
 
     @initialize(
         timeout=st.none() | st.floats(0.1, 30.0), grace=seconds, leftovers=st.sampled_from(Leftovers)
     )
     def create(self, timeout: float | None, grace: float, leftovers: Leftovers) -> None:
-        """Make a job that has not started."""
+        """Create a job that has not started."""
         self.job = Lifecycle(timeout=timeout, grace=grace, leftovers=leftovers)
         self.now = 0.0
         self.happened: list[Event] = []
@@ -62,7 +54,7 @@ class LifeMachine(RuleBasedStateMachine):
 
     @rule(after=seconds)
     def time_passes(self, after: float) -> None:
-        """An alarm rings: only at the deadline something is due, and then it is one thing."""
+        """A timer fires: only from the deadline on it causes an action."""
         self.now += after
         deadline = self.job.deadline
         due = deadline is not None and deadline <= self.now
@@ -70,32 +62,32 @@ class LifeMachine(RuleBasedStateMachine):
 
     @rule()
     def start(self) -> None:
-        """The command is executed: once."""
+        """The command is executed, once."""
         assert [] == self.step(Started(), legal=not self.has(Started))
 
     @rule(number=numbers, grace=seconds)
     def stop(self, number: int, grace: float) -> None:
-        """Somebody stops it: that puts off nothing that was due."""
-        asked = any(isinstance(action, SendSignal | Kill) for action in self.done)
+        """A stop does not delay a deadline."""
+        signalled = any(isinstance(action, SendSignal | Kill) for action in self.done)
         deadline = self.job.deadline
         actions = self.step(StopRequested(number, grace), legal=self.alive)
-        if self.alive and asked and actions == [] and deadline is not None:
+        if self.alive and signalled and actions == [] and deadline is not None:
             assert self.job.deadline is not None
             assert self.job.deadline <= deadline
 
     @rule(ending=endings, oom_kills=oom_counts)
     def main_ends(self, ending: Ending, oom_kills: int) -> None:
-        """The main process ends: once."""
+        """The main process ends, once."""
         self.step(MainEnded(ending, oom_kills), legal=self.alive and not self.has(MainEnded))
 
     @rule(oom_kills=oom_counts)
-    def group_empties(self, oom_kills: int) -> None:
-        """Nobody is left, as far as that can be seen."""
-        self.step(GroupEmptied(oom_kills), legal=self.alive)
+    def all_end(self, oom_kills: int) -> None:
+        """All processes have ended, as far as the supervisor can see."""
+        self.step(AllEnded(oom_kills), legal=self.alive)
 
     @rule(size=st.integers(0, 1 << 40))
     def output_drains(self, size: int) -> None:
-        """The output is complete: that is the end, and the only one."""
+        """The output is drained: the job finishes, once."""
         output = {Channel.OUTPUT: size}
         legal = self.alive and Drain() in self.done
         actions = self.step(OutputDrained(output, self.now), legal=legal)
@@ -108,13 +100,13 @@ class LifeMachine(RuleBasedStateMachine):
             assert self.job.cause is finish.end.cause
 
     @invariant()
-    def drained_when_nobody_writes_any_more(self) -> None:
-        """Drain comes once, and exactly when the main process has ended and nobody is left."""
-        assert int(self.has(MainEnded) and self.has(GroupEmptied)) == self.done.count(Drain())
+    def drained_when_no_process_writes(self) -> None:
+        """Drain occurs once, exactly when the main process and all others have ended."""
+        assert int(self.has(MainEnded) and self.has(AllEnded)) == self.done.count(Drain())
 
     @invariant()
     def finished_after_everything_else(self) -> None:
-        """Finish comes once, last, and makes the job EXITED, or LOST if nobody knows its ending."""
+        """Finish is the last action and occurs once; the job is EXITED, or LOST if its ending is lost."""
         finished = [number for number, action in enumerate(self.done) if isinstance(action, Finish)]
         assert finished in ([], [len(self.done) - 1])
         assert bool(finished) == self.job.state.over == self.has(OutputDrained)
@@ -122,16 +114,16 @@ class LifeMachine(RuleBasedStateMachine):
             assert isinstance(self.job.ending, Lost) == (self.job.state is JobState.LOST)
 
     @invariant()
-    def asked_once_then_killed(self) -> None:
-        """There is at most one signal, never after a kill, and neither once nobody is left."""
+    def signalled_once_then_killed(self) -> None:
+        """At most one signal is sent, none after a kill, and neither after all processes have ended."""
         kinds = [type(action) for action in self.done]
         order = {SendSignal: 0, Kill: 1, Drain: 2, Finish: 3}
         assert sorted(kinds, key=lambda kind: order[kind]) == kinds
         assert kinds.count(SendSignal) <= 1
 
     @invariant()
-    def a_job_that_is_to_end_has_a_deadline(self) -> None:
-        """Whoever was asked to end is killed later, and again; once nobody is left nothing is due."""
+    def a_stopping_job_has_a_deadline(self) -> None:
+        """After a signal SIGKILL is due, and repeated; after the end of all processes nothing is due."""
         if Drain() in self.done:
             assert self.job.deadline is None
         elif self.done:
@@ -139,7 +131,7 @@ class LifeMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_cause_has_its_reason(self) -> None:
-        """No job was stopped that nobody stopped, nor timed out or OOM killed without that."""
+        """Each cause requires its event: a stop, a timeout, or an OOM kill."""
         [ending] = [event.ending for event in self.happened if isinstance(event, MainEnded)] or [None]
         assert ending == self.job.ending
         match self.job.cause:
@@ -152,7 +144,7 @@ class LifeMachine(RuleBasedStateMachine):
                 assert max(self.oom_kills) > 0
 
     def teardown(self) -> None:
-        """Any job can be brought to its end, by killing it until nobody is left."""
+        """Any job can be killed and then finishes."""
         if not hasattr(self, "job"):
             return
         if not self.has(Started):
@@ -166,40 +158,40 @@ class LifeMachine(RuleBasedStateMachine):
                 assert [Kill()] == self.step(TimePassed(), legal=True)
             if not self.has(MainEnded):
                 self.step(MainEnded(Signaled(signal.SIGKILL)), legal=True)
-            self.step(GroupEmptied(), legal=True)
+            self.step(AllEnded(), legal=True)
         if self.alive:
             self.output_drains(0)
         assert self.job.state.over
 
-    # --- what has happened
+    # --- the events so far
 
     @property
     def alive(self) -> bool:
-        """Whether the job was started and is not over."""
+        """Whether the job has started and not finished."""
         return self.has(Started) and not self.has(OutputDrained)
 
     @property
     def oom_kills(self) -> list[int]:
-        """All counts that were told."""
-        return [event.oom_kills for event in self.happened if isinstance(event, MainEnded | GroupEmptied)]
+        """All reported counts."""
+        return [event.oom_kills for event in self.happened if isinstance(event, MainEnded | AllEnded)]
 
     def has(self, kind: type) -> bool:
-        """Whether such an event was taken."""
+        """Whether such an event has occurred."""
         return any(isinstance(event, kind) for event in self.happened)
 
     def step(self, event: Event, *, legal: bool) -> list[Action]:
-        """Take a step; a wrong one is refused and changes nothing."""
+        """Process an event; an impossible one must raise InvalidTransition and change nothing."""
         before, cause = state_of(self.job), self.job.cause
         if not legal:
-            with pytest.raises(WrongStep):
+            with pytest.raises(InvalidTransition):
                 self.job.handle(event, self.now)
             assert before == state_of(self.job)
             return []
         actions = self.job.handle(event, self.now)
         self.happened.append(event)
         self.done += actions
-        assert cause in {Cause.NONE, self.job.cause}, "the first cause stays"
+        assert cause in {Cause.NONE, self.job.cause}, "the cause has changed"
         return actions
 
 
-TestAnyLife = LifeMachine.TestCase
+TestAnyOrder = AnyOrder.TestCase

@@ -1,4 +1,4 @@
-"""Asking a Worker about jobs, removing them, many at once, and closing it."""
+"""Query, list, wait, remove and close of a Worker, and many jobs at once."""
 
 import asyncio
 import signal
@@ -6,35 +6,34 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from worker.core.errors import (
-    JobNotFound,
-    JobStillRunning,
-    RequestIdReused,
-    SpawnFailed,
-    WorkerError,
-)
-from worker.core.model.ending import (
+from worker.core import (
     Cause,
     Channel,
     End,
     Exited,
-    Lost,
-    Signaled,
-)
-from worker.core.model.job import (
     Extent,
     JobId,
+    JobNotFound,
     JobRecord,
     JobSpec,
     JobState,
     JobStatus,
+    JobStillRunning,
+    Lost,
+    Placement,
+    Process,
+    RequestIdReused,
+    ResourceUsage,
+    Signaled,
+    Sink,
+    SpawnerUnavailable,
+    SpawnFailed,
+    Worker,
+    WorkerError,
     new_job_id,
 )
-from worker.core.model.limits import ResourceUsage
-from worker.core.ports import Placement, Process, Sink
-from worker.core.testing import FakeMachine, FakeProgram, FakeSpawner
-from worker.core.testing.fake_spawner import PROGRAMS
-from worker.core.worker import Worker
+from worker.core.testing import PROGRAMS, FakeMachine, FakeProgram, FakeSpawner
+from worker.core.worker import LAUNCH_TIMEOUT
 
 LONG = JobSpec("sleep", ["1000"])
 ALL_PROGRAMS = {
@@ -45,7 +44,7 @@ ALL_PROGRAMS = {
 
 
 class GatedSpawner(FakeSpawner):
-    """Spawns once its gate is open."""
+    """A FakeSpawner that spawns only after its gate is opened."""
 
     def __init__(self, machine: FakeMachine) -> None:
         super().__init__(programs=machine.programs, clock=machine.clock)
@@ -54,31 +53,31 @@ class GatedSpawner(FakeSpawner):
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
-        """Wait, then spawn."""
+        """Wait for the gate, then spawn."""
         await self.gate.wait()
         return await super().spawn(job, spec, placement, sinks)
 
 
 def gated() -> tuple[FakeMachine, asyncio.Event]:
-    """Return a machine that starts nothing before the gate is opened."""
+    """Return a machine, and the gate that its spawner waits for."""
     machine = FakeMachine(ALL_PROGRAMS)
     machine.spawner = spawner = GatedSpawner(machine)
     return machine, spawner.gate
 
 
 async def check_nothing_is_left(machine: FakeMachine) -> None:
-    """No port knows of any job."""
+    """Check that no port has anything of a job."""
     assert [] == list(await machine.journal.load())
     assert {} == machine.limiter.scopes
-    assert {} == machine.outputs._sinks
+    assert set() == machine.outputs.jobs
     assert {} == await machine.spawner.recover()
 
 
 # --- query, list, wait
 
 
-async def test_state_follows_the_job() -> None:
-    """STARTING until the command is executed, RUNNING, STOPPING while others are left, EXITED."""
+async def test_states_of_a_job() -> None:
+    """STARTING until the exec, RUNNING, STOPPING while leftovers remain, EXITED."""
     machine, gate = gated()
     worker = machine.worker()
     start = asyncio.create_task(worker.start(JobSpec("forker")))
@@ -91,12 +90,12 @@ async def test_state_follows_the_job() -> None:
     await machine.clock.advance(1.0)
     status = await worker.query(job)
     assert (JobState.STOPPING, Exited(7)) == (status.state, status.ending)
-    await machine.clock.advance(2.0)  # what it left ignores SIGTERM
+    await machine.clock.advance(2.0)  # the child ignores SIGTERM
     assert JobState.EXITED is (await worker.query(job)).state
 
 
-async def test_usage_is_the_scope_s_and_stays() -> None:
-    """While a job runs its usage is read anew; the last reading is kept, the scope is not."""
+async def test_usage_of_a_job() -> None:
+    """Each query reads the usage of a running job; the last reading is kept, the scope is removed."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(LONG)
@@ -110,32 +109,28 @@ async def test_usage_is_the_scope_s_and_stays() -> None:
     assert ResourceUsage(cpu_usec=2) == status.usage == status.record.usage
 
 
-def test_list_can_be_narrowed() -> None:
-    """Oldest first; by labels, all of which must match; only those that are not over."""
+async def test_list_filters() -> None:
+    """Jobs are listed oldest first, filtered by labels, all of which must match, and by running."""
+    machine = FakeMachine(ALL_PROGRAMS)
+    worker = machine.worker()
+    first = await worker.start(JobSpec("sleep", ["9"], labels={"app": "x", "tier": "db"}))
+    second = await worker.start(JobSpec("true", labels={"app": "x"}))
+    third = await worker.start(JobSpec("sleep", ["9"]))
+    await worker.wait(second)
 
-    async def scenario() -> None:
-        machine = FakeMachine(ALL_PROGRAMS)
-        worker = machine.worker()
-        first = await worker.start(JobSpec("sleep", ["9"], labels={"app": "x", "tier": "db"}))
-        second = await worker.start(JobSpec("true", labels={"app": "x"}))
-        third = await worker.start(JobSpec("sleep", ["9"]))
-        await worker.wait(second)
+    async def ids(labels: dict[str, str], *, only_running: bool = False) -> list[JobId]:
+        return [each.record.id for each in await worker.list(labels=labels, running=only_running)]
 
-        async def ids(labels: dict[str, str], *, only_running: bool = False) -> list[JobId]:
-            return [each.record.id for each in await worker.list(labels=labels, running=only_running)]
-
-        assert [first, second, third] == await ids({})
-        assert [first, second] == await ids({"app": "x"})
-        assert [first] == await ids({"app": "x", "tier": "db"})
-        assert [] == await ids({"app": "y"})
-        assert [first, third] == await ids({}, only_running=True)
-        assert [first] == await ids({"app": "x"}, only_running=True)
-
-    asyncio.run(scenario())
+    assert [first, second, third] == await ids({})
+    assert [first, second] == await ids({"app": "x"})
+    assert [first] == await ids({"app": "x", "tier": "db"})
+    assert [] == await ids({"app": "y"})
+    assert [first, third] == await ids({}, only_running=True)
+    assert [first] == await ids({"app": "x"}, only_running=True)
 
 
-async def test_a_lost_job_says_why() -> None:
-    """LOST is a state of its own, with the reason and without an exit code."""
+async def test_status_of_a_lost_job() -> None:
+    """A lost job has the state LOST and a reason."""
     machine = FakeMachine()
     record = JobRecord(new_job_id(), LONG, "", "", 0.0, end=End(Lost("power"), Cause.NONE, 0, {}, 1.0))
     await machine.journal.put(record)
@@ -145,8 +140,8 @@ async def test_a_lost_job_says_why() -> None:
     assert {Channel.OUTPUT: Extent(0, 0)} == status.output
 
 
-async def test_any_number_can_wait() -> None:
-    """All get the same status, also who comes late; one that is cancelled disturbs nobody."""
+async def test_concurrent_waiters() -> None:
+    """All waiters get the same status, also after the end; cancelling one does not affect the others."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(JobSpec("sleep", ["5"]))
@@ -169,7 +164,7 @@ USES: list[Callable[[Worker, JobId], Awaitable[object]]] = [
 
 @pytest.mark.parametrize("use", USES, ids=["stop", "query", "wait", "remove", "stream"])
 async def test_an_unknown_job_is_not_found(use: Callable[[Worker, JobId], Awaitable[object]]) -> None:
-    """Every call says so in the same words."""
+    """Every call raises JobNotFound with the same message."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = new_job_id()
@@ -181,25 +176,25 @@ async def test_an_unknown_job_is_not_found(use: Callable[[Worker, JobId], Awaita
 async def test_a_job_whose_start_fails_is_not_found(
     use: Callable[[Worker, JobId], Awaitable[object]],
 ) -> None:
-    """Whoever saw it STARTING in a list and asks for it waits for the outcome, and gets no half job."""
+    """A call for a job that is STARTING waits for the launch, and raises JobNotFound if that fails."""
     machine, gate = gated()
     worker = machine.worker()
     start = asyncio.create_task(worker.start(JobSpec("no-such-command")))
     await machine.clock.advance(0)
     [status] = await worker.list()
-    asked = asyncio.create_task(_outcome(use(worker, status.record.id)))
+    call = asyncio.create_task(_outcome(use(worker, status.record.id)))
     await machine.clock.advance(0)
     gate.set()
     with pytest.raises(SpawnFailed):
         await start
-    outcome = await asked
+    outcome = await call
     assert isinstance(outcome, JobNotFound | JobStatus)  # query does not wait
     await check_nothing_is_left(machine)
 
 
-async def _outcome(asked: Awaitable[object]) -> object:
+async def _outcome(call: Awaitable[object]) -> object:
     try:
-        return await asked
+        return await call
     except WorkerError as error:
         return error
 
@@ -207,8 +202,8 @@ async def _outcome(asked: Awaitable[object]) -> object:
 # --- remove
 
 
-async def test_a_removed_job_is_gone_everywhere() -> None:
-    """Neither record nor output is left; its request id gives the job that was, and starts no other."""
+async def test_a_removed_job_leaves_only_its_request() -> None:
+    """Record and output are deleted; a repeated request returns the old id and starts no job."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(JobSpec("echo", ["x"]), request_id="r1")
@@ -218,13 +213,13 @@ async def test_a_removed_job_is_gone_everywhere() -> None:
     assert job == await worker.start(JobSpec("echo", ["x"]), request_id="r1")
     with pytest.raises(RequestIdReused):
         await worker.start(JobSpec("true"), request_id="r1")
-    assert job != await worker.start(JobSpec("true"), owner="somebody else", request_id="r1")
+    assert job != await worker.start(JobSpec("true"), owner="another owner", request_id="r1")
     with pytest.raises(JobNotFound):
         await worker.query(job)
 
 
 async def test_a_running_job_is_not_removed() -> None:
-    """It must be stopped first, and is left as it is."""
+    """Remove raises JobStillRunning, and the job keeps running."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(LONG)
@@ -237,7 +232,7 @@ async def test_a_running_job_is_not_removed() -> None:
 
 
 async def test_two_hundred_jobs_at_once() -> None:
-    """All come to their own end, and leave nothing but record and output: no scope, process, task."""
+    """Each job has its own end; only records and output remain, no scope, process or task."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     await worker.recover()
@@ -265,7 +260,7 @@ async def test_two_hundred_jobs_at_once() -> None:
 
 
 async def test_close_leaves_jobs_running() -> None:
-    """The next Worker has them, with all that was known."""
+    """The next Worker recovers them with the same status."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(JobSpec("sleep", ["5"]), owner="alice", request_id="r1")
@@ -279,8 +274,8 @@ async def test_close_leaves_jobs_running() -> None:
     assert Exited(0) == (await worker.wait(job)).ending
 
 
-async def test_close_waits_for_starts_that_are_under_way() -> None:
-    """Whoever asked for the start gets its answer, and the job is not torn apart."""
+async def test_close_waits_for_launches() -> None:
+    """A start that is in progress completes and returns its id."""
     machine, gate = gated()
     worker = machine.worker()
     start = asyncio.create_task(worker.start(LONG))
@@ -294,3 +289,21 @@ async def test_close_waits_for_starts_that_are_under_way() -> None:
     successor = machine.worker()
     assert JobState.RUNNING is (await successor.query(job)).state
     await successor.stop(job)
+
+
+async def test_close_during_a_launch_that_does_not_end() -> None:
+    """The launch is cancelled; a call that waits for it raises SpawnerUnavailable."""
+    machine, _ = gated()
+    worker = machine.worker()
+    start = asyncio.create_task(worker.start(LONG))
+    await machine.clock.advance(0)
+    [status] = await worker.list()
+    wait = asyncio.create_task(_outcome(worker.wait(status.record.id)))
+    close = asyncio.create_task(worker.close())
+    await machine.clock.advance(0)
+    await machine.clock.advance(LAUNCH_TIMEOUT)
+    await close
+    assert start.cancelled()
+    assert isinstance(await wait, SpawnerUnavailable)
+    assert [] == await machine.worker().list()
+    await check_nothing_is_left(machine)

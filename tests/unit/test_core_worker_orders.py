@@ -1,8 +1,8 @@
-"""A Worker in any order of events keeps every promise, also when the server dies or a port refuses.
+"""The guarantees of a Worker hold for any order of events, including kills and failing ports.
 
-Servers come and go by request and by kill -9 at any turn of the loop; programs end, time passes, jobs
-are started, stopped, changed, read and removed, by hand and by retention. What outlives a server is
-the machine: journal, processes, output and control groups, all fakes.
+Workers are closed and restarted, or killed as by kill -9 at any turn of the event loop; programs end,
+time passes, jobs are started, stopped, updated, read and removed, by clients and by retention. The
+FakeMachine, with journal, processes, output and scopes, outlives the Workers.
 """
 
 import asyncio
@@ -14,19 +14,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, multiple, rule
 
-from worker.core.errors import (
+from worker.core import (
     JobAlreadyFinished,
+    JobId,
     JobNotFound,
+    JobSpec,
     JobStillRunning,
     JournalUnusable,
+    Leftovers,
     RequestIdReused,
+    ResourceLimits,
     SpawnFailed,
     WorkerError,
 )
-from worker.core.model.job import JobId, JobSpec, Leftovers
-from worker.core.model.limits import ResourceLimits
 
-from ..support.witness import PROGRAMS, Witness
+from ..support.worker_state_machine import PROGRAMS, WorkerStateMachine
 
 SPECS = [
     *(JobSpec(command) for command in PROGRAMS),
@@ -35,24 +37,24 @@ SPECS = [
     JobSpec("forker", leftovers=Leftovers.WAIT),
 ]
 
-REFUSALS = {
+FAILURES = {
     "journal": JournalUnusable("disk full"),
     "outputs": OSError(28, "No space left on device"),
     "limiter": OSError(16, "Device or resource busy"),
-    "spawner": WorkerError("nobody answers"),
+    "spawner": WorkerError("no reply"),
 }
 
 
-class WorkerMachine(Witness):
-    """What clients do, and what happens to them, in any order."""
+class AnyOrder(WorkerStateMachine):
+    """Calls of clients, and events on the machine, in any order."""
 
     jobs = Bundle("jobs")
 
-    # --- what clients do
+    # --- calls of clients
 
     @rule(target=jobs, spec=st.sampled_from(SPECS), request=st.sampled_from(["", "", "r1", "r2"]))
     def start(self, spec: JobSpec, request: str) -> JobId:
-        """A request gives one job, also when that is removed; with another command it is refused."""
+        """A request id returns one job, also after its removal; with another command it is rejected."""
         earlier = self.requests.get(request) if request else None
         if earlier is not None and self.specs[earlier] != spec:
             with pytest.raises(RequestIdReused):
@@ -66,18 +68,18 @@ class WorkerMachine(Witness):
     async def _start(self, spec: JobSpec, request: str) -> JobId:
         job = await self.worker.start(spec, request_id=request)
         if job not in self.specs:
-            self.learn(job, spec, request)
+            self.expect(job, spec, request)
         return job
 
     @rule(request=st.sampled_from(["", "r3"]))
     def fail_to_start(self, request: str) -> None:
-        """A command that cannot be run leaves nothing; the invariants see to that."""
+        """A command that cannot be executed leaves nothing, as the invariants check."""
         with pytest.raises(SpawnFailed):
             self.run(self.worker.start(JobSpec("no-such-command"), request_id=request))
 
     @rule(job=jobs, grace=st.sampled_from([None, 0.0, 2.0]), number=st.sampled_from([15, 2, 9]))
     def stop(self, job: JobId, grace: float | None, number: int) -> None:
-        """It returns when the job is over, and is refused if it was."""
+        """Stop returns when the job has finished, and is rejected for a finished job."""
         if job in self.removed:
             with pytest.raises(JobNotFound):
                 self.run(self.worker.stop(job))
@@ -97,7 +99,7 @@ class WorkerMachine(Witness):
 
     @rule(job=jobs)
     def remove(self, job: JobId) -> None:
-        """A job that is over is gone for good; one that is not stays."""
+        """A finished job is removed for good; any other job is not removed."""
         if job in self.removed:
             with pytest.raises(JobNotFound):
                 self.run(self.worker.remove(job))
@@ -107,15 +109,15 @@ class WorkerMachine(Witness):
         else:
             self.run(self._remove(job))
 
-    # --- what happens to them
+    # --- events on the machine
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 5.0, 30.0, 100.0, 600.0]))
     def time_passes(self, seconds: float) -> None:
-        """Programs end, time-outs come."""
+        """Programs end and timeouts expire."""
         self.run(self._pass(seconds))
 
     async def _pass(self, seconds: float) -> None:
-        while seconds > 0:  # not in one leap, which no clock takes
+        while seconds > 0:  # in steps: no clock jumps this far
             step = min(seconds, 60.0)
             await self.machine.clock.advance(step)
             await self.note()
@@ -123,7 +125,7 @@ class WorkerMachine(Witness):
 
     @rule(job=jobs)
     def kill(self, job: JobId) -> None:
-        """Somebody else's kill -9."""
+        """A kill -9 that the Worker did not send."""
         if job in self.known and not self.known[job].state.over:
             self.known[job].killed = True
             self.run(self._kill(job))
@@ -133,7 +135,7 @@ class WorkerMachine(Witness):
 
     @rule(target=jobs, spec=st.sampled_from(SPECS), turns=st.integers(1, 20))
     def restart(self, spec: JobSpec, turns: int) -> object:
-        """The server goes and another comes, while a client's start is under way."""
+        """The Worker is closed and replaced while it starts a job."""
         return self.run(self._restart(spec, turns))
 
     async def _restart(self, spec: JobSpec, turns: int) -> object:
@@ -143,41 +145,41 @@ class WorkerMachine(Witness):
             await asyncio.sleep(0)
         await self.worker.close()
         self.serve()
-        [answer] = await asyncio.gather(start, return_exceptions=True)
-        if not isinstance(answer, UUID):
+        [result] = await asyncio.gather(start, return_exceptions=True)
+        if not isinstance(result, UUID):
             return multiple()
-        self.learn(JobId(answer), spec, "")
-        return answer
+        self.expect(JobId(result), spec, "")
+        return result
 
     @rule(
         target=jobs,
         data=st.data(),
         turns=st.integers(0, 40),
-        refusing=st.none() | st.tuples(st.sampled_from(sorted(REFUSALS)), st.integers(0, 3)),
+        failing=st.none() | st.tuples(st.sampled_from(sorted(FAILURES)), st.integers(0, 3)),
     )
-    def die(self, data: st.DataObject, turns: int, refusing: tuple[str, int] | None) -> object:
-        """Kill -9 of the server, perhaps in trouble, while it does something; another takes over."""
+    def crash(self, data: st.DataObject, turns: int, failing: tuple[str, int] | None) -> object:
+        """Kill -9 of the Worker during a call, optionally with a failing port; another one recovers."""
         spec, request = data.draw(st.sampled_from(SPECS)), data.draw(st.sampled_from(["", "r1", "r4"]))
         job = data.draw(st.sampled_from([*self.known])) if self.known else None
-        what = data.draw(st.sampled_from(["start", "stop", "remove", "update", "wait"]))
-        if refusing is not None:
-            port, calls = refusing
-            self.server.refusals[port] = calls, REFUSALS[port]
-        if what == "start" or job is None:
-            return self.run(self._die_starting(spec, request, turns))
-        return self.run(self._die_with(what, job, turns, refusing[0] if refusing else ""))
+        method = data.draw(st.sampled_from(["start", "stop", "remove", "update", "wait"]))
+        if failing is not None:
+            port, calls = failing
+            self.worker.failures[port] = calls, FAILURES[port]
+        if method == "start" or job is None:
+            return self.run(self._crash_in_start(spec, request, turns))
+        return self.run(self._crash_in_call(method, job, turns, failing[0] if failing else ""))
 
-    async def _die_starting(self, spec: JobSpec, request: str, turns: int) -> object:
+    async def _crash_in_start(self, spec: JobSpec, request: str, turns: int) -> object:
         before = set(self.specs)
-        answer = await self._die(self.worker.start(spec, request_id=request), turns)
+        result = await self._crash(self.worker.start(spec, request_id=request), turns)
         [*new] = [status.record for status in await self.worker.list() if status.record.id not in before]
         for record in new:
-            self.learn(record.id, record.spec, record.request_id)
-        if isinstance(answer, UUID):
-            assert JobId(answer) in self.specs, "a job was told of that nobody knows"
+            self.expect(record.id, record.spec, record.request_id)
+        if isinstance(result, UUID):
+            assert JobId(result) in self.specs, "start returned an unknown job"
         return multiple(*(record.id for record in new))
 
-    async def _die_with(self, what: str, job: JobId, turns: int, refusing: str) -> object:
+    async def _crash_in_call(self, method: str, job: JobId, turns: int, failing: str) -> object:
         known = self.known[job]
         calls: dict[str, Coroutine[None, None, object]] = {
             "stop": self.worker.stop(job, grace=2.0),
@@ -185,42 +187,42 @@ class WorkerMachine(Witness):
             "update": self.worker.update(job, ResourceLimits(pids=7)),
             "wait": self.worker.wait(job),
         }
-        call = calls.pop(what)
+        call = calls.pop(method)
         for other in calls.values():
             other.close()
-        known.stopped = known.stopped or (what == "stop" and not known.state.over)
-        answer = await self._die(call, turns)
-        there = [status.record.id for status in await self.worker.list()]
-        if what == "remove" and known.state.over and job not in there:
+        known.stopped = known.stopped or (method == "stop" and not known.state.over)
+        result = await self._crash(call, turns)
+        listed = [status.record.id for status in await self.worker.list()]
+        if method == "remove" and known.state.over and job not in listed:
             self.forget(job)
-        elif what == "remove" and known.state.over:
-            assert answer is not None, "it was told that a job is removed that is there"
-            known.emptied = refusing == "journal" and job not in self.machine.outputs._sinks
+        elif method == "remove" and known.state.over:
+            assert result is not None, "remove returned, but the job still exists"
+            known.emptied = failing == "journal" and job not in self.machine.outputs.jobs
         return multiple()
 
-    async def _die(self, call: Coroutine[None, None, object], turns: int) -> object:
-        """Return what a call has answered until the server died, or why it has not."""
+    async def _crash(self, call: Coroutine[None, None, object], turns: int) -> object:
+        """Kill the Worker during a call and start another; return the result that the call had by then."""
         await self._disconnect()
-        asked = asyncio.ensure_future(call)
+        task = asyncio.ensure_future(call)
         for _ in range(turns):
             await asyncio.sleep(0)
-        answered = asked.done()
-        await self.server.kill()
-        asked.cancel()
-        [answer] = await asyncio.gather(asked, return_exceptions=True)
+        done = task.done()
+        await self.worker.kill()
+        task.cancel()
+        [result] = await asyncio.gather(task, return_exceptions=True)
         self.serve()
         await self.worker.recover()
-        return answer if answered else JobNotFound("the answer")
+        return result if done else JobNotFound("no result")
 
     @rule(job=jobs)
     def read(self, job: JobId) -> None:
-        """A client begins to read a job's output, or reads on: it gets what there is, once."""
+        """A client begins or continues to read the output of a job: it gets each byte once."""
         if job in self.known and not self.known[job].emptied:
             self.run(self._read_on(job))
 
     async def _read_on(self, job: JobId) -> None:
         expected = PROGRAMS[self.known[job].spec.command].output
-        if not expected:  # a stream begins with the first time that it is read
+        if not expected:  # the generator begins at its first read
             return
         if job not in self.streams:
             self.streams[job] = self.worker.stream(job), bytearray()
@@ -233,11 +235,11 @@ class WorkerMachine(Witness):
 
     @rule(job=jobs)
     def leave(self, job: JobId) -> None:
-        """The client has enough."""
+        """The client closes its stream."""
         if job in self.streams:
             stream, _ = self.streams.pop(job)
             self.run(stream.aclose())
 
 
-WorkerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
-TestAnyOrder = WorkerMachine.TestCase
+AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+TestAnyOrder = AnyOrder.TestCase

@@ -1,28 +1,27 @@
-"""Taking up the jobs of an earlier server, when journal and spawner do not agree or refuse."""
+"""Recovery when journal and spawner disagree or fail."""
 
-import asyncio
 import os
 
 import pytest
 
-from worker.core.engine.defaults import MemoryJournal
-from worker.core.errors import JournalUnusable
-from worker.core.model.ending import Exited
-from worker.core.model.job import (
+from worker.core import (
+    Exited,
     JobId,
     JobRecord,
     JobSpec,
+    JournalUnusable,
+    MemoryJournal,
     PastRequest,
+    ResourceLimits,
     new_job_id,
 )
-from worker.core.model.limits import ResourceLimits
 from worker.core.testing import FakeMachine
 
 SLEEP = JobSpec("sleep", ["5"])
 
 
-async def test_an_end_that_was_journaled_is_forgotten_by_the_next_server() -> None:
-    """A server may die between the two; the spawner does not keep the job for ever."""
+async def test_the_next_worker_forgets_a_job_whose_end_is_journaled() -> None:
+    """A Worker may be killed after it has journaled an end; the next one makes the spawner forget it."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(SLEEP)
@@ -36,8 +35,8 @@ async def test_an_end_that_was_journaled_is_forgotten_by_the_next_server() -> No
     assert {} == await machine.spawner.recover()
 
 
-async def test_a_scope_that_was_left_is_swept() -> None:
-    """What could not be taken down at the end of a job is taken down by the next server."""
+async def test_a_leftover_scope_is_swept() -> None:
+    """The next Worker removes a scope that was not removed at the end of its job."""
     machine = FakeMachine()
     worker = machine.worker()
     ended, runs = await worker.start(JobSpec("true")), await worker.start(SLEEP)
@@ -47,84 +46,76 @@ async def test_a_scope_that_was_left_is_swept() -> None:
     assert {runs} == machine.limiter.scopes.keys()
 
 
-def test_a_process_of_nobody_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """What is not in the journal may belong to somebody: it is told, and neither ended nor swept."""
-
-    async def scenario() -> None:
-        machine = FakeMachine()
-        job = await machine.worker().start(SLEEP)
-        await machine.journal.remove(job)
-        assert [] == await machine.worker().list()
-        assert {job} == (await machine.spawner.recover()).keys()
-        assert {job} == machine.limiter.scopes.keys()
-        assert {job} == machine.outputs._sinks.keys()
-
-    asyncio.run(scenario())
-    assert [True] == ["is not in the journal" in message for message in caplog.messages]
+async def test_an_unjournaled_job_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """A job that is not in the journal is logged, and neither stopped nor swept."""
+    machine = FakeMachine()
+    job = await machine.worker().start(SLEEP)
+    await machine.journal.remove(job)
+    assert [] == await machine.worker().list()
+    assert {job} == (await machine.spawner.recover()).keys()
+    assert {job} == machine.limiter.scopes.keys()
+    assert {job} == machine.outputs.jobs
+    assert [True] == ["has no readable journal record" in message for message in caplog.messages]
 
 
 class BrokenJournal(MemoryJournal):
-    """Refuses what a test tells it to."""
+    """A MemoryJournal whose methods in ``failing`` fail."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.refused: set[str] = set()
+        self.failing: set[str] = set()
         self.puts: list[JobId] = []
 
     async def put(self, record: JobRecord) -> None:
-        """Insert, or refuse."""
+        """Insert a record, or fail."""
         self._check("put")
         self.puts.append(record.id)
         await super().put(record)
 
     async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
-        """Drop, or refuse."""
+        """Delete a record, or fail."""
         self._check("remove")
         await super().remove(job, remember)
 
-    def _check(self, what: str) -> None:
-        if what in self.refused:
+    def _check(self, method: str) -> None:
+        if method in self.failing:
             raise JournalUnusable("disk full")
 
 
-def test_an_end_that_cannot_be_journaled_is_kept_by_the_spawner(
+async def test_the_spawner_keeps_an_end_that_cannot_be_journaled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """This server tells the end all the same, and so does the next."""
-
-    async def scenario() -> None:
-        journal = BrokenJournal()
-        machine = FakeMachine(journal=journal)
-        worker = machine.worker()
-        job = await worker.start(SLEEP)
-        journal.refused = {"put"}
-        await machine.clock.advance(5.0)
-        assert Exited(0) == (await worker.wait(job)).ending
-        await worker.close()
-        journal.refused = set()
-        successor = machine.worker()
-        assert Exited(0) == (await successor.wait(job)).ending
-        assert {} == await machine.spawner.recover()
-
-    asyncio.run(scenario())
-    assert [True] == ["its end could not be journaled" in message for message in caplog.messages]
+    """This Worker reports the end nevertheless, and the next Worker recovers it."""
+    journal = BrokenJournal()
+    machine = FakeMachine(journal=journal)
+    worker = machine.worker()
+    job = await worker.start(SLEEP)
+    journal.failing = {"put"}
+    await machine.clock.advance(5.0)
+    assert Exited(0) == (await worker.wait(job)).ending
+    await worker.close()
+    journal.failing = set()
+    successor = machine.worker()
+    assert Exited(0) == (await successor.wait(job)).ending
+    assert {} == await machine.spawner.recover()
+    assert [True] == ["cannot journal the end" in message for message in caplog.messages]
 
 
-async def test_a_recovery_that_fails_is_tried_again() -> None:
-    """The first call hears why; the next ones work as soon as they can, and take no job up twice."""
+async def test_a_failed_recovery_is_repeated() -> None:
+    """A call raises the error; the next call tries again, and recovers no job twice."""
     journal = BrokenJournal()
     machine = FakeMachine(journal=journal)
     first = machine.worker()
     runs = await first.start(SLEEP)
     await first.close()
     await journal.put(JobRecord(new_job_id(), SLEEP, "", "", machine.clock.now()))
-    journal.refused = {"remove"}  # the intent that never ran
+    journal.failing = {"remove"}  # of the intent whose command never ran
     journal.puts.clear()
     worker = machine.worker()
     for _ in range(2):
         with pytest.raises(JournalUnusable):
             await worker.list()
-    journal.refused = set()
+    journal.failing = set()
     assert [runs] == [status.record.id for status in await worker.list()]
     await machine.clock.advance(5.0)
     assert Exited(0) == (await worker.wait(runs)).ending

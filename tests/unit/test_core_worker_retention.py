@@ -1,4 +1,4 @@
-"""Finished jobs go by themselves when they were kept long enough, and their requests a day later."""
+"""Finished jobs expire, and their requests a day later."""
 
 import asyncio
 from dataclasses import replace
@@ -8,72 +8,61 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.engine.idempotency import REMEMBERED, fingerprint
-from worker.core.engine.retention import (
-    FRESH,
-    LONGEST_REST,
-    SETTLING,
-    Retention,
-)
-from worker.core.errors import JobNotFound, JournalUnusable, RequestIdReused
-from worker.core.model.job import (
+from worker.core import (
+    CpuLimit,
     JobId,
+    JobNotFound,
     JobSpec,
+    JournalUnusable,
     Leftovers,
+    MemoryLimit,
     PastRequest,
+    RequestIdReused,
+    ResourceLimits,
+    Retention,
+    Worker,
 )
-from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
+from worker.core.engine.idempotency import REQUEST_RETENTION, fingerprint
+from worker.core.engine.retention import CLOCK_SETTLING, MAX_INTERVAL, MIN_AGE
 from worker.core.testing import FakeMachine, FakeProgram
-from worker.core.worker import LOOKED_AT, Worker
+from worker.core.worker import LIST_BATCH
 
 ECHO = JobSpec("echo", ["hello"])
 
 
-def worker_of(machine: FakeMachine, retention: Retention) -> Worker:
-    """Return a new Worker that keeps so much."""
-    return Worker(
-        spawner=machine.spawner,
-        limiter=machine.limiter,
-        outputs=machine.outputs,
-        journal=machine.journal,
-        clock=machine.clock,
-        retention=retention,
-    )
-
-
 async def pass_time(machine: FakeMachine, seconds: float) -> None:
-    """Let time pass as it does: not in one leap."""
-    step = min(seconds, LONGEST_REST) if seconds < 100 * LONGEST_REST else seconds / 100
+    """Advance the clock in steps, so that every periodic check runs."""
+    step = min(seconds, MAX_INTERVAL) if seconds < 100 * MAX_INTERVAL else seconds / 100
     for _ in range(round(seconds / step)):
         await machine.clock.advance(step)
 
 
-async def left(machine: FakeMachine, worker: Worker) -> list[JobId]:
-    """Return the jobs that are left, the same everywhere."""
+async def kept(machine: FakeMachine, worker: Worker) -> list[JobId]:
+    """Return the jobs that are kept; Worker, journal and output store must agree."""
     jobs = [status.record.id for status in await worker.list()]
     assert jobs == [record.id for record in await machine.journal.load()]
-    assert set(jobs) == machine.outputs._sinks.keys()
+    assert set(jobs) == machine.outputs.jobs
     return jobs
 
 
-async def test_the_oldest_go_when_there_are_too_many() -> None:
-    """The newest stay, and what runs does not count."""
+async def test_the_oldest_jobs_expire_first() -> None:
+    """The newest jobs are kept, and running jobs do not count."""
     machine = FakeMachine()
-    worker = worker_of(machine, Retention(age=inf, jobs=2, bytes=inf))
+    worker = machine.worker(retention=Retention(age=inf, jobs=2, bytes=inf))
     runs = await worker.start(JobSpec("sleep", ["100000"]))
     jobs = []
     for _ in range(5):
         jobs.append(await worker.start(ECHO))
         await machine.clock.advance(1.0)
-    assert [runs, *jobs] == await left(machine, worker)
-    await pass_time(machine, FRESH + LONGEST_REST)
-    assert [runs, *jobs[3:]] == await left(machine, worker)
+    assert [runs, *jobs] == await kept(machine, worker)
+    await pass_time(machine, MIN_AGE + MAX_INTERVAL)
+    assert [runs, *jobs[3:]] == await kept(machine, worker)
     with pytest.raises(JobNotFound):
         await worker.query(jobs[0])
 
 
-async def test_jobs_go_by_age_and_by_bytes() -> None:
-    """Those of an earlier server, too."""
+async def test_jobs_expire_by_age_and_by_bytes() -> None:
+    """The bounds apply to the jobs of a previous Worker, too."""
     machine = FakeMachine()
     first = machine.worker()
     await first.start(ECHO)
@@ -81,102 +70,98 @@ async def test_jobs_go_by_age_and_by_bytes() -> None:
     young = []
     for _ in range(3):
         young.append(await first.start(ECHO))
-        await machine.clock.advance(FRESH)
+        await machine.clock.advance(MIN_AGE)
     await first.close()
-    worker = worker_of(machine, Retention(age=9000.0, jobs=inf, bytes=12))
+    worker = machine.worker(retention=Retention(age=9000.0, jobs=inf, bytes=12))
     await worker.recover()
     await machine.clock.advance(0)
-    assert young[1:] == await left(machine, worker)
+    assert young[1:] == await kept(machine, worker)
     await pass_time(machine, 9000.0)
-    assert [] == await left(machine, worker)
+    assert [] == await kept(machine, worker)
 
 
-async def test_what_is_read_or_waited_for_stays() -> None:
-    """A job goes after its last reader."""
+async def test_a_job_in_use_is_kept() -> None:
+    """A job expires only after its last reader has left."""
     machine = FakeMachine()
-    worker = worker_of(machine, Retention(age=0.0, jobs=0, bytes=0))
+    worker = machine.worker(retention=Retention(age=0.0, jobs=0, bytes=0))
     job = await worker.start(ECHO)
     await worker.wait(job)
     stream = worker.stream(job)
     assert b"hello\n" == (await anext(stream)).data
-    await pass_time(machine, 10 * LONGEST_REST)
-    assert [job] == await left(machine, worker)
+    await pass_time(machine, 10 * MAX_INTERVAL)
+    assert [job] == await kept(machine, worker)
     await stream.aclose()
-    await pass_time(machine, LONGEST_REST)
-    assert [] == await left(machine, worker)
+    await pass_time(machine, MAX_INTERVAL)
+    assert [] == await kept(machine, worker)
 
 
-async def test_a_request_is_remembered_a_day_longer_than_its_job() -> None:
-    """Repeated it starts nothing; with another command it is refused; after that it is a new one."""
+async def test_a_request_is_kept_a_day_longer_than_its_job() -> None:
+    """Until then a repetition starts nothing, and another command is rejected."""
     machine = FakeMachine()
     keep = Retention(age=3600.0, jobs=inf, bytes=inf)
-    worker = worker_of(machine, keep)
+    worker = machine.worker(retention=keep)
     job = await worker.start(ECHO, owner="alice", request_id="r1")
-    await pass_time(machine, 3600.0 + LONGEST_REST)
-    assert [] == await left(machine, worker)
+    await pass_time(machine, 3600.0 + MAX_INTERVAL)
+    assert [] == await kept(machine, worker)
     await worker.close()
-    worker = worker_of(machine, keep)
+    worker = machine.worker(retention=keep)
     assert job == await worker.start(ECHO, owner="alice", request_id="r1")
     with pytest.raises(RequestIdReused):
         await worker.start(JobSpec("true"), owner="alice", request_id="r1")
-    assert [] == await left(machine, worker)
-    await pass_time(machine, REMEMBERED - 2 * LONGEST_REST)
+    assert [] == await kept(machine, worker)
+    await pass_time(machine, REQUEST_RETENTION - 2 * MAX_INTERVAL)
     assert job == await worker.start(ECHO, owner="alice", request_id="r1")
-    await pass_time(machine, SETTLING + 4 * LONGEST_REST)
+    await pass_time(machine, CLOCK_SETTLING + 4 * MAX_INTERVAL)
     assert job != await worker.start(ECHO, owner="alice", request_id="r1")
 
 
-async def test_a_clock_that_leaps_forgets_no_request() -> None:
-    """Neither while the server runs, nor where one starts with a clock that is set a little later."""
+async def test_a_jump_of_the_wall_clock_forgets_no_request() -> None:
+    """Neither while a Worker runs, nor if the clock is set only after its start."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(ECHO, request_id="r1")
     await worker.wait(job)
     await worker.remove(job)
-    machine.clock.set(machine.clock.now() + 10 * REMEMBERED)
-    await pass_time(machine, 2 * SETTLING)
+    machine.clock.set(machine.clock.now() + 10 * REQUEST_RETENTION)
+    await pass_time(machine, 2 * CLOCK_SETTLING)
     await worker.close()
     worker = machine.worker()
     await worker.recover()
-    machine.clock.set(machine.clock.now() - 10 * REMEMBERED)
-    await pass_time(machine, 2 * SETTLING)
+    machine.clock.set(machine.clock.now() - 10 * REQUEST_RETENTION)
+    await pass_time(machine, 2 * CLOCK_SETTLING)
     assert job == await worker.start(ECHO, request_id="r1")
 
 
-def test_a_removal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    """The job is there until it can be removed whole."""
+async def test_a_failed_removal_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    """The job exists until it can be removed completely."""
+    machine = FakeMachine()
+    remove = machine.journal.remove
 
-    async def scenario() -> None:
-        machine = FakeMachine()
-        remove = machine.journal.remove
+    async def fail(job: JobId, remember: PastRequest | None = None) -> None:
+        raise JournalUnusable("disk full")
 
-        async def refuse(job: JobId, remember: PastRequest | None = None) -> None:
-            raise JournalUnusable("disk full")
-
-        worker = worker_of(machine, Retention(jobs=0))
-        job = await worker.start(ECHO)
-        machine.journal.remove = refuse
-        await pass_time(machine, FRESH + LONGEST_REST)
-        assert [job] == [status.record.id for status in await worker.list()]
-        machine.journal.remove = remove
-        await pass_time(machine, LONGEST_REST)
-        assert [] == await left(machine, worker)
-
-    asyncio.run(scenario())
+    worker = machine.worker(retention=Retention(jobs=0))
+    job = await worker.start(ECHO)
+    machine.journal.remove = fail
+    await pass_time(machine, MIN_AGE + MAX_INTERVAL)
+    assert [job] == [status.record.id for status in await worker.list()]
+    machine.journal.remove = remove
+    await pass_time(machine, MAX_INTERVAL)
+    assert [] == await kept(machine, worker)
     assert all("disk full" in message for message in caplog.messages)
     assert caplog.messages
 
 
-def test_equal_specifications_have_the_same_fingerprint() -> None:
-    """Whatever the order of names, and whether a number is written 10 or 10.0."""
+def test_equal_specs_have_the_same_fingerprint() -> None:
+    """The order of names does not matter, nor whether a number is written 10 or 10.0."""
     one = JobSpec("ls", ["/"], env={"A": "1", "B": "2"}, labels={"x": "1", "y": "2"}, timeout=5, grace=10)
     other = JobSpec("ls", ("/",), env={"B": "2", "A": "1"}, labels={"y": "2", "x": "1"}, timeout=5.0)
     assert one == other
     assert fingerprint(one) == fingerprint(other)
 
 
-def test_the_fingerprint_stays_as_it_is() -> None:
-    """It is compared with those that earlier versions have journaled."""
+def test_the_fingerprint_is_stable() -> None:
+    """Fingerprints are compared with those that earlier versions have journaled."""
     assert "4cf29611" == fingerprint(JobSpec("ls"))[:8]
 
 
@@ -198,35 +183,35 @@ specs = st.builds(
 
 
 @given(specs, specs)
-def test_fingerprints_tell_specifications_apart(one: JobSpec, other: JobSpec) -> None:
-    """They are the same for equal ones and for no others."""
+def test_fingerprints_distinguish_specs(one: JobSpec, other: JobSpec) -> None:
+    """Fingerprints are equal exactly for equal specs."""
     assert (one == other) == (fingerprint(one) == fingerprint(other))
     assert fingerprint(one) == fingerprint(replace(one))
 
 
-async def test_a_bounded_log_counts_with_its_bound() -> None:
-    """What was written beyond it is not kept, and needs no room."""
+async def test_bounded_output_counts_with_its_bound() -> None:
+    """Output beyond the bound is not kept and does not count."""
     machine = FakeMachine({"long": lambda _: FakeProgram(output=b"x" * 900_000)})
-    worker = worker_of(machine, Retention(age=inf, jobs=inf, bytes=300_000))
+    worker = machine.worker(retention=Retention(age=inf, jobs=inf, bytes=300_000))
     job = await worker.start(JobSpec("long", output_max=1 << 18))
-    await pass_time(machine, FRESH + LONGEST_REST)
-    assert [job] == await left(machine, worker)
+    await pass_time(machine, MIN_AGE + MAX_INTERVAL)
+    assert [job] == await kept(machine, worker)
 
 
-async def test_a_long_list_lets_others_have_their_turn() -> None:
-    """While it looks at thousands of jobs, other calls are answered."""
+async def test_a_long_list_yields_to_other_tasks() -> None:
+    """Other calls proceed while ``list`` processes thousands of jobs."""
     machine = FakeMachine()
     worker = machine.worker()
-    jobs = [await worker.start(ECHO) for _ in range(3 * LOOKED_AT)]
+    jobs = [await worker.start(ECHO) for _ in range(3 * LIST_BATCH)]
     turns = 0
 
-    async def others() -> None:
+    async def count_turns() -> None:
         nonlocal turns
         while True:
             await asyncio.sleep(0)
             turns += 1
 
-    beside = asyncio.create_task(others())
+    counter = asyncio.create_task(count_turns())
     assert jobs == [status.record.id for status in await worker.list()]
-    beside.cancel()
+    counter.cancel()
     assert turns >= 2

@@ -1,4 +1,4 @@
-"""Starting a job with a Worker: in what order, repeated, and failing at every port."""
+"""Start of a job with a Worker: order of the steps, repeated requests, and failures of each port."""
 
 import asyncio
 import errno
@@ -6,31 +6,31 @@ from collections.abc import Callable, Collection, Mapping
 
 import pytest
 
-from worker.core.engine.defaults import MemoryJournal
-from worker.core.errors import (
-    IncompatibleAdapters,
-    JournalUnusable,
-    LimitsRejected,
-    QuotaExceeded,
-    RequestIdReused,
-    SpawnFailed,
-    WorkerError,
-)
-from worker.core.model.ending import Cause, Channel, Exited
-from worker.core.model.job import (
+from worker.core import (
+    Cause,
+    Channel,
+    CpuLimit,
+    Exited,
     Extent,
+    IncompatibleAdapters,
     JobId,
     JobRecord,
     JobSpec,
     JobState,
-)
-from worker.core.model.limits import CpuLimit, ResourceLimits
-from worker.core.ports import (
+    JournalUnusable,
+    LimitsRejected,
+    MemoryJournal,
     Placement,
     PlacementKind,
     Process,
+    QuotaExceeded,
+    RequestIdReused,
+    ResourceLimits,
     Sink,
     SinkKind,
+    SpawnFailed,
+    Worker,
+    WorkerError,
 )
 from worker.core.testing import (
     FakeLimiter,
@@ -38,19 +38,18 @@ from worker.core.testing import (
     FakeSpawner,
     MemoryOutputStore,
 )
-from worker.core.worker import Worker
 
 
 async def check_nothing_is_left(machine: FakeMachine) -> None:
-    """No port knows of any job."""
+    """Check that no port has anything of a job."""
     assert [] == list(await machine.journal.load())
     assert {} == machine.limiter.scopes
-    assert {} == machine.outputs._sinks
+    assert set() == machine.outputs.jobs
     assert {} == await machine.spawner.recover()
 
 
 async def test_a_job_runs_to_its_end() -> None:
-    """Start gives an id; the job's end and output are found under it."""
+    """Start returns an id, with which the end and the output of the job can be read."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(JobSpec("echo", ["hello"]), owner="alice")
@@ -65,8 +64,8 @@ async def test_a_job_runs_to_its_end() -> None:
     assert 1000 == status.record.pid
 
 
-async def test_everything_is_ready_before_anything_runs() -> None:
-    """Intent, limits and output are in place when the command is executed."""
+async def test_preparation_precedes_the_exec() -> None:
+    """Intent, limits and output are prepared before the command is executed."""
     limits = ResourceLimits(cpu=CpuLimit(quota=0.5))
 
     machine = FakeMachine(limiter=FakeLimiter(kind=PlacementKind.CGROUPS))
@@ -88,8 +87,8 @@ async def test_everything_is_ready_before_anything_runs() -> None:
     await worker.wait(job)
 
 
-async def test_same_request_gives_the_same_job() -> None:
-    """A start that is repeated, at once or after the job's end, runs nothing a second time."""
+async def test_a_repeated_request_returns_the_same_job() -> None:
+    """A start that is repeated, concurrently or after the end of the job, starts no second job."""
     machine = FakeMachine()
     worker = machine.worker()
     spec = JobSpec("true")
@@ -101,7 +100,7 @@ async def test_same_request_gives_the_same_job() -> None:
 
 
 async def test_request_ids_belong_to_their_owner() -> None:
-    """Another owner's same id is another request; without an id every start is its own."""
+    """The same id of another owner is another request; without an id each start is a new request."""
     machine = FakeMachine()
     worker = machine.worker()
     jobs = {
@@ -112,8 +111,8 @@ async def test_request_ids_belong_to_their_owner() -> None:
     assert 6 == len(jobs)
 
 
-async def test_request_id_of_another_command_is_refused() -> None:
-    """Whoever uses an id twice by mistake hears of it; nothing is started."""
+async def test_request_id_of_another_command_is_rejected() -> None:
+    """Using an id for a different command raises RequestIdReused and starts nothing."""
     machine = FakeMachine()
     worker = machine.worker()
     await worker.start(JobSpec("true"), request_id="r1")
@@ -123,7 +122,7 @@ async def test_request_id_of_another_command_is_refused() -> None:
 
 
 async def test_a_failed_start_can_be_repeated() -> None:
-    """A request id is used up by a job, not by a failure; all who waited for that one hear of it."""
+    """A failed start does not use up its request id; all concurrent calls raise its error."""
     machine = FakeMachine(limiter=FakeLimiter(refuse="not today"))
     worker = machine.worker()
     starts = (worker.start(JobSpec("true"), request_id="r1") for _ in range(3))
@@ -135,20 +134,20 @@ async def test_a_failed_start_can_be_repeated() -> None:
 
 
 class FailingJournal(MemoryJournal):
-    """Cannot write."""
+    """A journal that cannot be written."""
 
     async def put(self, record: JobRecord) -> None:
-        """Refuse."""
+        """Fail."""
         raise JournalUnusable(f"no room for {record.id}")
 
 
 class FailingOutputs(MemoryOutputStore):
-    """Makes half of the room, then has no more."""
+    """A store that fails after it has created the output."""
 
     async def create(
         self, job: JobId, channels: Collection[Channel], most: int = 0
     ) -> Mapping[Channel, Sink]:
-        """Refuse."""
+        """Create the output, then fail."""
         await super().create(job, channels, most)
         raise QuotaExceeded("too many jobs")
 
@@ -166,7 +165,7 @@ class FailingOutputs(MemoryOutputStore):
 async def test_a_failed_start_leaves_nothing(
     make: Callable[[], FakeMachine], command: str, error: type[WorkerError]
 ) -> None:
-    """Whichever port fails, its own error is told and what came before is undone."""
+    """If a port fails, its error is raised and the preceding steps are undone."""
     machine = make()
     worker = machine.worker()
     with pytest.raises(error) as raised:
@@ -177,46 +176,39 @@ async def test_a_failed_start_leaves_nothing(
     await check_nothing_is_left(machine)
 
 
-def test_the_journal_forgets_a_failed_start_last() -> None:
-    """While anything is left of it there is a record: a server that dies meanwhile leaves no orphan."""
+async def test_the_record_of_a_failed_start_is_deleted_last() -> None:
+    """As long as anything else exists, the record does: a kill during the clean-up leaves no orphan."""
     left: list[tuple[set[JobId], set[JobId]]] = []
 
-    class Looking(MemoryJournal):
+    class Inspecting(MemoryJournal):
         async def remove(self, job: JobId) -> None:
-            left.append((set(machine.limiter.scopes), set(machine.outputs._sinks)))
+            left.append((set(machine.limiter.scopes), set(machine.outputs.jobs)))
             await super().remove(job)
 
-    machine = FakeMachine(journal=Looking())
-
-    async def scenario() -> None:
-        with pytest.raises(SpawnFailed):
-            await machine.worker().start(JobSpec("no-such-command"))
-
-    asyncio.run(scenario())
+    machine = FakeMachine(journal=Inspecting())
+    with pytest.raises(SpawnFailed):
+        await machine.worker().start(JobSpec("no-such-command"))
     assert [(set(), set())] == left
 
 
-def test_a_failed_undo_does_not_hide_the_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """The first error is told, the second one logged, and the other steps are undone."""
+async def test_a_failed_undo_does_not_hide_the_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """The first error is raised, the error of the clean-up is logged, and the other steps are undone."""
 
     class Unremovable(FailingOutputs):
         async def remove(self, job: JobId) -> None:
             raise OSError(errno.EBUSY, f"output of {job}")
 
-    async def scenario() -> None:
-        machine = FakeMachine(outputs=Unremovable())
-        worker = machine.worker()
-        with pytest.raises(QuotaExceeded):
-            await worker.start(JobSpec("true"))
-        assert {} == machine.limiter.scopes
-        assert [] == list(await machine.journal.load())
-
-    asyncio.run(scenario())
-    assert [True] == ["could not tidy up" in message for message in caplog.messages]
+    machine = FakeMachine(outputs=Unremovable())
+    worker = machine.worker()
+    with pytest.raises(QuotaExceeded):
+        await worker.start(JobSpec("true"))
+    assert {} == machine.limiter.scopes
+    assert [] == list(await machine.journal.load())
+    assert [True] == ["clean-up step failed" in message for message in caplog.messages]
 
 
-def test_adapters_that_do_not_fit_are_refused() -> None:
-    """A wrong pair is found when the Worker is made, not when the first job is started."""
+def test_incompatible_adapters_are_rejected() -> None:
+    """An incompatible pair is rejected when the Worker is constructed, not when the first job starts."""
 
     class NowherePlacing(FakeSpawner):
         @property

@@ -1,4 +1,4 @@
-"""Ending a job: by stop, by timeout, and from elsewhere."""
+"""The end of a job by stop, by timeout, and by a signal from elsewhere."""
 
 import asyncio
 import math
@@ -6,11 +6,18 @@ import signal
 
 import pytest
 
-from worker.core.errors import InvalidJobSpec, JobAlreadyFinished, StopIncomplete
-from worker.core.model.ending import Cause, Exited, Signaled
-from worker.core.model.job import JobSpec, JobState, Leftovers
-from worker.core.testing import FakeMachine, FakeProgram
-from worker.core.testing.fake_spawner import PROGRAMS
+from worker.core import (
+    Cause,
+    Exited,
+    InvalidJobSpec,
+    JobAlreadyFinished,
+    JobSpec,
+    JobState,
+    Leftovers,
+    Signaled,
+    StopIncomplete,
+)
+from worker.core.testing import PROGRAMS, FakeMachine, FakeProgram
 from worker.core.worker import STOP_MARGIN
 
 LONG = JobSpec("sleep", ["1000"])
@@ -22,8 +29,8 @@ ALL_PROGRAMS = {
 }
 
 
-async def test_stop_returns_when_the_job_is_over() -> None:
-    """The answer means that no process is left and the end is known."""
+async def test_stop_returns_when_the_job_has_finished() -> None:
+    """After Stop has returned, no process remains and the end is known."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(LONG)
@@ -35,10 +42,8 @@ async def test_stop_returns_when_the_job_is_over() -> None:
 
 
 @pytest.mark.parametrize(("grace", "effective"), [(None, 3.0), (2.0, 2.0), (0.0, 0.0)])
-async def test_what_does_not_listen_is_killed_after_the_grace(
-    grace: float | None, effective: float
-) -> None:
-    """SIGKILL comes when the grace is over: the one given, else that of the job."""
+async def test_sigkill_follows_after_the_grace_period(grace: float | None, effective: float) -> None:
+    """The grace period is that of the call, or else that of the job."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(JobSpec("stubborn", grace=3.0))
@@ -54,8 +59,8 @@ async def test_what_does_not_listen_is_killed_after_the_grace(
     assert Signaled(signal.SIGKILL) == (await worker.query(job)).ending
 
 
-async def test_any_number_of_stops_join() -> None:
-    """All return with the end of the job; one that is cancelled takes nothing back."""
+async def test_concurrent_stops_join() -> None:
+    """All return with the end of the job; cancelling one does not cancel the stop."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(JobSpec("stubborn"))
@@ -67,8 +72,8 @@ async def test_any_number_of_stops_join() -> None:
     assert JobState.EXITED is (await worker.query(job)).state
 
 
-async def test_stop_ends_what_a_job_has_left_behind() -> None:
-    """A job with leftovers is not over, and can be stopped; its exit code stays."""
+async def test_stop_ends_leftovers() -> None:
+    """A job with leftovers has not finished and can be stopped; its exit code is unchanged."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(JobSpec("forker", leftovers=Leftovers.WAIT))
@@ -83,8 +88,8 @@ async def test_stop_ends_what_a_job_has_left_behind() -> None:
     assert (JobState.EXITED, Exited(7), Cause.NONE) == (status.state, status.ending, status.cause)
 
 
-async def test_stopping_a_finished_job_is_refused() -> None:
-    """There is nothing left to stop, and this is not taken for success."""
+async def test_stopping_a_finished_job_is_rejected() -> None:
+    """Stop raises JobAlreadyFinished instead of reporting success."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(JobSpec("true"))
@@ -93,8 +98,8 @@ async def test_stopping_a_finished_job_is_refused() -> None:
         await worker.stop(job)
 
 
-async def test_what_the_kernel_cannot_end_is_named() -> None:
-    """Stop gives up waiting, says which process in which state is left, and the killing goes on."""
+async def test_a_stop_reports_unkillable_processes() -> None:
+    """Stop raises StopIncomplete with the remaining processes and their states; SIGKILL is repeated."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(JobSpec("stuck"))
@@ -102,12 +107,14 @@ async def test_what_the_kernel_cannot_end_is_named() -> None:
     stop = asyncio.create_task(worker.stop(job, grace=1.0))
     await machine.clock.advance(0)
     await machine.clock.advance(1.0 + STOP_MARGIN)
-    with pytest.raises(StopIncomplete, match=rf"^Job {job} is not over yet: process {pid} in state D;"):
+    with pytest.raises(
+        StopIncomplete, match=rf"^Job {job} has not finished yet: process {pid} in state D remains;"
+    ):
         await stop
     await machine.clock.advance(0)
     assert "Event.wait" not in {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
     assert JobState.STOPPING is (await worker.query(job)).state
-    machine.spawner.kill(job)  # the disk has answered at last
+    machine.spawner.kill(job)  # as when the disk responds at last
     status = await worker.wait(job)
     assert (Signaled(signal.SIGKILL), Cause.STOPPED) == (status.ending, status.cause)
 
@@ -115,7 +122,7 @@ async def test_what_the_kernel_cannot_end_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"signal": 0}, "signal: 0 is not the number of a signal"),
+        ({"signal": 0}, "signal: 0 is not a signal number"),
         ({"signal": -15}, "signal: -15 is not"),
         ({"signal": 65}, "signal: 65 is not"),
         ({"grace": -0.1}, "grace: -0.1 s; must be 0 or more"),
@@ -123,8 +130,8 @@ async def test_what_the_kernel_cannot_end_is_named() -> None:
         ({"grace": math.inf}, "grace: inf s; must be 0 or more, at most 10 years"),
     ],
 )
-async def test_a_wrong_stop_is_refused(arguments: dict[str, float], message: str) -> None:
-    """The argument is named, and the job runs on."""
+async def test_invalid_arguments_of_stop_are_rejected(arguments: dict[str, float], message: str) -> None:
+    """The error names the argument, and the job keeps running."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(LONG)
@@ -134,7 +141,7 @@ async def test_a_wrong_stop_is_refused(arguments: dict[str, float], message: str
 
 
 async def test_timeout_stops_a_job() -> None:
-    """A job whose time is up is ended without anybody asking."""
+    """A job is stopped when its timeout expires."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(JobSpec("sleep", ["1000"], timeout=60.0))
@@ -144,8 +151,8 @@ async def test_timeout_stops_a_job() -> None:
     assert machine.clock.now() == status.record.end.ended_at
 
 
-async def test_a_kill_from_nowhere_is_nobody_s_doing() -> None:
-    """Somebody's kill -9 is told as it is."""
+async def test_a_signal_from_elsewhere_has_no_cause() -> None:
+    """The ending has the signal, and the cause is NONE."""
     machine = FakeMachine(ALL_PROGRAMS)
     worker = machine.worker()
     job = await worker.start(LONG)

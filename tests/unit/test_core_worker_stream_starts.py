@@ -1,42 +1,45 @@
-"""Where a stream begins: at offsets, with tails, and at what is still kept."""
+"""The start of a stream: at an offset, with a tail, and at the first kept byte."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable
+from contextlib import aclosing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.engine import following
-from worker.core.errors import InvalidJobSpec, OutputUnavailable
-from worker.core.model.ending import Channel
-from worker.core.model.job import (
+from worker.core import (
+    Channel,
     Chunk,
     Extent,
+    FromOffset,
+    InvalidJobSpec,
     JobId,
     JobSpec,
+    LastBytes,
+    LastLines,
+    OutputUnavailable,
+    StreamStart,
     new_job_id,
 )
-from worker.core.model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
-from worker.core.testing import FakeMachine, MemoryOutputStore
-from worker.core.testing.memory_outputs import MemorySink
+from worker.core.engine import following
+from worker.core.testing import FakeMachine, MemoryOutputStore, MemorySink
 
-from ..support.streaming import collect, printing, sink
+from ..support.streaming import collect, printing
 
 LONG = JobSpec("sleep", ["1000"])
 
 
 @given(data=st.binary(max_size=50), offset=st.integers(0, 60))
 async def test_a_stream_starts_at_any_offset(data: bytes, offset: int) -> None:
-    """The offset is where a client resumes; beyond the end of a finished job there is nothing."""
+    """A client can resume at any offset; beyond the end of a finished job the stream is empty."""
     worker = printing(data).worker()
     job = await worker.start(JobSpec("print"))
     assert data[offset:] == await collect(worker, job, start=FromOffset(offset))
     assert data[offset:] == await collect(worker, job, start=FromOffset(offset), follow=False)
 
 
-async def test_an_offset_may_lie_in_the_future() -> None:
+async def test_an_offset_beyond_the_current_end() -> None:
     """A stream of a running job waits until that byte has been written."""
     machine = FakeMachine()
     worker = machine.worker()
@@ -46,15 +49,15 @@ async def test_an_offset_may_lie_in_the_future() -> None:
         for piece in (b"ab", b"cd", b"ef"):
             await machine.clock.advance(0)
             assert not chunk.done()
-            sink(machine, job).write(piece)
+            machine.outputs.sink(job).write(piece)
         assert Chunk(4, b"ef") == await chunk
 
 
-class Stingy(MemoryOutputStore):
-    """Gives a few bytes at a time, as a store may at the end of a segment."""
+class ShortReads(MemoryOutputStore):
+    """Returns a few bytes per read, as a store may at the end of a segment."""
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
-        """Give less than was asked for."""
+        """Return fewer bytes than requested."""
         return await super().read(job, channel, offset, min(size, 3))
 
 
@@ -63,21 +66,23 @@ class Stingy(MemoryOutputStore):
     lines=st.integers(0, 8),
     size=st.integers(0, 30),
     dropped=st.integers(0, 20),
-    look_back=st.integers(1, 5),
-    stingy=st.booleans(),
+    tail_block=st.integers(1, 5),
+    short_reads=st.booleans(),
 )
-def test_tails(text: bytes, lines: int, size: int, dropped: int, look_back: int, stingy: bool) -> None:  # noqa: FBT001
-    """The last lines, or bytes, of what is kept; the first chunk tells where they should begin."""
+async def test_tails(
+    *, text: bytes, lines: int, size: int, dropped: int, tail_block: int, short_reads: bool
+) -> None:
+    """A tail has the last lines or bytes of the kept range; its first chunk has the offset of its start."""
     kept = text[min(dropped, len(text)) :]
     last_lines = b"".join(kept.splitlines(keepends=True)[-lines:] if lines else [])
     last_bytes = kept[-size:] if size else b""
     are_kept = lines == 0 or kept.removesuffix(b"\n").count(b"\n") >= lines
     begin = len(text) - len(last_lines) if are_kept else 0
-
-    async def scenario() -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(following, "TAIL_BLOCK", tail_block)
         machine = printing(text)
-        if stingy:
-            machine.outputs = Stingy()
+        if short_reads:
+            machine.outputs = ShortReads()
         worker = machine.worker()
         job = await worker.start(JobSpec("print"))
         await worker.wait(job)
@@ -89,20 +94,16 @@ def test_tails(text: bytes, lines: int, size: int, dropped: int, look_back: int,
             assert Chunk(max(0, len(text) - size), b"") == tail[0]
             assert last_bytes == b"".join(each.data for each in tail)
 
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(following, "_LOOK_BACK", look_back)
-        asyncio.run(scenario())
-
 
 async def test_a_tail_is_followed() -> None:
-    """What comes after the tail belongs to the stream."""
+    """The stream continues with the output that follows the tail."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(JobSpec("sleep", ["5"]))
-    sink(machine, job).write(b"1\n2\n3\n")
+    machine.outputs.sink(job).write(b"1\n2\n3\n")
     stream = asyncio.create_task(collect(worker, job, start=LastLines(1)))
     await machine.clock.advance(1.0)
-    sink(machine, job).write(b"4\n")
+    machine.outputs.sink(job).write(b"4\n")
     await machine.clock.advance(4.0)
     assert b"3\n4\n" == await stream
 
@@ -110,14 +111,14 @@ async def test_a_tail_is_followed() -> None:
 @pytest.mark.parametrize(
     ("start", "named"), [(FromOffset, "offset"), (LastLines, "tail_lines"), (LastBytes, "tail_bytes")]
 )
-def test_negative_numbers_are_refused(start: Callable[[int], StreamStart], named: str) -> None:
-    """No byte is there; the error names the value."""
+def test_negative_numbers_are_rejected(start: Callable[[int], StreamStart], named: str) -> None:
+    """The error names the argument."""
     with pytest.raises(InvalidJobSpec, match=f"^{named}: -1; must be 0 or more"):
         start(-1)
 
 
 async def test_a_stream_starts_at_the_first_kept_byte() -> None:
-    """Where older output is no longer kept, the offset of the first chunk says so."""
+    """If older output was dropped, the first chunk has the offset of the first kept byte."""
     machine = printing(b"0123456789")
     worker = machine.worker()
     job = await worker.start(JobSpec("print"))
@@ -129,24 +130,24 @@ async def test_a_stream_starts_at_the_first_kept_byte() -> None:
 
 
 async def test_a_slow_client_misses_only_what_is_dropped() -> None:
-    """It goes on at the first byte that is still kept, and sees the gap by the offset."""
+    """It continues at the first kept byte, and the offset shows the gap."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(JobSpec("sleep", ["1"]))
-    sink(machine, job).write(b"0123")
+    machine.outputs.sink(job).write(b"0123")
     async with aclosing(worker.stream(job)) as stream:
         assert Chunk(0, b"0123") == await anext(stream)
-        sink(machine, job).write(b"456789")
+        machine.outputs.sink(job).write(b"456789")
         machine.outputs.drop_before(job, Channel.OUTPUT, 8)
         assert Chunk(8, b"89") == await anext(stream)
-        sink(machine, job).write(b"ab")
-        machine.outputs.drop_before(job, Channel.OUTPUT, 12)  # nothing at all is left
+        machine.outputs.sink(job).write(b"ab")
+        machine.outputs.drop_before(job, Channel.OUTPUT, 12)  # everything is dropped
         await machine.clock.advance(1.0)
         assert [Chunk(12, b"")] == [chunk async for chunk in stream]
 
 
-async def test_output_that_is_gone_is_never_passed_over() -> None:
-    """Where nothing follows what is gone, an empty chunk tells how far it reached."""
+async def test_a_gap_at_the_end_is_reported() -> None:
+    """If no output follows the gap, an empty chunk has the offset of its end."""
     machine = printing(b"0123456789")
     worker = machine.worker()
     job = await worker.start(JobSpec("print"))
@@ -156,8 +157,8 @@ async def test_output_that_is_gone_is_never_passed_over() -> None:
         assert [Chunk(10, b"")] == [chunk async for chunk in worker.stream(job, follow=follow)]
 
 
-class Vanishing(MemoryOutputStore):
-    """Drops the oldest bytes while they are being read."""
+class Dropping(MemoryOutputStore):
+    """Drops the oldest bytes at each read."""
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
         """Drop four bytes, then read."""
@@ -166,10 +167,10 @@ class Vanishing(MemoryOutputStore):
         return await super().read(job, channel, offset, size)
 
 
-async def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins at a line that is still there, or else with all that is."""
-    monkeypatch.setattr(following, "_LOOK_BACK", 6)
-    store = Vanishing()
+async def test_a_tail_while_output_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tail begins at a line that is still kept, or at the first kept byte."""
+    monkeypatch.setattr(following, "TAIL_BLOCK", 6)
+    store = Dropping()
     for lines in range(1, 10):
         job = new_job_id()
         sinks = await store.create(job, (Channel.OUTPUT,))
@@ -182,9 +183,9 @@ async def test_a_tail_of_what_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch
         assert start == 0 or start >= written.dropped
 
 
-async def test_others_get_on_while_a_long_tail_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many lines are asked for: they are counted a piece at a time."""
-    monkeypatch.setattr(following, "_LOOK_BACK", 10)
+async def test_the_search_for_a_long_tail_yields_to_other_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are counted one block at a time, however many are requested."""
+    monkeypatch.setattr(following, "TAIL_BLOCK", 10)
     worker = printing(b"\n" * 1000).worker()
     job = await worker.start(JobSpec("print"))
     await worker.wait(job)
@@ -198,17 +199,17 @@ async def test_others_get_on_while_a_long_tail_is_looked_for(monkeypatch: pytest
 
 
 class Growing(MemoryOutputStore):
-    """Has another line each time somebody asks how far the output has come."""
+    """Writes another line at each call of ``extent``."""
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:
-        """Tell, and write on."""
+        """Return the kept range, then write a line."""
         extent = await super().extent(job, channel)
-        self._sinks[job][channel].write(b"another\n")
+        self.sink(job, channel).write(b"another\n")
         return extent
 
 
-async def test_a_tail_of_what_is_there_now_while_more_comes() -> None:
-    """Where it begins and where it ends is decided at one moment."""
+async def test_a_tail_without_follow_while_the_job_writes() -> None:
+    """The start and the end of the tail are determined at one moment."""
     machine = printing(b"first\nsecond\n")
     machine.outputs = Growing()
     worker = machine.worker()
@@ -217,45 +218,37 @@ async def test_a_tail_of_what_is_there_now_while_more_comes() -> None:
 
 
 async def test_output_that_is_deleted_while_the_job_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who follows, or comes then, waits for what comes; only of a finished job it is an error."""
-    monkeypatch.setattr(following, "SLOW_LOOK", 0.001)
+    """Streams wait for new output of a running job; only for a finished job this is an error."""
+    monkeypatch.setattr(following, "POLL_INTERVAL", 0.001)
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(LONG)
-    sink(machine, job).write(b"gone")
+    machine.outputs.sink(job).write(b"old")
     async with (
         aclosing(worker.stream(job)) as early,
         aclosing(worker.stream(job, start=LastLines(3))) as late,
     ):
-        assert Chunk(0, b"gone") == await anext(early)
+        assert Chunk(0, b"old") == await anext(early)
         chunk = asyncio.ensure_future(anext(early))
-        with deleted(machine, job):
+        with machine.outputs.deleted(job):
             assert Chunk(0, b"") == await anext(late)
             assert [] == [chunk async for chunk in worker.stream(job, follow=False)]
             coming = asyncio.ensure_future(anext(late))
-            await asyncio.sleep(20 * following.SLOW_LOOK)  # it has been looked at meanwhile
+            await asyncio.sleep(20 * following.POLL_INTERVAL)  # the streams poll meanwhile
             assert not chunk.done()
             assert not coming.done()
-        sink(machine, job).drop(4)
-        sink(machine, job).write(b"new")
-        assert Chunk(4, b"new") == await chunk == await coming
-
-
-@contextmanager
-def deleted(machine: FakeMachine, job: JobId) -> Iterator[None]:
-    """Have nothing kept of a job, for a while."""
-    sinks = machine.outputs._sinks.pop(job)
-    yield
-    machine.outputs._sinks[job] = sinks
+        machine.outputs.sink(job).drop(3)
+        machine.outputs.sink(job).write(b"new")
+        assert Chunk(3, b"new") == await chunk == await coming
 
 
 async def test_missing_output_is_an_error() -> None:
-    """A stream never ends as if it were complete when it is not."""
+    """A stream that is incomplete raises OutputUnavailable instead of ending."""
     machine = printing(b"0123456789")
     worker = machine.worker()
     job = await worker.start(JobSpec("print"))
     await worker.wait(job)
-    del sink(machine, job).data[7:]
+    del machine.outputs.sink(job).data[7:]
     with pytest.raises(OutputUnavailable, match="output ends at byte 7 where 10 were recorded"):
         await collect(worker, job)
     await machine.outputs.remove(job)

@@ -1,4 +1,4 @@
-"""Streaming a job's output: before, during and after, from anywhere, to anybody."""
+"""Streams of output before, during and after the run of a job."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,27 +6,27 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from worker.core.engine import following
-from worker.core.engine.defaults import MemoryJournal
-from worker.core.errors import InvalidJobSpec, OutputUnavailable
-from worker.core.model.ending import Channel
-from worker.core.model.job import (
+from worker.core import (
+    Channel,
     Chunk,
+    InvalidJobSpec,
     JobId,
     JobRecord,
     JobSpec,
     Leftovers,
+    MemoryJournal,
+    OutputUnavailable,
 )
-from worker.core.testing import FakeMachine, MemoryOutputStore
-from worker.core.testing.memory_outputs import MemoryWatch
+from worker.core.engine import following
+from worker.core.testing import FakeMachine, MemoryOutputStore, MemoryWatch
 
-from ..support.streaming import collect, printing, sink
+from ..support.streaming import collect, printing
 
 LONG = JobSpec("sleep", ["1000"])
 
 
-async def test_a_stream_after_the_end_has_everything() -> None:
-    """Any bytes, in pieces that can be sent, up to the last one."""
+async def test_a_stream_after_the_end_is_complete() -> None:
+    """It yields every byte in chunks of bounded size."""
     data = bytes(range(256)) * 1000
     machine = printing(data)
     worker = machine.worker()
@@ -35,15 +35,15 @@ async def test_a_stream_after_the_end_has_everything() -> None:
     assert data == await collect(worker, job)
 
 
-async def test_a_job_that_writes_nothing_has_an_empty_stream() -> None:
-    """The stream ends with the job, without a chunk."""
+async def test_the_stream_of_a_job_without_output_is_empty() -> None:
+    """The stream ends with the job and yields no chunk."""
     worker = FakeMachine().worker()
     job = await worker.start(JobSpec("true"))
     assert b"" == await collect(worker, job)
 
 
 async def test_a_stream_follows_and_ends_with_the_job() -> None:
-    """What is written comes at once; silence is no end; the end comes when the job is over."""
+    """Output is yielded immediately; the stream ends when the job finishes, and not on silence."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(JobSpec("sleep", ["5"]))
@@ -52,7 +52,7 @@ async def test_a_stream_follows_and_ends_with_the_job() -> None:
             chunk = asyncio.ensure_future(anext(stream))
             await machine.clock.advance(1.0)
             assert not chunk.done()
-            sink(machine, job).write(data)
+            machine.outputs.sink(job).write(data)
             assert Chunk(offset, data) == await chunk
         end = asyncio.ensure_future(anext(stream, None))
         await machine.clock.advance(5.0)
@@ -60,20 +60,20 @@ async def test_a_stream_follows_and_ends_with_the_job() -> None:
 
 
 async def test_a_stream_outlasts_the_main_process() -> None:
-    """While a child is left, it may write; the stream ends after its last word."""
+    """While a child remains it can write; the stream ends after the last output of the child."""
     machine = printing(b"main ", child_seconds=5.0)
     worker = machine.worker()
     job = await worker.start(JobSpec("print", leftovers=Leftovers.WAIT))
     stream = asyncio.create_task(collect(worker, job))
     await machine.clock.advance(4.0)
     assert not stream.done()
-    sink(machine, job).write(b"child")
+    machine.outputs.sink(job).write(b"child")
     await machine.clock.advance(1.0)
     assert b"main child" == await stream
 
 
-def test_no_stream_ends_before_the_last_word() -> None:
-    """A job may write and end at any moment of a read that is under way."""
+async def test_no_stream_ends_before_the_last_output() -> None:
+    """A job may write and end at any moment of a read in progress."""
 
     class Slow(MemoryOutputStore):
         async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
@@ -82,95 +82,92 @@ def test_no_stream_ends_before_the_last_word() -> None:
                 await asyncio.sleep(0)
             return data
 
-    async def scenario(turns: int) -> None:
+    for turns in range(20):
         machine = FakeMachine(outputs=Slow())
         worker = machine.worker()
         job = await worker.start(LONG)
         stream = asyncio.create_task(collect(worker, job))
         for _ in range(turns):
             await asyncio.sleep(0)
-        sink(machine, job).write(b"last word")
+        machine.outputs.sink(job).write(b"last output")
         machine.spawner.kill(job)
-        assert b"last word" == await stream
-
-    for turns in range(20):
-        asyncio.run(scenario(turns))
+        assert b"last output" == await stream
 
 
-async def test_all_clients_get_the_same_whenever_they_come() -> None:
-    """Before, during and after; one that goes away disturbs nobody."""
+async def test_all_clients_get_the_same_output() -> None:
+    """Clients may begin before, during or after the writes; cancelling one does not affect the others."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(JobSpec("sleep", ["21"]))
     clients, written = [], b""
     for number in range(20):
         clients.append(asyncio.create_task(collect(worker, job)))
-        gone = asyncio.create_task(collect(worker, job))
+        cancelled = asyncio.create_task(collect(worker, job))
         await machine.clock.advance(1.0)
         line = b"%d\n" % number * 10_000
-        sink(machine, job).write(line)
+        machine.outputs.sink(job).write(line)
         written += line
-        gone.cancel()
+        cancelled.cancel()
     clients.append(asyncio.create_task(collect(worker, job)))
     await machine.clock.advance(1.0)
     assert [written] * 21 == await asyncio.gather(*clients)
     assert written == await collect(worker, job)
 
 
-async def test_a_stream_that_is_left_leaves_nothing() -> None:
-    """No watch and no task stay behind, whether it was closed or cancelled while it waited."""
+async def test_a_closed_stream_leaves_nothing() -> None:
+    """No watch and no task remain after a stream is closed, or cancelled while it waits."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(LONG)
     before = asyncio.all_tasks()
-    sink(machine, job).write(b"something")
+    machine.outputs.sink(job).write(b"something")
     async with aclosing(worker.stream(job)) as stream:
         await anext(stream)
-        assert 1 == len(sink(machine, job).watches)
+        assert 1 == len(machine.outputs.sink(job).watches)
     waiting = asyncio.create_task(collect(worker, job))
     await machine.clock.advance(0)
-    assert 1 == len(sink(machine, job).watches)
+    assert 1 == len(machine.outputs.sink(job).watches)
     waiting.cancel()
     await machine.clock.advance(0)
-    assert set() == sink(machine, job).watches
+    assert set() == machine.outputs.sink(job).watches
     assert before == asyncio.all_tasks()
 
 
 async def test_a_watch_is_only_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing tells of output, a slow look finds it all the same."""
+    """Without any notification the stream finds new output by polling."""
 
-    class Deaf(MemoryOutputStore):
+    class Silent(MemoryOutputStore):
         @asynccontextmanager
         async def watch(self, job: JobId) -> AsyncIterator[MemoryWatch]:
             del job
             yield MemoryWatch()
 
-    monkeypatch.setattr(following, "SLOW_LOOK", 0.001)
-    machine = FakeMachine(outputs=Deaf())
+    monkeypatch.setattr(following, "POLL_INTERVAL", 0.001)
+    machine = FakeMachine(outputs=Silent())
     worker = machine.worker()
     job = await worker.start(LONG)
     async with aclosing(worker.stream(job)) as stream:
         chunk = asyncio.ensure_future(anext(stream))
         await machine.clock.advance(0)
-        sink(machine, job).write(b"unheard")
-        assert b"unheard" == (await chunk).data
+        machine.outputs.sink(job).write(b"polled")
+        assert b"polled" == (await chunk).data
 
 
-async def test_without_follow_a_stream_ends_at_what_is_there() -> None:
-    """It waits for nothing, and what is written meanwhile is for the next one."""
+async def test_without_follow_a_stream_ends_at_the_current_end() -> None:
+    """It does not wait, and does not yield what is written meanwhile."""
     machine = FakeMachine()
     worker = machine.worker()
     job = await worker.start(LONG)
     assert b"" == await collect(worker, job, follow=False)
-    sink(machine, job).write(b"x" * (following.CHUNK_SIZE + 1))
+    machine.outputs.sink(job).write(b"x" * (following.CHUNK_SIZE + 1))
     async with aclosing(worker.stream(job, follow=False)) as stream:
         assert following.CHUNK_SIZE == len((await anext(stream)).data)
-        sink(machine, job).write(b"y" * 10)
+        machine.outputs.sink(job).write(b"y" * 10)
         assert [Chunk(following.CHUNK_SIZE, b"x")] == [chunk async for chunk in stream]
 
 
 async def test_removing_a_job_ends_its_streams() -> None:
-    """Whoever still reads learns that the rest is gone."""
+    """A stream of a removed job raises OutputUnavailable."""
     machine = printing(b"x" * (following.CHUNK_SIZE + 1))
     worker = machine.worker()
     job = await worker.start(JobSpec("print"))
@@ -182,8 +179,8 @@ async def test_removing_a_job_ends_its_streams() -> None:
             await anext(stream)
 
 
-async def test_split_output_is_streamed_apart() -> None:
-    """Stdout unless stderr is asked for; each has its own offsets and its own end."""
+async def test_split_output_has_a_stream_for_each_channel() -> None:
+    """The default is stdout; each channel has its own offsets and its own end."""
     worker = printing(b"out", b"err!").worker()
     job = await worker.start(JobSpec("print", split_output=True))
     for channel, expected in (
@@ -195,8 +192,8 @@ async def test_split_output_is_streamed_apart() -> None:
         assert expected == await collect(worker, job, channel=channel)
 
 
-async def test_output_in_one_has_no_parts() -> None:
-    """Stderr alone cannot be had where it was not recorded alone."""
+async def test_combined_output_has_one_channel() -> None:
+    """Stderr cannot be streamed unless it was recorded separately."""
     worker = printing(b"out", b"err").worker()
     job = await worker.start(JobSpec("print"))
     assert b"outerr" == await collect(worker, job)
@@ -205,21 +202,21 @@ async def test_output_in_one_has_no_parts() -> None:
 
 
 class GatedJournal(MemoryJournal):
-    """Takes an end only once its gate is open."""
+    """A journal that stores an end only after its gate is opened."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gate = asyncio.Event()
 
     async def put(self, record: JobRecord) -> None:
-        """Wait with the end."""
+        """Wait for the gate before an end is stored."""
         if record.end is not None:
             await self.gate.wait()
         await super().put(record)
 
 
-async def test_a_stream_ends_when_the_job_is_over_and_not_before() -> None:
-    """Whoever has seen the end of a stream can rely on the job's being over, and remove it."""
+async def test_a_stream_does_not_end_before_its_job_has_finished() -> None:
+    """After the end of a stream the job has finished and can be removed."""
     journal = GatedJournal()
     worker = FakeMachine(journal=journal).worker()
     job = await worker.start(JobSpec("echo", ["hi"]))

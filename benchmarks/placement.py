@@ -15,7 +15,8 @@ from pathlib import Path
 from report import percentile, report
 
 from worker import JobSpec, Worker
-from worker.cgroups.hierarchy.hierarchy import Hierarchy, detect
+from worker.cgroups.hierarchy.detection import detect
+from worker.cgroups.hierarchy.hierarchy import Hierarchy
 from worker.cgroups.limiter import CgroupLimiter
 from worker.cgroups.plugins import auto, none
 from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits

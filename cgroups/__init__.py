@@ -1,1 +1,1 @@
-"""ResourceLimiter on Linux control groups: v1, v2 and hybrid."""
+"""The ResourceLimiter on Linux control groups: v1, v2 and hybrid."""

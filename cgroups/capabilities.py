@@ -1,6 +1,6 @@
-"""What this host can enforce and tell, and why not.
+"""The limits that this host can enforce, and why it cannot enforce the others.
 
-An empty group is made in each hierarchy to look at its files, and removed again; nothing else changes.
+Creates an empty cgroup in each hierarchy to examine its files, and removes it again; changes nothing else.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..core.errors import LimitsUnsupported, QuotaExceeded
+from ..core.host.unit_names import probe_cgroup
 from ..core.model.limits import (
     CpuLimit,
     IoLimit,
     MemoryLimit,
     ResourceLimits,
 )
+from .cgroup import Cgroup
 from .controllers import (
     cpu,
     cpuset,
@@ -25,14 +27,10 @@ from .controllers import (
     memory,
     pids,
 )
-from .controllers.table import CONTROLLERS, Controller
-from .group import Group
-from .hierarchy.hierarchy import (
-    Hierarchy,
-    Home,
-    Version,
-    detect,
-)
+from .controllers.all_controllers import CONTROLLERS
+from .controllers.controller import Controller
+from .hierarchy.detection import detect
+from .hierarchy.hierarchy import ControllerRoot, Hierarchy, Version
 from .settings import Setting
 from .subtree import Subtree
 from .unenforceable import REMEDY, Unenforceable
@@ -40,13 +38,13 @@ from .unenforceable import REMEDY, Unenforceable
 _BOOT_PSI = "use Linux 4.20 or later, and boot with psi=1 on the kernel command line"
 _USE_UNIFIED = (
     "mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), or boot with cgroup v2; "
-    "a server that may mount does so by itself"
+    "a server with the right to mount does it itself"
 )
-_OTHER_KERNEL = "use a kernel that was built with it"
+_OTHER_KERNEL = "use a kernel built with it"
 
 
 class HierarchyKind(StrEnum):
-    """How control groups are mounted: the controllers all in one, or each on its own."""
+    """How cgroups are mounted: all controllers in one hierarchy (v2), or each in its own (v1)."""
 
     V1 = "v1"
     V2 = "v2"
@@ -56,7 +54,7 @@ class HierarchyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One thing that a host offers, or not; then ``reason`` says why, and ``remedy`` what helps."""
+    """Whether a host offers one feature; if not, ``reason`` and ``remedy`` are set."""
 
     available: bool = True
     reason: str = ""
@@ -65,11 +63,11 @@ class Capability:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a worker with these rights can do here.
+    """The features that a worker with these rights can use on this host.
 
-    ``controllers``: where each is found (v2 names; ``cpuacct`` counts CPU time). ``delegated``: the
-    v2 group was handed to this process to manage. ``limits``: by name as in ResourceLimits, such as
-    ``memory.swap_max``. ``usable``: whether groups can be made at all.
+    ``controllers``: the base of each (v2 names; ``cpuacct`` counts CPU time). ``delegated``: the
+    v2 cgroup was delegated to this process. ``limits``: by name as in ResourceLimits, such as
+    ``memory.swap_max``. ``usable``: whether cgroups can be created at all.
     """
 
     hierarchy: HierarchyKind
@@ -83,7 +81,7 @@ class Capabilities:
 
     @property
     def swap_accounting(self) -> Capability:
-        """Whether the kernel counts a group's swap, without which it cannot be bounded."""
+        """Whether the kernel counts the swap of a cgroup; otherwise swap cannot be limited."""
         return self.limits["memory.swap_max"]
 
 
@@ -97,12 +95,12 @@ _SAMPLES: tuple[tuple[str, Controller, ResourceLimits], ...] = (
     ("memory.swap_max", memory, ResourceLimits(memory=MemoryLimit(max=_SOME, swap_max=0))),
     ("io", io, ResourceLimits(io=(IoLimit("0:0", _SOME, _SOME, _SOME, _SOME),))),
     ("pids", pids, ResourceLimits(pids=_SOME)),
-    ("cpuset", cpuset, ResourceLimits()),  # there is no CPU that is on every host
+    ("cpuset", cpuset, ResourceLimits()),  # no CPU exists on every host
 )
 
 
 def capabilities(parent: str, hierarchy: Hierarchy | None = None) -> Capabilities:
-    """Return what a limiter with this parent group could do for children of this process."""
+    """Return the capabilities of a limiter with this parent cgroup, for children of this process."""
     hierarchy = detect(getpid()) if hierarchy is None else hierarchy
     try:
         subtree = Subtree(parent, hierarchy)
@@ -110,23 +108,23 @@ def capabilities(parent: str, hierarchy: Hierarchy | None = None) -> Capabilitie
             limits = {
                 name: _limit(subtree, probes, controller, sample) for name, controller, sample in _SAMPLES
             }
-            unified = Group(str(probes[subtree.unified]), Version.V2) if subtree.unified else None
+            unified = Cgroup(str(probes[subtree.unified]), Version.V2) if subtree.unified else None
             return _found(hierarchy, limits, unified)
     except (LimitsUnsupported, QuotaExceeded) as error:
-        why = _why_not(error)
+        why = _unavailable(error)
         return _found(hierarchy, {name: why for name, _, _ in _SAMPLES}, None, usable=why)
 
 
 def _found(
     hierarchy: Hierarchy,
     limits: dict[str, Capability],
-    unified: Group | None,
+    unified: Cgroup | None,
     usable: Capability = _YES,
 ) -> Capabilities:
-    homes = {each.name: hierarchy.home(each.name) for each in CONTROLLERS}
+    roots = {each.name: hierarchy.root(each.name) for each in CONTROLLERS}
     return Capabilities(
         hierarchy=_kind(hierarchy),
-        controllers=MappingProxyType({name: home.base for name, home in homes.items() if home}),
+        controllers=MappingProxyType({name: root.base for name, root in roots.items() if root}),
         unified=hierarchy.unified,
         delegated=hierarchy.delegated,
         usable=usable,
@@ -142,47 +140,47 @@ def _kind(hierarchy: Hierarchy) -> HierarchyKind:
     return HierarchyKind.V2 if hierarchy.has_unified_controllers else HierarchyKind.HYBRID
 
 
-def _file(unified: Group | None, name: str, remedy: str) -> Capability:
+def _file(unified: Cgroup | None, name: str, remedy: str) -> Capability:
     if unified is None:
-        return Capability(False, "there is no cgroup v2 hierarchy that can be used", _USE_UNIFIED)
+        return Capability(False, "there is no usable cgroup v2 hierarchy", _USE_UNIFIED)
     return _YES if unified.has(name) else Capability(False, f"this kernel has no {name}", remedy)
 
 
 def _limit(
     subtree: Subtree, probes: Mapping[Path, Path], controller: Controller, sample: ResourceLimits
 ) -> Capability:
-    """Tell whether one limit could be set, by planning it for a group that is there."""
+    """Return whether one limit could be set, by planning it for an existing cgroup."""
     if obstacle := subtree.obstacle(controller):
-        return _why_not(obstacle)
-    home = subtree.homes[controller.name]
-    group = _group_with(controller.name, home, probes[home.base])
-    if group is None:
-        return _YES  # it is known once the controller is enabled
+        return _unavailable(obstacle)
+    root = subtree.roots[controller.name]
+    cgroup = _cgroup_with(controller.name, root, probes[root.base])
+    if cgroup is None:
+        return _YES  # the files exist only once the controller is enabled
     try:
-        missing = [setting.file for setting in controller.settings(group, sample) if _is_missing(setting)]
+        missing = [setting.file for setting in controller.settings(cgroup, sample) if _is_missing(setting)]
     except Unenforceable as error:
-        return _why_not(error)
+        return _unavailable(error)
     if missing:
         return Capability(False, f"this kernel has no {', '.join(missing)}", _OTHER_KERNEL)
     return _YES
 
 
-def _group_with(controller: str, home: Home, probe: Path) -> Group | None:
-    """Return a group that has the files of a controller: the probe, or the one around it.
+def _cgroup_with(controller: str, root: ControllerRoot, probe: Path) -> Cgroup | None:
+    """Return a cgroup that has the files of a controller: the probe, or the one around it.
 
-    On v2 only the server, once it is there, may let controllers into the probe.
+    In v2 only a running server may enable controllers for the probe.
     """
-    group, around = Group(str(probe), home.version), Group(str(home.base), home.version)
-    if home.version is Version.V1 or controller in group.words("cgroup.controllers"):
-        return group
+    cgroup, around = Cgroup(str(probe), root.version), Cgroup(str(root.base), root.version)
+    if root.version is Version.V1 or controller in cgroup.words("cgroup.controllers"):
+        return cgroup
     return around if around.has("cgroup.type") else None
 
 
 def _is_missing(setting: Setting) -> bool:
-    return setting.value is not None and not setting.group.has(setting.file)
+    return setting.value is not None and not setting.cgroup.has(setting.file)
 
 
-def _why_not(error: Exception) -> Capability:
+def _unavailable(error: Exception) -> Capability:
     if isinstance(error, Unenforceable):
         return Capability(False, error.reason, error.remedy)
     return Capability(False, str(error), REMEDY)
@@ -190,13 +188,13 @@ def _why_not(error: Exception) -> Capability:
 
 @contextmanager
 def _probe(parent: str, subtree: Subtree) -> Iterator[dict[Path, Path]]:
-    """Make an empty group in each hierarchy, given by base, and remove them again."""
+    """Create an empty cgroup in each hierarchy, yield them by base, and remove them."""
     probes: dict[Path, Path] = {}
     try:
         for base in subtree.bases():
             own = base / parent
-            probe = Group(f"{own if own.is_dir() else base}/worker-probe-{getpid()}", Version.V2)
-            probe.make()
+            probe = Cgroup(f"{own if own.is_dir() else base}/{probe_cgroup(getpid())}", Version.V2)
+            probe.create()
             probes[base] = Path(probe.path)
         yield probes
     finally:

@@ -1,4 +1,4 @@
-"""A ResourceLimiter for machines where no control group can be made."""
+"""The ResourceLimiter for hosts where no cgroup can be created."""
 
 from collections.abc import Collection, Sequence
 
@@ -9,14 +9,14 @@ from ..core.ports import Placement, PlacementKind
 
 
 class NoScope:
-    """No place at all: the job runs like any other process."""
+    """A scope without cgroups: the job runs like any other process."""
 
     placement = Placement()
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
         self.warnings: Sequence[str] = (
-            f"no cgroup: {reason}; nothing limits the job, and processes that hide may outlive it",
+            f"no cgroup: {reason}; the job has no limits, and processes that hide may outlive it",
         )
 
     async def update(self, limits: ResourceLimits) -> None:
@@ -31,7 +31,7 @@ class NoScope:
 
 
 class NoLimiter:
-    """Refuses every limit; ``reason`` tells the user why there are none, and what helps."""
+    """Refuses every limit; ``reason`` states why there are no cgroups, and the remedy."""
 
     kind = PlacementKind.NONE
 
@@ -40,7 +40,7 @@ class NoLimiter:
         self._reason = reason
 
     async def prepare(self, job: JobId, limits: ResourceLimits, parent: int) -> NoScope:  # noqa: ARG002 - the port's signature
-        """Return the empty scope; raise LimitsUnsupported if any limit is asked for."""
+        """Return the empty scope; raise LimitsUnsupported if any limit is requested."""
         _refuse(limits, self._reason)
         return self._scope
 
@@ -57,7 +57,7 @@ class NoLimiter:
 
 def _refuse(limits: ResourceLimits, reason: str) -> None:
     default = ResourceLimits()
-    asked = [name for name in default.__slots__ if getattr(limits, name) != getattr(default, name)]
-    if asked:
-        names = ", ".join(f"limits.{name}" for name in asked)
+    requested = [name for name in default.__slots__ if getattr(limits, name) != getattr(default, name)]
+    if requested:
+        names = ", ".join(f"limits.{name}" for name in requested)
         raise LimitsUnsupported(f"{names}: cannot be enforced: {reason}")

@@ -9,9 +9,9 @@ from typing import TypeVar
 from cattrs import Converter, ForbiddenExtraKeysError
 
 from ..core.errors import LimitsUnsupported
-from ..core.model.naming import worker_name
+from ..core.host.unit_names import worker_name
 from ..core.ports import ResourceLimiter
-from .hierarchy.hierarchy import detect
+from .hierarchy.detection import detect
 from .hierarchy.private_mount import MOUNT_NAME, unmount, with_unified
 from .limiter import CgroupLimiter
 from .none import NoLimiter
@@ -21,23 +21,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CgroupSettings:
-    """``parent``: path of the worker's own group below each base; by default from the state directory."""
+    """``parent``: path of the worker's own cgroup below each base; by default from the state directory."""
 
     parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NoSettings:
-    """There is nothing to set."""
+    """No settings."""
 
 
 _Settings = TypeVar("_Settings", CgroupSettings, NoSettings)
 
 
 def cgroups(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
-    """Make the limiter on control groups.
+    """Return the limiter on cgroups.
 
-    Raises LimitsUnsupported where no group can be made, ValueError for wrong settings.
+    Raises LimitsUnsupported where no cgroup can be created, ValueError for invalid settings.
     """
     chosen = _structure(settings, CgroupSettings)
     parent = chosen.parent or default_parent(state_dir)
@@ -49,13 +49,13 @@ def cgroups(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
 
 
 def none(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:  # noqa: ARG001 - a plug-in's signature
-    """Make the limiter that refuses all limits; raise ValueError for any setting."""
+    """Return the limiter that refuses all limits; raise ValueError for any setting."""
     _structure(settings, NoSettings)
-    return NoLimiter('the worker was told to use none (limiter = "none" in its settings)')
+    return NoLimiter('the worker is configured to use none (limiter = "none" in its settings)')
 
 
 def auto(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
-    """Make the limiter on control groups where there can be any, else the other."""
+    """Return the limiter on cgroups where they can be created, otherwise the one without cgroups."""
     try:
         return cgroups(settings, state_dir)
     except LimitsUnsupported as error:
@@ -78,15 +78,15 @@ def _structure(settings: Mapping[str, object], into: type[_Settings]) -> _Settin
 
 def _known_keys(settings: type[CgroupSettings] | type[NoSettings]) -> str:
     names = ", ".join(field.name for field in fields(settings))
-    return f"there is {names}" if names else "there are none to set"
+    return f"valid: {names}" if names else "there are no settings"
 
 
 def _text(value: object, _: type[str]) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"limiter settings: {value!r} is not a string")  # noqa: TRY004 - one error for all wrong settings
+        raise ValueError(f"limiter settings: {value!r} is not a string")  # noqa: TRY004 - one error for all invalid settings
     return value
 
 
-# Without the hook cattrs would take str(value) of anything.
+# Without this hook cattrs would accept any value and use str(value).
 _converter = Converter(forbid_extra_keys=True, detailed_validation=False)
 _converter.register_structure_hook(str, _text)

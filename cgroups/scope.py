@@ -1,4 +1,4 @@
-"""The control groups of one job."""
+"""The cgroups of one job."""
 
 import asyncio
 import logging
@@ -8,85 +8,87 @@ from functools import cached_property
 
 from ..core.model.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement
+from .block_devices import with_devices
+from .cgroup import Cgroup
 from .controllers import memory
-from .controllers.table import plan, read_usage, with_devices
-from .group import Group
+from .controllers.all_controllers import plan
 from .hierarchy.hierarchy import Version
-from .settings import replace
+from .rollback import replace_all
+from .usage import read_usage
 
 _log = logging.getLogger(__name__)
 
 NOT_UNIFIED = (
-    "no cgroup v2 hierarchy is mounted: processes of the job are found and ended one by one, "
-    "which one that forks fast enough may outrun"
+    "no cgroup v2 hierarchy is mounted: the processes of the job are found and killed one by one, "
+    "and a job that forks fast enough may escape"
 )
 
 
 class CgroupScope:
-    """A Scope in the groups of a placement; ``find`` tells which of them has which controller.
+    """A Scope in the cgroups of a placement; ``find`` returns which of them has which controller.
 
-    It is asked when that is needed: not for every job that a new server takes over.
-    ``admit`` raises LimitsUnsupported for limits that these groups cannot have.
+    It is called on first use: a new server that recovers many jobs does not need it for each of them.
+    ``admit`` raises LimitsUnsupported for limits that these cgroups cannot have.
     """
 
     def __init__(
         self,
         placement: Placement,
-        find: Callable[[], Mapping[str, Group]],
+        find: Callable[[], Mapping[str, Cgroup]],
         admit: Callable[[ResourceLimits], None],
     ) -> None:
         self.placement = placement
-        self.unified = Group(placement.unified, Version.V2) if placement.unified else None
-        self.groups = (
+        self.unified = Cgroup(placement.unified, Version.V2) if placement.unified else None
+        self.cgroups = (
             *([self.unified] if self.unified else []),
-            *(Group(path, Version.V1) for path in placement.legacy),
+            *(Cgroup(path, Version.V1) for path in placement.legacy),
         )
         self._find = find
         self._admit = admit
 
     @cached_property
-    def controllers(self) -> Mapping[str, Group]:
-        """The group of each controller."""
+    def controllers(self) -> Mapping[str, Cgroup]:
+        """The cgroup of each controller."""
         return self._find()
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What is weaker here than where there is cgroup v2."""
+        """The restrictions of this scope compared with cgroup v2."""
         return () if self.unified else (NOT_UNIFIED,)
 
     def exists(self) -> bool:
-        """Tell whether any of the groups is there."""
-        return any(os.path.isdir(group.path) for group in self.groups)
+        """Whether any of the cgroups exists."""
+        return any(os.path.isdir(cgroup.path) for cgroup in self.cgroups)
 
     def populated(self) -> bool:
-        """Tell whether a process lives in any of the groups."""
-        return any(group.populated() for group in self.groups)
+        """Whether there is a process in any of the cgroups."""
+        return any(cgroup.populated() for cgroup in self.cgroups)
 
     async def update(self, limits: ResourceLimits) -> None:
         """Replace all limits; one that is None is lifted.
 
-        Lowering memory.max below what is in use has the kernel reclaim, and on v2 kill (OOM) where
-        that is not enough; on v1 it is refused. Raises LimitsUnsupported, LimitsRejected and
-        InvalidJobSpec, and the limits are as they were then.
+        Lowering memory.max below the usage makes the kernel reclaim memory, and on v2 kill (OOM) if
+        that is not enough; v1 rejects it. Raises LimitsUnsupported, LimitsRejected and
+        InvalidJobSpec, and leaves the limits unchanged then.
         """
         limits = await with_devices(limits)
         self._admit(limits)
-        # Lowering memory waits for the kernel to reclaim it.
-        await asyncio.to_thread(replace, plan(self.controllers, limits))
+        # Lowering memory blocks while the kernel reclaims it.
+        await asyncio.to_thread(replace_all, plan(self.controllers, limits))
 
     async def usage(self) -> ResourceUsage:
-        """Return what has been used so far: once no process is left, in all."""
+        """Return the usage so far; final once no process is left."""
         return read_usage(self.controllers, self.unified)
 
     async def remove(self) -> None:
-        """Remove the groups, also those that the job made in them.
+        """Remove the cgroups, including those that the job created in them.
 
-        A group that the kernel does not let go of is logged and left to the next sweep.
+        Logs a cgroup that the kernel does not remove, and leaves it to the next sweep.
         """
         if memory.name in self.controllers:
             await memory.release(self.controllers[memory.name])
-        for group in self.groups:
+        for cgroup in self.cgroups:
             try:
-                await group.remove()
+                await cgroup.remove()
             except OSError as error:
-                _log.warning("control group left for the next start to remove: %s", error)
+                _log.warning("cannot remove a control group; the next server start removes it: %s", error)

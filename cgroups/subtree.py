@@ -8,11 +8,12 @@ from ..core.errors import LimitsUnsupported
 from ..core.model.job import JobId
 from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement
+from .cgroup import Cgroup
 from .controllers import cpuset, io, memory
-from .controllers.table import CONTROLLERS, Controller
-from .group import Group
+from .controllers.all_controllers import CONTROLLERS
+from .controllers.controller import Controller
 from .hierarchy.delegation import vacate
-from .hierarchy.hierarchy import Hierarchy, Home, Version
+from .hierarchy.hierarchy import ControllerRoot, Hierarchy, Version
 from .scope import CgroupScope
 from .unenforceable import (
     REMEDY,
@@ -25,10 +26,10 @@ _EMPTY_IT = "move its processes into a group below it, or run the worker as root
 
 
 class Subtree:
-    """In each hierarchy the groups <base>/<parent>/<job id>.
+    """In each hierarchy the cgroups <base>/<parent>/<job id>.
 
-    ``unified`` is the base in v2, ``homes`` those by controller, wherever groups can be made.
-    Raises LimitsUnsupported where none can be made at all, ValueError for a parent that is not a
+    ``unified`` is the base in v2, ``roots`` the bases by controller where cgroups can be created.
+    Raises LimitsUnsupported where none can be created at all, ValueError for a parent that is not a
     relative path.
     """
 
@@ -36,105 +37,103 @@ class Subtree:
         self.hierarchy = hierarchy
         self._parent = _checked(parent)
         self.unified = self._writable(hierarchy.unified)
-        self.homes = dict(self._find_homes())
-        self._counting = False
+        self.roots = dict(self._find_roots())
+        self._accounting = False
         if not self.bases():
-            raise self._nowhere()
+            raise self._no_base()
 
     def bases(self) -> set[Path]:
-        """Return the groups below which all others are made."""
+        """Return the cgroups below which all others are created."""
         unified = {self.unified} if self.unified else set()
-        return unified | {home.base for home in self.homes.values()}
+        return unified | {root.base for root in self.roots.values()}
 
-    def places(self) -> set[Path]:
-        """Return the groups that hold those of the jobs."""
+    def parents(self) -> set[Path]:
+        """Return the cgroups that contain those of the jobs."""
         return {base / self._parent for base in self.bases()}
 
     def scope(self, job: JobId) -> CgroupScope:
-        """Return the scope of a job, whether its groups are there or not."""
-        place = f"{self._parent}/{job}"
-        groups = {name: Group(f"{home.base}/{place}", home.version) for name, home in self.homes.items()}
-        # Several controllers may share a group: all of v2, and joined ones of v1.
-        legacy = dict.fromkeys(each.path for each in groups.values() if each.version is Version.V1)
-        accountant = groups.get(memory.name)
+        """Return the scope of a job, whether or not its cgroups exist."""
+        path = f"{self._parent}/{job}"
+        cgroups = {name: Cgroup(f"{root.base}/{path}", root.version) for name, root in self.roots.items()}
+        # Several controllers may share a cgroup: all of v2, and joined ones of v1.
+        legacy = dict.fromkeys(each.path for each in cgroups.values() if each.version is Version.V1)
+        accountant = cgroups.get(memory.name)
         placement = Placement(
-            unified=f"{self.unified}/{place}" if self.unified else None,
+            unified=f"{self.unified}/{path}" if self.unified else None,
             legacy=tuple(legacy),
             oom_events=memory.oom_events(accountant) if accountant else None,
         )
-        return CgroupScope(placement, lambda: groups, self.admit)
+        return CgroupScope(placement, lambda: cgroups, self.admit)
 
     def obstacle(self, controller: Controller) -> Unenforceable | None:
-        """Tell why no group can have a controller here, None if it can; changes nothing."""
+        """Return why no cgroup can have a controller here, None if it can; changes nothing."""
         limit = f"limits.{controller.name}"
-        home = self.hierarchy.home(controller.name)
-        if home is None:
+        root = self.hierarchy.root(controller.name)
+        if root is None:
             return absent(limit, controller.name, unified=self.hierarchy.has_unified_controllers)
-        if controller.name not in self.homes:
-            return unwritable(limit, home.base)
+        if controller.name not in self.roots:
+            return unwritable(limit, root.base)
         return None
 
-    def refuse_the_homeless(self, limits: ResourceLimits) -> None:
-        """Raise LimitsUnsupported for a limit whose controller is not to be had."""
+    def refuse_unavailable(self, limits: ResourceLimits) -> None:
+        """Raise LimitsUnsupported for a limit whose controller is not available; changes nothing."""
         for controller in CONTROLLERS:
-            if controller.asked(limits) and (obstacle := self.obstacle(controller)):
+            if controller.requested(limits) and (obstacle := self.obstacle(controller)):
                 raise obstacle
 
     def admit(self, limits: ResourceLimits) -> None:
-        """Have the kernel enable what the limits need; raise LimitsUnsupported for what cannot be."""
-        self.refuse_the_homeless(limits)
+        """Enable the controllers of the limits; raise LimitsUnsupported for those that cannot be."""
+        self.refuse_unavailable(limits)
         obstacles = self._enable_controllers()
         for controller in CONTROLLERS:
-            if controller.asked(limits) and controller.name in obstacles:
+            if controller.requested(limits) and controller.name in obstacles:
                 reason = f"cannot be enabled here: {obstacles[controller.name]}"
                 raise Unenforceable(f"limits.{controller.name}", reason, _EMPTY_IT)
 
-    def open_groups(self, job: JobId) -> None:
-        """Do what v1 needs before a process can join a job's groups, or is counted in them."""
-        homes = {name: home for name, home in self.homes.items() if home.version is Version.V1}
-        if cpuset.name in homes:
-            cpuset.inherit(_path_down(homes[cpuset.name].base, self._parent / str(job)))
-        if io.name in homes and not self._counting:
-            io.count(Group(f"{homes[io.name].base}/{self._parent}", Version.V1))
-            self._counting = True
+    def initialize_v1(self, job: JobId) -> None:
+        """Write what v1 needs before a process can join a job's cgroups, or is counted in them."""
+        roots = {name: root for name, root in self.roots.items() if root.version is Version.V1}
+        if cpuset.name in roots:
+            cpuset.inherit(_path_down(roots[cpuset.name].base, self._parent / str(job)))
+        if io.name in roots and not self._accounting:
+            io.enable_accounting(Cgroup(f"{roots[io.name].base}/{self._parent}", Version.V1))
+            self._accounting = True
 
     def _enable_controllers(self) -> dict[str, str]:
-        """Let the controllers of v2 into the job's group, from the base down.
+        """Enable the controllers of v2 for the job's cgroup, from the base down.
 
-        Returns why not, for those that cannot be enabled: without them the job has no limits of
-        that kind and no readings, which is in order as long as no such limit is asked for.
+        Returns the reason for each that cannot be enabled: without it the job has no limits of that
+        kind and no readings, which is acceptable if no such limit is requested.
         """
         obstacles: dict[str, str] = {}
-        ours = self.hierarchy.unified_controllers & self.homes.keys()
+        ours = self.hierarchy.unified_controllers & self.roots.keys()
         if self.unified is None or not ours:
             return obstacles
-        if self.hierarchy.delegated and Group(str(self.unified), Version.V2).inhabited():
+        if self.hierarchy.delegated and Cgroup(str(self.unified), Version.V2).blocks_controllers():
             vacate(self.unified)
         for directory in _path_down(self.unified, self._parent):
-            obstacles |= Group(str(directory), Version.V2).enable(ours - obstacles.keys())
+            obstacles |= Cgroup(str(directory), Version.V2).enable(ours - obstacles.keys())
         return obstacles
 
-    def _nowhere(self) -> LimitsUnsupported:
+    def _no_base(self) -> LimitsUnsupported:
         seen = [
             *([self.hierarchy.unified] if self.hierarchy.unified else []),
             *self.hierarchy.legacy.values(),
         ]
         if seen:
-            return unwritable("no control group can be made here", seen[0])
-        return Unenforceable(
-            "no control group can be made here", "no cgroup file system is mounted", REMEDY
-        )
+            return unwritable("cannot create control groups", seen[0])
+        return Unenforceable("cannot create control groups", "no cgroup file system is mounted", REMEDY)
 
-    def _find_homes(self) -> Iterator[tuple[str, Home]]:
+    def _find_roots(self) -> Iterator[tuple[str, ControllerRoot]]:
         for controller in CONTROLLERS:
-            home = self.hierarchy.home(controller.name)
-            if home is not None and self._writable(home.base):
-                yield controller.name, home
+            root = self.hierarchy.root(controller.name)
+            if root is not None and self._writable(root.base):
+                yield controller.name, root
 
     def _writable(self, base: Path | None) -> Path | None:
-        """Return the base if groups can be made in it, or in a parent group made for this user."""
-        places = (base / self._parent, base) if base else ()
-        return base if any(os.access(place, os.W_OK | os.X_OK) for place in places) else None
+        """Return the base if cgroups can be created in it, or in a parent created for this user."""
+        candidates = (base / self._parent, base) if base else ()
+        return base if any(os.access(each, os.W_OK | os.X_OK) for each in candidates) else None
 
 
 def _checked(parent: str) -> PurePosixPath:

@@ -1,4 +1,4 @@
-"""The cpuset controller: on which CPUs a job may run.
+"""The cpuset controller: the CPUs that a job may run on.
 
 https://docs.kernel.org/admin-guide/cgroup-v1/cpusets.html
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...core.errors import InvalidJobSpec
 from ...core.model.limits import ResourceLimits, ResourceUsage, parse_cpus
-from ..group import Group
+from ..cgroup import Cgroup
 from ..hierarchy.hierarchy import Version
 from ..settings import Setting
 
@@ -19,60 +19,61 @@ name = "cpuset"
 _LISTS = ("cpuset.cpus", "cpuset.mems")
 
 
-def asked(limits: ResourceLimits) -> bool:
-    """Tell whether CPUs are chosen."""
+def requested(limits: ResourceLimits) -> bool:
+    """Whether a list of CPUs is requested."""
     return limits.cpuset is not None
 
 
-def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
-    """Plan the list of CPUs; raise InvalidJobSpec for CPUs that are not to be had here."""
-    there = _cpus_of(Group(os.path.dirname(group.path), group.version))
+def settings(cgroup: Cgroup, limits: ResourceLimits) -> Iterator[Setting]:
+    """Return the setting of the list of CPUs; raise InvalidJobSpec for CPUs that are not available."""
+    available = _cpus_of(Cgroup(os.path.dirname(cgroup.path), cgroup.version))
     chosen = None
     if limits.cpuset is not None:
-        wanted = parse_cpus(limits.cpuset)
-        if missing := wanted - there:
+        requested_cpus = parse_cpus(limits.cpuset)
+        if missing := requested_cpus - available:
             raise InvalidJobSpec(
-                "limits.cpuset", f"there is no CPU {listed(missing)} here; there are {listed(there)}"
+                "limits.cpuset",
+                f"there is no CPU {format_cpus(missing)} here; available: {format_cpus(available)}",
             )
-        chosen = listed(wanted)
-    # A list that was set cannot be emptied under a running process (ENOSPC), not on v2 either, where
-    # a group that never had one takes that of the group above it.
-    if chosen is not None or group.text("cpuset.cpus").strip():
-        yield Setting(group, "cpuset.cpus", chosen, listed(there))
+        chosen = format_cpus(requested_cpus)
+    # A list that was set cannot be emptied under a running process (ENOSPC), not in v2 either, where
+    # a cgroup that never had one uses that of its parent.
+    if chosen is not None or cgroup.text("cpuset.cpus").strip():
+        yield Setting(cgroup, "cpuset.cpus", chosen, format_cpus(available))
 
 
-def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:  # noqa: ARG001 - as of every controller
-    """Add nothing: which CPUs were used is not counted."""
+def usage(cgroup: Cgroup, so_far: ResourceUsage) -> ResourceUsage:  # noqa: ARG001 - the protocol's signature
+    """Add nothing: the kernel does not count which CPUs were used."""
     return so_far
 
 
 def inherit(path_down: Sequence[Path]) -> None:
-    """Give the groups of v1 below the first those CPUs and memory nodes that it has, unless they have some.
+    """Copy CPUs and memory nodes of the first cgroup of v1 to those below it that have none.
 
-    In a new group both lists are empty, and no process can join it (ENOSPC). With clone_children
-    the kernel fills those of the next jobs by itself.
+    In a new cgroup both lists are empty, and no process can join it (ENOSPC). With clone_children
+    the kernel copies them itself for the next jobs.
     """
-    last = Group(str(path_down[-1]), Version.V1)
+    last = Cgroup(str(path_down[-1]), Version.V1)
     if all(last.text(file).strip() for file in _LISTS):
         return
     for above, below in pairwise(path_down):
-        source, target = Group(str(above), Version.V1), Group(str(below), Version.V1)
+        source, target = Cgroup(str(above), Version.V1), Cgroup(str(below), Version.V1)
         for file in _LISTS:
             if target.has(file) and not target.text(file).strip():
                 target.set(file, source.text(file).strip())
-    parent = Group(str(path_down[-2]), Version.V1)
+    parent = Cgroup(str(path_down[-2]), Version.V1)
     if parent.count("cgroup.clone_children") == 0:
         parent.set("cgroup.clone_children", 1)
 
 
-def _cpus_of(group: Group) -> frozenset[int]:
-    file = "cpuset.cpus" if group.version is Version.V1 else "cpuset.cpus.effective"
-    text = group.text(file).strip()
+def _cpus_of(cgroup: Cgroup) -> frozenset[int]:
+    file = "cpuset.cpus" if cgroup.version is Version.V1 else "cpuset.cpus.effective"
+    text = cgroup.text(file).strip()
     return parse_cpus(text) if text else frozenset()
 
 
-def listed(cpus: frozenset[int]) -> str:
-    """Return CPUs as the kernel writes them, neighbours as a range."""
+def format_cpus(cpus: frozenset[int]) -> str:
+    """Return CPUs as the kernel writes them, consecutive ones as a range."""
     ranges: list[list[int]] = []
     for cpu in sorted(cpus):
         if ranges and ranges[-1][1] == cpu - 1:

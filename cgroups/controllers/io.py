@@ -1,6 +1,6 @@
 """The io controller (v1: blkio): bytes and operations per second of a block device.
 
-On v1 it does not reach buffered writes: they are made by the kernel, in no job's name.
+In v1 it does not apply to buffered writes: the kernel writes them later, charged to no job.
 https://docs.kernel.org/admin-guide/cgroup-v1/blkio-controller.html
 """
 
@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from ...core.errors import LimitsRejected
 from ...core.model.limits import IoLimit, ResourceLimits, ResourceUsage
-from ..group import Group
+from ..block_devices import disks, is_stacked
+from ..cgroup import Cgroup
 from ..hierarchy.hierarchy import Version
 from ..settings import Setting
-from .devices import disks, is_stacked
 
 _log = logging.getLogger(__name__)
 
@@ -26,35 +26,35 @@ _FILES_V1 = {
     "read_operations_per_second": "blkio.throttle.read_iops_device",
     "write_operations_per_second": "blkio.throttle.write_iops_device",
 }
-_MOST_OPERATIONS_V1 = (1 << 32) - 1  # an unsigned int in the kernel, and as good as no limit
+_MAX_OPERATIONS_V1 = (1 << 32) - 1  # an unsigned int in the kernel, in effect no limit
 
 
-def asked(limits: ResourceLimits) -> bool:
-    """Tell whether there is a limit for any device."""
+def requested(limits: ResourceLimits) -> bool:
+    """Whether a limit for any device is requested."""
     return bool(limits.io)
 
 
-def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
-    """Plan a line for each device, given as MAJ:MIN, and for those whose limits are to be lifted."""
-    wanted = {limit.device: limit for limit in limits.io}
-    if group.version is Version.V2:
-        for device in [*wanted, *(_devices_in(group, "io.max") - wanted.keys())]:
-            value = _line_v2(wanted[device]) if device in wanted else None
-            yield Setting(group, "io.max", value, _UNLIMITED_V2, device)
+def settings(cgroup: Cgroup, limits: ResourceLimits) -> Iterator[Setting]:
+    """Return a setting for each device, given as MAJ:MIN, and for each whose limits are to be lifted."""
+    by_device = {limit.device: limit for limit in limits.io}
+    if cgroup.version is Version.V2:
+        for device in [*by_device, *(_devices_in(cgroup, "io.max") - by_device.keys())]:
+            value = _line_v2(by_device[device]) if device in by_device else None
+            yield Setting(cgroup, "io.max", value, _UNLIMITED_V2, device)
         return
     for field, file in _FILES_V1.items():
-        for device in [*wanted, *(_devices_in(group, file) - wanted.keys())]:
-            value = getattr(wanted[device], field) if device in wanted else None
-            yield Setting(group, file, _bounded(field, value), "0", device)
+        for device in [*by_device, *(_devices_in(cgroup, file) - by_device.keys())]:
+            value = getattr(by_device[device], field) if device in by_device else None
+            yield Setting(cgroup, file, _bounded(field, value), "0", device)
 
 
-def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:
-    """Add bytes and operations of all devices; each once, where one is stacked upon others."""
-    if group.version is Version.V2:
-        table = _table_v2(group)
+def usage(cgroup: Cgroup, so_far: ResourceUsage) -> ResourceUsage:
+    """Add bytes and operations of all devices; a device stacked on others is not counted twice."""
+    if cgroup.version is Version.V2:
+        table = _table_v2(cgroup)
         keys = ("rbytes", "wbytes", "rios", "wios")
     else:
-        table = _table_v1(group)
+        table = _table_v1(cgroup)
         keys = ("bytes Read", "bytes Write", "operations Read", "operations Write")
     if table is None:
         return so_far
@@ -69,16 +69,16 @@ def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:
     )
 
 
-def count(group: Group) -> None:
-    """Have the I/O of the groups below this one of v1 counted, for all disks that there are now.
+def enable_accounting(cgroup: Cgroup) -> None:
+    """Make the kernel count the I/O of the cgroups below this one of v1, for all current disks.
 
-    Since Linux 6.10 a disk counts nothing before the first limit is written for it, be it none.
+    Since Linux 6.10 it counts nothing for a disk before a limit is written for it, even "no limit".
     """
     for disk in disks():
         try:
-            group.set("blkio.throttle.read_bps_device", f"{disk} 0")
+            cgroup.set("blkio.throttle.read_bps_device", f"{disk} 0")
         except LimitsRejected as error:
-            _log.debug("the I/O of %s is not counted: %s", disk, error)
+            _log.debug("the I/O of disk %s is not counted: %s", disk, error)
 
 
 def _line_v2(limit: IoLimit) -> str:
@@ -92,36 +92,36 @@ def _line_v2(limit: IoLimit) -> str:
 
 
 def _bounded(field: str, value: int | None) -> int | None:
-    return min(value, _MOST_OPERATIONS_V1) if value is not None and "operations" in field else value
+    return min(value, _MAX_OPERATIONS_V1) if value is not None and "operations" in field else value
 
 
-def _devices_in(group: Group, file: str) -> set[str]:
-    return {line.split(" ")[0] for line in group.text(file).splitlines()}
+def _devices_in(cgroup: Cgroup, file: str) -> set[str]:
+    return {line.split(" ")[0] for line in cgroup.text(file).splitlines()}
 
 
-def _table_v2(group: Group) -> dict[str, dict[str, int]] | None:
+def _table_v2(cgroup: Cgroup) -> dict[str, dict[str, int]] | None:
     """Return io.stat by device."""
-    if not group.has("io.stat"):
+    if not cgroup.has("io.stat"):
         return None
     table = {}
-    for line in group.text("io.stat").splitlines():
+    for line in cgroup.text("io.stat").splitlines():
         device, *words = line.split()
         pairs = (word.partition("=") for word in words)
         table[device] = {key: int(value) for key, _, value in pairs if value.isdecimal()}
     return table
 
 
-def _table_v1(group: Group) -> dict[str, dict[str, int]] | None:
-    """Return by device what blkio.throttle.io_service_bytes and io_serviced count."""
+def _table_v1(cgroup: Cgroup) -> dict[str, dict[str, int]] | None:
+    """Return the counts of blkio.throttle.io_service_bytes and io_serviced by device."""
     table: dict[str, dict[str, int]] = {}
-    there = False
+    found = False
     for kind, file in (("bytes", "io_service_bytes"), ("operations", "io_serviced")):
-        # With those of groups that the job makes itself, where the kernel has that (Linux 4.2).
-        recursive = group.text(f"blkio.throttle.{file}_recursive")
-        text = recursive or group.text(f"blkio.throttle.{file}")
-        there = there or bool(text)
+        # Including cgroups that the job creates itself, where the kernel has that (Linux 4.2).
+        recursive = cgroup.text(f"blkio.throttle.{file}_recursive")
+        text = recursive or cgroup.text(f"blkio.throttle.{file}")
+        found = found or bool(text)
         for line in text.splitlines():
-            words = line.split()  # "254:0 Read 4096", and at last "Total 4096"
+            words = line.split()  # "254:0 Read 4096", and the last line "Total 4096"
             if len(words) == 3:
                 table.setdefault(words[0], {})[f"{kind} {words[1]}"] = int(words[2])
-    return table if there else None
+    return table if found else None

@@ -1,25 +1,25 @@
-"""The pids controller: how many processes and threads there may be. The same on v1 and v2."""
+"""The pids controller: the maximum number of processes and threads. The same in v1 and v2."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from ...core.model.limits import ResourceLimits, ResourceUsage
-from ..group import Group
+from ..cgroup import Cgroup
 from ..settings import Setting
 
 name = "pids"
 
 
-def asked(limits: ResourceLimits) -> bool:
-    """Tell whether the number is to be limited."""
+def requested(limits: ResourceLimits) -> bool:
+    """Whether a maximum is requested."""
     return limits.pids is not None
 
 
-def settings(group: Group, limits: ResourceLimits) -> Iterator[Setting]:
-    """Plan the limit."""
-    yield Setting(group, "pids.max", limits.pids, "max")
+def settings(cgroup: Cgroup, limits: ResourceLimits) -> Iterator[Setting]:
+    """Return the setting of the maximum."""
+    yield Setting(cgroup, "pids.max", limits.pids, "max")
 
 
-def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:
-    """Add how many there are now."""
-    return replace(so_far, pids_current=group.count("pids.current"))
+def usage(cgroup: Cgroup, so_far: ResourceUsage) -> ResourceUsage:
+    """Add the current number of processes and threads."""
+    return replace(so_far, pids_current=cgroup.count("pids.current"))

@@ -1,1 +1,1 @@
-"""The cgroup hierarchies of this host: where they are mounted, and which part was delegated."""
+"""The cgroup hierarchies of this host: mounts, detection, and the delegated part."""

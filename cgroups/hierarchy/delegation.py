@@ -1,7 +1,7 @@
-"""Which part of cgroup v2 was handed to a process to manage, and making it ready for that.
+"""Finds the part of cgroup v2 that was delegated to a process, and prepares it for use.
 
-https://systemd.io/CGROUP_DELEGATION: systemd marks the groups that it delegates with extended
-attributes. To root every group is writable, but what is not marked is managed by systemd alone.
+https://systemd.io/CGROUP_DELEGATION: systemd marks the cgroups that it delegates with extended
+attributes. Root can write every cgroup, but only systemd manages those without the mark.
 """
 
 import logging
@@ -10,79 +10,76 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ...core.host.unit_names import SERVER_CGROUP, is_unit
 from .. import kernel_files
 
 _log = logging.getLogger(__name__)
 
-SERVER_GROUP = "worker-server"
-"""Where the processes of a delegated group go, so that controllers can be enabled for others below it."""
-
 _ATTRIBUTES = ("user.delegate", "trusted.delegate")  # only root reads trusted ones; user: systemd 251
-_UNIT_SUFFIXES = (".scope", ".service", ".slice")
 _ROUNDS = 20
 
 
-def delegated_group(top: Path, own: Path) -> Path | None:
-    """Return the group that a process may manage; None: none, or the host's own root.
+def find_delegated(top: Path, own: Path) -> Path | None:
+    """Return the cgroup that a process may manage; None: there is none, or it is the root of the host.
 
-    ``top`` is the group seen at the mount point, ``own`` the one that the process is in.
+    ``top`` is the cgroup at the mount point, ``own`` the one that the process is in.
     """
-    return next((group for group in _candidates(top, own) if _is_ours(group, top)), None)
+    return next((cgroup for cgroup in _candidates(top, own) if _is_ours(cgroup, top)), None)
 
 
-def vacate(group: Path) -> None:
-    """Move what runs in a delegated group into a group below it.
+def vacate(cgroup: Path) -> None:
+    """Move the processes of a delegated cgroup into a cgroup below it.
 
-    The kernel lets controllers into the groups below only where no process is in the group itself
-    (the "no internal process" rule of cgroups(7)). Whoever it was delegated to has to see to that;
-    there may be more processes than ourselves, such as the shell that started us.
+    The kernel enables controllers for the cgroups below only where the cgroup itself has no process
+    (the "no internal process" rule of cgroups(7)). The owner of a delegated cgroup has to ensure
+    that; there may be more processes than this one, such as the shell that started it.
     """
-    server = group / SERVER_GROUP
-    for _ in range(_ROUNDS):  # they may fork meanwhile
-        inhabitants = _processes(group)
-        if not inhabitants:
+    server = cgroup / SERVER_CGROUP
+    for _ in range(_ROUNDS):  # processes may fork meanwhile
+        processes = _processes(cgroup)
+        if not processes:
             return
         try:
             server.mkdir(exist_ok=True)
-            for pid in inhabitants:
+            for pid in processes:
                 with suppress(ProcessLookupError):
                     kernel_files.write(server / "cgroup.procs", pid)
         except OSError as error:
-            _log.warning("%s cannot be vacated, so its controllers cannot be used: %s", group, error)
+            _log.warning("cannot move processes out of %s; controllers unusable: %s", cgroup, error)
             return
 
 
 def _candidates(top: Path, own: Path) -> Iterator[Path]:
-    # A server that was started by what an earlier one has moved, or a unit with DelegateSubgroup=.
-    in_unit = not own.name.endswith(_UNIT_SUFFIXES) and _is_marked(own.parent)
-    if own != top and (own.name == SERVER_GROUP or in_unit):
+    # An earlier server moved the process that started this one, or the unit has DelegateSubgroup=.
+    in_unit = not is_unit(own.name) and _is_marked(own.parent)
+    if own != top and (own.name == SERVER_CGROUP or in_unit):
         yield own.parent
     yield own
 
 
-def _is_ours(group: Path, top: Path) -> bool:
-    # The root of the whole tree has no type: it is nobody's to be handed over.
-    if not (group / "cgroup.type").exists() or not _is_writable(group):
+def _is_ours(cgroup: Path, top: Path) -> bool:
+    # The root of the whole tree has no type: it is never delegated.
+    if not (cgroup / "cgroup.type").exists() or not _is_writable(cgroup):
         return False
-    # The root of a cgroup namespace is a container's own, whoever made it. The user's instance of
-    # systemd 252 does not mark what it delegates: there the owner tells, as without any systemd.
-    return group == top or _is_marked(group) or 0 != os.geteuid() == group.stat().st_uid
+    # The root of a cgroup namespace belongs to the container, whoever created it. The user's instance
+    # of systemd 252 does not mark what it delegates: there the owner decides, as without systemd.
+    return cgroup == top or _is_marked(cgroup) or 0 != os.geteuid() == cgroup.stat().st_uid
 
 
-def _is_marked(group: Path) -> bool:
+def _is_marked(cgroup: Path) -> bool:
     for attribute in _ATTRIBUTES:
         with suppress(OSError):  # ENODATA, and ENOTSUP on Linux before 5.7
-            if os.getxattr(group, attribute) == b"1":
+            if os.getxattr(cgroup, attribute) == b"1":
                 return True
     return False
 
 
-def _is_writable(group: Path) -> bool:
-    return os.access(group, os.W_OK | os.X_OK) and os.access(group / "cgroup.procs", os.W_OK)
+def _is_writable(cgroup: Path) -> bool:
+    return os.access(cgroup, os.W_OK | os.X_OK) and os.access(cgroup / "cgroup.procs", os.W_OK)
 
 
-def _processes(group: Path) -> list[str]:
+def _processes(cgroup: Path) -> list[str]:
     try:
-        return (kernel_files.read(group / "cgroup.procs") or "").split()
-    except OSError:  # EOPNOTSUPP of a threaded group
+        return (kernel_files.read(cgroup / "cgroup.procs") or "").split()
+    except OSError:  # EOPNOTSUPP of a threaded cgroup
         return []

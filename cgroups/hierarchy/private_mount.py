@@ -1,7 +1,7 @@
-"""A cgroup v2 hierarchy of our own, on hosts that mount v1 only.
+"""A private mount of cgroup v2, on hosts that mount only v1.
 
-It has none of the controllers that v1 has, yet cgroup.kill and cgroup.events, without which
-processes have to be found and ended one by one. https://man7.org/linux/man-pages/man2/mount.2.html
+It has none of the controllers that v1 has, but it has cgroup.kill and cgroup.events. Without them
+processes have to be found and killed one by one. https://man7.org/linux/man-pages/man2/mount.2.html
 """
 
 import ctypes
@@ -23,21 +23,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def with_unified(hierarchy: Hierarchy, state_dir: Path) -> Hierarchy:
-    """Return the hierarchy with cgroup v2 mounted below the state directory, unless the host has one.
+    """Return the hierarchy with cgroup v2 mounted below the state directory, unless the host mounts it.
 
-    What another worker has mounted goes when that worker does. Unchanged where mounting is not
-    allowed: without CAP_SYS_ADMIN, or in most containers.
+    A mount of another worker does not count: that worker unmounts it when it exits. Returns the
+    hierarchy unchanged where mount(2) is not allowed: without CAP_SYS_ADMIN, or in most containers.
     """
     point = state_dir / MOUNT_NAME
     unified = hierarchy.unified
     if not hierarchy.legacy or (unified and (unified == point or unified.name != MOUNT_NAME)):
         return hierarchy
     try:
-        if not (point / "cgroup.controllers").exists():  # a server that was killed has left it
+        if not (point / "cgroup.controllers").exists():  # a killed server leaves it mounted
             point.mkdir(mode=0o700, parents=True, exist_ok=True)
             _mount(point)
     except OSError as error:
-        _log.info("no cgroup v2 could be mounted at %s: %s", point, error.strerror)
+        _log.info("cannot mount cgroup v2 at %s: %s", point, error.strerror)
         with suppress(OSError):
             point.rmdir()
         return hierarchy
@@ -46,7 +46,7 @@ def with_unified(hierarchy: Hierarchy, state_dir: Path) -> Hierarchy:
 
 
 def unmount(point: Path) -> None:
-    """Take a mount of ours down; it stays if something is open in it."""
+    """Unmount a private mount; it stays mounted while a file in it is open."""
     if point.name == MOUNT_NAME and _libc.umount2(os.fsencode(point), 0) == 0:
         with suppress(OSError):
             point.rmdir()

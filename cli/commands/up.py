@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from ...cgroups.hierarchy.hierarchy import detect
+from ...cgroups.hierarchy.detection import detect
 from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
 from ..home import Home, worker_home

@@ -20,6 +20,7 @@ from ..server_address import default_address
 from ..terminal.console import Failure
 from ..terminal.show import output_trouble
 from .cgroup_checks import check_cgroups
+from .file_system import file_system
 from .findings import (
     Finding,
     missing,
@@ -77,7 +78,7 @@ def _check_kernel(home: Home) -> Iterator[Finding]:
 def check_state(home: Home) -> Iterator[Finding]:
     """Check the file system of WORKER_HOME, which may not exist yet."""
     place = next(each for each in (home.path, *home.path.parents) if each.exists())
-    found = probes.file_system(place)
+    found = file_system(place)
     subject, where = "state", f"{home.path} on {found.kind}, {format_size(found.free)} free"
     if found.read_only or not os.access(place, os.W_OK):
         why = "mounted read-only" if found.read_only else f"{place} is not writable for uid {os.geteuid()}"

@@ -1,4 +1,4 @@
-"""Locks by fcntl(2): they end with their process, and children do not inherit them as they do a flock."""
+"""Locks by fcntl(2): they end with their process, and children do not inherit them, unlike flock(2)."""
 
 import fcntl
 import os
@@ -11,12 +11,12 @@ _FLOCK = struct.Struct("@hhqqi4x")
 
 
 def open_lock(path: str | os.PathLike[str]) -> int:
-    """Open a file to be locked. Closing any descriptor of it in this process drops the lock."""
+    """Open a file to lock. Closing any descriptor of it in this process drops the lock."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def try_lock(fd: int) -> bool:
-    """Take the lock if nobody else has it."""
+    """Take the lock; return False if another process holds it."""
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,7 +32,7 @@ def lock_holder(fd: int) -> int:
 
 
 def seize_lock(fd: int) -> None:
-    """Take the lock from the process that has it, by SIGTERM; wait until it has gone."""
+    """Terminate the process that holds the lock by SIGTERM, wait until it has exited, take the lock."""
     holder = lock_holder(fd)
     if holder:
         with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What proc(5) tells about processes, and who a process is beyond its pid."""
+"""Reads /proc: see proc(5)."""
 
 import os
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ class Stat:
     """Some fields of /proc/PID/stat; ``start`` in clock ticks since boot.
 
     ``before_exec``: the process was cloned and has not executed a program since (PF_FORKNOEXEC).
+    Pid and start identify a process; its pid alone may be reused.
     """
 
     state: str
@@ -23,13 +24,13 @@ class Stat:
 
 @cache
 def boot_id() -> str:
-    """Return what is different after every boot."""
+    """Return an id that differs after every boot."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
 
 
 def stat(pid: int) -> Stat | None:
-    """Return what the kernel shows of a process, None if it is gone."""
+    """Return fields of a process, None if it does not exist."""
     fields = _stat_fields(pid)
     if fields is None:
         return None
@@ -40,35 +41,35 @@ def stat(pid: int) -> Stat | None:
 
 
 def zombie_status(pid: int) -> int | None:
-    """Return the wait(2) status of a zombie, None if it is none, or we may not know."""
+    """Return the wait(2) status of a zombie, None if it is not a zombie or we may not trace it."""
     try:
         os.readlink(f"/proc/{pid}/exe")
     except FileNotFoundError:  # a zombie has none
         fields = _stat_fields(pid)
         return int(fields[49]) if fields and fields[0] == b"Z" else None
-    except (PermissionError, ProcessLookupError):  # whoever may not trace it is told a status of 0
+    except (PermissionError, ProcessLookupError):  # the kernel shows a status of 0 without PTRACE_MODE_READ
         return None
     return None
 
 
 def _stat_fields(pid: int) -> list[bytes] | None:
-    """Return the fields of proc_pid_stat(5) from the third on, None if the process is gone."""
+    """Return the fields of proc_pid_stat(5) from the third on, None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may hold spaces and parentheses itself.
+    # The name in parentheses may itself contain spaces and parentheses.
     return text[text.rindex(b")") + 2 :].split()
 
 
 def pids() -> list[int]:
-    """Return every process of this pid namespace."""
+    """Return the pid of every process in this pid namespace."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def has_variable(pid: int, variable: bytes) -> bool:
-    """Whether a process was started with ``NAME=value`` in its environment, as far as we may look."""
+    """Whether a process was started with ``NAME=value`` in its environment; False if we may not read it."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return variable in file.read().split(b"\0")
@@ -77,7 +78,7 @@ def has_variable(pid: int, variable: bytes) -> bool:
 
 
 def cgroups(pid: int) -> frozenset[bytes]:
-    """Return the names of the control groups that a process is in, and of those above them."""
+    """Return the names of the cgroups that a process is in, and of those above them."""
     try:
         with open(f"/proc/{pid}/cgroup", "rb") as file:
             return frozenset(file.read().replace(b"\n", b"/").split(b"/"))
@@ -86,7 +87,7 @@ def cgroups(pid: int) -> frozenset[bytes]:
 
 
 def command_line(pid: int) -> bytes:
-    """Return the arguments of a process, each ended by NUL; nothing if it is gone or a zombie."""
+    """Return the arguments of a process, each ended by NUL; empty if it does not exist or is a zombie."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return file.read()

@@ -1,31 +1,29 @@
-"""Scopes of systemd: places for processes that outlive the unit of whoever started them.
+"""systemd scopes: units for processes that outlive the unit of the process that started them.
 
-A supervisor in the server's own unit would die with it (KillMode=control-group), or keep systemd from
-starting it again (219/CGROUP), so it lives in a transient scope, delegated so that it can have
-control groups for jobs there: https://systemd.io/CGROUP_DELEGATION.
+A supervisor in the server's own unit would be killed with it (KillMode=control-group), or prevent
+systemd from starting it again (219/CGROUP). It therefore runs in a transient scope, delegated so that
+it can create cgroups for jobs there: https://systemd.io/CGROUP_DELEGATION.
 """
 
 import logging
 import os
-import re
 import secrets
 import subprocess
 from pathlib import Path
 
-from ...core.model.naming import worker_name
+from ...core.host.unit_names import innermost_unit, scope_name
 
 log = logging.getLogger(__name__)
 
-_SCOPE = re.compile(r"worker-[0-9a-f]{8}-supervisor-[0-9a-f]{8}\.scope")
 _BOOTED = Path("/run/systemd/system")
-"""There where systemd manages the machine: sd_booted(3)."""
+"""Exists if systemd manages the machine: sd_booted(3)."""
 
-_PATIENCE = 30.0
-"""Seconds that systemd may take; it needs some 10 ms, and sd-bus itself gives up after 25 s."""
+_TIMEOUT = 30.0
+"""Seconds to wait for systemd; it needs about 10 ms, and sd-bus itself times out after 25 s."""
 
 
 class ScopeUnavailable(Exception):
-    """No scope can be made, and why."""
+    """No systemd scope can be created; the message is the reason."""
 
 
 def is_booted() -> bool:
@@ -34,7 +32,7 @@ def is_booted() -> bool:
 
 
 def probe() -> None:
-    """Make a scope for a command that does nothing; ScopeUnavailable if that does not work."""
+    """Create a scope for a command that does nothing; raise ScopeUnavailable if that fails."""
     if not is_booted():
         raise ScopeUnavailable("systemd does not manage this machine")
     try:
@@ -44,37 +42,37 @@ def probe() -> None:
             capture_output=True,
             check=True,
             env=environment(),
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
         )
     except FileNotFoundError:
-        raise ScopeUnavailable("there is no systemd-run") from None
+        raise ScopeUnavailable("systemd-run is not installed") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip()
-        raise ScopeUnavailable(f"systemd-run: {said}") from None
+        reason = error.stderr.decode(errors="replace").strip()
+        raise ScopeUnavailable(f"systemd-run: {reason}") from None
     except subprocess.TimeoutExpired:
-        raise ScopeUnavailable(f"systemd has not answered for {_PATIENCE:g} s") from None
+        raise ScopeUnavailable(f"systemd has not responded for {_TIMEOUT:g} s") from None
 
 
 def supervisor_scope(state_dir: Path) -> list[str]:
-    """Return ``scope`` for a supervisor; nothing, with a word in the log, where systemd makes none."""
+    """Return ``scope`` for a supervisor; an empty list, with a warning, if systemd cannot create one."""
     if not is_booted():
         return []
     try:
         probe()
     except ScopeUnavailable as reason:
         unit = unit_of(os.getpid()) or "the server's control group"
-        log.warning("jobs end when %s is stopped, there can be no scope for them: %s", unit, reason)
+        log.warning("jobs end when %s is stopped: cannot create a systemd scope for them: %s", unit, reason)
         return []
     return scope(state_dir, "supervisor")
 
 
 def scope(state_dir: Path, role: str) -> list[str]:
-    """Return what to put before a command to have it executed in a new delegated scope of its own.
+    """Return the words to put before a command so that it runs in a new delegated scope of its own.
 
     It keeps pid, parent and descriptors; its environment should be ``environment()``.
     """
-    unit = f"{worker_name(state_dir.resolve())}-{role}-{secrets.token_hex(4)}"
-    # OOMPolicy=continue goes without saying for what is delegated, and not all of systemd 252 takes it.
+    unit = scope_name(state_dir.resolve(), role, secrets.token_hex(4))
+    # Delegate=yes implies OOMPolicy=continue, which not every build of systemd 252 accepts.
     return [
         *_systemd_run(),
         f"--unit={unit}",
@@ -85,27 +83,24 @@ def scope(state_dir: Path, role: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment, with the way to the user's systemd, which services and su(1) lack."""
+    """Return our environment, with the path to the user's systemd, which services and su(1) lack."""
     directory = f"/run/user/{os.geteuid()}"
     if os.geteuid() != 0 and "XDG_RUNTIME_DIR" not in os.environ and os.path.isdir(directory):
         return {**os.environ, "XDG_RUNTIME_DIR": directory}
     return dict(os.environ)
 
 
-def is_supervisor_scope(unit: str) -> bool:
-    """Whether a unit is one of those that supervisors are started in."""
-    return _SCOPE.fullmatch(unit) is not None
-
-
 def unit_of(process: int, proc: Path = Path("/proc")) -> str | None:
-    """Return the unit of systemd that a process is in, None if there is none such."""
+    """Return the systemd unit that a process is in, None if it is in none or does not exist."""
     try:
         lines = (proc / str(process) / "cgroup").read_text().splitlines()
     except FileNotFoundError:
         return None
-    groups = [line.split(":", 2)[2] for line in lines if line.startswith("0::") or ":name=systemd:" in line]
-    names = [name for group in groups for name in group.split("/") if name.endswith((".scope", ".service"))]
-    return names[-1] if names else None
+    cgroups = [
+        line.split(":", 2)[2] for line in lines if line.startswith("0::") or ":name=systemd:" in line
+    ]
+    units = [unit for unit in map(innermost_unit, cgroups) if unit]
+    return units[-1] if units else None
 
 
 def _systemd_run() -> list[str]:

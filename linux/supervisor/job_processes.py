@@ -8,12 +8,9 @@ from contextlib import suppress
 from typing import Protocol
 
 from ...core.ports import Placement
-from ..kernel import procfs
+from ..kernel import cgroup_tree, procfs
 
 _ROUNDS = 20
-
-_LINKS_OF_A_LEAF = 2
-"""Its name, and its own dot."""
 
 
 class JobProcesses(Protocol):
@@ -65,7 +62,7 @@ def oom_kills(placement: Placement) -> int:
     if name == "memory.events":
         return _oom_kills_in(placement.oom_events)
     # Not hierarchical on v1: the groups that the job made itself count on their own.
-    return sum(_oom_kills_in(f"{group}/{name}") for group in _groups_in(directory))
+    return sum(_oom_kills_in(f"{group}/{name}") for group in cgroup_tree.walk(directory))
 
 
 def _oom_kills_in(events: str) -> int:
@@ -217,23 +214,12 @@ class MarkedProcesses(SessionProcesses):
 
 def _pids_in(directory: str) -> Iterator[int]:
     """Yield the processes of a cgroup and of those that the job made in it."""
-    for group in _groups_in(directory):
+    for group in cgroup_tree.walk(directory):
         try:
             text = _text(f"{group}/cgroup.procs")
         except OSError:  # EOPNOTSUPP: it has threads alone, whose processes are those of a group above
             continue
         yield from map(int, text.split())
-
-
-def _groups_in(directory: str) -> Iterator[str]:
-    """Yield a cgroup and those below it, parents first."""
-    groups = [directory]
-    for group in groups:  # which grows meanwhile
-        yield group
-        with suppress(FileNotFoundError):
-            # A directory of cgroupfs has a link for each in it (kernfs): most have none, but many files.
-            if os.stat(group).st_nlink != _LINKS_OF_A_LEAF:
-                groups += [entry.path for entry in os.scandir(group) if entry.is_dir(follow_symlinks=False)]
 
 
 def _signal_members(members: Callable[[], list[int]], number: int) -> None:

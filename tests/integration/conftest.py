@@ -18,14 +18,14 @@ import pytest
 from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
-from worker.cgroups.survey import our_units
+from worker.cgroups.survey import worker_scopes
 from worker.linux.kernel.locks import lock_holder, open_lock
 from worker.linux.kernel.procfs import command_line
 from worker.linux.state.code_digest import this_generation
 
+from ..support.cgroups import parents_of
 from ..support.followed import Until
 from ..support.generations import Machine
-from ..support.groups import places_of
 
 if TYPE_CHECKING:
     from ..support.stock import Stock
@@ -147,7 +147,7 @@ class Installation:
     def parent_cgroups(self) -> list[Path]:
         """Return this worker's own control groups: one per hierarchy of v1, one on v2."""
         name, root = default_parent(self.home), Path("/sys/fs/cgroup")
-        bases = [root, *root.glob("*/"), *our_units(root)]
+        bases = [root, *root.glob("*/"), *worker_scopes(root)]
         return [base / name for base in bases if (base / name).is_dir()]
 
     def await_pidfd(self, pidfd: int) -> None:
@@ -274,7 +274,7 @@ def parent() -> Iterator[str]:
     """Name a parent group that nobody else has, and insist that it is gone afterwards."""
     name = f"worker-test-{uuid4().hex[:8]}"
     yield name
-    assert [] == [place for place in places_of(name) if place.exists()]
+    assert [] == [place for place in parents_of(name) if place.exists()]
 
 
 @pytest.fixture

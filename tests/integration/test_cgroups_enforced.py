@@ -24,18 +24,18 @@ from worker.core.model.limits import (
     ResourceLimits,
 )
 
-from ..support.groups import (
-    HOMES,
+from ..support.cgroups import (
     MIB,
+    ROOTS,
     directories,
-    places_of,
+    parents_of,
 )
 
 
 def needs(controller: str) -> pytest.MarkDecorator:
     """Skip where a controller cannot be used."""
     reason = f"this process cannot use the {controller} controller"
-    return pytest.mark.skipif(controller not in HOMES, reason=reason)
+    return pytest.mark.skipif(controller not in ROOTS, reason=reason)
 
 
 pytestmark = needs("pids")
@@ -253,7 +253,7 @@ def test_a_server_killed_while_it_prepares_leaves_nothing_to_the_next(parent: st
         died = subprocess.run([sys.executable, "-c", KILLED_AT_STEP, parent, str(step)], check=False)
         limiter = CgroupLimiter(parent)
         asyncio.run(limiter.sweep([]))
-        assert [] == [job for place in places_of(parent) for job in place.glob("*-*")]
+        assert [] == [job for place in parents_of(parent) for job in place.glob("*-*")]
         if died.returncode == 0:
             break
         assert -signal.SIGKILL == died.returncode

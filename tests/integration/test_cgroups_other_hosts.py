@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cgroups.hierarchy.hierarchy import detect
+from worker.cgroups.hierarchy.detection import detect
 
 HIERARCHY = detect(os.getpid())
 

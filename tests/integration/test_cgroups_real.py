@@ -12,24 +12,24 @@ from uuid import uuid4
 
 import pytest
 
-from worker.cgroups.hierarchy.hierarchy import CPU_TIME, LEGACY_NAMES
+from worker.cgroups.hierarchy.hierarchy import CPU_TIME, V1_NAMES
 from worker.core.errors import LimitsRejected
 from worker.core.model.job import new_job_id
 from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
 from worker.core.ports import Placement, ResourceLimiter
 from worker.core.testing.limiter_contract import LimiterContract
 
-from ..support.groups import (
+from ..support.cgroups import (
     HIERARCHY,
-    HOMES,
     MIB,
+    ROOTS,
+    cgroups_of,
     directories,
-    groups_of,
     limiter_named,
-    needs_groups,
+    needs_cgroups,
 )
 
-pytestmark = needs_groups
+pytestmark = needs_cgroups
 
 HOG = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.4: pass"
 JOIN = 'for group; do echo $$ > "$group/cgroup.procs"; done; exec "$PYTHON" -c "$CODE"'
@@ -70,8 +70,8 @@ async def test_a_process_sees_itself_in_its_groups(parent: str) -> None:
         scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
         output, _ = run_inside(scope.placement, "print(open('/proc/self/cgroup').read())").communicate()
         groups = dict(line.split(":")[1:] for line in output.decode().split())
-        names = [name for name in HOMES if name in HIERARCHY.legacy and name != CPU_TIME]
-        seen = {groups[LEGACY_NAMES.get(name, name)] for name in names} | {groups[""]}
+        names = [name for name in ROOTS if name in HIERARCHY.legacy and name != CPU_TIME]
+        seen = {groups[V1_NAMES.get(name, name)] for name in names} | {groups[""]}
         assert {f"/{parent}/{job}"} == {name[name.index(f"/{parent}") :] for name in seen}
 
 
@@ -135,7 +135,7 @@ async def test_groups_that_the_job_made_itself_go_too(parent: str) -> None:
         scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
         nest_groups(scope.placement)
         await scope.remove()
-        assert [] == groups_of(job, parent)
+        assert [] == cgroups_of(job, parent)
 
 
 async def test_sweep_leaves_what_runs_alone_and_says_so(
@@ -151,7 +151,7 @@ async def test_sweep_leaves_what_runs_alone_and_says_so(
             await asyncio.to_thread(wait_until_inside, scope.placement, process.pid)
             await limiter.sweep([])
             assert str(process.pid) in lines_of(directories(scope.placement)[0] + "/cgroup.procs")
-            assert [] == groups_of(empty, parent)
+            assert [] == cgroups_of(empty, parent)
             with pytest.raises(LimitsRejected, match="already"):
                 await limiter.prepare(job, ResourceLimits(), os.getpid())
         finally:
@@ -187,7 +187,7 @@ async def test_limiters_with_other_parents_do_not_see_each_other(parent: str) ->
         job = new_job_id()
         scope = await theirs.prepare(job, ResourceLimits(), os.getpid())
         await mine.sweep([])
-        assert [] == groups_of(job, parent)
+        assert [] == cgroups_of(job, parent)
         assert await theirs.reopen(job, scope.placement) is not None
         await scope.remove()
 

@@ -9,16 +9,16 @@ from worker.core.errors import LimitsRejected, LimitsUnsupported
 from worker.core.model.job import JobId, new_job_id
 from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
 
-from ..support.groups import (
+from ..support.cgroups import (
     HIERARCHY,
-    HOMES,
     MIB,
-    groups_of,
+    ROOTS,
+    cgroups_of,
     limiter_named,
-    needs_groups,
+    needs_cgroups,
 )
 
-pytestmark = needs_groups
+pytestmark = needs_cgroups
 needs_v1 = pytest.mark.skipif(
     "memory" in HIERARCHY.unified_controllers, reason="cgroup v2 can do what v1 cannot"
 )
@@ -30,14 +30,14 @@ PIDS = ("pids.max", "pids.max")
 
 def said(job: JobId, parent: str, v1: str, v2: str) -> str:
     """Return what a kernel file of a job says, which has one name on v1 and another on v2."""
-    home = HOMES[v2.partition(".")[0]]
+    home = ROOTS[v2.partition(".")[0]]
     name = v1 if home.version is Version.V1 else v2
     return (home.base / parent / str(job) / name).read_text().strip()
 
 
 def swap_sum(memory_max: int, swap_max: int) -> str:
     """Return what the kernel says about a swap limit: v1 counts it together with memory."""
-    both = memory_max + swap_max if HOMES["memory"].version is Version.V1 else swap_max
+    both = memory_max + swap_max if ROOTS["memory"].version is Version.V1 else swap_max
     return str(both)
 
 
@@ -54,7 +54,7 @@ async def test_limits_are_in_place_before_anything_runs(parent: str) -> None:
         quota = said(job, parent, "cpu.cfs_quota_us", "cpu.max")
         assert "50000" == quota.removesuffix(" 100000")
         weight = said(job, parent, "cpu.shares", "cpu.weight")
-        assert ("2048" if HOMES["cpu"].version is Version.V1 else "200") == weight
+        assert ("2048" if ROOTS["cpu"].version is Version.V1 else "200") == weight
         assert str(64 * MIB) == said(job, parent, *MEMORY)
         assert swap_sum(64 * MIB, 16 * MIB) == said(job, parent, *SWAP)
         assert "20" == said(job, parent, *PIDS)
@@ -139,7 +139,7 @@ async def test_what_the_kernel_refuses_names_file_and_data_and_leaves_nothing(pa
             LimitsRejected, match=r"pids\.max: Invalid argument, writing '4611686018427387904'"
         ):
             await limiter.prepare(job, ResourceLimits(cpu=CpuLimit(quota=1), pids=1 << 62), os.getpid())
-        assert [] == groups_of(job, parent)
+        assert [] == cgroups_of(job, parent)
 
 
 @needs_v1
@@ -158,4 +158,4 @@ async def test_limits_that_v1_cannot_enforce_are_refused(
         job = new_job_id()
         with pytest.raises(LimitsUnsupported, match=reason):
             await limiter.prepare(job, limits, os.getpid())
-        assert [] == groups_of(job, parent)
+        assert [] == cgroups_of(job, parent)

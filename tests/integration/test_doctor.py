@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from worker.linux.kernel import probes
+from worker.cli.doctor.file_system import file_system
 
 
 def examined(installation, code=0):
@@ -31,9 +31,7 @@ def test_a_healthy_worker(shared):
         assert "ok" == findings[subject]["verdict"], findings[subject]
     address = (shared.home / "address").read_text().strip()
     assert f"answers at {address}" == findings["server"]["text"]
-    assert findings["state"]["text"].startswith(
-        f"{shared.home} on {probes.file_system(shared.home).kind}, "
-    )
+    assert findings["state"]["text"].startswith(f"{shared.home} on {file_system(shared.home).kind}, ")
     assert before == sorted(shared.home.iterdir())
 
 

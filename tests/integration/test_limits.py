@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cgroups.hierarchy.hierarchy import detect
+from worker.cgroups.hierarchy.detection import detect
 from worker.cgroups.plugins import default_parent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: control groups are created")
@@ -67,7 +67,7 @@ def test_a_job_starts_in_its_own_cgroups(shared, limit):
         for names, _ in groups_of(job).findall(shared.stream(job).decode())
         for controller in names.split(",")
     }
-    home = HIERARCHY.home("memory")
+    home = HIERARCHY.root("memory")
     assert home is not None
     assert ("memory" if home.base != HIERARCHY.unified else "") in inside
     assert HIERARCHY.unified is None or "" in inside
@@ -128,7 +128,7 @@ def test_an_update_while_the_job_runs(shared, until):
     )
     limits = shared.query(job)["limits"]
     assert (20, 200 << 20, 0.5) == (limits["pids"], limits["memory"]["max"], limits["cpu"]["quota"])
-    home = HIERARCHY.home("memory")
+    home = HIERARCHY.root("memory")
     group = next(path for path in shared.cgroups() if path.name == job and path.is_relative_to(home.base))
     file = "memory.max" if home.version == 2 else "memory.limit_in_bytes"
     assert 200 << 20 == int((group / file).read_text())

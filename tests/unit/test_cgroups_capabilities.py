@@ -1,19 +1,19 @@
-"""What is said of hosts that we do not have; directories pose as cgroupfs."""
+"""Capabilities of hosts that we do not have; directories pose as cgroupfs."""
 
 from pathlib import Path
 
 import pytest
 
 from worker.cgroups.capabilities import Capability, HierarchyKind, capabilities
-from worker.cgroups.hierarchy.hierarchy import (
-    Hierarchy,
+from worker.cgroups.hierarchy.hierarchy import Hierarchy
+from worker.cgroups.hierarchy.mounts import (
     directory_of,
     find_legacy,
     find_unified,
-    parse_mountinfo,
-    parse_own_groups,
+    parse_own_cgroups,
 )
 from worker.cgroups.unenforceable import absent
+from worker.core.host.mountinfo import parse_mountinfo
 
 ALL = ("cpu", "cpuset", "io", "memory", "pids")
 FILES_V2 = {
@@ -46,7 +46,7 @@ JOINED_OWN = "5:blkio:/\n3:cpu,cpuacct:/system.slice\n"
 
 
 def delegated(directory: Path, *controllers: str, without: str = "") -> Hierarchy:
-    """Pose as a group of v2 that was handed to us with these controllers."""
+    """Pose as a cgroup of v2 that was delegated to us with these controllers."""
     files = ["cgroup.type", "cgroup.procs", "cgroup.subtree_control"]
     for name in (*files, *(file for controller in controllers for file in FILES_V2[controller])):
         if name != without:
@@ -61,13 +61,13 @@ def unavailable(hierarchy: Hierarchy) -> dict[str, Capability]:
     return {name: limit for name, limit in found.limits.items() if not limit.available}
 
 
-def test_delegated_group_with_all_controllers_can_do_everything(tmp_path: Path) -> None:
-    """The controllers are not enabled for groups below it before a server is there."""
+def test_delegated_cgroup_with_all_controllers_enforces_every_limit(tmp_path: Path) -> None:
+    """Controllers need not be enabled for the cgroups below it before a server runs."""
     assert {} == unavailable(delegated(tmp_path, *ALL))
 
 
-def test_a_look_changes_nothing(tmp_path: Path) -> None:
-    """The group that is made for it is gone, and no controller is enabled."""
+def test_probing_changes_nothing(tmp_path: Path) -> None:
+    """The probe cgroup is removed, and no controller is enabled."""
     hierarchy = delegated(tmp_path, *ALL)
     before = {path: path.read_text() for path in tmp_path.iterdir()}
     found = capabilities("worker.slice/jobs", hierarchy)
@@ -76,16 +76,16 @@ def test_a_look_changes_nothing(tmp_path: Path) -> None:
     assert dict.fromkeys((*ALL, "cpuacct"), tmp_path) == dict(found.controllers)
 
 
-def test_missing_controllers_are_named_with_the_drop_in_that_helps(tmp_path: Path) -> None:
-    """A user's own systemd gets cpu, memory and pids only, unless it is told otherwise."""
+def test_missing_controllers_are_reported_with_the_drop_in_that_adds_them(tmp_path: Path) -> None:
+    """By default a user's systemd gets only cpu, memory and pids."""
     found = unavailable(delegated(tmp_path, "cpu", "memory", "pids"))
     assert {"io", "cpuset"} == found.keys()
     assert "there is no io controller here: not delegated to this group" == found["io"].reason
     assert "Delegate=cpu cpuset io memory pids in a drop-in of user@.service" in found["io"].remedy
 
 
-def test_kernel_without_swap_accounting_is_told_how_to_boot(tmp_path: Path) -> None:
-    """The other limits of memory hold all the same."""
+def test_missing_swap_accounting_is_reported_with_the_boot_parameter(tmp_path: Path) -> None:
+    """The other memory limits can still be enforced."""
     hierarchy = delegated(tmp_path, *ALL, without="memory.swap.max")
     found = capabilities("worker", hierarchy)
     assert not found.swap_accounting.available
@@ -93,14 +93,14 @@ def test_kernel_without_swap_accounting_is_told_how_to_boot(tmp_path: Path) -> N
     assert {"memory.swap_max"} == unavailable(hierarchy).keys()
 
 
-def test_kernel_without_quotas_is_told(tmp_path: Path) -> None:
-    """CONFIG_CFS_BANDWIDTH may be left out."""
+def test_kernel_without_quotas_is_reported(tmp_path: Path) -> None:
+    """A kernel may be built without CONFIG_CFS_BANDWIDTH."""
     found = unavailable(delegated(tmp_path, *ALL, without="cpu.max"))
     assert {"cpu.quota": "this kernel has no cpu.max"} == {name: why.reason for name, why in found.items()}
 
 
-def test_host_without_anything_has_the_same_reason_everywhere() -> None:
-    """There is one thing to be mended."""
+def test_host_without_cgroups_reports_one_reason_for_every_limit() -> None:
+    """There is one problem to fix."""
     found = capabilities("worker", Hierarchy({}))
     assert HierarchyKind.NONE == found.hierarchy
     assert {found.usable} == set(found.limits.values())
@@ -116,49 +116,49 @@ def test_host_without_anything_has_the_same_reason_everywhere() -> None:
         (Hierarchy({}), HierarchyKind.NONE),
     ],
 )
-def test_kind_is_told_by_where_controllers_are(hierarchy: Hierarchy, kind: HierarchyKind) -> None:
+def test_kind_depends_on_where_the_controllers_are(hierarchy: Hierarchy, kind: HierarchyKind) -> None:
     """Hybrid: v1 controllers beside a mount of v2."""
     assert kind == capabilities("worker", hierarchy).hierarchy
 
 
-def test_controller_that_was_switched_off_at_boot_is_told_so(tmp_path: Path) -> None:
-    """Debian on ARM and others leave memory off by default."""
+def test_controller_disabled_at_boot_is_reported(tmp_path: Path) -> None:
+    """Debian on ARM, for example, disables memory by default."""
     (tmp_path / "cgroups").write_text(PROC_CGROUPS)
     error = absent("limits.memory", "memory", unified=True, table=tmp_path / "cgroups")
-    assert "the memory controller is switched off in this kernel" == error.reason
+    assert "the memory controller is disabled in this kernel" == error.reason
     assert "cgroup_enable=memory" in error.remedy
 
 
-def test_controller_that_was_not_built_is_told_so(tmp_path: Path) -> None:
-    """No setting helps there."""
+def test_controller_missing_in_the_kernel_is_reported(tmp_path: Path) -> None:
+    """No boot parameter can add it."""
     (tmp_path / "cgroups").write_text(PROC_CGROUPS.replace("pids", "perf_event"))
     error = absent("limits.pids", "pids", unified=True, table=tmp_path / "cgroups")
     assert "this kernel has no pids controller" == error.reason
 
 
-def test_controller_of_v1_that_is_not_mounted_is_told_by_its_old_name(tmp_path: Path) -> None:
-    """The command that helps can be copied."""
+def test_unmounted_v1_controller_is_reported_by_its_v1_name(tmp_path: Path) -> None:
+    """The command in the remedy can be copied."""
     (tmp_path / "cgroups").write_text(PROC_CGROUPS)
     error = absent("limits.io", "io", unified=False, table=tmp_path / "cgroups")
     assert error.remedy.startswith("mount it (mount -t cgroup -o blkio blkio /sys/fs/cgroup/blkio)")
 
 
-def test_kernel_that_lists_no_controllers_is_asked_no_further(tmp_path: Path) -> None:
+def test_kernel_that_lists_no_controllers_is_reported_as_not_delegated(tmp_path: Path) -> None:
     """Without v1 support /proc/cgroups may be missing."""
     error = absent("limits.io", "io", unified=True, table=tmp_path / "cgroups")
     assert "there is no io controller here: not delegated to this group" == error.reason
 
 
-def test_nested_slices_lead_to_the_own_group() -> None:
+def test_own_cgroup_is_found_in_nested_slices() -> None:
     """Any nesting, and any number of optional fields in mountinfo."""
-    (mount,), own = parse_mountinfo(NESTED_MOUNT), parse_own_groups(NESTED_OWN)
+    (mount,), own = parse_mountinfo(NESTED_MOUNT), parse_own_cgroups(NESTED_OWN)
     unit = Path("/sys/fs/cgroup/a.slice/a-b.slice/worker.service")
     assert unit == directory_of(own[""], mount)
     assert [(Path("/sys/fs/cgroup"), unit)] == find_unified([mount], own)
 
 
-def test_blkio_of_v1_goes_by_the_name_of_v2() -> None:
-    """Everything else speaks of io."""
-    legacy = find_legacy(parse_mountinfo(JOINED_MOUNTS), parse_own_groups(JOINED_OWN))
+def test_blkio_of_v1_has_the_name_of_v2() -> None:
+    """All other code uses io."""
+    legacy = find_legacy(parse_mountinfo(JOINED_MOUNTS), parse_own_cgroups(JOINED_OWN))
     joined = Path("/sys/fs/cgroup/cpu,cpuacct")
     assert {"cpu": joined, "cpuacct": joined, "io": Path("/sys/fs/cgroup/blkio")} == legacy

@@ -1,4 +1,4 @@
-"""The limiters without a kernel: directories pose as cgroupfs, and no limit can be set there."""
+"""The limiters without a kernel: directories pose as cgroupfs, where no limit can be set."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ from worker.core.testing.limiter_contract import LimiterContract
 
 
 def posing_hybrid(directory: Path) -> Hierarchy:
-    """Return a hybrid host's hierarchy made of plain directories."""
+    """Return the hierarchy of a hybrid host, made of plain directories."""
     legacy = {name: directory / name for name in ("cpu", "memory", "pids")}
     for base in (*legacy.values(), directory / "unified"):
         base.mkdir()
@@ -37,40 +37,42 @@ def posing_hybrid(directory: Path) -> Hierarchy:
 
 @asynccontextmanager
 async def fake() -> AsyncIterator[ResourceLimiter]:
-    """Make the fake."""
+    """Return the fake."""
     yield FakeLimiter()
 
 
 @asynccontextmanager
-async def fake_with_groups() -> AsyncIterator[ResourceLimiter]:
-    """Make the fake that speaks of control groups."""
+async def fake_with_cgroups() -> AsyncIterator[ResourceLimiter]:
+    """Return the fake of kind CGROUPS."""
     yield FakeLimiter(kind=PlacementKind.CGROUPS)
 
 
 @asynccontextmanager
 async def none() -> AsyncIterator[ResourceLimiter]:
-    """Make the limiter that refuses all limits."""
+    """Return the limiter that refuses all limits."""
     yield NoLimiter("there is no cgroupfs")
 
 
 @asynccontextmanager
 async def posing() -> AsyncIterator[ResourceLimiter]:
-    """Make the real limiter on posing directories."""
+    """Return the real limiter on posing directories."""
     with TemporaryDirectory() as directory:
         yield CgroupLimiter("worker", lambda _: posing_hybrid(Path(directory)))
 
 
 CHECKS = [
     pytest.param(check, id=f"{make.__name__}-{check.__name__}")
-    for make in (fake, fake_with_groups, none, posing)
+    for make in (fake, fake_with_cgroups, none, posing)
     for check in LimiterContract(make).checks()
 ]
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_every_limiter_fulfils_the_contract(check: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Fake, none and control groups keep the same promises."""
-    asyncio.run(check())
+async def test_every_limiter_passes_the_contract_suite(
+    check: Callable[[], Coroutine[None, None, None]],
+) -> None:
+    """Fake, none and cgroups pass the same suite."""
+    await check()
 
 
 def names_below(directory: Path) -> set[str]:
@@ -78,8 +80,8 @@ def names_below(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
 
-async def test_each_hierarchy_gets_one_group_for_the_job(tmp_path: Path) -> None:
-    """The group is <base>/<parent>/<job id>, and closing takes the empty parent away."""
+async def test_each_hierarchy_gets_one_cgroup_for_the_job(tmp_path: Path) -> None:
+    """The cgroup is <base>/<parent>/<job id>, and close() removes the empty parent."""
     limiter = CgroupLimiter("worker.slice/jobs", lambda _: posing_hybrid(tmp_path))
     job = new_job_id()
     scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
@@ -93,8 +95,8 @@ async def test_each_hierarchy_gets_one_group_for_the_job(tmp_path: Path) -> None
     assert not (names_below(tmp_path) & {f"{name}/worker.slice/jobs" for name in ("cpu", "unified")})
 
 
-async def test_joined_controllers_share_one_group(tmp_path: Path) -> None:
-    """A v1 directory is named once in the placement, and pure v1 comes with a warning."""
+async def test_joined_controllers_share_one_cgroup(tmp_path: Path) -> None:
+    """A v1 directory appears once in the placement, and pure v1 adds a warning."""
     limiter = CgroupLimiter("worker", lambda _: Hierarchy({"cpu": tmp_path, "cpuacct": tmp_path}))
     job = new_job_id()
     scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
@@ -103,8 +105,8 @@ async def test_joined_controllers_share_one_group(tmp_path: Path) -> None:
     assert (NOT_UNIFIED,) == tuple(scope.warnings)
 
 
-async def test_sweep_touches_only_what_is_named_like_a_job(tmp_path: Path) -> None:
-    """Groups that others made below or beside the parent stay."""
+async def test_sweep_removes_only_cgroups_named_like_a_job(tmp_path: Path) -> None:
+    """Cgroups that others created below or beside the parent are kept."""
     limiter = CgroupLimiter("worker", lambda _: posing_hybrid(tmp_path))
     strangers = {
         f"cpu/{uuid4()}",
@@ -130,20 +132,18 @@ def test_parent_must_be_a_relative_path(parent: str) -> None:
         CgroupLimiter(parent, lambda _: Hierarchy({}))
 
 
-def test_host_without_control_groups_is_refused_with_a_remedy() -> None:
-    """Whoever asks for the limiter learns at once that there is nothing to work with."""
+def test_host_without_cgroups_is_rejected_with_a_remedy() -> None:
+    """The constructor raises, not the first job."""
     with pytest.raises(LimitsUnsupported, match="Delegate=yes"):
         CgroupLimiter("worker", lambda _: Hierarchy({}))
 
 
-def test_controller_that_cannot_be_written_is_refused_with_its_path(tmp_path: Path) -> None:
-    """The user learns what to ask the administrator for; the other limits work."""
+async def test_controller_that_is_not_writable_is_rejected_with_its_path(tmp_path: Path) -> None:
+    """The path tells the administrator what to delegate; the other limits work."""
     hierarchy = Hierarchy({"cpu": tmp_path / "not ours", "pids": tmp_path})
-    with pytest.raises(LimitsUnsupported, match=r"limits\.cpu: .*/not ours cannot be written by uid"):
-        asyncio.run(
-            CgroupLimiter("worker", lambda _: hierarchy).prepare(
-                new_job_id(), ResourceLimits(cpu=CpuLimit(1)), os.getpid()
-            )
+    with pytest.raises(LimitsUnsupported, match=r"limits\.cpu: .*/not ours is not writable for uid"):
+        await CgroupLimiter("worker", lambda _: hierarchy).prepare(
+            new_job_id(), ResourceLimits(cpu=CpuLimit(1)), os.getpid()
         )
 
 
@@ -156,51 +156,53 @@ def test_controller_that_cannot_be_written_is_refused_with_its_path(tmp_path: Pa
         (ResourceLimits(memory=MemoryLimit(high=5)), r"limits\.memory\.high: .*v1"),
     ],
 )
-def test_what_cannot_be_enforced_is_refused_without_a_trace(
+async def test_unenforceable_limit_is_rejected_and_leaves_nothing_behind(
     tmp_path: Path, limits: ResourceLimits, reason: str
 ) -> None:
-    """Every limit holds or is refused; after a refusal there is no group."""
+    """Every limit is enforced or rejected; after a rejection there is no cgroup."""
     hierarchy = posing_hybrid(tmp_path)
     limiter = CgroupLimiter(
         "worker", lambda _: Hierarchy({"memory": hierarchy.legacy["memory"]}, hierarchy.unified)
     )
     job = new_job_id()
     with pytest.raises(LimitsUnsupported, match=reason):
-        asyncio.run(limiter.prepare(job, limits, os.getpid()))
+        await limiter.prepare(job, limits, os.getpid())
     assert not any(str(job) in name for name in names_below(tmp_path))
 
 
-def test_limit_that_the_kernel_refuses_leaves_no_trace(tmp_path: Path) -> None:
-    """The groups that were made before the refusal are removed again."""
+async def test_limit_that_the_kernel_rejects_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The cgroups created before the rejection are removed."""
     limiter = CgroupLimiter("worker", lambda _: posing_hybrid(tmp_path))
     job = new_job_id()
     with pytest.raises(LimitsRejected, match=r"pids\.max"):
-        asyncio.run(limiter.prepare(job, ResourceLimits(pids=5), os.getpid()))
+        await limiter.prepare(job, ResourceLimits(pids=5), os.getpid())
     assert not any(str(job) in name for name in names_below(tmp_path))
 
 
-async def test_v2_controller_that_cannot_be_enabled_is_refused_with_the_reason(tmp_path: Path) -> None:
-    """Without it the job would run unlimited; where no limit is asked it may run."""
+async def test_v2_controller_that_cannot_be_enabled_is_rejected_with_the_reason(tmp_path: Path) -> None:
+    """Otherwise the job would run unlimited; without such a limit it may run."""
     limiter = CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, frozenset({"pids"})))
     await (await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
     with pytest.raises(LimitsUnsupported, match=rf"limits\.pids: .* here: {tmp_path}/"):
         await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
 
 
-async def test_v2_controllers_are_never_enabled_in_a_group_with_processes(tmp_path: Path) -> None:
-    """The kernel would take cpu and pids there, and then no job could be born below."""
+async def test_v2_controllers_are_never_enabled_in_a_cgroup_with_processes(tmp_path: Path) -> None:
+    """The kernel would accept cpu and pids there, and then no process could enter a cgroup below."""
     (tmp_path / "cgroup.type").write_text("domain\n")
     (tmp_path / "cgroup.procs").write_text("4711\n")
     (tmp_path / "cgroup.subtree_control").touch()
     limiter = CgroupLimiter("worker", lambda _: Hierarchy({}, tmp_path, frozenset({"cpu"})))
     await (await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid())).remove()
-    with pytest.raises(LimitsUnsupported, match=rf"limits\.cpu: .* {tmp_path} is itself inhabited; move"):
+    with pytest.raises(
+        LimitsUnsupported, match=rf"limits\.cpu: .* {tmp_path} itself contains processes; move"
+    ):
         await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(1)), os.getpid())
     assert "" == (tmp_path / "cgroup.subtree_control").read_text()
 
 
-async def test_delegated_group_is_vacated_before_controllers_are_enabled(tmp_path: Path) -> None:
-    """Whoever got a group that processes are in has to move them; here nothing moves, so it is refused."""
+async def test_delegated_cgroup_is_vacated_before_controllers_are_enabled(tmp_path: Path) -> None:
+    """The owner of a cgroup has to move its processes; here nothing moves, so the limit is rejected."""
     (tmp_path / "worker-server").mkdir()
     for name, text in (("cgroup.type", "domain"), ("cgroup.procs", "4711\n")):
         (tmp_path / name).write_text(text)
@@ -208,13 +210,13 @@ async def test_delegated_group_is_vacated_before_controllers_are_enabled(tmp_pat
     limiter = CgroupLimiter(
         "worker", lambda _: Hierarchy({}, tmp_path, frozenset({"pids"}), delegated=True)
     )
-    with pytest.raises(LimitsUnsupported, match="is itself inhabited"):
+    with pytest.raises(LimitsUnsupported, match="itself contains processes"):
         await limiter.prepare(new_job_id(), ResourceLimits(pids=5), os.getpid())
     assert "4711" == (tmp_path / "worker-server/cgroup.procs").read_text()
 
 
 async def test_v2_controllers_are_enabled_from_the_base_down(tmp_path: Path) -> None:
-    """A controller gets to the job if every group above passes it on; nothing is enabled twice."""
+    """A job gets a controller only if every cgroup above enables it; nothing is enabled twice."""
     own = tmp_path / "worker"
     own.mkdir()
     for directory, enabled in ((tmp_path, "cpu io\n"), (own, "io\n")):
@@ -227,8 +229,8 @@ async def test_v2_controllers_are_enabled_from_the_base_down(tmp_path: Path) -> 
     assert "+cpu" == (own / "cgroup.subtree_control").read_text()
 
 
-async def test_jobs_lie_where_their_parent_lives(tmp_path: Path) -> None:
-    """A supervisor in a scope of its own has its jobs there, wherever the server lives."""
+async def test_jobs_are_placed_below_the_cgroup_of_their_parent_process(tmp_path: Path) -> None:
+    """The jobs of a supervisor in its own systemd scope are there, wherever the server is."""
     scope_of_supervisor = tmp_path / "system.slice/worker-1.scope"
     scope_of_supervisor.mkdir(parents=True)
     supervisor = await asyncio.create_subprocess_exec("sleep", "1000")
@@ -244,8 +246,8 @@ async def test_jobs_lie_where_their_parent_lives(tmp_path: Path) -> None:
     await supervisor.wait()
 
 
-async def test_scope_is_found_again_wherever_it_lies(tmp_path: Path) -> None:
-    """A job that was placed under another parent group, as the settings were then, keeps its scope."""
+async def test_scope_is_reopened_wherever_it_is(tmp_path: Path) -> None:
+    """A job that was placed below another parent, under earlier settings, keeps its scope."""
     hierarchy = posing_hybrid(tmp_path)
     job = new_job_id()
     old = await CgroupLimiter("old", lambda _: hierarchy).prepare(job, ResourceLimits(), os.getpid())
@@ -258,12 +260,12 @@ async def test_scope_is_found_again_wherever_it_lies(tmp_path: Path) -> None:
     assert 2 == (await found.usage()).pids_current
     await found.update(ResourceLimits(pids=7))
     assert "7" == (tmp_path / "pids/old" / str(job) / "pids.max").read_text()
-    with pytest.raises(LimitsUnsupported, match=r"limits\.cpuset: the job is in no control group that"):
+    with pytest.raises(LimitsUnsupported, match=r"limits\.cpuset: no control group of the job has the"):
         await found.update(ResourceLimits(cpuset="0"))
 
 
-async def test_sweep_finds_what_was_left_in_every_scope_of_ours(tmp_path: Path) -> None:
-    """Also in those of earlier supervisors, and of a user's systemd; what is kept is kept everywhere."""
+async def test_sweep_covers_the_systemd_scopes_of_all_workers(tmp_path: Path) -> None:
+    """Also those of earlier supervisors, and of a user's systemd; known jobs are kept everywhere."""
     users = "user.slice/user-1000.slice/user@1000.service/app.slice"
     kept, left = str(new_job_id()), str(new_job_id())
     mine = {
@@ -284,15 +286,15 @@ async def test_sweep_finds_what_was_left_in_every_scope_of_ours(tmp_path: Path) 
     assert mine == before - names_below(tmp_path)
 
 
-async def test_group_that_does_not_go_is_left_to_the_next_start(
+async def test_cgroup_that_cannot_be_removed_is_left_to_the_next_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Removal gives up after a while, and says so."""
+    """Removal stops after a number of attempts, and is logged."""
     limiter = CgroupLimiter("worker", lambda _: Hierarchy({"pids": tmp_path}))
     job = new_job_id()
     scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
     stuck = tmp_path / "worker" / str(job) / "pids.current"
-    stuck.write_text("2\n")  # a file of ours is in the way of rmdir as a process would be
+    stuck.write_text("2\n")  # a plain file prevents rmdir as a process would
     await scope.remove()
     assert [True] == [str(job) in message for message in caplog.messages]
     stuck.unlink()
@@ -307,27 +309,27 @@ async def test_group_that_does_not_go_is_left_to_the_next_start(
         (ResourceLimits(memory=MemoryLimit(max=1), pids=1), "limits.memory, limits.pids: "),
     ],
 )
-def test_no_limiter_refuses_every_limit_by_name(limits: ResourceLimits, names: str) -> None:
-    """Nothing is dropped in silence, and the reason is passed on."""
+async def test_no_limiter_rejects_every_limit_by_name(limits: ResourceLimits, names: str) -> None:
+    """No limit is dropped silently, and the reason is part of the error."""
     with pytest.raises(LimitsUnsupported, match=rf"^{names}.*not root"):
-        asyncio.run(NoLimiter("not root").prepare(new_job_id(), limits, os.getpid()))
+        await NoLimiter("not root").prepare(new_job_id(), limits, os.getpid())
 
 
-def test_no_limiter_refuses_updates_as_well() -> None:
-    """A limit is never silently dropped, whenever it comes."""
-    scope = asyncio.run(NoLimiter("not root").prepare(new_job_id(), ResourceLimits(), os.getpid()))
+async def test_no_limiter_rejects_updates() -> None:
+    """A limit is never dropped silently, not in an update either."""
+    scope = await NoLimiter("not root").prepare(new_job_id(), ResourceLimits(), os.getpid())
     with pytest.raises(LimitsUnsupported, match=r"^limits\.pids: .*not root"):
-        asyncio.run(scope.update(ResourceLimits(pids=1)))
+        await scope.update(ResourceLimits(pids=1))
 
 
-def test_no_limiter_warns_with_its_reason() -> None:
-    """Status and doctor can tell the user what is missing."""
-    scope = asyncio.run(NoLimiter("not root").prepare(new_job_id(), ResourceLimits(), os.getpid()))
+async def test_no_limiter_warns_with_its_reason() -> None:
+    """Status and doctor can show the user what is missing."""
+    scope = await NoLimiter("not root").prepare(new_job_id(), ResourceLimits(), os.getpid())
     assert [True] == [warning.startswith("no cgroup: not root;") for warning in scope.warnings]
 
 
-async def test_fake_remembers_what_was_asked_for() -> None:
-    """Tests of others can look at the limits of each job, also when it is gone."""
+async def test_fake_records_the_requested_limits() -> None:
+    """Tests can read the limits of each job, also after its scope was removed."""
     limiter = FakeLimiter()
     job, limits = new_job_id(), ResourceLimits(pids=5)
     await (await limiter.prepare(job, limits, os.getpid())).remove()
@@ -335,7 +337,7 @@ async def test_fake_remembers_what_was_asked_for() -> None:
     assert expected == limiter.limits
 
 
-def test_fake_refuses_when_told_to() -> None:
-    """The refusal path of a use case can be tested without a kernel."""
+async def test_fake_rejects_limits_on_request() -> None:
+    """The error path of a use case can be tested without a kernel."""
     with pytest.raises(LimitsRejected, match="no more"):
-        asyncio.run(FakeLimiter(refuse="no more").prepare(new_job_id(), ResourceLimits(), os.getpid()))
+        await FakeLimiter(refuse="no more").prepare(new_job_id(), ResourceLimits(), os.getpid())

@@ -1,4 +1,4 @@
-"""Texts of the kernel as recorded on several hosts: I/O counters, pressure, CPU lists."""
+"""Kernel texts as recorded on several hosts: I/O counters, pressure, CPU lists."""
 
 from pathlib import Path
 
@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.cgroups import pressure
+from worker.cgroups.cgroup import Cgroup
 from worker.cgroups.controllers import (
     cpuset,
     io,
     memory,
-    pressure,
 )
-from worker.cgroups.group import Group
 from worker.cgroups.hierarchy.hierarchy import Version
-from worker.cgroups.settings import enforce, replace
+from worker.cgroups.rollback import replace_all
+from worker.cgroups.settings import write_new
 from worker.core.errors import InvalidJobSpec, LimitsUnsupported
 from worker.core.model.limits import (
     IoLimit,
@@ -52,27 +53,27 @@ THROTTLE_V1 = [
 ]
 
 
-def group_with(directory: Path, version: Version, files: dict[str, str]) -> Group:
-    """Pose as a group with these files."""
+def cgroup_with(directory: Path, version: Version, files: dict[str, str]) -> Cgroup:
+    """Pose as a cgroup with these files."""
     for name, text in files.items():
         (directory / name).write_text(text)
-    return Group(directory, version)
+    return Cgroup(directory, version)
 
 
-def test_io_of_v2_is_added_up_over_devices(tmp_path: Path) -> None:
-    """A device that has counted nothing yet is a line with its number alone."""
-    group = group_with(tmp_path, Version.V2, {"io.stat": IO_STAT})
+def test_io_of_v2_is_the_sum_of_all_devices(tmp_path: Path) -> None:
+    """A device without any I/O has a line with only its number."""
+    cgroup = cgroup_with(tmp_path, Version.V2, {"io.stat": IO_STAT})
     expected = ResourceUsage(
         io_read_bytes=4196, io_write_bytes=8192, io_read_operations=4, io_write_operations=2
     )
-    assert expected == io.usage(group, ResourceUsage())
+    assert expected == io.usage(cgroup, ResourceUsage())
 
 
 @pytest.mark.parametrize("recursive", ["", "_recursive"])
-def test_io_of_v1_is_read_with_that_of_nested_groups_where_there_is_such(
+def test_io_of_v1_includes_nested_cgroups_where_the_kernel_counts_them(
     tmp_path: Path, recursive: str
 ) -> None:
-    """Linux 4.2 brought the recursive files."""
+    """The recursive files exist since Linux 4.2."""
     files = {
         f"blkio.throttle.io_service_bytes{recursive}": SERVICE_BYTES,
         f"blkio.throttle.io_serviced{recursive}": SERVICED,
@@ -80,7 +81,7 @@ def test_io_of_v1_is_read_with_that_of_nested_groups_where_there_is_such(
     expected = ResourceUsage(
         io_read_bytes=4096, io_write_bytes=8388608, io_read_operations=1, io_write_operations=16
     )
-    assert expected == io.usage(group_with(tmp_path, Version.V1, files), ResourceUsage())
+    assert expected == io.usage(cgroup_with(tmp_path, Version.V1, files), ResourceUsage())
 
 
 @pytest.mark.parametrize(
@@ -91,34 +92,34 @@ def test_io_of_v1_is_read_with_that_of_nested_groups_where_there_is_such(
     ],
 )
 def test_no_io_is_zero(tmp_path: Path, version: Version, files: dict[str, str]) -> None:
-    """Only where there is no counter it is unknown."""
+    """It is unknown only where there is no counter."""
     expected = ResourceUsage(io_read_bytes=0, io_write_bytes=0, io_read_operations=0, io_write_operations=0)
-    assert expected == io.usage(group_with(tmp_path, version, files), ResourceUsage())
+    assert expected == io.usage(cgroup_with(tmp_path, version, files), ResourceUsage())
 
 
 def test_io_limits_of_v2_are_one_line(tmp_path: Path) -> None:
-    """What is not limited is said to be so, which lifts an earlier limit."""
-    group = group_with(tmp_path, Version.V2, {"io.max": ""})
-    enforce(io.settings(group, ResourceLimits(io=(LIMIT,))))
-    assert "254:0 rbps=1024 wbps=max riops=max wiops=50" == group.text("io.max")
+    """Values without a limit are written as max, which lifts an earlier limit."""
+    cgroup = cgroup_with(tmp_path, Version.V2, {"io.max": ""})
+    write_new(io.settings(cgroup, ResourceLimits(io=(LIMIT,))))
+    assert "254:0 rbps=1024 wbps=max riops=max wiops=50" == cgroup.text("io.max")
 
 
-def test_io_limits_of_v1_are_a_file_each(tmp_path: Path) -> None:
-    """Files of other limits are left alone; operations fit the kernel's 32 bits."""
-    group = group_with(tmp_path, Version.V1, dict.fromkeys(THROTTLE_V1, ""))
+def test_io_limits_of_v1_are_written_to_one_file_each(tmp_path: Path) -> None:
+    """Files of other limits are not written; operations fit the kernel's 32 bits."""
+    cgroup = cgroup_with(tmp_path, Version.V1, dict.fromkeys(THROTTLE_V1, ""))
     many = IoLimit("254:0", read_bytes_per_second=1024, write_operations_per_second=1 << 40)
-    enforce(io.settings(group, ResourceLimits(io=(many,))))
+    write_new(io.settings(cgroup, ResourceLimits(io=(many,))))
     expected = ["254:0 1024", "", "", "254:0 4294967295"]
-    assert expected == [group.text(name) for name in THROTTLE_V1]
+    assert expected == [cgroup.text(name) for name in THROTTLE_V1]
 
 
-def test_io_limits_that_are_no_longer_asked_for_are_lifted(tmp_path: Path) -> None:
-    """The kernel's files tell which devices there are limits for."""
-    v2 = group_with(tmp_path, Version.V2, {"io.max": "254:0 rbps=1024 wbps=max riops=max wiops=50\n"})
-    replace(io.settings(v2, ResourceLimits()))
+def test_io_limits_that_are_no_longer_requested_are_lifted(tmp_path: Path) -> None:
+    """The kernel's files show which devices have limits."""
+    v2 = cgroup_with(tmp_path, Version.V2, {"io.max": "254:0 rbps=1024 wbps=max riops=max wiops=50\n"})
+    replace_all(io.settings(v2, ResourceLimits()))
     assert v2.text("io.max").startswith(UNLIMITED_DISK)
-    v1 = group_with(tmp_path, Version.V1, {**dict.fromkeys(THROTTLE_V1, ""), THROTTLE_V1[0]: "254:0 7\n"})
-    replace(io.settings(v1, ResourceLimits()))
+    v1 = cgroup_with(tmp_path, Version.V1, {**dict.fromkeys(THROTTLE_V1, ""), THROTTLE_V1[0]: "254:0 7\n"})
+    replace_all(io.settings(v1, ResourceLimits()))
     assert ["254:0 0\n", "", "", ""] == [v1.text(name) for name in THROTTLE_V1]
 
 
@@ -130,43 +131,43 @@ def test_io_limits_that_are_no_longer_asked_for_are_lifted(tmp_path: Path) -> No
         ("", None),
     ],
 )
-def test_pressure_is_read_where_there_is_such(text: str, expected: Pressure | None) -> None:
-    """Before Linux 5.13 the CPU has no line for all tasks."""
+def test_pressure_is_read_where_it_exists(text: str, expected: Pressure | None) -> None:
+    """Before Linux 5.13 cpu.pressure has no line for all tasks."""
     assert expected == pressure.parse(text)
 
 
-def test_pressure_comes_from_the_group_of_v2(tmp_path: Path) -> None:
-    """Also on a hybrid host, where that group has no controllers."""
+def test_pressure_comes_from_the_cgroup_of_v2(tmp_path: Path) -> None:
+    """Also on a hybrid host, where that cgroup has no controllers."""
     names = ("cpu.pressure", "memory.pressure", "io.pressure")
-    group = group_with(tmp_path, Version.V2, dict.fromkeys(names, PRESSURE))
+    cgroup = cgroup_with(tmp_path, Version.V2, dict.fromkeys(names, PRESSURE))
     reading = Pressure(12.34, 123456, 1.5, 789)
     expected = ResourceUsage(cpu_pressure=reading, memory_pressure=reading, io_pressure=reading)
-    assert expected == pressure.usage(group, ResourceUsage())
+    assert expected == pressure.usage(cgroup, ResourceUsage())
 
 
 @given(st.frozensets(st.integers(0, 300), min_size=1))
-def test_list_of_cpus_that_was_written_reads_the_same(cpus: frozenset[int]) -> None:
-    """Writing and reading are each other's opposite."""
-    assert cpus == parse_cpus(cpuset.listed(cpus))
+def test_list_of_cpus_is_parsed_as_it_was_formatted(cpus: frozenset[int]) -> None:
+    """Formatting and parsing are inverse."""
+    assert cpus == parse_cpus(cpuset.format_cpus(cpus))
 
 
 @pytest.mark.parametrize("version", Version)
-def test_cpus_that_are_not_there_are_refused(tmp_path: Path, version: Version) -> None:
-    """The kernel of v2 would take them, and let the job run anywhere."""
+def test_missing_cpus_are_rejected(tmp_path: Path, version: Version) -> None:
+    """The kernel of v2 would accept them, and let the job run on any CPU."""
     (tmp_path / "job").mkdir()
-    group_with(tmp_path, version, {"cpuset.cpus": "0-3\n", "cpuset.cpus.effective": "0-3\n"})
+    cgroup_with(tmp_path, version, {"cpuset.cpus": "0-3\n", "cpuset.cpus.effective": "0-3\n"})
     limits = ResourceLimits(cpuset="2-8191")
-    with pytest.raises(InvalidJobSpec, match="there is no CPU 4-8191 here; there are 0-3"):
-        list(cpuset.settings(Group(tmp_path / "job", version), limits))
+    with pytest.raises(InvalidJobSpec, match="there is no CPU 4-8191 here; available: 0-3"):
+        list(cpuset.settings(Cgroup(tmp_path / "job", version), limits))
 
 
-def test_new_groups_of_v1_get_the_cpus_of_the_group_above(tmp_path: Path) -> None:
-    """Without CPUs and memory no process can join; what is there already is left alone."""
+def test_new_cgroups_of_v1_inherit_the_cpus_of_their_parent(tmp_path: Path) -> None:
+    """Without CPUs and memory nodes no process can join; existing lists are not changed."""
     parent, job = tmp_path / "worker", tmp_path / "worker/job"
     job.mkdir(parents=True)
     for directory, cpus in ((tmp_path, "0-3"), (parent, "1"), (job, "\n")):
         files = {"cpuset.cpus": cpus, "cpuset.mems": cpus, "cgroup.clone_children": "0"}
-        group_with(directory, Version.V1, files)
+        cgroup_with(directory, Version.V1, files)
     cpuset.inherit([tmp_path, parent, job])
     names = ("cpuset.cpus", "cpuset.mems", "cgroup.clone_children")
     assert ("0-3", "0-3", "0") == tuple((tmp_path / name).read_text() for name in names)
@@ -184,10 +185,10 @@ def test_new_groups_of_v1_get_the_cpus_of_the_group_above(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_what_memory_of_v1_cannot_do_is_refused_with_the_remedy(
+def test_memory_limits_that_v1_does_not_have_are_rejected_with_the_remedy(
     tmp_path: Path, limit: MemoryLimit, reason: str
 ) -> None:
     """A host without swap accounting has no memsw files."""
-    group = group_with(tmp_path, Version.V1, {"memory.limit_in_bytes": "-1"})
+    cgroup = cgroup_with(tmp_path, Version.V1, {"memory.limit_in_bytes": "-1"})
     with pytest.raises(LimitsUnsupported, match=reason):
-        list(memory.settings(group, ResourceLimits(memory=limit)))
+        list(memory.settings(cgroup, ResourceLimits(memory=limit)))

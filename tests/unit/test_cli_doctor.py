@@ -13,6 +13,7 @@ from worker.api.roles import Role
 from worker.cgroups.capabilities import Capabilities, Capability, HierarchyKind
 from worker.cli.commands.doctor import lines
 from worker.cli.doctor import cgroup_checks, checks, service_checks
+from worker.cli.doctor.file_system import FileSystem
 from worker.cli.doctor.findings import (
     Finding,
     Verdict,
@@ -24,7 +25,6 @@ from worker.cli.doctor.findings import (
 from worker.cli.home import Home
 from worker.cli.main import run
 from worker.cli.options.limits import LIMITS
-from worker.linux.kernel import probes
 from worker.linux.spawner import systemd_scope
 
 
@@ -131,8 +131,8 @@ def test_recording_is_tried_without_a_trace(tmp_path: Path) -> None:
 
 def test_a_read_only_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A read-only file system cannot store the state, and recording is not tried."""
-    remote = probes.FileSystem("iso9660", "/", 1 << 30, read_only=True)
-    monkeypatch.setattr(probes, "file_system", lambda _: remote)
+    remote = FileSystem("iso9660", "/", 1 << 30, read_only=True)
+    monkeypatch.setattr(checks, "file_system", lambda _: remote)
     (finding,) = checks.check_state(Home(tmp_path))
     assert f"{tmp_path} on iso9660, 1G free: mounted read-only" == finding.text
     assert Verdict.MISSING is finding.verdict
@@ -140,8 +140,8 @@ def test_a_read_only_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_a_network_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Locks and inotify are unreliable on a network file system."""
-    remote = probes.FileSystem("nfs4", "/", 1 << 40, read_only=False)
-    monkeypatch.setattr(probes, "file_system", lambda _: remote)
+    remote = FileSystem("nfs4", "/", 1 << 40, read_only=False)
+    monkeypatch.setattr(checks, "file_system", lambda _: remote)
     finding = found(list(checks.check_state(Home(tmp_path))), "state")
     assert Verdict.WARNING is finding.verdict
     assert "on nfs4, 1T free: locks and inotify are unreliable" in finding.text

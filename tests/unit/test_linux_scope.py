@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.model.naming import worker_name
+from worker.core.host.unit_names import is_supervisor_scope, worker_name
 from worker.linux.spawner import systemd_scope
 
 
@@ -34,7 +34,7 @@ def test_a_supervisor_gets_a_delegated_scope_of_its_own(systemd_run: Path, tmp_p
     assert 2 == len(set(names))
     for name in names:
         assert name.startswith(worker_name(tmp_path))
-        assert systemd_scope.is_supervisor_scope(f"{name}.scope")
+        assert is_supervisor_scope(f"{name}.scope")
 
 
 def test_without_a_scope_the_log_says_what_that_means(
@@ -51,7 +51,7 @@ def test_without_a_scope_the_log_says_what_that_means(
 def test_a_missing_command_is_told(systemd_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd-run is in a package of its own here and there."""
     monkeypatch.setenv("PATH", str(systemd_run.parent))
-    with pytest.raises(systemd_scope.ScopeUnavailable, match="there is no systemd-run"):
+    with pytest.raises(systemd_scope.ScopeUnavailable, match="systemd-run is not installed"):
         systemd_scope.probe()
 
 
@@ -59,9 +59,9 @@ def test_a_systemd_that_does_not_answer_is_not_waited_for(
     systemd_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server starts without it rather than never."""
-    monkeypatch.setattr(systemd_scope, "_PATIENCE", 0.1)
+    monkeypatch.setattr(systemd_scope, "_TIMEOUT", 0.1)
     make_command(systemd_run, "exec sleep 1000")
-    with pytest.raises(systemd_scope.ScopeUnavailable, match=r"has not answered for 0\.1 s"):
+    with pytest.raises(systemd_scope.ScopeUnavailable, match=r"has not responded for 0\.1 s"):
         systemd_scope.probe()
 
 

@@ -1,4 +1,4 @@
-"""One control group: a directory that the kernel fills with files."""
+"""One cgroup: creating, reading, writing and removing its directory."""
 
 import os
 from asyncio import sleep
@@ -10,16 +10,17 @@ from errno import EACCES, EPERM, EROFS
 from ..core.errors import LimitsRejected, LimitsUnsupported, QuotaExceeded
 from . import kernel_files
 from .hierarchy.hierarchy import Version
+from .tree import walk
 
 _CREATION_ATTEMPTS = 10
 _REMOVAL_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(0.1 for _ in range(10)))
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """A control group, which need not exist (any more): its readings are None or empty then.
+class Cgroup:
+    """A cgroup, which need not exist: its readings are None or empty if it does not.
 
-    Its path is a string: a job has a dozen groups, and to make and join Paths took longer than the kernel.
+    Its path is a string: a job has a dozen cgroups, and creating Paths took longer than the kernel.
     """
 
     path: str
@@ -30,18 +31,18 @@ class Group:
         return f"{self.path}/{name}"
 
     def set(self, name: str, value: int | str) -> None:
-        """Set a limit; raise LimitsRejected with the file, the data and what the kernel said."""
+        """Write a limit; raise LimitsRejected with the file, the data and the kernel's error."""
         try:
             kernel_files.write(self.file(name), str(value))
         except OSError as error:
             raise LimitsRejected(f"{error.filename}: {error.strerror}") from error
 
     def has(self, name: str) -> bool:
-        """Tell whether this kernel gives the group such a file."""
+        """Whether the cgroup has a file of this name with this kernel."""
         return os.path.exists(self.file(name))
 
     def count(self, name: str) -> int | None:
-        """Return the number in a file; None if there is no such file, or no limit in it."""
+        """Return the number in a file; None if the file does not exist or contains no limit."""
         return kernel_files.read_count(self.file(name))
 
     def table(self, name: str) -> dict[str, int]:
@@ -49,7 +50,7 @@ class Group:
         return kernel_files.read_table(self.file(name))
 
     def text(self, name: str) -> str:
-        """Return the content of a file; empty if there is none such."""
+        """Return the content of a file; empty if the file does not exist."""
         return kernel_files.read(self.file(name)) or ""
 
     def words(self, name: str) -> frozenset[str]:
@@ -57,48 +58,48 @@ class Group:
         return frozenset(self.text(name).split())
 
     def populated(self) -> bool:
-        """Tell whether a process lives in the group or below it."""
+        """Whether there is a process in the cgroup or below it."""
         if self.version is Version.V2:
             return self.table("cgroup.events").get("populated") == 1
-        return any(Group(path, self.version).words("cgroup.procs") for path in self._tree())
+        return any(Cgroup(path, self.version).words("cgroup.procs") for path in walk(self.path))
 
-    def make(self) -> None:
-        """Make the group, and its parent if need be.
+    def create(self) -> None:
+        """Create the cgroup, and its parent if it does not exist.
 
-        Raises LimitsUnsupported if that is not allowed here, QuotaExceeded if the kernel has no
-        more groups to give.
+        Raises LimitsUnsupported if that is not allowed here, QuotaExceeded if the kernel's limit on
+        the number of cgroups is reached.
         """
         try:
-            self._make()
+            self._create()
         except OSError as error:
             if error.errno in {EACCES, EPERM, EROFS}:
-                raise LimitsUnsupported(f"cannot make the control group {self.path}: {error}") from error
-            raise QuotaExceeded(f"no control group to be had at {self.path}: {error}") from error
+                raise LimitsUnsupported(f"cannot create the control group {self.path}: {error}") from error
+            raise QuotaExceeded(f"cannot create another control group at {self.path}: {error}") from error
 
-    def _make(self) -> None:
+    def _create(self) -> None:
         for attempt in range(_CREATION_ATTEMPTS):
             try:
                 os.mkdir(self.path)
-            except FileNotFoundError:  # the first job; or a limiter with this parent takes it down just now
+            except FileNotFoundError:  # the first job; or a limiter with this parent is just removing it
                 if attempt == _CREATION_ATTEMPTS - 1:
                     raise
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
             else:
                 return
 
-    def inhabited(self) -> bool:
-        """Tell whether processes in this group of v2 keep controllers from the groups below it.
+    def blocks_controllers(self) -> bool:
+        """Whether processes in this cgroup of v2 prevent controllers in the cgroups below it.
 
-        The kernel would refuse memory (EBUSY), but take cpu and pids, and from then on no process
-        could enter the groups below ("domain invalid"). The root, which has no type, is exempt.
+        The kernel would reject memory (EBUSY), but accept cpu and pids, and from then on no process
+        could enter the cgroups below ("domain invalid"). The root, which has no type, is exempt.
         """
         return self.has("cgroup.type") and bool(self.words("cgroup.procs"))
 
     def enable(self, controllers: Collection[str]) -> dict[str, str]:
-        """Let controllers of v2 into the groups below this one; return why not, for those that cannot."""
+        """Enable controllers of v2 for the cgroups below; return the reason for each that failed."""
         missing = sorted(set(controllers) - self.words("cgroup.subtree_control"))
-        if missing and self.inhabited():
-            return dict.fromkeys(missing, f"{self.path} is itself inhabited")
+        if missing and self.blocks_controllers():
+            return dict.fromkeys(missing, f"{self.path} itself contains processes")
         obstacles: dict[str, str] = {}
         for name in missing:
             try:
@@ -108,10 +109,10 @@ class Group:
         return obstacles
 
     async def remove(self) -> None:
-        """Remove the group and those below it. Idempotent.
+        """Remove the cgroup and those below it. Idempotent.
 
-        Raises OSError (EBUSY) if a process stays there. For a moment after the last one has ended
-        the kernel refuses too, so it is tried for a second.
+        Raises OSError (EBUSY) if a process remains in it. The kernel returns EBUSY also for a moment
+        after the last process has exited, so this retries for a second.
         """
         for pause in _REMOVAL_PAUSES:
             try:
@@ -125,15 +126,7 @@ class Group:
             os.rmdir(self.path)
         except FileNotFoundError:
             return
-        except OSError:  # EBUSY: there are groups in it, or processes
-            for path in reversed(self._tree()):
+        except OSError:  # EBUSY: there are cgroups or processes in it
+            for path in reversed(list(walk(self.path))):
                 with suppress(FileNotFoundError):
                     os.rmdir(path)
-
-    def _tree(self) -> list[str]:
-        """Return the group and all below it, parents first."""
-        found = [self.path]
-        for path in found:  # which grows meanwhile: a job may nest groups deeper than Python calls
-            with suppress(FileNotFoundError), os.scandir(path) as entries:
-                found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        return found

@@ -1,4 +1,4 @@
-"""Which disk a name means, on a directory posing as /sys and on the paths of this machine."""
+"""The block device of a name, on a directory posing as /sys and on the paths of this machine."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cgroups.controllers.devices import (
+from worker.cgroups.block_devices import (
     device_number,
     disks,
     is_stacked,
@@ -55,7 +55,9 @@ def sys(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "expected"), [("254:0", "254:0"), ("254:2", "254:0"), ("253:0", "253:0"), ("0254:01", "254:0")]
 )
-def test_a_partition_means_its_disk_and_a_mapped_device_itself(sys: Path, name: str, expected: str) -> None:
+def test_a_partition_resolves_to_its_disk_and_a_mapped_device_to_itself(
+    sys: Path, name: str, expected: str
+) -> None:
     """The kernel limits whole devices; LVM and dm are whole devices."""
     assert expected == device_number(name, sys)
 
@@ -68,19 +70,19 @@ def test_a_partition_means_its_disk_and_a_mapped_device_itself(sys: Path, name: 
         ("1:2:3", "limits.io: '1:2:3' is neither MAJ:MIN nor an absolute path"),
         ("/nonexistent", "limits.io: /nonexistent: No such file or directory"),
         ("/a\0b", "limits.io: /a\0b: embedded null byte"),
-        ("/dev/zero", "limits.io: /dev/zero is a character device; I/O is limited on block devices"),
-        ("/proc/1", "limits.io: /proc/1 is on proc, which is no block device; name the disk as MAJ:MIN"),
+        ("/dev/zero", "limits.io: /dev/zero is a character device; I/O limits need a block device"),
+        ("/proc/1", "limits.io: /proc/1 is on proc, which is not a block device; use MAJ:MIN of the disk"),
     ],
 )
-def test_what_is_no_disk_is_refused_by_its_name(sys: Path, name: str, reason: str) -> None:
-    """The user sees the word that is wrong."""
+def test_other_names_are_rejected_with_the_reason(sys: Path, name: str, reason: str) -> None:
+    """The error contains the invalid name."""
     with pytest.raises(InvalidJobSpec) as error:
         device_number(name, sys)
     assert str(error.value).startswith(reason)
 
 
-def test_limits_of_one_disk_become_one(sys: Path) -> None:
-    """A disk may be named twice, by its partitions or itself, for different things."""
+def test_limits_of_one_disk_are_merged(sys: Path) -> None:
+    """A disk may be named twice, by a partition or itself, for different limits."""
     limits = [
         IoLimit("254:1", read_bytes_per_second=1),
         IoLimit("253:0", write_bytes_per_second=5),
@@ -93,8 +95,8 @@ def test_limits_of_one_disk_become_one(sys: Path) -> None:
     assert expected == on_devices(limits, sys)
 
 
-def test_two_rates_for_one_disk_are_refused_with_both_names(sys: Path) -> None:
-    """Neither is chosen in silence."""
+def test_two_rates_for_one_disk_are_rejected_with_both_names(sys: Path) -> None:
+    """The conflict is reported, not resolved silently."""
     limits = [IoLimit("254:1", read_bytes_per_second=1), IoLimit("254:0", read_bytes_per_second=2)]
     with pytest.raises(
         InvalidJobSpec,
@@ -103,20 +105,20 @@ def test_two_rates_for_one_disk_are_refused_with_both_names(sys: Path) -> None:
         on_devices(limits, sys)
 
 
-def test_only_disks_with_something_in_them_are_listed(sys: Path) -> None:
-    """A loop device without a file behind it counts nothing."""
+def test_only_disks_with_a_size_are_listed(sys: Path) -> None:
+    """A loop device without a file counts nothing."""
     assert ["253:0", "254:0"] == disks(sys)
 
 
-def test_a_device_upon_others_is_stacked(sys: Path) -> None:
-    """Its I/O is counted again below."""
+def test_a_device_on_top_of_others_is_stacked(sys: Path) -> None:
+    """Its I/O is counted again on the devices below."""
     names = ("253:0", "254:0", "9:9")
     assert (True, False, False) == tuple(is_stacked(name, sys) for name in names)
 
 
 @given(st.text(max_size=20))
-def test_any_text_is_a_device_or_refused(text: str) -> None:
-    """Nothing else is ever raised."""
+def test_any_text_is_a_device_or_rejected(text: str) -> None:
+    """No other error is ever raised."""
     try:
         number = device_number(text)
     except InvalidJobSpec:

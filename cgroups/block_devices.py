@@ -1,26 +1,36 @@
-"""Which disk is meant: /dev/x, MAJ:MIN or any path become the number of the whole device."""
+"""The block devices of I/O limits: /dev/x, MAJ:MIN or any path becomes the number of the whole device."""
 
 import os
 import re
 import stat
+from asyncio import to_thread
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
-from ...core.errors import InvalidJobSpec
-from ...core.model.limits import IoLimit
-from .. import kernel_files
+from ..core.errors import InvalidJobSpec
+from ..core.host.mountinfo import parse_mountinfo
+from ..core.model.limits import IoLimit, ResourceLimits
+from . import kernel_files
 
 _FIELD = "limits.io"
 _NUMBER = re.compile(r"\d{1,7}:\d{1,7}", re.ASCII)
 _SYS = Path("/sys")
 
 
-def on_devices(limits: Iterable[IoLimit], sys: Path = _SYS) -> tuple[IoLimit, ...]:
-    """Return the limits with their devices as MAJ:MIN, those of one device in one.
+async def with_devices(limits: ResourceLimits) -> ResourceLimits:
+    """Return the limits with every device as MAJ:MIN; raise InvalidJobSpec as ``on_devices``.
 
-    Raises InvalidJobSpec for what is no block device, and for two limits that contradict each
-    other. May wait for a file system that does not answer.
+    Runs in a thread: a path may be on a file system that does not respond.
+    """
+    return replace(limits, io=await to_thread(on_devices, limits.io)) if limits.io else limits
+
+
+def on_devices(limits: Iterable[IoLimit], sys: Path = _SYS) -> tuple[IoLimit, ...]:
+    """Return the limits with their devices as MAJ:MIN, those of one device merged.
+
+    Raises InvalidJobSpec for a name that is not a block device, and for two limits that contradict
+    each other. May block on a file system that does not respond.
     """
     found: dict[str, tuple[str, IoLimit]] = {}
     for limit in limits:
@@ -34,7 +44,7 @@ def on_devices(limits: Iterable[IoLimit], sys: Path = _SYS) -> tuple[IoLimit, ..
 
 
 def device_number(name: str, sys: Path = _SYS) -> str:
-    """Return MAJ:MIN of the whole disk that a name means; raise InvalidJobSpec if there is none."""
+    """Return MAJ:MIN of the whole disk of a name; raise InvalidJobSpec if there is none."""
     if _NUMBER.fullmatch(name):
         major, minor = map(int, name.split(":"))
     else:
@@ -44,13 +54,13 @@ def device_number(name: str, sys: Path = _SYS) -> str:
     if not node.exists():
         raise InvalidJobSpec(_FIELD, f"there is no block device {number}{_called(name, number)}; see lsblk")
     if (node / "partition").exists():
-        # The kernel takes limits for whole devices only. The link leads below the disk's directory.
+        # The kernel accepts limits only for whole devices. The link leads below the disk's directory.
         return (kernel_files.read(node.resolve().parent / "dev") or "").strip()
     return number
 
 
 def disks(sys: Path = _SYS) -> list[str]:
-    """Return MAJ:MIN of every whole disk that has something in it: no empty loop devices or drives."""
+    """Return MAJ:MIN of every whole disk that has a size: no empty loop devices or drives."""
     found = []
     for disk in sorted((sys / "block").glob("*")):
         number = (kernel_files.read(disk / "dev") or "").strip()
@@ -60,7 +70,7 @@ def disks(sys: Path = _SYS) -> list[str]:
 
 
 def is_stacked(number: str, sys: Path = _SYS) -> bool:
-    """Tell whether a device (dm, LVM, md) hands its I/O on to others, where it is counted again."""
+    """Whether a device (dm, LVM, md) forwards its I/O to others, where it is counted again."""
     try:
         return bool(os.listdir(sys / "dev/block" / number / "slaves"))
     except FileNotFoundError:
@@ -76,24 +86,23 @@ def _number_of_path(name: str) -> tuple[int, int]:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidJobSpec(_FIELD, f"{name}: {reason}") from None
     if stat.S_ISCHR(status.st_mode):
-        raise InvalidJobSpec(_FIELD, f"{name} is a character device; I/O is limited on block devices")
+        raise InvalidJobSpec(_FIELD, f"{name} is a character device; I/O limits need a block device")
     device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
     major, minor = os.major(device), os.minor(device)
     if major == 0:
         kind = _file_system(f"{major}:{minor}")
         raise InvalidJobSpec(
-            _FIELD, f"{name} is on {kind}, which is no block device; name the disk as MAJ:MIN (see lsblk)"
+            _FIELD,
+            f"{name} is on {kind}, which is not a block device; use MAJ:MIN of the disk (see lsblk)",
         )
     return major, minor
 
 
 def _file_system(number: str) -> str:
-    """Return the type of the file system with this number, from /proc/self/mountinfo."""
-    for line in (kernel_files.read(Path("/proc/self/mountinfo")) or "").split("\n"):
-        left, _, right = line.partition(" - ")
-        if left.split(" ")[2:3] == [number]:
-            return right.split(" ")[0]
-    return "a file system without a device"
+    """Return the type of the file system with this number."""
+    mounts = parse_mountinfo(kernel_files.read(Path("/proc/self/mountinfo")) or "")
+    kinds = (mount.kind for mount in mounts if mount.device == number)
+    return next(kinds, "a file system without a device")
 
 
 def _merged(name: str, first: IoLimit, second: IoLimit, number: str) -> IoLimit:
@@ -104,7 +113,7 @@ def _merged(name: str, first: IoLimit, second: IoLimit, number: str) -> IoLimit:
             raise InvalidJobSpec(
                 _FIELD,
                 f"{name} and {second.device} are one device, {number}, with two values for {field.name}; "
-                "name it once",
+                "specify it once",
             )
         values[field.name] = theirs if ours is None else ours
     return replace(first, **values)

@@ -1,29 +1,29 @@
 """Pressure stall information: how long a job has waited for CPU, memory and I/O.
 
-Every group of v2 has it, whatever its controllers (Linux 4.20, CONFIG_PSI, and not psi=0).
+Every cgroup of v2 has it, whatever its controllers (Linux 4.20, CONFIG_PSI, and not psi=0).
 https://docs.kernel.org/accounting/psi.html
 """
 
 from dataclasses import replace
 
-from ...core.model.limits import Pressure, ResourceUsage
-from ..group import Group
+from ..core.model.limits import Pressure, ResourceUsage
+from .cgroup import Cgroup
 
 
-def usage(group: Group, so_far: ResourceUsage) -> ResourceUsage:
-    """Add the pressure of a group of v2."""
+def usage(cgroup: Cgroup, so_far: ResourceUsage) -> ResourceUsage:
+    """Add the pressure of a cgroup of v2."""
     return replace(
         so_far,
-        cpu_pressure=parse(group.text("cpu.pressure")),
-        memory_pressure=parse(group.text("memory.pressure")),
-        io_pressure=parse(group.text("io.pressure")),
+        cpu_pressure=parse(cgroup.text("cpu.pressure")),
+        memory_pressure=parse(cgroup.text("memory.pressure")),
+        io_pressure=parse(cgroup.text("io.pressure")),
     )
 
 
 def parse(text: str) -> Pressure | None:
-    """Return what a pressure file tells; None where there is none such.
+    """Return the content of a pressure file; None if the text is empty.
 
-    Before Linux 5.13 cpu.pressure has no line "full": nothing is known then of all tasks waiting.
+    Before Linux 5.13 cpu.pressure has no line "full"; its values are reported as 0 then.
     """
     lines = {line.split(" ", 1)[0]: _fields(line) for line in text.splitlines()}
     if "some" not in lines:

@@ -1,0 +1,17 @@
+"""Reads the resource usage of a job: each controller reads its own files."""
+
+from collections.abc import Mapping
+
+from ..core.model.limits import ResourceUsage
+from . import pressure
+from .cgroup import Cgroup
+from .controllers.all_controllers import CONTROLLERS
+
+
+def read_usage(cgroups: Mapping[str, Cgroup], unified: Cgroup | None) -> ResourceUsage:
+    """Return the readings of all cgroups of a job; ``unified`` is that of v2, if there is one."""
+    usage = ResourceUsage()
+    for controller in CONTROLLERS:
+        if controller.name in cgroups:
+            usage = controller.usage(cgroups[controller.name], usage)
+    return pressure.usage(unified, usage) if unified else usage

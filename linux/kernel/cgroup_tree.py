@@ -1,0 +1,19 @@
+"""Walks the directories of a cgroup tree; every walk of this package is here."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+_LINKS_OF_A_LEAF = 2
+"""Its name, and its own dot."""
+
+
+def walk(top: str) -> Iterator[str]:
+    """Yield a cgroup and those below it, parents first; skips what is removed meanwhile."""
+    found = [top]
+    for path in found:  # grows meanwhile
+        yield path
+        with suppress(FileNotFoundError):
+            # kernfs: a cgroup's directory has a link for each child. Most have none, but many files.
+            if os.stat(path).st_nlink != _LINKS_OF_A_LEAF:
+                found += [entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]

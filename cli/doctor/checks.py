@@ -109,7 +109,7 @@ def _check_journal(home: Home) -> Iterator[Finding]:
     if not home.journal.exists():
         return
     try:
-        unreadable = sqlite.look(home.journal)
+        unreadable = sqlite.unreadable_records(home.journal)
     except JournalUnusable as error:
         text, _, remedy = str(error).partition("; ")
         yield missing("journal", text, remedy or "see `state` above")

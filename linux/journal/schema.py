@@ -1,4 +1,4 @@
-"""The tables of the journal by version: older files are brought to this one, newer ones are refused."""
+"""The tables of the journal by version: older files are migrated to this one, newer ones are rejected."""
 
 import sqlite3
 from pathlib import Path
@@ -27,23 +27,23 @@ CREATE TABLE requests (
 _BY_REMOVAL = "CREATE INDEX requests_by_removal ON requests (removed_at)"
 
 _STEPS = ((_JOBS,), (_REQUESTS, _BY_REMOVAL))
-"""What leads from each version to the next one; that of an empty file is 0."""
+"""The statements that migrate each version to the next one; an empty file has version 0."""
 
 VERSION = len(_STEPS)
 
 _MAGIC = b"SQLite format 3\0"
-"""How a database begins (https://www.sqlite.org/fileformat.html)."""
+"""The first bytes of a database (https://www.sqlite.org/fileformat.html)."""
 
 _REMEDY = (
-    "restore it from a copy, or move it away to begin anew: running jobs run on in any case, "
-    "those that are over are forgotten then, with their output"
+    "restore it from a copy, or move it away to start with an empty one: running jobs continue in any "
+    "case, but finished jobs are then forgotten, and their output deleted"
 )
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Open the journal's database, in this version; made if it is not there.
+    """Open the journal's database and migrate it to this version; create it if it does not exist.
 
-    Raises JournalUnusable if it is from a newer version or none of ours, and sqlite3.Error.
+    Raises JournalUnusable if it is from a newer version or not a journal, and sqlite3.Error.
     """
     _check_file(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -57,10 +57,10 @@ def open_database(path: Path) -> sqlite3.Connection:
     return database
 
 
-def open_to_look(path: Path) -> sqlite3.Connection:
-    """Open a database that a server may be using, and change nothing; raises as ``open_database``."""
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database that a server may be using, without changing it; raises as ``open_database``."""
     _check_file(path)
-    # Without a log beside it nobody writes; SQLite would make one even to read.
+    # Without a write-ahead log no server has it open; SQLite would create one even for reading.
     how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     database = sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True)
     try:
@@ -71,40 +71,40 @@ def open_to_look(path: Path) -> sqlite3.Connection:
     return database
 
 
-def explained(path: Path, error: sqlite3.Error) -> JournalUnusable:
-    """Return what an error of SQLite means, and what helps."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # none where SQLite was not asked
+def unusable(path: Path, error: sqlite3.Error) -> JournalUnusable:
+    """Return an error of SQLite with its meaning and the remedy."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # absent if the error is not from SQLite itself
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return _corrupt(path, str(error))
     return JournalUnusable(f"{path}: {error}")
 
 
 def _corrupt(path: Path, reason: str) -> JournalUnusable:
-    return JournalUnusable(f"{path} is corrupt ({reason}) and was left as it is; {_REMEDY}")
+    return JournalUnusable(f"{path} is corrupt ({reason}) and was not changed; {_REMEDY}")
 
 
 def _check_file(path: Path) -> None:
-    """Refuse a file that is no database before SQLite takes it for a new one, or writes to it."""
+    """Reject a file that is not a database before SQLite treats it as a new one, or writes to it."""
     try:
         with path.open("rb") as file:
-            begin = file.read(len(_MAGIC))
+            start = file.read(len(_MAGIC))
     except FileNotFoundError:
         return
     except OSError as error:
         raise JournalUnusable(f"{path}: {error.strerror}") from error
     jobs = Layout(path.parent).jobs
-    if not begin and jobs.is_dir() and any(jobs.iterdir()):
-        raise _corrupt(path, "it is empty, and yet there are jobs")
-    if begin and begin != _MAGIC:
-        raise _corrupt(path, "it is no database")
+    if not start and jobs.is_dir() and any(jobs.iterdir()):
+        raise _corrupt(path, "it is empty although there are jobs")
+    if start and start != _MAGIC:
+        raise _corrupt(path, "it is not a database")
 
 
 def _check_version(database: sqlite3.Connection, path: Path) -> int:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise JournalUnusable(
-            f"{path}: written by a newer version of worker (format {version}, this one knows {VERSION}); "
-            f"start that version, or {_REMEDY}"
+            f"{path}: written by a newer version of worker (format {version}, this one reads up to "
+            f"{VERSION}); start that version, or {_REMEDY}"
         )
     return int(version)
 

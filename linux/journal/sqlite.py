@@ -21,9 +21,9 @@ from ...core.model.ending import End
 from ...core.model.job import JobId, JobRecord, PastRequest
 from ...core.model.limits import ResourceLimits
 from ..ipc.encoding import end_from_message, end_to_message
-from .schema import explained, open_database, open_to_look
+from .schema import open_database, open_read_only, unusable
 
-# As bytes: SQLite would give up at the first text that is not UTF-8.
+# As bytes: sqlite3 fails at the first text that is not UTF-8.
 _ALL = "SELECT id, CAST(record AS BLOB) FROM jobs ORDER BY created_at"
 _PAST = """
 SELECT owner, request_id, job, fingerprint, removed_at FROM requests WHERE owner = ? AND request_id = ?
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 
 class SqliteJournal:
-    """One row a job, in WAL mode: a put survives the death of this process, not a loss of power."""
+    """One row per job, in WAL mode: a put survives a kill of this process, but not a loss of power."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # SQLite blocks; one thread keeps the order and needs no locks.
+        # SQLite blocks; a single thread keeps the order and needs no locks.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._database: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -48,9 +48,7 @@ class SqliteJournal:
     async def load(self) -> Sequence[JobRecord]:
         records, bad = await self._run(_read_all)
         for job, reason in bad.items():
-            log.error(
-                "%s: the record of job %s is set aside, it cannot be read: %s", self._path, job, reason
-            )
+            log.error("%s: cannot read the record of job %s; ignoring the job: %s", self._path, job, reason)
         self._unreadable = [JobId(job) for job in map(_uuid, bad) if job is not None]
         return records
 
@@ -89,36 +87,36 @@ class SqliteJournal:
             if self._database is None:
                 self._database = open_database(self._path)
                 self._file = _identity(self._path)
-            elif _identity(self._path) != self._file:  # what is written now, nobody would ever read
+            elif _identity(self._path) != self._file:  # a write would be lost
                 raise JournalUnusable(
                     f"{self._path} was moved, deleted or replaced while the server uses it; "
-                    "put it back, or restart the server: jobs run on meanwhile"
+                    "put it back, or restart the server: jobs continue meanwhile"
                 )
             return step(self._database)
         except sqlite3.Error as error:
-            raise explained(self._path, error) from error
+            raise unusable(self._path, error) from error
 
 
-def look(path: Path) -> Mapping[str, str]:
-    """Return the jobs whose records cannot be read, and why, and change nothing; for `worker doctor`.
+def unreadable_records(path: Path) -> Mapping[str, str]:
+    """Return the jobs whose records cannot be read, with the reasons; changes nothing. For `worker doctor`.
 
     Raises JournalUnusable if it is corrupt or from a newer version.
     """
     try:
-        with closing(open_to_look(path)) as database:
+        with closing(open_read_only(path)) as database:
             return _read_all(database)[1]
     except sqlite3.Error as error:
-        raise explained(path, error) from error
+        raise unusable(path, error) from error
 
 
 def _read_all(database: sqlite3.Connection) -> tuple[list[JobRecord], dict[str, str]]:
-    """Return the records, and why others cannot be read; what is wrong with one is no other's trouble."""
+    """Return the readable records, and for each other job why its record is unreadable."""
     records: list[JobRecord] = []
     bad: dict[str, str] = {}
     for job, text in database.execute(_ALL):
         try:
             records.append(_from_json(text))
-        except Exception as error:  # noqa: BLE001 - whatever a converter makes of a row not ours
+        except Exception as error:  # noqa: BLE001 - a converter may raise anything for a foreign row
             bad[str(job)] = f"{type(error).__name__}: {error}"
     return records, bad
 
@@ -150,24 +148,24 @@ def _remove(job: JobId, remember: PastRequest | None, database: sqlite3.Connecti
         remember.fingerprint,
         remember.removed_at,
     )
-    with database:  # both or nothing
+    with database:  # both or neither
         database.execute("BEGIN IMMEDIATE")
         database.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)", past)
         database.execute(delete, (str(job),))
 
 
-def _as_it_is(value: object, _: object) -> object:
+def _unchanged(value: object, _: object) -> object:
     return value
 
 
 def _shared(
     structure: Callable[[object, type], ResourceLimits],
 ) -> Callable[[object, type], ResourceLimits]:
-    """Return equal limits as one object: thousands of jobs have the same few, each twice."""
+    """Return equal limits as one object: thousands of jobs share few different limits, each twice."""
     known: dict[str, ResourceLimits] = {}
 
     def structured(part: object, kind: type) -> ResourceLimits:
-        key = repr(part)  # of what JSON has; a quarter of the time that json.dumps takes
+        key = repr(part)  # it contains only JSON types; takes a quarter of the time of json.dumps
         limits = known.get(key)
         if limits is None:
             limits = structure(part, kind)
@@ -179,14 +177,14 @@ def _shared(
 
 
 def _converter() -> cattrs.Converter:
-    # Which field is at fault would cost a try for each of them; a row is good or bad as a whole.
+    # Naming the invalid field would cost a try for each field; a row is valid or invalid as a whole.
     converter = cattrs.Converter(omit_if_default=True, detailed_validation=False)
     converter.register_unstructure_hook(UUID, str)
     converter.register_structure_hook(UUID, lambda text, _: UUID(text))
     converter.register_unstructure_hook(MappingProxyType, dict)
-    # JSON has these as they are; cattrs would call three functions for each of the many that may be null.
+    # JSON has these types itself; cattrs would call three functions for each of the many optional fields.
     for kind in (int | None, float | None, str | None, int, float, str):
-        converter.register_structure_hook(kind, _as_it_is)
+        converter.register_structure_hook(kind, _unchanged)
     converter.register_structure_hook(ResourceLimits, _shared(converter.get_structure_hook(ResourceLimits)))
     converter.register_unstructure_hook(End, end_to_message)
     converter.register_structure_hook(End, lambda message, _: end_from_message(message))
@@ -202,7 +200,7 @@ def _to_json(record: JobRecord) -> str:
 
 def _from_json(text: bytes) -> JobRecord:
     record = json.loads(text)
-    if "owner" in record:  # thousands of jobs have the same few
+    if "owner" in record:  # thousands of jobs share few different owners
         record["owner"] = sys.intern(record["owner"])
     record["spec"]["command"] = sys.intern(record["spec"]["command"])
     return _CONVERTER.structure(record, JobRecord)

@@ -9,25 +9,25 @@ from contextlib import asynccontextmanager
 
 _IN_MODIFY = 0x2
 _IN_CLOSE_WRITE = 0x8
-_IN_ATTRIB = 0x4  # how the recorder tells what splice(2) does not on older kernels
+_IN_ATTRIB = 0x4  # the recorder sets times where splice(2) causes no event: older kernels
 _IN_CREATE = 0x100
 _CHANGES = _IN_MODIFY | _IN_ATTRIB | _IN_CREATE | _IN_CLOSE_WRITE
 _IN_IGNORED = 0x8000
 _OVERFLOW = -1
-_BETWEEN_LOOKS = 1.0
+_POLL_INTERVAL = 1.0
 _EVENT = struct.Struct("iIII")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DirectoryWatch:
-    """A Watch that is woken by whatever is written below a directory."""
+    """A Watch that is notified of every change in a directory."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
     def notify(self) -> None:
-        """Wake whoever waits, now or next."""
+        """Wake the waiting task, or the next one that waits."""
         self._changed.set()
 
     async def changed(self) -> None:
@@ -36,18 +36,18 @@ class DirectoryWatch:
 
 
 class Inotify:
-    """Watches of directories, shared by all who follow the same one; none while nobody does.
+    """Watches of directories: one for all followers of a directory, none without followers.
 
-    A directory that cannot be watched, for want of instances or watches, is looked at instead, and so
-    is one that was deleted: the next of that name is another.
+    A directory is polled instead if it cannot be watched (no instances or watches are left), or if it
+    was deleted: a new directory of the same name is not the watched one.
     """
 
     def __init__(self) -> None:
         self._fd = -1
         self._watches: dict[int, set[DirectoryWatch]] = {}
         self._directories: dict[int, str] = {}
-        self._unwatched: dict[str, set[DirectoryWatch]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._polled: dict[str, set[DirectoryWatch]] = {}
+        self._poller: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def watch(self, directory: str) -> AsyncIterator[DirectoryWatch]:
@@ -58,25 +58,25 @@ class Inotify:
             self._watches.setdefault(descriptor, set()).add(watch)
             self._directories[descriptor] = directory
         else:
-            self._look_at(directory, watch)
+            self._poll(directory, watch)
         try:
             yield watch
         finally:
             if watch in self._watches.get(descriptor, ()):
                 self._remove(descriptor, watch)
             else:
-                self._overlook(directory, watch)
+                self._stop_polling(directory, watch)
 
     def close(self) -> None:
-        """Give the instance back."""
+        """Close the inotify instance."""
         if self._fd >= 0:
             asyncio.get_running_loop().remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
             self._watches.clear()
             self._directories.clear()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._poller is not None:
+            self._poller.cancel()
 
     def _add(self, directory: str) -> int:
         if self._fd < 0:
@@ -84,7 +84,7 @@ class Inotify:
             if self._fd < 0:
                 return -1
             asyncio.get_running_loop().add_reader(self._fd, self._read)
-        # The same directory gives the same descriptor, however many follow it.
+        # The kernel returns the same descriptor for every watch of a directory.
         return int(_libc.inotify_add_watch(self._fd, os.fsencode(directory), _CHANGES))
 
     def _remove(self, descriptor: int, watch: DirectoryWatch) -> None:
@@ -97,51 +97,51 @@ class Inotify:
     def _read(self) -> None:
         data = os.read(self._fd, 65536)
         position = 0
-        changed, gone = set(), set()
+        changed, removed = set(), set()
         while position < len(data):
             descriptor, mask, _, length = _EVENT.unpack_from(data, position)
             position += _EVENT.size + length
             changed.add(descriptor)
             if mask & _IN_IGNORED:
-                gone.add(descriptor)
-        if _OVERFLOW in changed:  # something was not told
+                removed.add(descriptor)
+        if _OVERFLOW in changed:  # events were lost
             changed.update(self._watches)
         for descriptor in changed:
             for watch in self._watches.get(descriptor, ()):
                 watch.notify()
-        for descriptor in gone & self._watches.keys():  # else we have ended the watch ourselves
+        for descriptor in removed & self._watches.keys():  # the others were removed by us
             directory = self._directories.pop(descriptor)
             for watch in self._watches.pop(descriptor):
-                self._look_at(directory, watch)
+                self._poll(directory, watch)
 
-    def _look_at(self, directory: str, watch: DirectoryWatch) -> None:
-        self._unwatched.setdefault(directory, set()).add(watch)
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
+    def _poll(self, directory: str, watch: DirectoryWatch) -> None:
+        self._polled.setdefault(directory, set()).add(watch)
+        if self._poller is None:
+            self._poller = asyncio.create_task(self._poll_all())
 
-    def _overlook(self, directory: str, watch: DirectoryWatch) -> None:
-        watches = self._unwatched.get(directory, set())
+    def _stop_polling(self, directory: str, watch: DirectoryWatch) -> None:
+        watches = self._polled.get(directory, set())
         watches.discard(watch)
         if not watches:
-            self._unwatched.pop(directory, None)
+            self._polled.pop(directory, None)
 
-    async def _look(self) -> None:
-        """Wake whoever follows an unwatched directory when it has changed."""
+    async def _poll_all(self) -> None:
+        """Notify the followers of every polled directory that has changed."""
         seen: dict[str, object] = {}
-        while self._unwatched:
-            await asyncio.sleep(_BETWEEN_LOOKS)
+        while self._polled:
+            await asyncio.sleep(_POLL_INTERVAL)
             seen = {
-                directory: self._look_once(directory, seen.get(directory)) for directory in self._unwatched
+                directory: self._poll_once(directory, seen.get(directory)) for directory in self._polled
             }
-        self._looking = None
+        self._poller = None
 
-    def _look_once(self, directory: str, seen: object) -> object:
+    def _poll_once(self, directory: str, seen: object) -> object:
         try:
             sizes = _sizes(directory)
-        except OSError:  # EMFILE, which may be why it is not watched: the next look may tell
+        except OSError:  # EMFILE, which may be why it is polled: try again at the next poll
             return seen
         if sizes != seen:
-            for watch in self._unwatched[directory]:
+            for watch in self._polled[directory]:
                 watch.notify()
         return sizes
 

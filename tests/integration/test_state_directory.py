@@ -204,7 +204,7 @@ def test_a_journal_that_is_corrupt(installation, tmp_path):
     journal.write_bytes(spoiled)
     refused = installation.run("up")
     assert 1 == refused.returncode
-    assert f"{journal} is corrupt (it is no database) and was left as it is; restore it" in (
+    assert f"{journal} is corrupt (it is not a database) and was not changed; restore it" in (
         refused.stderr.decode()
     )
     findings = json.loads(installation.worker("doctor", "-o", "json", code=1))["findings"]
@@ -231,7 +231,8 @@ def test_one_bad_row(installation):
     installation.worker("up")
     assert [good] == [each["id"] for each in json.loads(installation.worker("list", "-o", "json"))]
     assert b"good\n" == installation.stream(good)
-    assert f"job {bad} is set aside" in (installation.home / "server.log").read_text()
+    message = f"cannot read the record of job {bad}; ignoring the job"
+    assert message in (installation.home / "server.log").read_text()
     assert f"the record of job {bad} cannot be read" in installation.worker("doctor")
     installation.worker("down")
     with closing(sqlite3.connect(installation.home / "journal.db")) as database, database:

@@ -1,6 +1,5 @@
-"""The journal's file: what older versions wrote is read, what newer ones wrote is left alone."""
+"""The journal's file: files of older versions are read, those of newer ones are not changed."""
 
-import asyncio
 import os
 import sqlite3
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from worker.core.model.job import (
     new_job_id,
     parse_job_id,
 )
-from worker.linux.journal.sqlite import SqliteJournal, look
+from worker.linux.journal.sqlite import SqliteJournal, unreadable_records
 
 JOB = parse_job_id("00000000-0000-4000-8000-000000000001")
 END = End(Exited(3), Cause.NONE, 0, {Channel.OUTPUT: 6}, 3.5)
@@ -45,7 +44,7 @@ INSERT INTO jobs VALUES ('{JOB}', 1.5, '{{"id": "{JOB}", "spec": {{"command": "e
 
 
 def write(path: Path, script: str) -> None:
-    """Make a database as another version would."""
+    """Create a database as another version would."""
     with closing(sqlite3.connect(path)) as database:
         database.executescript(script)
 
@@ -58,80 +57,68 @@ def version(path: Path) -> int:
     return number
 
 
-def test_a_journal_of_version_1(tmp_path: Path) -> None:
-    """It is brought forward: its jobs are known, and requests can be remembered."""
+async def test_a_journal_of_version_1(tmp_path: Path) -> None:
+    """It is migrated: its jobs are known, and requests can be recorded."""
     path = tmp_path / "journal.db"
     write(path, VERSION_1)
     past = PastRequest("alice", "r1", JOB, "f", 4.5)
 
-    async def scenario() -> None:
-        for records in ([RECORD], []):
-            journal = SqliteJournal(path)
-            assert records == list(await journal.load())
-            await journal.remove(JOB, past)
-            assert past == await journal.past_request("alice", "r1")
-            await journal.close()
-
-    asyncio.run(scenario())
+    for records in ([RECORD], []):
+        journal = SqliteJournal(path)
+        assert records == list(await journal.load())
+        await journal.remove(JOB, past)
+        assert past == await journal.past_request("alice", "r1")
+        await journal.close()
     assert 2 == version(path)
 
 
-def test_a_journal_of_a_later_version(tmp_path: Path) -> None:
-    """It is refused by name and number, and stays as it is."""
+async def test_a_journal_of_a_later_version(tmp_path: Path) -> None:
+    """It is rejected with its format, and not changed."""
     path = tmp_path / "journal.db"
     write(path, VERSION_1 + "PRAGMA user_version = 3;")
 
-    async def scenario() -> None:
-        journal = SqliteJournal(path)
-        with pytest.raises(
-            JournalUnusable, match=r"journal\.db: written by a newer version.*format 3.*move"
-        ):
-            await journal.load()
-        await journal.close()
-        with pytest.raises(JournalUnusable, match="start that version"):
-            look(path)
-
-    asyncio.run(scenario())
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalUnusable, match=r"journal\.db: written by a newer version.*format 3.*move"):
+        await journal.load()
+    await journal.close()
+    with pytest.raises(JournalUnusable, match="start that version"):
+        unreadable_records(path)
     assert 3 == version(path)
 
 
-def test_a_migration_that_is_cut_short(tmp_path: Path) -> None:
-    """A step is done whole or not at all: what was there already stops it, and the file is as it was."""
+async def test_a_migration_that_fails(tmp_path: Path) -> None:
+    """A step is done completely or not at all: an existing index stops it, and the file is unchanged."""
     path = tmp_path / "journal.db"
     write(path, VERSION_1 + "CREATE INDEX requests_by_removal ON jobs (created_at);")
 
-    async def scenario() -> None:
-        journal = SqliteJournal(path)
-        with pytest.raises(JournalUnusable, match="requests_by_removal already exists"):
-            await journal.load()
-        await journal.close()
-
-    asyncio.run(scenario())
+    journal = SqliteJournal(path)
+    with pytest.raises(JournalUnusable, match="requests_by_removal already exists"):
+        await journal.load()
+    await journal.close()
     assert 1 == version(path)
     write(path, "DROP INDEX requests_by_removal; SELECT 1;")
-    asyncio.run(_load(path))
+    await _load(path, [RECORD])
     assert 2 == version(path)
 
 
-async def _load(path: Path) -> None:
+async def _load(path: Path, expected: list[JobRecord]) -> None:
+    """Check what a server loads from a journal."""
     journal = SqliteJournal(path)
-    assert [RECORD] == list(await journal.load())
-    await journal.close()
-
-
-# --- journals that are broken
-
-
-def whole(path: Path, jobs: int = 1) -> bytes:
-    """Make a journal as a server leaves it, and return its bytes."""
-
-    async def scenario() -> None:
-        journal = SqliteJournal(path)
-        for _ in range(jobs):
-            await journal.put(replace(RECORD, id=new_job_id()))
+    try:
+        assert expected == list(await journal.load())
+    finally:
         await journal.close()
 
-    asyncio.run(scenario())
+
+# --- damaged journals
+
+
+async def whole(path: Path, jobs: int = 1) -> bytes:
+    """Create a journal as a server leaves it, and return its bytes."""
+    journal = SqliteJournal(path)
+    for _ in range(jobs):
+        await journal.put(replace(RECORD, id=new_job_id()))
+    await journal.close()
     return path.read_bytes()
 
 
@@ -148,79 +135,65 @@ def whole(path: Path, jobs: int = 1) -> bytes:
         lambda data: data[:4096] + b"\xff" * (len(data) - 4096),
     ],
 )
-def test_a_corrupt_journal_is_left_as_it_is(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
-    """It is refused with what is wrong and what helps, and not one byte of it is changed."""
+async def test_a_corrupt_journal_is_not_changed(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    """It is rejected with the reason and the remedy, and no byte of it is changed."""
     path = tmp_path / "journal.db"
-    spoiled = spoil(whole(path, jobs=50))
+    spoiled = spoil(await whole(path, jobs=50))
     path.write_bytes(spoiled)
 
-    async def scenario() -> None:
-        journal = SqliteJournal(path)
-        for step in (journal.load(), journal.put(RECORD)):
-            with pytest.raises(JournalUnusable, match=r"journal\.db is corrupt .*restore.*move it away"):
-                await step
-        await journal.close()
-        with pytest.raises(JournalUnusable, match="is corrupt"):
-            look(path)
-
-    asyncio.run(scenario())
+    journal = SqliteJournal(path)
+    for step in (journal.load(), journal.put(RECORD)):
+        with pytest.raises(JournalUnusable, match=r"journal\.db is corrupt .*restore.*move it away"):
+            await step
+    await journal.close()
+    with pytest.raises(JournalUnusable, match="is corrupt"):
+        unreadable_records(path)
     assert spoiled == path.read_bytes()
 
 
-def test_an_empty_file_is_a_journal_only_where_there_are_no_jobs(tmp_path: Path) -> None:
-    """A first server may have died so early; later, it is one that somebody has emptied."""
+async def test_an_empty_file_is_a_journal_only_where_there_are_no_jobs(tmp_path: Path) -> None:
+    """The first server may be killed at that moment; later, an empty file means lost data."""
     path = tmp_path / "journal.db"
     path.touch()
-
-    async def load() -> None:
-        journal = SqliteJournal(path)
-        try:
-            assert [] == list(await journal.load())
-        finally:
-            await journal.close()
-
-    asyncio.run(load())
+    await _load(path, [])
     path.write_bytes(b"")
     (tmp_path / "jobs" / str(JOB)).mkdir(parents=True)
-    with pytest.raises(JournalUnusable, match="it is empty, and yet there are jobs"):
-        asyncio.run(load())
+    with pytest.raises(JournalUnusable, match="it is empty although there are jobs"):
+        await _load(path, [])
     assert b"" == path.read_bytes()
 
 
 @pytest.mark.parametrize("record", ["'nonsense'", "'{}'", "'5'", "5", "NULLIF('', 'x')", "x'ff00ff'"])
-def test_a_row_that_cannot_be_read(tmp_path: Path, record: str) -> None:
-    """It is set aside and stays; the others are known, and it is told which job it was."""
+async def test_a_row_that_cannot_be_read(tmp_path: Path, record: str) -> None:
+    """The row is ignored and kept; the other jobs are known, and the job of the row is reported."""
     path = tmp_path / "journal.db"
     bad = new_job_id()
     write(path, VERSION_1 + f"INSERT INTO jobs VALUES ('{bad}', 1.0, CAST({record} AS TEXT));")
 
-    async def scenario() -> None:
-        for _ in range(2):
-            journal = SqliteJournal(path)
-            assert [RECORD] == list(await journal.load())
-            assert [bad] == list(journal.unreadable)
-            await journal.close()
-
-    asyncio.run(scenario())
-    assert [str(bad)] == list(look(path))
+    for _ in range(2):
+        journal = SqliteJournal(path)
+        assert [RECORD] == list(await journal.load())
+        assert [bad] == list(journal.unreadable)
+        await journal.close()
+    assert [str(bad)] == list(unreadable_records(path))
 
 
-async def test_a_look_leaves_no_trace(tmp_path: Path) -> None:
-    """Neither at a journal that nobody uses nor at one that is being written."""
+async def test_reading_for_the_doctor_changes_nothing(tmp_path: Path) -> None:
+    """Neither a journal that is not in use nor one that is being written."""
     path = tmp_path / "journal.db"
-    data = await asyncio.to_thread(whole, path)
-    assert {} == look(path)
+    data = await whole(path)
+    assert {} == unreadable_records(path)
     assert (data, [path]) == (path.read_bytes(), list(tmp_path.iterdir()))
     journal = SqliteJournal(path)
     await journal.put(RECORD)
     before = os.listdir(tmp_path)
-    assert {} == look(path)
+    assert {} == unreadable_records(path)
     assert before == os.listdir(tmp_path)
     await journal.close()
 
 
-async def test_a_journal_that_is_moved_away_under_a_server(tmp_path: Path) -> None:
-    """Nothing is written where nobody would find it; when it is back all goes on, and nothing is lost."""
+async def test_a_journal_that_is_moved_while_a_server_uses_it(tmp_path: Path) -> None:
+    """Writes fail instead of being lost; when it is back the server continues, and nothing is lost."""
     path, elsewhere = tmp_path / "journal.db", tmp_path / "elsewhere.db"
     journal = SqliteJournal(path)
     await journal.put(RECORD)

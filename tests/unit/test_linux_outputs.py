@@ -1,6 +1,5 @@
 """Reading recorded output at offsets of any size."""
 
-import asyncio
 import os
 import resource
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ LONGEST = (1 << 63) - 1
 
 
 def recorded(state: Path, segments: dict[int, bytes]) -> JobId:
-    """Return a job with these segments of output, by their offsets."""
+    """Return a job with these segments of output, given by their offsets."""
     job = new_job_id()
     directory = Path(Layout(state).job(job))
     directory.mkdir(parents=True)
@@ -33,23 +32,17 @@ def recorded(state: Path, segments: dict[int, bytes]) -> JobId:
     "offset", [5, 1 << 40, LONGEST - SIZE, LONGEST - SIZE + 1, LONGEST, 1 << 63, 1 << 70]
 )
 @pytest.mark.parametrize("first", [0, 3])
-def test_beyond_the_end_there_is_nothing_yet(tmp_path: Path, offset: int, first: int) -> None:
-    """However far it is, also where no file of this kernel can reach."""
-
-    async def read() -> bytes:
-        store = RecorderStore(tmp_path)
-        try:
-            return await store.read(job, Channel.OUTPUT, offset, SIZE)
-        finally:
-            await store.close()
-
+async def test_reading_beyond_the_end_returns_nothing(tmp_path: Path, offset: int, first: int) -> None:
+    """At any offset, even beyond the largest file of this kernel."""
     job = recorded(tmp_path, {first: b"xy"})
-    assert b"" == asyncio.run(read())
+    store = RecorderStore(tmp_path)
+    assert b"" == await store.read(job, Channel.OUTPUT, offset, SIZE)
+    await store.close()
 
 
 @contextmanager
 def no_descriptors() -> Iterator[None]:
-    """Have this process open nothing more, but in the place of what it has closed."""
+    """Use up all descriptors of this process: it can only open a file after it has closed one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
@@ -65,7 +58,7 @@ def no_descriptors() -> Iterator[None]:
 
 
 async def test_output_is_read_when_no_descriptor_is_left(tmp_path: Path) -> None:
-    """Clients that come take descriptors; those who follow are not ended for that. Time and again."""
+    """New clients use up the descriptors; existing streams continue. Repeatedly."""
     job = recorded(tmp_path, {0: b"abc", 3: b"defg"})
     store = RecorderStore(tmp_path)
     with no_descriptors():
@@ -76,8 +69,8 @@ async def test_output_is_read_when_no_descriptor_is_left(tmp_path: Path) -> None
     await store.close()
 
 
-async def test_want_of_descriptors_is_told_as_such(tmp_path: Path) -> None:
-    """When even the one in reserve is gone, it is not the output that is missing."""
+async def test_a_shortage_of_descriptors_is_reported(tmp_path: Path) -> None:
+    """Without the reserve descriptor the error is EMFILE, not missing output."""
     job = recorded(tmp_path, {0: b"abc"})
     store = RecorderStore(tmp_path)
     store._spare.close()

@@ -1,4 +1,4 @@
-"""What is tried out on this kernel, and how mounts are read."""
+"""Probes of this kernel."""
 
 import os
 from contextlib import suppress
@@ -11,7 +11,7 @@ from worker.linux.kernel import probes
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Python was built for a kernel without pidfds")
 def test_probes_leave_no_child_and_no_descriptor() -> None:
-    """Whether they succeed or not."""
+    """Both after success and after failure."""
     before = sorted(os.listdir("/proc/self/fd"))
     for probe in (probes.pidfd, probes.exit_kept_by_pidfd):
         with suppress(OSError):
@@ -21,8 +21,8 @@ def test_probes_leave_no_child_and_no_descriptor() -> None:
     assert before == sorted(os.listdir("/proc/self/fd"))
 
 
-def test_a_place_where_nothing_can_be_made() -> None:
-    """The kernel's reason is raised."""
+def test_probes_raise_the_kernel_s_reason() -> None:
+    """A directory that does not exist is an example."""
     with pytest.raises(OSError, match="No such file or directory"):
         probes.clone_into_cgroup(Path("/nonexistent/probe"))
     with pytest.raises(OSError, match="No such file or directory"):

@@ -1,4 +1,4 @@
-"""Scopes without systemd: what is asked of it, and what is said when it refuses."""
+"""systemd scopes without systemd: the arguments of systemd-run, and the messages if it fails."""
 
 import os
 from pathlib import Path
@@ -23,8 +23,8 @@ def make_command(path: Path, script: str) -> None:
     path.chmod(0o755)
 
 
-def test_a_supervisor_gets_a_delegated_scope_of_its_own(systemd_run: Path, tmp_path: Path) -> None:
-    """No two are named alike; the name tells whose state it is, and doctor knows it again."""
+def test_a_supervisor_gets_its_own_delegated_scope(systemd_run: Path, tmp_path: Path) -> None:
+    """Every name is different, contains the name of the worker, and is recognized by doctor."""
     make_command(systemd_run, "exit 0")
     one, other = (systemd_scope.supervisor_scope(tmp_path) for _ in range(2))
     assert "--property=Delegate=yes" in one
@@ -37,10 +37,10 @@ def test_a_supervisor_gets_a_delegated_scope_of_its_own(systemd_run: Path, tmp_p
         assert is_supervisor_scope(f"{name}.scope")
 
 
-def test_without_a_scope_the_log_says_what_that_means(
+def test_without_a_scope_the_log_states_the_consequence(
     systemd_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line, with what systemd-run said; the supervisor is started all the same."""
+    """One line, with the message of systemd-run; the supervisor is started nevertheless."""
     make_command(systemd_run, "echo Failed to connect to bus >&2; exit 1")
     assert [] == systemd_scope.supervisor_scope(tmp_path)
     [message] = caplog.messages
@@ -48,27 +48,27 @@ def test_without_a_scope_the_log_says_what_that_means(
     assert message.endswith("systemd-run: Failed to connect to bus")
 
 
-def test_a_missing_command_is_told(systemd_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """systemd-run is in a package of its own here and there."""
+def test_a_missing_systemd_run_is_reported(systemd_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some distributions have systemd-run in a separate package."""
     monkeypatch.setenv("PATH", str(systemd_run.parent))
     with pytest.raises(systemd_scope.ScopeUnavailable, match="systemd-run is not installed"):
         systemd_scope.probe()
 
 
-def test_a_systemd_that_does_not_answer_is_not_waited_for(
+def test_a_systemd_that_does_not_respond_is_an_error(
     systemd_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server starts without it rather than never."""
+    """The server starts without a scope instead of hanging."""
     monkeypatch.setattr(systemd_scope, "_TIMEOUT", 0.1)
     make_command(systemd_run, "exec sleep 1000")
     with pytest.raises(systemd_scope.ScopeUnavailable, match=r"has not responded for 0\.1 s"):
         systemd_scope.probe()
 
 
-def test_without_systemd_nothing_is_tried(
+def test_without_systemd_nothing_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As in most containers: nothing is amiss there, and nothing logged."""
+    """As in most containers: that is not a problem, and nothing is logged."""
     monkeypatch.setattr(systemd_scope, "_BOOTED", tmp_path / "none")
     assert [] == systemd_scope.supervisor_scope(tmp_path)
     assert [] == caplog.messages
@@ -92,6 +92,6 @@ def test_unit_of_a_process(tmp_path: Path, text: str, unit: str | None) -> None:
     assert unit == systemd_scope.unit_of(1, tmp_path)
 
 
-def test_unit_of_no_process(tmp_path: Path) -> None:
-    """What has ended is in none."""
+def test_unit_of_a_missing_process(tmp_path: Path) -> None:
+    """A process that has exited is in no unit."""
     assert None is systemd_scope.unit_of(1, tmp_path)

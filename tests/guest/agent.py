@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Runs in the guest: executes what the host asks for over virtio-serial, one command at a time.
+"""Runs in the guest: executes the commands of the host over virtio-serial, one at a time.
 
 Request: a line of JSON {"command": [...], "timeout": seconds, "input": size}, then the bytes of stdin.
 With "call": {"module": ..., "preload": [...], "user": ..., "environment": {...}} the command is not
-executed: a fork of the agent, as that user, calls main() of the module, which the agent has imported
-already. To start Python and to import takes seconds in a guest.
-With "first_line": true the answer is the first line that the command writes, which is ended then.
+executed: a fork of the agent, as that user, calls main() of the module, which the agent has already
+imported. Starting Python and importing takes seconds in a guest.
+With "first_line": true the answer is the first line of the command's output; the command is then killed.
 Answer: a line of JSON {"status": ..., "stdout": size, "stderr": size}, then both outputs.
 The status is the exit code, negative after a signal, 124 after the timeout and 127 without a program.
 """
@@ -35,17 +35,17 @@ ENVIRONMENT = {
 
 
 def port_device() -> Path:
-    """Return the device of our port; there is no udev in the guest that would name it."""
+    """Return the device of the port; the guest has no udev that would name it."""
     for port in Path("/sys/class/virtio-ports").iterdir():
         if (port / "name").read_text().strip() == PORT_NAME:
             return Path("/dev", port.name)
-    raise FileNotFoundError(f"there is no virtio port {PORT_NAME}")
+    raise FileNotFoundError(f"no virtio port is named {PORT_NAME}")
 
 
 def spawn(
     command: list[str], user: str | None = None, call: Callable[[], None] | None = None
 ) -> "subprocess.Popen[bytes]":
-    """Start a command in a session of its own; or, in its place, a call that never returns."""
+    """Start a command in its own session; or, instead of it, a call that never returns."""
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -57,23 +57,23 @@ def spawn(
         user=user,
         group=user,
         extra_groups=user and os.getgrouplist(user, pwd.getpwnam(user).pw_gid),
-        preexec_fn=call,  # noqa: PLW1509 - there is one thread
-        restore_signals=call is None,  # Python sets its own when it is executed, and has where it is not
+        preexec_fn=call,  # noqa: PLW1509 - there is only one thread
+        restore_signals=call is None,  # an executed Python sets its own signals; a fork has them already
     )
 
 
 def spawn_call(
     command: list[str], module: str, preload: list[str], user: str, environment: dict[str, str]
 ) -> "subprocess.Popen[bytes]":
-    """Start a fork of ours that is the command from then on."""
+    """Start a fork of the agent that acts as the command."""
     for name in (module, *preload):
         import_module(name)
     return spawn(command, user, partial(be_command, command, module, environment))
 
 
 def be_command(command: list[str], module: str, environment: dict[str, str]) -> NoReturn:
-    """Do what an executed Python would, and end."""
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # also what tells Popen() that the command runs now
+    """Act as an executed Python, and exit."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # also notifies Popen() that the command runs
     os.environ.clear()
     os.environ.update(ENVIRONMENT, **environment)
     sys.argv = command
@@ -91,7 +91,7 @@ def be_command(command: list[str], module: str, environment: dict[str, str]) -> 
 
 
 def execute(request: dict[str, Any], data: bytes) -> tuple[int, bytes, bytes]:
-    """Run what is asked for, and end all of its session after the timeout."""
+    """Run the requested command, and kill its whole session after the timeout."""
     command, timeout = request["command"], request["timeout"]
     try:
         process = spawn_call(command, **request["call"]) if "call" in request else spawn(command)
@@ -109,7 +109,7 @@ def execute(request: dict[str, Any], data: bytes) -> tuple[int, bytes, bytes]:
 
 
 def first_line(process: "subprocess.Popen[bytes]", timeout: float) -> tuple[int, bytes, bytes]:
-    """Return the first line that a process writes, and end it."""
+    """Return the first line that a process writes, and kill it."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], timeout)
     line = process.stdout.readline() if ready else b""
@@ -122,30 +122,30 @@ def read_exactly(port: BinaryIO, size: int) -> bytes:
     """Return the next bytes from the host."""
     data = bytearray()
     while len(data) < size:
-        data += port.read(min(size - len(data), 65536))  # makes room for as much, each time
+        data += port.read(min(size - len(data), 65536))  # read() allocates this size every time
     return bytes(data)
 
 
 def write_all(port: BinaryIO, data: bytes) -> None:
-    """Send all to the host."""
+    """Send all bytes to the host."""
     rest = memoryview(data)
     while rest:
         rest = rest[port.write(rest) :]
 
 
 def read_line(port: BinaryIO) -> bytes:
-    """Return the next line; wait for the host where it has not connected yet."""
+    """Return the next line; wait if the host has not connected yet."""
     line = bytearray()
     while not line.endswith(b"\n"):
         byte = port.read(1)
         if not byte:
-            time.sleep(0.05)  # what a port without a host reads is empty, and poll tells no change
+            time.sleep(0.05)  # a port without a host reads as empty, and poll(2) reports no change
         line += byte
     return bytes(line)
 
 
 def main() -> None:
-    """Serve for as long as the guest runs."""
+    """Serve until the guest stops."""
     with port_device().open("r+b", buffering=0) as port:
         while True:
             request = json.loads(read_line(port))

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Build a Debian guest with systemd as PID 1 and cgroup v2 from this machine's own apt sources.
 #
-#   build-image.sh DIRECTORY      makes vmlinux, initrd.img, root.ext4 and python there; needs root, about two minutes
+#   build-image.sh DIRECTORY      creates vmlinux, initrd.img, root.ext4 and python there; needs root, about 2 minutes
 #
-# Installs what it needs and does not find. The guest has no network: it is spoken to over virtio-serial.
+# Installs missing packages. The guest has no network: the host controls it over virtio-serial.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 OUT=$1
@@ -11,9 +11,9 @@ WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 
-# Modules of the way to the root disk and to the host; everything else is built into the cloud kernel.
+# Modules for the root disk and the connection to the host; the cloud kernel has everything else built in.
 MODULES=(virtio_pci virtio_blk virtio_console)
-# Units that cost boot time and do nothing for a guest that lives for minutes.
+# Units that cost boot time and are of no use to a guest that runs for minutes.
 MASKED=(
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
   modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@efi_pstore.service
@@ -38,7 +38,7 @@ install_tools() {
 unpack_kernel() { # unpacked only, never installed on the host
   local package
   package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ {print $2}')
-  # As apt's own user cannot write here, apt would warn about every download.
+  # apt's own user cannot write here; apt would print a warning for every download.
   (cd "$WORK" && apt-get -qq -o APT::Sandbox::User=root download "$package")
   dpkg -x "$WORK"/"$package"*.deb "$WORK/kernel"
   RELEASE=$(basename "$WORK"/kernel/lib/modules/*)
@@ -72,7 +72,7 @@ make_root() {
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     "$suite" "$tree" "${sources[@]}"
   basename "$tree"/usr/lib/python3.* >"$OUT/python"
-  mkdir -p "$tree/usr/local/lib/$(cat "$OUT/python")/dist-packages" # that the agent's Python looks there
+  mkdir -p "$tree/usr/local/lib/$(cat "$OUT/python")/dist-packages" # so that the agent's Python searches it
   rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/*
   for unit in "${MASKED[@]}"; do ln -sf /dev/null "$tree/etc/systemd/system/$unit"; done
   ln -sf /lib/systemd/system/multi-user.target "$tree/etc/systemd/system/default.target"

@@ -12,7 +12,7 @@ from .payload import build, install
 
 @pytest.fixture(scope="session")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    """A machine that has the command `worker` and the tests of the integration folder."""
+    """A machine with the command `worker` and the tests of tests/integration."""
     directory = tmp_path_factory.mktemp("guest")
     try:
         image = find_image()

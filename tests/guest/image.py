@@ -16,12 +16,12 @@ BUILD_TIMEOUT = 1200.0
 
 
 class GuestUnavailableError(Exception):
-    """There can be no guest on this machine; the message says why."""
+    """This machine cannot run a guest; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The files that qemu boots from; the guest writes to none of them."""
+    """The files that qemu boots from; the guest does not write to them."""
 
     directory: Path
 
@@ -32,7 +32,7 @@ class Image:
 
     @property
     def initrd(self) -> Path:
-        """The modules of the root disk, and what loads them."""
+        """The modules for the root disk, and the script that loads them."""
         return self.directory / "initrd.img"
 
     @property
@@ -42,14 +42,14 @@ class Image:
 
     @property
     def python(self) -> str:
-        """Version of the Python on it, as in 3.11."""
+        """The version of Python in the guest, as in 3.11."""
         return (self.directory / "python").read_text().strip().removeprefix("python")
 
 
 def find_image() -> Image:
-    """Return the image, built if there is none yet; raise GuestUnavailableError where that cannot be.
+    """Return the image; build it if it does not exist.
 
-    A build that fails where it can be is a RuntimeError.
+    Raises GuestUnavailableError where it cannot be built, RuntimeError if a build fails.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "worker-guest"
     image = cache / _recipe_hash()
@@ -59,7 +59,7 @@ def find_image() -> Image:
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
-        for other in cache.iterdir():  # of recipes that are no more, and of builds that were cut short
+        for other in cache.iterdir():  # of earlier recipes, and of interrupted builds
             if other.is_dir() and other != image:
                 shutil.rmtree(other)
         _build(image)
@@ -72,15 +72,15 @@ def _recipe_hash() -> str:
 
 def _refuse_where_none_can_be_built() -> None:
     if platform.machine() != "x86_64":
-        raise GuestUnavailableError(f"the guest is an x86_64 machine, this is {platform.machine()}")
+        raise GuestUnavailableError(f"the guest is an x86_64 machine, but this is {platform.machine()}")
     if os.geteuid() != 0:
-        raise GuestUnavailableError("only root can build the guest; once built it runs for every user")
+        raise GuestUnavailableError("only root can build the guest; once built every user can run it")
     if not shutil.which("apt-get") or platform.freedesktop_os_release().get("ID") != "debian":
         raise GuestUnavailableError("the guest is built from the apt sources of a Debian machine")
 
 
 def _build(image: Path) -> None:
-    """Build aside and rename, so that what is there is whole."""
+    """Build in another directory and rename it, so that an existing image is complete."""
     aside = Path(tempfile.mkdtemp(prefix="build-", dir=image.parent))
     done = subprocess.run(
         [HERE / "build-image.sh", aside],
@@ -92,6 +92,6 @@ def _build(image: Path) -> None:
     )
     if done.returncode != 0:
         shutil.rmtree(aside)
-        raise RuntimeError(f"the guest could not be built:\n{done.stdout.decode(errors='replace')}")
+        raise RuntimeError(f"building the guest failed:\n{done.stdout.decode(errors='replace')}")
     shutil.rmtree(image, ignore_errors=True)
     aside.rename(image)

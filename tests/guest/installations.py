@@ -1,4 +1,4 @@
-"""Workers in the guest: root's, and those of a user to whom systemd has delegated a control group."""
+"""Workers in the guest: of root, and of a user to whom systemd has delegated a cgroup."""
 
 import json
 import re
@@ -12,7 +12,7 @@ CGROUPS = "/sys/fs/cgroup"
 RUNTIME_DIRECTORY = "/run/user/1000"
 
 MODULE = "worker.cli.main"
-"""What the command `worker` runs."""
+"""The module that the command `worker` runs."""
 
 PRELOAD = [
     f"worker.cli.commands.{name}" for name in ("certs", "doctor", "down", "query", "start", "stream")
@@ -27,7 +27,7 @@ print(lock_holder(open_lock(Path(sys.argv[1]))))
 
 
 class Installation(ABC):
-    """A worker with a WORKER_HOME of its own, and what can be seen of it from outside."""
+    """A worker with its own WORKER_HOME, seen from outside."""
 
     user = "tester"
     user_home = "/home/tester"
@@ -39,10 +39,10 @@ class Installation(ABC):
 
     @abstractmethod
     def up(self) -> None:
-        """Start the server, again if it has ended, where such a user would."""
+        """Start the server, or restart it, as such a user would."""
 
     def worker(self, *arguments: str, code: int | None = 0, timeout: float = PATIENCE) -> str:
-        """Run the command as the worker's user and return what it prints; assert its exit status."""
+        """Run the command as the worker's user and return its output; assert its exit status."""
         done = self.guest.run(["worker", *arguments], timeout=timeout, call=self._call())
         assert code is None or code == done.returncode, (done.returncode, done.stdout, done.stderr)
         return (done.stdout + done.stderr if code else done.stdout).decode()
@@ -53,7 +53,7 @@ class Installation(ABC):
         return [*identity, "env", *self._environment(), *command]
 
     def _call(self) -> dict[str, object]:
-        """Tell the agent to be the command `worker` of the worker's user."""
+        """Return the request that makes the agent run the command `worker` as the worker's user."""
         environment = dict(variable.split("=", 1) for variable in self._environment())
         return {"module": MODULE, "preload": PRELOAD, "user": self.user, "environment": environment}
 
@@ -71,35 +71,35 @@ class Installation(ABC):
         return facts
 
     def first_line(self, job: str) -> str:
-        """Return the first line that a job writes, once it has."""
+        """Wait for the first line that a job writes, and return it."""
         done = self.guest.run(["worker", "stream", job], call=self._call(), first_line=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode().rstrip("\n")
 
-    def groups(self) -> list[str]:
-        """Return the control groups of jobs, of this worker or another, below their mount point."""
+    def cgroups(self) -> list[str]:
+        """Return the cgroups of jobs, of this worker or another, below their mount point."""
         found = self.guest.check("find", CGROUPS, "-type", "d", "-name", "*-*-*-*-*")
         return [path.removeprefix(CGROUPS) for path in found.split()]
 
-    def group_file(self, group: str, name: str) -> str:
-        """Return the content of a kernel file of a control group."""
-        return self.guest.check("cat", f"{CGROUPS}{group}/{name}").strip()
+    def cgroup_file(self, cgroup: str, name: str) -> str:
+        """Return the content of a kernel file of a cgroup."""
+        return self.guest.check("cat", f"{CGROUPS}{cgroup}/{name}").strip()
 
     def processes(self, job: str) -> list[str]:
-        """Return the pids of a job by the variable that each of its processes has inherited."""
+        """Return the pids of a job, found by the variable that each of its processes inherits."""
         found = self.guest.run(["bash", "-c", f"grep -slz '^WORKER_JOB_ID={job}$' /proc/[0-9]*/environ"])
         return found.stdout.decode().split()
 
     def wait_until(self, condition: str) -> None:
-        """Return once a shell's condition holds in the guest; nothing else would announce it."""
+        """Return once a shell's condition holds in the guest; there is no event to wait for."""
         self.guest.check("bash", "-c", f"until {condition}; do sleep 0.1; done")
 
     def kill_server(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server, as in a crash."""
         self._kill_holder(f"{self.home}/server.lock")
 
     def kill_supervisor(self) -> None:
-        """End the supervisor as a crash would."""
+        """Kill the supervisor, as in a crash."""
         self._kill_holder(self.guest.check("bash", "-c", f"echo {self.home}/supervisor/*/lock").strip())
 
     def _kill_holder(self, lock: str) -> None:
@@ -107,31 +107,31 @@ class Installation(ABC):
         self.guest.check("kill", "-KILL", holder)
 
     def down(self) -> None:
-        """Stop everything, and wait for the supervisor and the recorder to leave."""
+        """Stop everything, and wait until the supervisor and the recorder have exited."""
         self.worker("down", "--jobs", code=None)
         self.wait_until(f"! pgrep -f '[ ]{self.home}'")
 
 
 class RootInstallation(Installation):
-    """Root starts it; its groups lie in the root of the hierarchy."""
+    """Root starts it; its cgroups are in the root of the hierarchy."""
 
     user = "root"
     user_home = "/root"
 
     def up(self) -> None:
-        """Start it from wherever we are."""
+        """Start it from the current cgroup."""
         self.worker("up")
 
 
 class UserServiceInstallation(Installation):
-    """The administrator has made a service with User= and Delegate=yes."""
+    """The administrator has created a service with User= and Delegate=yes."""
 
     UNIT = "worker-of-tester"
 
     def up(self) -> None:
-        """Have systemd start it; after a crash what is left of the unit goes on, and gets a new server."""
+        """Start it through systemd; after a crash start a new server in the remaining unit."""
         if self.guest.run(["systemctl", "is-active", self.UNIT]).returncode == 0:
-            # As DelegateSubgroup= does it from systemd 254 on.
+            # As DelegateSubgroup= does since systemd 254.
             enter = f"echo $$ > {CGROUPS}/system.slice/{self.UNIT}.service/worker-server/cgroup.procs"
             self.guest.check("bash", "-c", f'{enter}; exec "$@"', "-", *self.as_user("worker", "up"))
             return
@@ -144,22 +144,22 @@ class UserServiceInstallation(Installation):
         )
 
     def down(self) -> None:
-        """Take the unit down as well."""
+        """Stop the unit too."""
         super().down()
         self.guest.check("systemctl", "stop", self.UNIT)
 
 
 class UserScopeInstallation(Installation):
-    """The user has a systemd of its own, and takes a scope from it."""
+    """The user has a systemd instance, and starts the worker in a scope of it."""
 
     def up(self) -> None:
-        """Start it in a scope of its own; that of a server that crashed lives on with its jobs."""
+        """Start it in its own scope; the scope of a server that crashed continues with its jobs."""
         scope = ["systemd-run", "--user", "--scope", "--quiet", "--property=Delegate=yes"]
         self.guest.check(*self.as_user(*scope, "worker", "up"))
 
 
 class SystemServiceInstallation(Installation):
-    """The administrator has made a service of it as docs/service.md says."""
+    """The administrator has installed it as a service according to docs/service.md."""
 
     user = "root"
     user_home = "/root"
@@ -172,7 +172,7 @@ class SystemServiceInstallation(Installation):
         self.variables = []
 
     def install(self) -> None:
-        """Put the unit file in its place."""
+        """Install the unit file."""
         text = (DOCUMENTATION / "service.md").read_text()
         (unit,) = self.UNIT_FILE.findall(text)
         done = self.guest.run(["tee", f"/etc/systemd/system/{self.UNIT}"], data=unit.encode())
@@ -180,20 +180,20 @@ class SystemServiceInstallation(Installation):
         self.guest.check("systemctl", "daemon-reload")
 
     def up(self) -> None:
-        """Have it started now, and at every boot."""
+        """Start it now, and at every boot."""
         self.guest.check("systemctl", "enable", "--now", self.UNIT)
 
     def down(self) -> None:
-        """End the jobs, which the service would not."""
+        """Stop the jobs, which the service does not do."""
         super().down()
         self.guest.check("systemctl", "disable", "--now", self.UNIT)
 
     def main_process(self) -> str:
-        """Return the pid of the server, as systemd knows it; 0 if there is none."""
+        """Return the pid of the server as systemd reports it; 0 if there is none."""
         return self.guest.check("systemctl", "show", "--property=MainPID", "--value", self.UNIT).strip()
 
     def supervisor_scopes(self) -> list[str]:
-        """Return the units that supervisors live in, or jobs whose supervisor has died."""
+        """Return the systemd scopes of supervisors, also of dead supervisors whose jobs still run."""
         listed = self.guest.check(
             *("systemctl", "list-units", "--plain", "--no-legend", "worker-*-supervisor-*.scope")
         )

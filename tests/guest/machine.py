@@ -1,4 +1,4 @@
-"""A guest: a machine under qemu, spoken to through the agent in it."""
+"""A guest: a machine under qemu, controlled through the agent in it."""
 
 import io
 import json
@@ -16,10 +16,10 @@ from .image import Image
 
 BOOT_TIMEOUT = 180.0
 PATIENCE = 120.0
-"""Seconds that a command may take: what is done in 1 s on the host takes 12 s in a guest."""
+"""Seconds that a command may take: 1 s on the host takes 12 s in a guest."""
 
 PROCESSOR = "Nehalem"
-"""Without what costs time to emulate: vectors of 256 bits, and a fifth level of page tables."""
+"""Without features that are expensive to emulate: 256-bit vectors, and five levels of page tables."""
 
 KERNEL_COMMAND_LINE = (
     "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable random.trust_cpu=1 "
@@ -28,16 +28,16 @@ KERNEL_COMMAND_LINE = (
 
 
 def _clock_frequency() -> str:
-    """Tell the guest how fast its TSC counts, which is as fast as ours.
+    """Return the frequency of the host's TSC, which is that of the guest.
 
-    What it measures itself on a busy host can be far off, and so is its clock then.
+    The guest's own measurement on a busy host can be far off, and then its clock is too.
     """
     bogomips = re.search(r"^bogomips\s*: ([0-9.]+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return f"tsc_early_khz={float(bogomips[1]) * 500:.0f}" if bogomips else ""
 
 
 class Guest:
-    """One running machine; use it as a context manager, so that it ends with the test run.
+    """One running machine; use it as a context manager, so that it stops with the test run.
 
     Raises RuntimeError if it does not boot.
     """
@@ -60,16 +60,16 @@ class Guest:
         self._disk.unlink()
 
     def crash(self) -> None:
-        """Cut the power, once what was written is on the disk; return when all is up again."""
+        """Cut the power after the disk has been synced; return when the guest is up again."""
         self.check("sync")
         self._switch_off()
         self._switch_on()
 
     def reboot(self) -> None:
-        """Shut down in good order; return when all is up again."""
-        with suppress(EOFError):  # the agent may be gone before it can answer
+        """Shut down cleanly; return when the guest is up again."""
+        with suppress(EOFError):  # the agent may exit before it can answer
             self.run(["systemctl", "reboot"])
-        self._qemu.wait(BOOT_TIMEOUT)  # -no-reboot makes it the end of qemu
+        self._qemu.wait(BOOT_TIMEOUT)  # -no-reboot makes qemu exit
         self._switch_off()
         self._switch_on()
 
@@ -81,7 +81,7 @@ class Guest:
                 stdin=subprocess.DEVNULL,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                 pass_fds=[agents.fileno()],
-                # Ctrl-C in the terminal is for pytest, which then ends us in good order.
+                # Ctrl-C in the terminal is for pytest, which then stops the guest cleanly.
                 start_new_session=True,
             )
         self._socket = ours
@@ -104,12 +104,12 @@ class Guest:
     def run(
         self, command: Sequence[str], *, data: bytes = b"", timeout: float = PATIENCE, **more: object
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command as root and return all there is to know about it; status 124 after the timeout.
+        """Run a command as root and return its result; its status is 124 after the timeout.
 
-        One command at a time. What `call` and `first_line` mean says the agent.
+        One command at a time. The agent documents `call` and `first_line`.
         """
         request = {"command": list(command), "timeout": timeout, "input": len(data), **more}
-        # The agent keeps to the timeout; if it does not, the guest itself is stuck.
+        # The agent enforces the timeout; if it does not answer, the guest itself is stuck.
         self._socket.settimeout(timeout + 60)
         self._socket.sendall(json.dumps(request).encode() + b"\n" + data)
         header = json.loads(self._read_line())
@@ -117,13 +117,13 @@ class Guest:
         return subprocess.CompletedProcess(command, header["status"], out, err)
 
     def check(self, *command: str, timeout: float = PATIENCE) -> str:
-        """Run a command that must succeed, and return what it prints."""
+        """Run a command that must succeed, and return its output."""
         done = self.run(command, timeout=timeout)
         assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
         return done.stdout.decode()
 
     def push(self, source: Path, target: str) -> None:
-        """Copy a file, or all that is in a directory, into a directory of the guest."""
+        """Copy a file, or the content of a directory, into a directory of the guest."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             tar.add(source, arcname="." if source.is_dir() else source.name, filter=_as_root)
@@ -134,26 +134,26 @@ class Guest:
     def _read_line(self) -> bytes:
         line = self._port.readline()
         if not line.endswith(b"\n"):
-            raise EOFError(f"the guest has ended: qemu's status is {self._qemu.poll()}")
+            raise EOFError(f"the guest has exited: status of qemu {self._qemu.poll()}")
         return line
 
 
 def _read_exactly(port: BinaryIO, size: int) -> bytes:
     data = port.read(size)
     if len(data) < size:
-        raise EOFError("the guest has ended in the middle of an answer")
+        raise EOFError("the guest has exited in the middle of an answer")
     return data
 
 
 def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Give to the guest's root what is ours."""
+    """Change the owner to root."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
     return entry
 
 
 def _qemu_command(image: Image, disk: Path, console: Path, agent: int) -> list[str]:
-    """Return the command line; qemu dies with us, whatever happens (PR_SET_PDEATHSIG)."""
+    """Return the command line; qemu is killed when this process exits (PR_SET_PDEATHSIG)."""
     return [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),

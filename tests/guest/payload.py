@@ -1,4 +1,4 @@
-"""The worker as its users get it, a built wheel with what it depends on, for the guest's Python."""
+"""The worker as a user installs it: a built wheel and its dependencies, for the guest's Python."""
 
 import subprocess
 import sys
@@ -9,16 +9,16 @@ from .machine import Guest
 ROOT = Path(__file__).parents[2]
 TEST_REQUIREMENTS = ("pytest", "pytest-asyncio", "hypothesis")
 CHECKOUT = "/opt/checkout"
-"""Where the tests that run in the guest lie there."""
+"""The directory of the tests in the guest."""
 
 
 def build(directory: Path, version: str) -> Path:
-    """Return a directory of packages for a version of Python, below the one that is given."""
+    """Return a directory of packages for a version of Python, below the given directory."""
     site = directory / "site"
-    # By way of a source distribution: what earlier builds have left in the tree is not in it.
+    # Through a source distribution: it does not contain files that earlier builds left in the tree.
     _run("build", "--outdir", str(directory), str(ROOT))
     (wheel,) = directory.glob("*.whl")
-    # No package of the guest is downloaded as source, so the host's Python may be another one.
+    # Packages are downloaded as wheels only, so the host's Python may have another version.
     platforms = [f"--platform={name}" for name in ("manylinux_2_28_x86_64", "manylinux2014_x86_64")]
     _run(
         *("pip", "install", "--quiet", "--only-binary=:all:", f"--python-version={version}", *platforms),
@@ -33,7 +33,7 @@ def install(guest: Guest, site: Path, version: str) -> None:
     guest.push(site, packages)
     if sys.version_info[:2] != tuple(
         int(part) for part in version.split(".")
-    ):  # else pip has compiled them
+    ):  # otherwise pip has compiled them
         guest.check("python3", "-m", "compileall", "-q", packages, timeout=600)
     guest.check("sed", f"1c #!/usr/bin/python{version}", f"{packages}/bin/worker", "-i")
     guest.check("ln", "-s", f"{packages}/bin/worker", "/usr/local/bin/worker")

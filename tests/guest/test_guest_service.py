@@ -1,4 +1,4 @@
-"""The worker as a service of the guest's systemd, with the unit of docs/service.md."""
+"""The worker as a systemd service in the guest, with the unit of docs/service.md."""
 
 import json
 from collections.abc import Iterator
@@ -28,22 +28,22 @@ systemctl daemon-reload
 
 @pytest.fixture(scope="module")
 def service(guest: Guest) -> Iterator[SystemServiceInstallation]:
-    """A service that is up; nothing is left after it."""
+    """A running service; nothing remains of it afterwards."""
     made = SystemServiceInstallation(guest)
     made.worker("certs", "init", "--key-type", "p256")
     made.install()
     made.up()
     yield made
     made.down()
-    assert [] == made.groups()
+    assert [] == made.cgroups()
     made.wait_until("! systemctl list-units --plain --no-legend 'worker-*.scope' | grep .")
 
 
 def test_jobs_outlive_the_service(service: SystemServiceInstallation) -> None:
-    """SIGKILL, daemon-reload, restart, stop and start, with any KillMode: the job runs on untouched."""
+    """SIGKILL, daemon-reload, restart, stop and start, with any KillMode: the job continues unaffected."""
     job = service.start("--pids", "7", "sh", "-c", COUNT_UNTIL_GATE)
-    (group,), (scope,) = service.groups(), service.supervisor_scopes()
-    assert group.startswith(f"/system.slice/{scope}/")
+    (cgroup,), (scope,) = service.cgroups(), service.supervisor_scopes()
+    assert cgroup.startswith(f"/system.slice/{scope}/")
     before = service.query(job)
     for blow in (
         f"systemctl kill --signal=KILL {UNIT}; systemctl daemon-reload",
@@ -55,34 +55,34 @@ def test_jobs_outlive_the_service(service: SystemServiceInstallation) -> None:
         service.guest.check("bash", "-c", blow)
         show = f"systemctl show --property=MainPID --value {UNIT}"
         service.wait_until(f"systemctl is-active --quiet {UNIT} && [ $({show}) != {server} ]")
-        inhabitants = service.group_file(f"/system.slice/{UNIT}", "cgroup.procs")
+        inhabitants = service.cgroup_file(f"/system.slice/{UNIT}", "cgroup.procs")
         assert service.main_process() == inhabitants
         assert [scope] == service.supervisor_scopes()
     after = service.query(job)
     assert ("running", before["pid"]) == (after["state"], after["pid"])
-    assert "7" == service.group_file(group, "pids.max")
+    assert "7" == service.cgroup_file(cgroup, "pids.max")
     service.guest.check("touch", GATE)
     lines = service.worker("stream", job).splitlines()
     assert [*(str(number) for number in range(len(lines) - 1)), "end"] == lines
     assert "6\n" == service.worker("wait", job, code=None)
-    assert [] == service.groups()
+    assert [] == service.cgroups()
 
 
 def test_jobs_outlive_their_supervisor(service: SystemServiceInstallation) -> None:
-    """After its SIGKILL they stay in its scope, and are looked after; new ones get into a new one."""
+    """After its SIGKILL they stay in its scope and are watched; new jobs get another scope."""
     (old,) = service.supervisor_scopes()
     job = service.start("--pids", "7", "sleep", "1000")
-    (group,) = service.groups()
+    (cgroup,) = service.cgroups()
     service.kill_supervisor()
     service.wait_until("[ $(systemctl list-units --plain --no-legend 'worker-*.scope' | wc -l) = 2 ]")
     new_job = service.start("sleep", "1000")
     (new,) = set(service.supervisor_scopes()) - {old}
-    (new_group,) = set(service.groups()) - {group}
-    assert new_group.startswith(f"/system.slice/{new}/")
+    (new_cgroup,) = set(service.cgroups()) - {cgroup}
+    assert new_cgroup.startswith(f"/system.slice/{new}/")
     service.worker("update", "--pids", "9", job)
-    assert "9" == service.group_file(group, "pids.max")
+    assert "9" == service.cgroup_file(cgroup, "pids.max")
     service.worker("stop", job)
-    assert [new_group] == service.groups()
+    assert [new_cgroup] == service.cgroups()
     service.wait_until("[ $(systemctl list-units --plain --no-legend 'worker-*.scope' | wc -l) = 1 ]")
     findings = json.loads(service.worker("doctor", "-o", "json", code=None))["findings"]
     (finding,) = (each for each in findings if each["subject"] == "jobs outlive the service")
@@ -91,19 +91,19 @@ def test_jobs_outlive_their_supervisor(service: SystemServiceInstallation) -> No
     assert "143\n" == service.worker("wait", new_job, code=None)
 
 
-def test_what_is_known_after_an_orderly_reboot(service: SystemServiceInstallation) -> None:
-    """Jobs get SIGTERM and time to end; how they ended is known, with the last that they said."""
+def test_jobs_after_a_clean_reboot(service: SystemServiceInstallation) -> None:
+    """Jobs get SIGTERM and time to exit; their exit codes are known, with their last output."""
     job = service.start("python3", "-c", SAY_GOODBYE)
     assert "ready" == service.first_line(job)
     service.guest.reboot()
     facts = service.query(job)
     assert ("exited", 3) == (facts["state"], facts["exit_code"])
     assert "ready\nbye\n" == service.worker("stream", job)
-    assert [] == service.groups()
+    assert [] == service.cgroups()
 
 
-def test_what_is_known_after_a_crash_of_the_machine(service: SystemServiceInstallation) -> None:
-    """Jobs that ran are lost, and why; those that had ended are known, with their output."""
+def test_jobs_after_a_crash_of_the_machine(service: SystemServiceInstallation) -> None:
+    """Jobs that ran are lost, with the reason; finished jobs are known, with their output."""
     ended = service.start("sh", "-c", "echo out; exit 5")
     assert "5\n" == service.worker("wait", ended, code=None)
     running = service.start("sh", "-c", "echo before; exec sleep 1000")
@@ -114,4 +114,4 @@ def test_what_is_known_after_a_crash_of_the_machine(service: SystemServiceInstal
     assert "out\n" == service.worker("stream", ended)
     assert ("lost", "the machine restarted") == (jobs[running]["state"], jobs[running]["lost_reason"])
     assert "before\n" == service.worker("stream", running)
-    assert [] == service.groups()
+    assert [] == service.cgroups()

@@ -1,4 +1,4 @@
-"""Suites that run inside of the guest, on cgroup v2 with systemd as PID 1."""
+"""Suites that run in the guest, on cgroup v2 with systemd as PID 1."""
 
 import re
 
@@ -13,12 +13,12 @@ AS_USER = (
     *("systemd-run", "--wait", "--pipe", "--quiet", "--collect", "--uid=tester"),
     *("--property=Delegate=yes", "--property=OOMPolicy=continue"),
 )
-"""A service of an unprivileged user, with a control group of its own to manage."""
+"""A service of an unprivileged user, with a delegated cgroup."""
 
 
 @pytest.mark.parametrize("prefix", [(), AS_USER], ids=["root", "user-service"])
 def test_suites_pass_in_the_guest(prefix: tuple[str, ...], guest: Guest) -> None:
-    """The tests of the suites all pass there; what they say is shown where they do not."""
+    """All tests of the suites pass in the guest; their output is shown if they do not."""
     suites = (f"{CHECKOUT}/tests/{suite}" for suite in SUITES)
     pytest_command = ("python3", "-m", "pytest", "-p", "no:cacheprovider", *suites)
     done = guest.run([*prefix, *pytest_command], timeout=500)

@@ -1,4 +1,4 @@
-"""Output with a bound: the latest is kept at true offsets, whoever dies; readers learn what is not."""
+"""Output with a limit: the latest is kept at correct offsets after any crash; readers learn of gaps."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ TEXT = b"".join(b"%07d\n" % number for number in range(LINES))
 
 @pytest.fixture(scope="module")
 def bounded(shared):
-    """A job that has written more than is kept of it."""
+    """A job that has written more than its limit of output."""
     job = shared.start("--output-max", "256K", "seq", "-f", "%07.0f", "0", str(LINES - 1))
     facts = shared.wait(job)
     assert BOUND == facts["output_max"]
@@ -36,7 +36,7 @@ def bounded(shared):
 
 
 def test_the_latest_output_is_kept(shared, bounded):
-    """At most the bound and at least half of it, and the files say the same."""
+    """At most the limit and at least half of it, and the files agree."""
     job, extent = bounded
     assert len(TEXT) == extent["end"]
     assert BOUND // 2 <= extent["end"] - extent["first"] <= BOUND
@@ -48,7 +48,7 @@ def test_the_latest_output_is_kept(shared, bounded):
 
 @pytest.mark.parametrize("offset", [0, 1, 7])
 def test_a_stream_from_before_the_first_kept_byte(shared, bounded, offset):
-    """It begins at that byte, and says how many are no longer kept."""
+    """It begins at that byte, and reports how many bytes are no longer kept."""
     job, extent = bounded
     streamed = shared.run("stream", "--offset", str(offset), job)
     assert TEXT[extent["first"] :] == streamed.stdout
@@ -66,39 +66,36 @@ def test_a_stream_from_before_the_first_kept_byte(shared, bounded, offset):
         (["--offset", str(len(TEXT) - 5)], 5),
     ],
 )
-def test_the_end_is_found_as_ever(shared, bounded, options, size):
-    """Tails and offsets that are kept give their bytes, and nothing is remarked."""
+def test_kept_offsets_are_read_without_a_warning(shared, bounded, options, size):
+    """Tails and kept offsets return their bytes, and there is no message."""
     streamed = shared.run("stream", *options, bounded[0])
     assert (TEXT[-size:], b"") == (streamed.stdout, streamed.stderr)
 
 
 @pytest.mark.parametrize("options", [["--tail", str(2 * LINES)], ["--tail-bytes", str(2 * len(TEXT))]])
 def test_a_tail_longer_than_what_is_kept(shared, bounded, options):
-    """It is all that is kept, and says that something is missing."""
+    """It returns all that is kept, and reports that bytes are missing."""
     job, extent = bounded
     streamed = shared.run("stream", *options, job)
     assert TEXT[extent["first"] :] == streamed.stdout
     assert f"{extent['first']} bytes from offset 0 on are no longer kept" in streamed.stderr.decode()
 
 
-def test_the_server_has_a_bound_for_jobs_that_do_not_say(install, tmp_path):
-    """A job may have another, or none; with split output each channel has its part."""
+async def test_the_server_has_a_default_limit(install, tmp_path):
+    """A job may have another limit, or none; with split output each channel has its part."""
     worker = install(tmp_path / "home")
     config = tmp_path / "worker.toml"
     config.write_text('[output]\nmax = "1M"\n')
     worker.worker("up", "--config", str(config))
     text = bytes(3 << 20)
 
-    async def run():
-        async with worker.client() as client:
-            specs = [
-                JobSpec("head", ["-c", str(len(text)), "/dev/zero"], output_max=asked)
-                for asked in (None, 0, 2 << 20)
-            ] + [JobSpec("head", ["-c", str(len(text)), "/dev/zero"], split_output=True)]
-            jobs = [await client.start(spec) for spec in specs]
-            return [await client.wait(str(job)) for job in jobs]
-
-    by_default, unbounded, own, split = asyncio.run(run())
+    async with worker.client() as client:
+        specs = [
+            JobSpec("head", ["-c", str(len(text)), "/dev/zero"], output_max=limit)
+            for limit in (None, 0, 2 << 20)
+        ] + [JobSpec("head", ["-c", str(len(text)), "/dev/zero"], split_output=True)]
+        jobs = [await client.start(spec) for spec in specs]
+        by_default, unbounded, own, split = [await client.wait(str(job)) for job in jobs]
     assert [1 << 20, 0, 2 << 20, 1 << 20] == [
         each.record.output_max for each in (by_default, unbounded, own, split)
     ]
@@ -110,8 +107,8 @@ def test_the_server_has_a_bound_for_jobs_that_do_not_say(install, tmp_path):
     assert 1 << 18 <= extent.end - extent.first <= 1 << 19
 
 
-def test_the_bound_holds_after_every_adoption(installation, tmp_path):
-    """Another supervisor, and another recorder, go on with the bound of the first."""
+def test_the_limit_applies_after_every_takeover(installation, tmp_path):
+    """Another supervisor, and another recorder, continue with the limit of the first."""
     gate = tmp_path / "gate"
     wait_for_gate = f"while [ ! -e {gate} ]; do sleep 0.05; done"
     half = LINES // 2
@@ -129,11 +126,11 @@ def test_the_bound_holds_after_every_adoption(installation, tmp_path):
     assert TEXT[extent["first"] :] == installation.stream(job)
 
 
-# --- the recorder by itself
+# --- the recorder alone
 
 
 class Recorders:
-    """One recorder after the other for one job, as its supervisor starts them."""
+    """Several recorders in turn for one job, started as its supervisor does."""
 
     def __init__(self, directory, bound):
         self._store = RecorderStore(directory)
@@ -146,7 +143,7 @@ class Recorders:
         self._process = None
 
     def start(self):
-        """Start one, and have it record."""
+        """Start a recorder, and make it record."""
         self._socket, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-m", "worker.linux.recorder"]
         self._process = subprocess.Popen(
@@ -166,7 +163,7 @@ class Recorders:
         )
 
     def kill(self):
-        """End it as a crash would."""
+        """Kill it, as in a crash."""
         self._process.kill()
         self._process.wait()
         self._socket.close()
@@ -196,7 +193,7 @@ NUMBERS = b"".join(number.to_bytes(4, "big") for number in range(1 << 20))
     bound=st.integers(SMALLEST_OUTPUT // 2, 1 << 20),
     writes=st.lists(st.tuples(st.integers(1, 400_000), st.booleans()), min_size=3, max_size=10),
 )
-def test_recorders_that_die_keep_a_true_suffix(bound, writes):
+def test_killed_recorders_keep_a_correct_suffix(bound, writes):
     """Killed at any moment of random writes, they keep the latest bytes, each at its offset."""
     with TemporaryDirectory() as directory:
         recorders = Recorders(Path(directory), bound)

@@ -1,6 +1,5 @@
-"""That the kernel does what the limits say, and that nothing is left, on this very machine."""
+"""The kernel enforces the limits, and nothing remains afterwards; on the host that the tests run on."""
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -40,11 +39,11 @@ def needs(controller: str) -> pytest.MarkDecorator:
 
 pytestmark = needs("pids")
 
-JOIN = 'for group; do echo $$ > "$group/cgroup.procs"; done; exec sh -c "$CODE"'
+JOIN = 'for cgroup; do echo $$ > "$cgroup/cgroup.procs"; done; exec sh -c "$CODE"'
 
 
 def run_inside(scope: CgroupScope, code: str) -> "subprocess.Popen[bytes]":
-    """Start a shell in the groups of a scope; it joined all of them before it was executed."""
+    """Start a shell in the cgroups of a scope; it joins all of them before it executes the code."""
     return subprocess.Popen(
         ["/bin/sh", "-c", JOIN, "sh", *directories(scope.placement)],
         env={"PYTHON": sys.executable, "CODE": code, "PATH": "/usr/bin:/bin"},
@@ -55,15 +54,13 @@ def run_inside(scope: CgroupScope, code: str) -> "subprocess.Popen[bytes]":
 
 @asynccontextmanager
 async def scope_with(parent: str, limits: ResourceLimits) -> AsyncIterator[CgroupScope]:
-    """Make a job's groups, and take down what is left of them."""
+    """Create a job's cgroups, and remove what remains of them."""
     limiter = CgroupLimiter(parent)
     scope = await limiter.prepare(new_job_id(), limits, os.getpid())
     try:
         yield scope
     finally:
-        if scope.unified and scope.unified.has(
-            "cgroup.kill"
-        ):  # a test that has failed may have left its job
+        if scope.unified and scope.unified.has("cgroup.kill"):  # a failed test may have left its job
             scope.unified.set("cgroup.kill", 1)
         await scope.remove()
         await limiter.close()
@@ -71,9 +68,9 @@ async def scope_with(parent: str, limits: ResourceLimits) -> AsyncIterator[Cgrou
 
 @pytest.fixture
 def on_disk(tmp_path: Path) -> Path:
-    """Return a directory whose file system has a disk of its own."""
+    """Return a directory on a file system that has a disk of its own."""
     if os.major(tmp_path.stat().st_dev) == 0:
-        pytest.skip(f"{tmp_path} is on no block device")
+        pytest.skip(f"{tmp_path} is not on a block device")
     return tmp_path
 
 
@@ -88,12 +85,12 @@ async def test_a_busy_loop_gets_no_more_than_its_quota(parent: str) -> None:
         used = (await scope.usage()).cpu_usec
         assert used is not None
         assert used >= 500_000
-        # Beyond the rate there is one quota of 20 ms at the beginning.
+        # At the start there is one quota of 20 ms in addition to the rate.
         assert used / 1e6 - 0.02 <= 0.2 * 1.15 * elapsed
 
 
-async def test_a_fork_bomb_does_not_pass_its_limit(parent: str) -> None:
-    """However many are asked for, there are never more than twenty."""
+async def test_a_fork_bomb_does_not_exceed_its_limit(parent: str) -> None:
+    """However many it forks, there are never more than twenty."""
     bomb = """
 import os
 children = 0
@@ -132,7 +129,7 @@ os.read(0, 1)
 async def test_direct_io_is_no_faster_than_its_rate(
     on_disk: Path, parent: str, rate: dict[str, int], command: str, least: float
 ) -> None:
-    """Within 20 %; the disk is found by a path on it."""
+    """Within 20 %; the disk is given as a path on it."""
     (on_disk / "file").write_bytes(bytes(8 * MIB))
     os.sync()
     limits = ResourceLimits(io=(IoLimit(str(on_disk), **rate),))
@@ -150,7 +147,7 @@ async def test_direct_io_is_no_faster_than_its_rate(
 
 @needs("io")
 async def test_io_is_counted_without_any_limit(on_disk: Path, parent: str) -> None:
-    """Usage tells what was read and written also where nothing bounds it."""
+    """Usage reports reads and writes also where there is no limit."""
     async with scope_with(parent, ResourceLimits()) as scope:
         run_inside(
             scope, f"dd if=/dev/zero of={on_disk}/file bs=1M count=2 oflag=direct 2>&1"
@@ -162,7 +159,7 @@ async def test_io_is_counted_without_any_limit(on_disk: Path, parent: str) -> No
 
 @needs("io")
 async def test_a_rate_is_lifted_while_the_job_runs(on_disk: Path, parent: str) -> None:
-    """What would have taken hours is done as soon as the limit is gone."""
+    """Writing that would have taken hours finishes as soon as the limit is lifted."""
     crawl = ResourceLimits(io=(IoLimit(str(on_disk), write_bytes_per_second=4096),))
     async with scope_with(parent, crawl) as scope:
         job = run_inside(
@@ -179,22 +176,22 @@ async def test_a_rate_is_lifted_while_the_job_runs(on_disk: Path, parent: str) -
     ("device", "reason"),
     [
         ("/dev/null", "/dev/null is a character device"),
-        ("/proc", "/proc is on proc, which is no block device; name the disk as MAJ:MIN"),
+        ("/proc", "/proc is on proc, which is not a block device; use MAJ:MIN of the disk"),
         ("/nonexistent/path", "/nonexistent/path: No such file or directory"),
         ("4095:77", "there is no block device 4095:77"),
         ("sda", "'sda' is neither MAJ:MIN nor an absolute path"),
     ],
 )
-def test_what_is_no_disk_is_refused_by_name(parent: str, device: str, reason: str) -> None:
-    """The reason says what the user has named, and no group is left."""
+async def test_a_name_that_is_not_a_disk_is_rejected(parent: str, device: str, reason: str) -> None:
+    """The reason contains the name that the user gave, and no cgroup remains."""
     limits = ResourceLimits(io=(IoLimit(device, read_bytes_per_second=1),))
     with pytest.raises(InvalidJobSpec, match=f"limits.io: {reason}"):
-        asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), limits, os.getpid()))
+        await CgroupLimiter(parent).prepare(new_job_id(), limits, os.getpid())
 
 
 @needs("cpuset")
 async def test_a_job_runs_on_its_cpus_and_moves_with_an_update(parent: str) -> None:
-    """The job sees its affinity, on the first of our CPUs and then on the last."""
+    """The job sees its affinity: the first of our CPUs, then the last."""
     cpus = sorted(os.sched_getaffinity(0))
     look = "import os\\nwhile True: print(sorted(os.sched_getaffinity(0)), flush=True); input()"
     async with scope_with(parent, ResourceLimits(cpuset=str(cpus[0]))) as scope:
@@ -215,15 +212,13 @@ async def test_a_job_runs_on_its_cpus_and_moves_with_an_update(parent: str) -> N
 
 
 @needs("cpuset")
-def test_cpus_that_are_not_there_are_refused_by_number(parent: str) -> None:
-    """The kernel of v2 would take them, and let the job run anywhere."""
+async def test_missing_cpus_are_rejected_by_number(parent: str) -> None:
+    """The kernel of v2 would accept them, and let the job run on any CPU."""
     with pytest.raises(
-        InvalidJobSpec, match=r"limits\.cpuset: there is no CPU 4094-4095 here; there are 0"
+        InvalidJobSpec, match=r"limits\.cpuset: there is no CPU 4094-4095 here; available: 0"
     ):
-        asyncio.run(
-            CgroupLimiter(parent).prepare(new_job_id(), ResourceLimits(cpuset="0,4094-4095"), os.getpid())
-        )
-    asyncio.run(CgroupLimiter(parent).close())
+        await CgroupLimiter(parent).prepare(new_job_id(), ResourceLimits(cpuset="0,4094-4095"), os.getpid())
+    await CgroupLimiter(parent).close()
 
 
 KILLED_AT_STEP = """
@@ -247,28 +242,28 @@ asyncio.run(CgroupLimiter(parent).prepare(new_job_id(), limits, os.getpid()))
 """
 
 
-def test_a_server_killed_while_it_prepares_leaves_nothing_to_the_next(parent: str) -> None:
-    """At whichever file it dies, the next sweep removes the groups; the fixture sees that none is left."""
+async def test_cgroups_of_a_killed_server_are_removed_by_the_next(parent: str) -> None:
+    """Wherever it is killed, the next sweep removes them; the fixture checks that none remains."""
     for step in range(1, 60, 4):
         died = subprocess.run([sys.executable, "-c", KILLED_AT_STEP, parent, str(step)], check=False)
         limiter = CgroupLimiter(parent)
-        asyncio.run(limiter.sweep([]))
+        await limiter.sweep([])
         assert [] == [job for place in parents_of(parent) for job in place.glob("*-*")]
         if died.returncode == 0:
             break
         assert -signal.SIGKILL == died.returncode
-    asyncio.run(CgroupLimiter(parent).close())
+    await CgroupLimiter(parent).close()
 
 
 @needs("memory")
-async def test_page_cache_does_not_keep_a_group_alive(on_disk: Path, parent: str) -> None:
-    """What a job wrote to files is taken back; each page would keep its group as a dying one."""
+async def test_page_cache_does_not_keep_a_cgroup_allocated(on_disk: Path, parent: str) -> None:
+    """The page cache of a job is reclaimed; each page would keep its cgroup as a dying one."""
     async with scope_with(parent, ResourceLimits(memory=MemoryLimit(max=64 * MIB))) as scope:
-        group = scope.controllers["memory"]
+        cgroup = scope.controllers["memory"]
         command = f"dd if=/dev/zero of={on_disk}/file bs=1M count=8 conv=fsync 2>&1"
         run_inside(scope, command).communicate()
         before = (await scope.usage()).memory_current
-        await memory.release(group)
+        await memory.release(cgroup)
         after = (await scope.usage()).memory_current
         assert before is not None
         assert after is not None

@@ -1,4 +1,4 @@
-"""Hosts made out of this one: other mounts, seen by one process in a mount namespace of its own."""
+"""Other hosts, simulated: one process with other mounts in its own mount namespace."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from worker.cgroups.hierarchy.detection import detect
 HIERARCHY = detect(os.getpid())
 
 pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces are made by root only"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can create mount namespaces"),
     pytest.mark.skipif(
         HIERARCHY.unified is None or not HIERARCHY.legacy.keys() >= {"cpu", "memory", "pids"},
         reason="this host has no v1 controllers beside a unified hierarchy",
@@ -59,29 +59,29 @@ asyncio.run(scenario())
 
 
 def output_on(host: str, code: str, *arguments: str) -> list[str]:
-    """Return what Python prints on such a host."""
+    """Return the output of Python on such a host, as lines."""
     command = ["unshare", "-m", "sh", "-c", f'{host}\nexec "$@"', "sh", sys.executable, "-c", code]
     return subprocess.run(
         [*command, *arguments], check=True, capture_output=True, text=True
     ).stdout.splitlines()
 
 
-def test_pure_v1_can_limit_and_says_what_it_lacks() -> None:
-    """Without a unified hierarchy there is no cgroup.kill, and the remedy is a mount."""
+def test_pure_v1_enforces_limits_and_reports_what_is_missing() -> None:
+    """Without a unified hierarchy there is no cgroup.kill; the remedy is to mount one."""
     lines = output_on(PURE_V1, DOCTOR)
     assert "v1 True True False" == lines[0]
-    assert lines[4].startswith("there is no cgroup v2 hierarchy that can be used -- mount one")
+    assert lines[4].startswith("there is no usable cgroup v2 hierarchy -- mount one")
 
 
-def test_read_only_hierarchies_are_told_as_such() -> None:
+def test_read_only_hierarchies_are_reported() -> None:
     """As in most containers; being root does not help."""
     lines = output_on(READ_ONLY, DOCTOR)
     assert "hybrid False False False" == lines[0]
-    assert "is mounted read-only -- have the cgroup file system mounted writable" in lines[1]
+    assert "is mounted read-only -- mount the cgroup file system writable" in lines[1]
 
 
-def test_host_without_control_groups_has_nothing() -> None:
-    """The reason and the remedy stand at every limit."""
+def test_host_without_cgroups_enforces_nothing() -> None:
+    """Every limit reports the reason and the remedy."""
     lines = output_on(NO_CGROUPS, DOCTOR)
     assert "none False False False" == lines[0]
     assert lines[1].startswith("no cgroup file system is mounted -- ")
@@ -99,13 +99,13 @@ except ValueError:
 """
 
 
-def test_nothing_stays_mounted_for_a_limiter_that_cannot_be_made(tmp_path: Path) -> None:
-    """A wrong setting on pure v1 changes nothing."""
+def test_nothing_stays_mounted_for_a_limiter_with_invalid_settings(tmp_path: Path) -> None:
+    """An invalid setting on pure v1 changes nothing."""
     assert ["[]"] == output_on(PURE_V1, WRONG_SETTING, str(tmp_path))
 
 
-def test_pure_v1_gets_a_unified_hierarchy_of_its_own(tmp_path: Path) -> None:
-    """Mounted in the state directory while it is needed, found again by the next server, then gone."""
+def test_pure_v1_gets_a_private_unified_hierarchy(tmp_path: Path) -> None:
+    """Mounted in the state directory while in use, reused by the next server, unmounted at the end."""
     place, kill, shared, during, after = output_on(PURE_V1, LIMITER, str(tmp_path))
     assert place.startswith(f"{tmp_path}/worker-cgroup2/worker-")
     assert ("True []", "True True", "True", "[]") == (kill, shared, during, after)

@@ -1,4 +1,4 @@
-"""Jobs in the control groups of this very machine: seen there, counted, kept apart, and gone in the end."""
+"""Jobs in the cgroups of the host that the tests run on: placed, counted, isolated, and removed."""
 
 import asyncio
 import os
@@ -32,11 +32,11 @@ from ..support.cgroups import (
 pytestmark = needs_cgroups
 
 HOG = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.4: pass"
-JOIN = 'for group; do echo $$ > "$group/cgroup.procs"; done; exec "$PYTHON" -c "$CODE"'
+JOIN = 'for cgroup; do echo $$ > "$cgroup/cgroup.procs"; done; exec "$PYTHON" -c "$CODE"'
 
 
 def run_inside(placement: Placement, code: str) -> subprocess.Popen[bytes]:
-    """Start Python in the placement; it joined all groups before it was executed."""
+    """Start Python in the placement; it joins all cgroups before it is executed."""
     return subprocess.Popen(
         ["/bin/sh", "-c", JOIN, "sh", *directories(placement)],
         env={"PYTHON": sys.executable, "CODE": code},
@@ -52,31 +52,33 @@ def lines_of(file: str) -> list[str]:
 
 @asynccontextmanager
 async def any_limiter() -> AsyncIterator[ResourceLimiter]:
-    """Make a limiter with a parent of its own."""
+    """Return a limiter with a parent of its own."""
     async with limiter_named(f"worker-test-{uuid4().hex[:8]}") as limiter:
         yield limiter
 
 
 @pytest.mark.parametrize("check", LimiterContract(any_limiter).checks(), ids=lambda check: check.__name__)
-def test_cgroup_limiter_fulfils_the_contract(check: Callable[[], Coroutine[None, None, None]]) -> None:
+async def test_cgroup_limiter_passes_the_contract_suite(
+    check: Callable[[], Coroutine[None, None, None]],
+) -> None:
     """The real adapter passes the suite of the fake."""
-    asyncio.run(check())
+    await check()
 
 
-async def test_a_process_sees_itself_in_its_groups(parent: str) -> None:
-    """What joins the placement before exec is in the job's group of every hierarchy."""
+async def test_a_process_sees_itself_in_its_cgroups(parent: str) -> None:
+    """A process that joins before exec is in the job's cgroup of every hierarchy."""
     async with limiter_named(parent) as limiter:
         job = new_job_id()
         scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
         output, _ = run_inside(scope.placement, "print(open('/proc/self/cgroup').read())").communicate()
-        groups = dict(line.split(":")[1:] for line in output.decode().split())
+        cgroups = dict(line.split(":")[1:] for line in output.decode().split())
         names = [name for name in ROOTS if name in HIERARCHY.legacy and name != CPU_TIME]
-        seen = {groups[V1_NAMES.get(name, name)] for name in names} | {groups[""]}
+        seen = {cgroups[V1_NAMES.get(name, name)] for name in names} | {cgroups[""]}
         assert {f"/{parent}/{job}"} == {name[name.index(f"/{parent}") :] for name in seen}
 
 
 async def test_a_busy_loop_is_throttled_and_its_time_is_counted(parent: str) -> None:
-    """The final usage holds at least the CPU time that the job saw itself use, and the throttling."""
+    """The final usage includes at least the CPU time that the job measured itself, and the throttling."""
     async with limiter_named(parent) as limiter:
         scope = await limiter.prepare(new_job_id(), ResourceLimits(cpu=CpuLimit(quota=0.1)), os.getpid())
         hog = run_inside(scope.placement, HOG)
@@ -91,7 +93,7 @@ async def test_a_busy_loop_is_throttled_and_its_time_is_counted(parent: str) -> 
 
 
 async def test_an_oom_kill_is_counted_in_the_oom_events(parent: str) -> None:
-    """What takes more than memory.max dies of SIGKILL, and the file of the placement says why."""
+    """A process that exceeds memory.max is killed, and the file of the placement counts it."""
     async with limiter_named(parent) as limiter:
         limits = ResourceLimits(memory=MemoryLimit(max=32 * MIB, swap_max=0))
         scope = await limiter.prepare(new_job_id(), limits, os.getpid())
@@ -109,7 +111,7 @@ async def test_an_oom_kill_is_counted_in_the_oom_events(parent: str) -> None:
 
 
 async def test_pids_are_limited_and_counted(parent: str) -> None:
-    """A job cannot have more processes than it was given, and usage tells how many there are."""
+    """A job cannot have more processes than its limit, and usage reports their number."""
     async with limiter_named(parent) as limiter:
         scope = await limiter.prepare(new_job_id(), ResourceLimits(pids=1), os.getpid())
         code = "import os\ntry: os.fork()\nexcept BlockingIOError: print('refused', flush=True)\ninput()"
@@ -121,27 +123,27 @@ async def test_pids_are_limited_and_counted(parent: str) -> None:
         assert 0 == (await scope.usage()).pids_current
 
 
-def nest_groups(placement: Placement) -> None:
-    """Do as a job does that manages groups itself."""
+def nest_cgroups(placement: Placement) -> None:
+    """Create cgroups below those of a job, as a job does that manages cgroups itself."""
     for directory in directories(placement):
         Path(directory, "a", "b").mkdir(parents=True)
         Path(directory, "c").mkdir()
 
 
-async def test_groups_that_the_job_made_itself_go_too(parent: str) -> None:
-    """Removing takes down the tree below the job, in every hierarchy."""
+async def test_cgroups_that_the_job_created_are_removed_too(parent: str) -> None:
+    """remove() removes the tree below the job, in every hierarchy."""
     async with limiter_named(parent) as limiter:
         job = new_job_id()
         scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
-        nest_groups(scope.placement)
+        nest_cgroups(scope.placement)
         await scope.remove()
         assert [] == cgroups_of(job, parent)
 
 
-async def test_sweep_leaves_what_runs_alone_and_says_so(
+async def test_sweep_keeps_populated_cgroups_and_logs_that(
     parent: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A populated group is never touched, not even by a worker that does not know the job."""
+    """A populated cgroup is never removed, not even by a worker that does not know the job."""
     async with limiter_named(parent) as limiter:
         job, empty = new_job_id(), new_job_id()
         scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
@@ -160,12 +162,12 @@ async def test_sweep_leaves_what_runs_alone_and_says_so(
 
 
 def wait_until_inside(placement: Placement, pid: int) -> None:
-    """Return once the process has joined the last of its groups."""
+    """Return once the process has joined the last of its cgroups."""
     while str(pid) not in lines_of(directories(placement)[-1] + "/cgroup.procs"):
         os.sched_yield()
 
 
-async def test_two_limiters_share_a_parent_without_collision(parent: str) -> None:
+async def test_two_limiters_can_share_a_parent(parent: str) -> None:
     """The old and the new server of one state directory see the same jobs, and can close in any order."""
     async with limiter_named(parent) as old, limiter_named(parent) as new:
         job = new_job_id()
@@ -181,7 +183,7 @@ async def test_two_limiters_share_a_parent_without_collision(parent: str) -> Non
 
 
 async def test_limiters_with_other_parents_do_not_see_each_other(parent: str) -> None:
-    """Two workers on one machine never sweep each other's jobs."""
+    """Two workers on one machine never remove each other's jobs."""
     other = f"{parent}-other"
     async with limiter_named(parent) as mine, limiter_named(other) as theirs:
         job = new_job_id()
@@ -193,7 +195,7 @@ async def test_limiters_with_other_parents_do_not_see_each_other(parent: str) ->
 
 
 async def test_hundred_jobs_at_once_leave_nothing(parent: str) -> None:
-    """Many concurrent jobs get and lose their groups; the fixture sees that none is left."""
+    """Cgroups of many concurrent jobs are created and removed; the fixture checks that none remains."""
     async with limiter_named(parent) as limiter:
         limits = ResourceLimits(cpu=CpuLimit(quota=1), memory=MemoryLimit(max=MIB), pids=10)
         scopes = await asyncio.gather(

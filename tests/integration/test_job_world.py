@@ -1,4 +1,4 @@
-"""What a job finds around itself is fixed, whatever the server was started with."""
+"""The execution environment of a job is fixed, whatever that of the server is."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SIGPIPE_AND_SIGXFSZ = (1 << 12) | (1 << 24)
 
 
 def probe(installation, *options):
-    """Return what a job sees of itself."""
+    """Return what a job reports about itself."""
     job = installation.start(*options, sys.executable, "-c", PROBE)
     output = installation.stream(job)
     return job, json.loads(output)
@@ -41,7 +41,7 @@ def world(shared):
 
 
 def test_descriptors(world):
-    """A job has 0, 1 and 2 and nothing else of the worker's."""
+    """A job has descriptors 0, 1 and 2, and none of the worker's."""
     job, seen = world
     assert {"0", "1", "2"} == set(seen["fds"])
     assert "/dev/null" == seen["fds"]["0"]
@@ -50,14 +50,14 @@ def test_descriptors(world):
 
 
 def test_signals(world):
-    """No signal is blocked or ignored but those that the Python of the probe ignores itself."""
+    """No signal is blocked or ignored except those that the Python of the probe ignores itself."""
     _, seen = world
     assert 0 == seen["blocked"]
     assert SIGPIPE_AND_SIGXFSZ == seen["ignored"]
 
 
 def test_signals_before_python(shared):
-    """Nothing at all is ignored for a program that changes nothing."""
+    """A program that changes nothing ignores no signal."""
     output = shared.stream(shared.start("cat", "/proc/self/status")).decode()
     masks = dict(line.split(":\t") for line in output.splitlines() if line.startswith("Sig"))
     assert {"0000000000000000"} == {masks[name] for name in ("SigIgn", "SigBlk", "SigCgt", "SigPnd")}
@@ -73,7 +73,7 @@ def test_limits(world):
 
 
 def test_environment(world):
-    """The environment is built from the specification, never inherited."""
+    """The environment is built from the job spec, never inherited."""
     job, seen = world
     expected = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -95,7 +95,7 @@ def test_session(world):
 
 
 def test_cgroups(world, shared):
-    """A job is in cgroups of its own from its first instruction on: nothing that it prints was before."""
+    """A job is in its cgroups from its first instruction on: the first output already shows them."""
     job, seen = world
     own = [line for line in seen["cgroups"] if line.endswith(f"/{job}")]
     controllers = {name for line in own for name in line.split(":")[1].split(",")}
@@ -107,14 +107,14 @@ def test_cgroups(world, shared):
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a job as another user")
 def test_another_user(shared):
-    """--user gives the user's ids, groups and home, and nothing of root's."""
+    """--user sets the ids, groups and home of the user, and keeps none of root's."""
     job = shared.start("--user", "nobody", "sh", "-c", 'id -u; id -g; id -G; echo "$HOME $USER $LOGNAME"')
     assert b"65534\n65534\n65534\n/nonexistent nobody nobody\n" == shared.stream(job)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a job as another user")
 def test_another_user_can_reopen_its_output(shared):
     """`> /dev/stderr` works for any user."""
     job = shared.start(
@@ -124,7 +124,7 @@ def test_another_user_can_reopen_its_output(shared):
 
 
 def test_working_directory_and_variables(shared, tmp_path):
-    """--cwd and --env are obeyed, and an own PATH is where the command is looked up."""
+    """--cwd and --env apply, and the command is looked up in a PATH given by --env."""
     tool = tmp_path / "a-tool-of-this-test"
     tool.write_text('#!/bin/sh\npwd\necho "$X"\n')
     tool.chmod(0o755)
@@ -141,8 +141,8 @@ def test_working_directory_and_variables(shared, tmp_path):
         (("--user", "no-such-user-here"), "no user 'no-such-user-here'"),
     ],
 )
-def test_impossible_world(shared, options, words):
-    """What cannot be had is refused, naming it."""
+def test_invalid_environment(shared, options, words):
+    """The error names the directory or user that does not exist."""
     done = shared.run("start", *options, "true")
     assert 1 == done.returncode
     assert (
@@ -151,8 +151,8 @@ def test_impossible_world(shared, options, words):
     )
 
 
-def test_signals_ignored_by_whoever_starts_the_server(installation):
-    """What a server inherits as ignored no job does, not even the signals that the C library keeps."""
+def test_signals_ignored_by_the_parent_of_the_server(installation):
+    """A job ignores no signal that the server inherited as ignored, not even those reserved by libc."""
     installation.worker("down")
     ignoring = "trap '' HUP INT TERM USR1 PIPE; exec \"$@\""
     done = subprocess.run(
@@ -209,6 +209,6 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(newborn.pid, 0)[1]))
     resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1200, reason="the hard limit of descriptors is too low"
 )
 def test_a_supervisor_with_more_descriptors_than_a_job_may_have():
-    """A job is born with its limit of 1024 descriptors whatever number its supervisor has open."""
+    """A job starts with its limit of 1024 descriptors, however many its supervisor has open."""
     done = subprocess.run([sys.executable, "-c", CROWDED], capture_output=True, check=False, timeout=60)
     assert (0, b"") == (done.returncode, done.stderr)

@@ -33,11 +33,11 @@ from worker.linux.state.job_directory import fifo_path
 from worker.linux.state.layout import Layout
 
 PATIENCE = 60.0
-"""Seconds after which what has not come will not come."""
+"""Seconds after which a wait has failed."""
 
 
 def checks_of(contract: type) -> list[str]:
-    """Return the names of a suite's checks, to be run as tests of their own."""
+    """Return the names of a suite's checks, each to be run as a test of its own."""
     return [name for name in vars(contract) if name.startswith("check_")]
 
 
@@ -46,7 +46,7 @@ def checks_of(contract: type) -> list[str]:
 
 @pytest.fixture(scope="module")
 def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give one state directory to all checks, and see that nothing is left of them."""
+    """Return one state directory for all checks, and check that nothing remains in it."""
     path = tmp_path_factory.mktemp("state")
     yield path
     layout = Layout(path)
@@ -58,7 +58,7 @@ def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def wait_until_free(lock: Path) -> None:
-    """Return when nobody holds a lock: whoever did has ended."""
+    """Return when no process holds the lock: its holder has exited."""
     deadline = time.monotonic() + PATIENCE
     fd = os.open(lock, os.O_RDWR)
     try:
@@ -82,10 +82,10 @@ async def supervised(state_dir: Path) -> AsyncIterator[SpawnerBench]:
 
 
 @pytest.mark.parametrize("check", checks_of(SpawnerContract))
-def test_supervisor_spawner(check: str, state_dir: Path) -> None:
-    """SupervisorSpawner, with RecorderStore, keeps the promises of a ProcessSpawner."""
+async def test_supervisor_spawner(check: str, state_dir: Path) -> None:
+    """SupervisorSpawner, with RecorderStore, passes the suite of a ProcessSpawner."""
     contract = SpawnerContract(partial(supervised, state_dir))
-    asyncio.run(getattr(contract, check)())
+    await getattr(contract, check)()
 
 
 # --- the store
@@ -93,7 +93,7 @@ def test_supervisor_spawner(check: str, state_dir: Path) -> None:
 
 @contextmanager
 def recorder(lock: Path) -> Iterator[Callable[[Message], None]]:
-    """Run a recorder as the supervisor does; what is yielded sends it a command."""
+    """Run a recorder as the supervisor does; the yielded function sends it a command."""
     ours, theirs = socket.socketpair()
     ends = create_shared_offsets()
     with ours, theirs:
@@ -106,7 +106,7 @@ def recorder(lock: Path) -> Iterator[Callable[[Message], None]]:
 
 
 class Writer:
-    """Stands for jobs: writes into their FIFOs while the recorder records them."""
+    """Acts as the jobs: writes to their FIFOs while the recorder records them."""
 
     def __init__(self, outputs: RecorderStore, tell: Callable[[Message], None]) -> None:
         self._outputs = outputs
@@ -119,7 +119,7 @@ class Writer:
         job, channel = parse_job_id(sink.path.parent.name), Channel(sink.path.stem)
         self._record(sink)
         end = (await self._outputs.extent(job, channel)).end + len(data)
-        # O_RDWR, as a job has it; held until all is recorded: a FIFO that nobody holds is empty.
+        # O_RDWR, as a job has it; open until all is recorded: a FIFO without a holder loses its content.
         fd = os.open(sink.path, os.O_RDWR)
         try:
             async with self._outputs.watch(job) as watch:
@@ -130,7 +130,7 @@ class Writer:
             os.close(fd)
 
     def drop(self) -> None:
-        """Have nothing recorded any more."""
+        """Stop recording."""
         for job in self._recorded:
             self._tell({"drop": job})
 
@@ -154,7 +154,7 @@ class Writer:
 
 @asynccontextmanager
 async def recorded(segment_size: int) -> AsyncIterator[OutputBench]:
-    """Give a store with a recorder of its own."""
+    """Yield a store with its own recorder."""
     with TemporaryDirectory() as directory:
         outputs = RecorderStore(Path(directory), segment_size=segment_size)
         with recorder(Path(directory, "lock")) as tell:
@@ -168,7 +168,7 @@ async def recorded(segment_size: int) -> AsyncIterator[OutputBench]:
 
 @pytest.mark.parametrize("segment_size", [65536, SEGMENT_SIZE])
 @pytest.mark.parametrize("check", checks_of(OutputStoreContract))
-def test_recorder_store(check: str, segment_size: int) -> None:
-    """RecorderStore, with the recorder, keeps the promises of an OutputStore."""
+async def test_recorder_store(check: str, segment_size: int) -> None:
+    """RecorderStore, with the recorder, passes the suite of an OutputStore."""
     contract = OutputStoreContract(partial(recorded, segment_size))
-    asyncio.run(getattr(contract, check)())
+    await getattr(contract, check)()

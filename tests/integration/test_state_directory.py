@@ -1,4 +1,4 @@
-"""A state directory that is full, read-only, gone or spoiled: said clearly, and no other job suffers."""
+"""A state directory that is full, read-only, missing or damaged: clear errors, no effect on other jobs."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
 @contextmanager
 def read_only(path):
-    """Hide a directory behind itself, read-only: what is open goes on, whatever is opened does not."""
+    """Make a directory read-only by a mount over it: open files stay usable, new ones cannot be created."""
     subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
@@ -32,7 +32,7 @@ def read_only(path):
 
 @contextmanager
 def moved_away(path):
-    """Have a directory gone for a while, as one whose disk is not mounted."""
+    """Move a directory away for a while, as if its disk were not mounted."""
     elsewhere = path.with_name("elsewhere")
     path.rename(elsewhere)
     try:
@@ -42,12 +42,12 @@ def moved_away(path):
 
 
 def waiting(gate, then):
-    """Return a job that goes on once a file is there."""
+    """Return a job that waits for a file before it continues."""
     return JobSpec("sh", ["-c", f"echo before; while [ ! -e {gate} ]; do sleep 0.05; done; {then}"])
 
 
-async def refused(client):
-    """Return why no job can be started, and see that nothing of it is known."""
+async def rejection(client):
+    """Return why no job can be started, and check that no such job is known."""
     known = {each.record.id for each in await client.list()}
     with pytest.raises(RpcError) as refusal:
         await client.start(JobSpec("true"))
@@ -56,7 +56,7 @@ async def refused(client):
 
 
 def fill(file):
-    """Take all the room that there is."""
+    """Fill the disk."""
     with suppress(OSError), open(file, "wb", buffering=0) as filler:
         while True:
             filler.write(bytes(4096))
@@ -73,7 +73,7 @@ async def streamed(client, job):
     [(read_only, "Read-only file system"), (moved_away, "put it back, or restart the server")],
 )
 async def test_a_state_directory_that_cannot_be_written(install, tmp_path, trouble, reason):
-    """New jobs are refused with the reason, the server and its jobs go on; mended, all is as before."""
+    """New jobs are rejected with the reason, server and jobs continue; once repaired, all works again."""
     home = tmp_path / "home"
     worker = install(home)
     worker.worker("up")
@@ -81,7 +81,7 @@ async def test_a_state_directory_that_cannot_be_written(install, tmp_path, troub
     async with worker.client() as client:
         job = await client.start(waiting(gate, "echo after; exit 7"))
         with trouble(home):
-            refusal = await refused(client)
+            refusal = await rejection(client)
             assert ("FailedPrecondition", True) == (refusal.code, reason in refusal.message)
             assert [job] == [each.record.id for each in await client.list(running=True)]
             gate.touch()
@@ -93,7 +93,7 @@ async def test_a_state_directory_that_cannot_be_written(install, tmp_path, troub
 
 
 async def test_a_full_disk(small_disk, install, tmp_path):
-    """A start is refused for want of room, query, list and stream go on, and then starts do, too."""
+    """A start is rejected for lack of space; query, list and stream work, and later starts too."""
     worker = install(small_disk)
     worker.worker("up")
     async with worker.client() as client:
@@ -101,7 +101,7 @@ async def test_a_full_disk(small_disk, install, tmp_path):
         await client.wait(str(done))
         filler = small_disk / "filler"
         fill(filler)
-        refusal = await refused(client)
+        refusal = await rejection(client)
         assert refusal.code in {"ResourceExhausted", "FailedPrecondition"}
         assert "full" in refusal.message or "No space" in refusal.message
         assert b"kept\n" == await streamed(client, done)
@@ -110,8 +110,8 @@ async def test_a_full_disk(small_disk, install, tmp_path):
         assert b"again\n" == await streamed(client, again)
 
 
-def test_a_job_that_a_full_disk_holds_up_is_named(small_disk, install, until):
-    """Query and the doctor say which job is blocked and why, a stop says so too; with room all goes on."""
+def test_a_job_that_a_full_disk_blocks_is_reported(small_disk, install, until):
+    """Query, doctor and stop report which job is blocked and why; with free space it continues."""
     worker = install(small_disk)
     worker.worker("up")
     job = worker.start("sh", "-c", "head -c 20000000 /dev/zero; echo done")
@@ -130,7 +130,7 @@ def test_a_job_that_a_full_disk_holds_up_is_named(small_disk, install, until):
 
 @pytest.mark.parametrize("delete", [lambda job: (job / "output-0").unlink(), shutil.rmtree])
 async def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
-    """Streams wait for what comes, and say what is missing; the job and all others go on."""
+    """Streams wait for more output, and report missing bytes; the job and all others continue."""
     gate = tmp_path / "gate"
     async with shared.client() as client:
         job = await client.start(waiting(gate, "echo after; exit 7"))
@@ -152,47 +152,41 @@ async def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
         assert b"before\nother\n" == await streamed(client, other)
 
 
-def test_output_deleted_before_the_recorder_dies(installation, tmp_path):
-    """The next recorder goes on at the true offset all the same."""
+async def test_output_deleted_before_the_recorder_is_killed(installation, tmp_path):
+    """The next recorder nevertheless continues at the correct offset."""
     gate = tmp_path / "gate"
 
-    async def scenario():
-        async with installation.client() as client:
-            job = await client.start(waiting(gate, "echo after"))
-            async for _ in client.stream(str(job)):
-                break
-            (installation.home / "jobs" / str(job) / "output-0").unlink()
-            installation.kill(installation.recorder_pid())
-            gate.touch()
-            await client.wait(str(job))
-            return [(chunk.offset, chunk.data) async for chunk in client.stream(str(job))]
-
-    assert [(7, b"after\n")] == asyncio.run(scenario())
+    async with installation.client() as client:
+        job = await client.start(waiting(gate, "echo after"))
+        async for _ in client.stream(str(job)):
+            break
+        (installation.home / "jobs" / str(job) / "output-0").unlink()
+        installation.kill(installation.recorder_pid())
+        gate.touch()
+        await client.wait(str(job))
+        chunks = [(chunk.offset, chunk.data) async for chunk in client.stream(str(job))]
+    assert [(7, b"after\n")] == chunks
 
 
-def test_a_job_whose_last_output_was_deleted(shared, tmp_path):
-    """Where nothing follows the gap, the stream tells it all the same."""
+async def test_a_job_whose_last_output_was_deleted(shared, tmp_path):
+    """A stream reports the gap also if no output follows it."""
     gate = tmp_path / "gate"
 
-    async def scenario():
-        async with shared.client() as client:
-            job = await client.start(waiting(gate, "exit 7"))
-            async for _ in client.stream(str(job)):
-                break
-            (shared.home / "jobs" / str(job) / "output-0").unlink()
-            gate.touch()
-            assert 7 == (await client.wait(str(job))).ending.code
-            return str(job)
-
-    job = asyncio.run(scenario())
-    done = shared.run("stream", job)
+    async with shared.client() as client:
+        job = await client.start(waiting(gate, "exit 7"))
+        async for _ in client.stream(str(job)):
+            break
+        (shared.home / "jobs" / str(job) / "output-0").unlink()
+        gate.touch()
+        assert 7 == (await client.wait(str(job))).ending.code
+    done = shared.run("stream", str(job))
     assert (0, b"") == (done.returncode, done.stdout)
     assert "7 bytes" in done.stderr.decode()
     assert "no longer kept" in done.stderr.decode()
 
 
 def test_a_journal_that_is_corrupt(installation, tmp_path):
-    """No server starts over it, none of it is changed; jobs run on, and are known once it is restored."""
+    """No server starts with it or changes it; jobs continue, and are known once it is restored."""
     gate = tmp_path / "gate"
     done = installation.start("echo", "kept")
     installation.wait(done)
@@ -202,10 +196,10 @@ def test_a_journal_that_is_corrupt(installation, tmp_path):
     good = journal.read_bytes()
     spoiled = b"\xff" * len(good)
     journal.write_bytes(spoiled)
-    refused = installation.run("up")
-    assert 1 == refused.returncode
+    rejection = installation.run("up")
+    assert 1 == rejection.returncode
     assert f"{journal} is corrupt (it is not a database) and was not changed; restore it" in (
-        refused.stderr.decode()
+        rejection.stderr.decode()
     )
     findings = json.loads(installation.worker("doctor", "-o", "json", code=1))["findings"]
     [finding] = [each for each in findings if each["subject"] == "journal"]
@@ -220,7 +214,7 @@ def test_a_journal_that_is_corrupt(installation, tmp_path):
 
 
 def test_one_bad_row(installation):
-    """Its job is set aside with its output, and named by log and doctor; the others are as they were."""
+    """Its job is ignored and reported by log and doctor, its output is kept; other jobs are unaffected."""
     bad, good = installation.start("echo", "bad"), installation.start("echo", "good")
     for job in (bad, good):
         installation.wait(job)
@@ -241,8 +235,8 @@ def test_one_bad_row(installation):
     assert b"bad\n" == installation.stream(bad)
 
 
-def test_a_server_starts_nothing_in_a_directory_that_is_read_only(install, tmp_path):
-    """It says why in one line."""
+def test_a_server_does_not_start_in_a_read_only_directory(install, tmp_path):
+    """It reports the reason in one line."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     home = tmp_path / "home"
@@ -250,13 +244,13 @@ def test_a_server_starts_nothing_in_a_directory_that_is_read_only(install, tmp_p
     worker.worker("up")
     worker.worker("down")
     with read_only(home):
-        refused = worker.run("serve")
-    assert (1, 1) == (refused.returncode, refused.stderr.count(b"\n"))
-    assert b"Read-only file system" in refused.stderr
+        rejection = worker.run("serve")
+    assert (1, 1) == (rejection.returncode, rejection.stderr.count(b"\n"))
+    assert b"Read-only file system" in rejection.stderr
     worker.worker("up")
 
 
-def test_histories_that_are_spoiled(installation, until, tmp_path):
+def test_damaged_histories(installation, until, tmp_path):
     """The next supervisor takes over all other jobs; these are lost, with the reason, and ended."""
     gate = tmp_path / "gate"
     wait_for_gate = f"while [ ! -e {gate} ]; do sleep 0.05; done"
@@ -286,11 +280,11 @@ def test_histories_that_are_spoiled(installation, until, tmp_path):
     assert 7 == installation.wait(other)["exit_code"]
     assert b"after\n" == installation.stream(other)
     installation.worker("down")
-    installation.worker("up")  # nobody knew their control groups: they are swept by the next server
+    installation.worker("up")  # their cgroups are known to no job: the next server removes them
 
 
-def test_a_copy_of_a_job_is_left_alone(installation, tmp_path):
-    """Neither a supervisor nor a server takes it for a job, or for something to be removed."""
+def test_a_copy_of_a_job_is_ignored(installation, tmp_path):
+    """Neither a supervisor nor a server treats it as a job, or removes it."""
     gate = tmp_path / "gate"
     job = installation.start("sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.05; done; exit 7")
     jobs = installation.home / "jobs"
@@ -306,18 +300,18 @@ def test_a_copy_of_a_job_is_left_alone(installation, tmp_path):
     installation.worker("up")
     assert (copy / "history").exists()
     assert (jobs / "README").exists()
-    shutil.rmtree(copy)  # with its FIFO, which counts as something left over
+    shutil.rmtree(copy)  # including its FIFO, which the fixture would report
 
 
 async def test_all_output_is_deleted_under_a_running_server(installation, tmp_path):
-    """Starts are refused, what runs is known and keeps its last words; with a directory all goes on."""
+    """Starts are rejected, running jobs are known and keep their last output; later all works again."""
     gate, jobs = tmp_path / "gate", installation.home / "jobs"
     async with installation.client() as client:
         job = await client.start(waiting(gate, "echo after; exit 7"))
         async for _ in client.stream(str(job)):
             break
         shutil.rmtree(jobs)
-        refusal = await refused(client)
+        refusal = await rejection(client)
         assert "FailedPrecondition" == refusal.code
         assert "the output of a job cannot be kept: " in refusal.message
         gate.touch()
@@ -332,13 +326,13 @@ async def test_all_output_is_deleted_under_a_running_server(installation, tmp_pa
         assert b"again\n" == await streamed(client, again)
 
 
-def test_a_server_comes_and_goes_on_a_full_disk(small_disk, install):
-    """It is started again where there is no room, and knows all jobs; or says why it cannot."""
+def test_a_server_restarts_on_a_full_disk(small_disk, install):
+    """It starts without free space and knows all jobs, or reports why it cannot."""
     worker = install(small_disk)
     worker.worker("up")
     job = worker.start("echo", "kept")
     worker.wait(job)
-    # A port of its own could not be written down.
+    # It could not record a port chosen by the system.
     worker.env["WORKER_LISTEN"] = (small_disk / "address").read_text().strip()
     fill(small_disk / "filler")
     worker.kill(worker.server_pid())

@@ -1,6 +1,6 @@
-"""The limiter on cgroup v2, in the guest: as root, and as a user in a delegated group.
+"""The limiter on cgroup v2, in the guest: as root, and as a user in a delegated cgroup.
 
-pytest runs it there; on the host it is no test.
+pytest runs it in the guest; on the host it is not collected.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from worker.core.testing.limiter_contract import LimiterContract
 
 MIB = 1 << 20
 DISK = "254:0"
-"""/dev/vda, on which the root file system lies."""
+"""/dev/vda, the disk of the root file system."""
 
 JOIN = 'echo $$ > "$GROUP/cgroup.procs"; exec "$@"'
 
 
 @asynccontextmanager
 async def any_limiter() -> AsyncIterator[ResourceLimiter]:
-    """Make a limiter with a parent of its own, as the server does; see that it leaves nothing."""
+    """Return a limiter with its own parent, as the server has; check that nothing remains of it."""
     limiter = cgroups({"parent": f"limits-{uuid4().hex[:8]}"}, Path("/"))
     try:
         place = parent_of(await limiter.prepare(new_job_id(), ResourceLimits(), os.getpid()))
@@ -51,7 +51,7 @@ async def any_limiter() -> AsyncIterator[ResourceLimiter]:
 
 @asynccontextmanager
 async def scope_with(limits: ResourceLimits) -> AsyncIterator[Scope]:
-    """Make the scope of a job, and remove it."""
+    """Create the scope of a job, and remove it."""
     async with any_limiter() as limiter:
         scope = await limiter.prepare(new_job_id(), limits, os.getpid())
         yield scope
@@ -59,12 +59,12 @@ async def scope_with(limits: ResourceLimits) -> AsyncIterator[Scope]:
 
 
 def parent_of(scope: Scope) -> Path:
-    """Return the group that all jobs of a limiter are in."""
-    return group_of(scope).parent
+    """Return the cgroup that contains those of all jobs of a limiter."""
+    return cgroup_of(scope).parent
 
 
-def group_of(scope: Scope) -> Path:
-    """Return the one group of a scope on cgroup v2."""
+def cgroup_of(scope: Scope) -> Path:
+    """Return the only cgroup of a scope on cgroup v2."""
     assert () == tuple(scope.placement.legacy)
     assert scope.placement.unified is not None
     return Path(scope.placement.unified)
@@ -72,7 +72,7 @@ def group_of(scope: Scope) -> Path:
 
 def read(scope: Scope, name: str) -> str:
     """Return the content of a kernel file of a job."""
-    return (group_of(scope) / name).read_text().strip()
+    return (cgroup_of(scope) / name).read_text().strip()
 
 
 def lines_of(file: str) -> list[str]:
@@ -81,10 +81,10 @@ def lines_of(file: str) -> list[str]:
 
 
 def run_inside(scope: Scope, *command: str) -> subprocess.Popen[bytes]:
-    """Start a command in the group; it joined before it was executed."""
+    """Start a command in the cgroup; it joins before it is executed."""
     return subprocess.Popen(
         ["/bin/sh", "-c", JOIN, "sh", *command],
-        env={"PATH": os.environ["PATH"], "GROUP": str(group_of(scope))},
+        env={"PATH": os.environ["PATH"], "GROUP": str(cgroup_of(scope))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -92,26 +92,26 @@ def run_inside(scope: Scope, *command: str) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Return how a command ended and all that it said."""
+    """Return the exit code and the output of a command."""
     out, _ = process.communicate(timeout=120)
     return process.returncode, out.decode()
 
 
 def used(usage: ResourceUsage, name: str) -> int:
-    """Return a figure that the host must tell."""
+    """Return a reading that must exist on this host."""
     value = getattr(usage, name)
     assert isinstance(value, int), (name, usage)
     return value
 
 
 @pytest.mark.parametrize("check", LimiterContract(any_limiter).checks(), ids=lambda check: check.__name__)
-def test_the_contract(check: Callable[[], Coroutine[None, None, None]]) -> None:
+async def test_the_contract(check: Callable[[], Coroutine[None, None, None]]) -> None:
     """The real adapter passes the suite of the fake, on cgroup v2 too."""
-    asyncio.run(check())
+    await check()
 
 
-async def test_every_limit_is_written_as_the_kernel_wants_it() -> None:
-    """Each can be read back before anything runs, and so can each change."""
+async def test_every_limit_is_written_in_the_kernel_s_format() -> None:
+    """Each limit, and each update, can be read back from the kernel."""
     limits = ResourceLimits(
         cpu=CpuLimit(quota=0.5, weight=200),
         memory=MemoryLimit(max=64 * MIB, high=48 * MIB, swap_max=16 * MIB),
@@ -145,7 +145,7 @@ async def test_every_limit_is_written_as_the_kernel_wants_it() -> None:
 
 
 async def test_too_much_memory_ends_in_an_oom_kill() -> None:
-    """What takes more than memory.max dies of SIGKILL, and the file of the placement says why."""
+    """A process that exceeds memory.max is killed, and the file of the placement counts it."""
     limits = ResourceLimits(memory=MemoryLimit(max=32 * MIB, swap_max=0))
     async with scope_with(limits) as scope:
         glutton = run_inside(scope, sys.executable, "-S", "-c", "b'x' * (256 << 20)")
@@ -155,19 +155,19 @@ async def test_too_much_memory_ends_in_an_oom_kill() -> None:
         assert 16 * MIB < used(await scope.usage(), "memory_peak") <= 32 * MIB
 
 
-async def test_groups_that_the_job_made_itself_go_too() -> None:
-    """A job may manage groups below its own, with controllers; removing takes all of them down."""
+async def test_cgroups_that_the_job_created_are_removed_too() -> None:
+    """A job may manage cgroups below its own, with controllers; remove() removes all of them."""
     async with any_limiter() as limiter:
         job = new_job_id()
         scope = await limiter.prepare(job, ResourceLimits(pids=20), os.getpid())
-        (group_of(scope) / "cgroup.subtree_control").write_text("+pids")
-        (group_of(scope) / "a" / "b").mkdir(parents=True)
+        (cgroup_of(scope) / "cgroup.subtree_control").write_text("+pids")
+        (cgroup_of(scope) / "a" / "b").mkdir(parents=True)
         await scope.remove()
-        assert not group_of(scope).exists()
+        assert not cgroup_of(scope).exists()
 
 
-async def test_many_jobs_leave_no_dying_groups() -> None:
-    """What is removed is gone from the kernel too, memory controller included."""
+async def test_many_jobs_leave_no_dying_cgroups() -> None:
+    """Removed cgroups are freed by the kernel too, including their memory controller."""
     async with any_limiter() as limiter:
         limits = ResourceLimits(memory=MemoryLimit(max=64 * MIB), pids=10)
         for _ in range(5):
@@ -179,9 +179,9 @@ async def test_many_jobs_leave_no_dying_groups() -> None:
         await asyncio.to_thread(wait_until_freed, place)
 
 
-def wait_until_freed(group: Path) -> None:
-    """Return once the kernel has freed what was removed below a group, which it does when it gets to it."""
+def wait_until_freed(cgroup: Path) -> None:
+    """Return once the kernel has freed the removed cgroups below a cgroup, which it does asynchronously."""
     deadline = time.monotonic() + 60
-    while "nr_dying_descendants 0" not in lines_of(str(group / "cgroup.stat")):
-        assert time.monotonic() < deadline, lines_of(str(group / "cgroup.stat"))
+    while "nr_dying_descendants 0" not in lines_of(str(cgroup / "cgroup.stat")):
+        assert time.monotonic() < deadline, lines_of(str(cgroup / "cgroup.stat"))
         time.sleep(0.2)

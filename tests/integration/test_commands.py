@@ -217,7 +217,7 @@ def test_stopping_a_finished_job(shared):
 
 
 @pytest.mark.parametrize("verb", ["stop", "query", "stream", "wait", "remove"])
-@pytest.mark.parametrize("job", ["not-an-id", str(uuid4()), ""])
+@pytest.mark.parametrize("job", ["not-an-id", str(uuid4()), ""], ids=["malformed", "unknown", "empty"])
 def test_unknown_job(shared, verb, job):
     """An unknown id, also a malformed one, is NotFound."""
     done = shared.run(verb, job)

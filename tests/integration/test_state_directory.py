@@ -272,7 +272,7 @@ def test_damaged_histories(installation, until, tmp_path):
         history = installation.home / "jobs" / job / "history"
         facts = installation.wait(job)
         assert "lost" == facts["state"]
-        assert f"{history} does not tell which process it is about" in facts["lost_reason"]
+        assert f"{history} does not name a main process" in facts["lost_reason"]
         assert text == history.with_name("history.unreadable").read_bytes()
         assert b"before\n" == installation.stream(job)
     until(lambda: not any(procfs.command_line(pid) for pid in pids))

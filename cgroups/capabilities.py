@@ -79,11 +79,6 @@ class Capabilities:
     cgroup_kill: Capability
     pressure: Capability
 
-    @property
-    def swap_accounting(self) -> Capability:
-        """Whether the kernel counts the swap of a cgroup; otherwise swap cannot be limited."""
-        return self.limits["memory.swap_max"]
-
 
 _YES = Capability()
 _SOME = 1 << 30

@@ -69,7 +69,7 @@ class CgroupLimiter:
         return subtree.scope(job)  # enabled controllers have added files
 
     async def reopen(self, job: JobId, placement: Placement) -> CgroupScope | None:  # noqa: ARG002 - the port's signature
-        """Return the scope of a job whose cgroups exist, whoever created them."""
+        """Return the scope of a job whose cgroups exist, also those of another limiter."""
         scope = scope_at(placement, self._own.hierarchy)
         if not scope.exists():
             return None

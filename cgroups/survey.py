@@ -21,7 +21,7 @@ _START_AGAIN = "start the job again; `worker doctor` shows whether new jobs can 
 
 
 def scope_at(placement: Placement, hierarchy: Hierarchy) -> CgroupScope:
-    """Return the scope with these cgroups, whoever created them and whether or not they exist."""
+    """Return the scope with these cgroups; they need not exist."""
 
     def find() -> dict[str, Cgroup]:
         offered = scope.unified.words("cgroup.controllers") if scope.unified else ()

@@ -9,7 +9,7 @@ _LINKS_OF_A_LEAF = 2
 
 
 def walk(top: str, enter: Callable[[str], bool] = lambda _: True) -> Iterator[str]:
-    """Yield a cgroup and those below it, parents first; skips what is removed meanwhile.
+    """Yield a cgroup and those below it, parents first; skips cgroups removed meanwhile.
 
     ``enter`` receives the name of each cgroup below the top: False omits the cgroups below that one.
     """

@@ -61,7 +61,7 @@ def _is_ours(cgroup: Path, top: Path) -> bool:
     # The root of the whole tree has no type: it is never delegated.
     if not (cgroup / "cgroup.type").exists() or not _is_writable(cgroup):
         return False
-    # The root of a cgroup namespace belongs to the container, whoever created it. The user's instance
+    # The root of a cgroup namespace belongs to the container. The user's instance
     # of systemd 252 does not mark what it delegates: there the owner decides, as without systemd.
     return cgroup == top or _is_marked(cgroup) or 0 != os.geteuid() == cgroup.stat().st_uid
 

@@ -25,7 +25,6 @@ class FileSystem:
     """A mounted file system; ``free`` in bytes, for this user."""
 
     kind: str
-    point: str
     free: int
     read_only: bool
 
@@ -39,5 +38,5 @@ def file_system(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> F
     """Return the file system of an existing path."""
     status = os.statvfs(path)
     mount = mount_of(path.resolve(), parse_mountinfo(mountinfo.read_text(errors="surrogateescape")))
-    kind, point = (mount.kind, mount.point) if mount else ("unknown", "/")
-    return FileSystem(kind, point, status.f_bavail * status.f_frsize, bool(status.f_flag & os.ST_RDONLY))
+    kind = mount.kind if mount else "unknown"
+    return FileSystem(kind, status.f_bavail * status.f_frsize, bool(status.f_flag & os.ST_RDONLY))

@@ -17,7 +17,7 @@ _SUPERVISOR_SCOPE = re.compile(rf"{_PREFIX}[0-9a-f]{{8}}-supervisor-[0-9a-f]{{8}
 
 
 def worker_name(state_dir: PurePath) -> str:
-    """Return a name that two workers share only if they share this directory, given without links."""
+    """Return a name that is unique for this state directory; its path must have no symbolic links."""
     return _PREFIX + sha256(str(state_dir).encode()).hexdigest()[:8]
 
 

@@ -9,7 +9,7 @@ _LINKS_OF_A_LEAF = 2
 
 
 def walk(top: str) -> Iterator[str]:
-    """Yield a cgroup and those below it, parents first; skips what is removed meanwhile."""
+    """Yield a cgroup and those below it, parents first; skips cgroups removed meanwhile."""
     found = [top]
     for path in found:  # grows meanwhile
         yield path

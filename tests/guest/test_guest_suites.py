@@ -22,7 +22,7 @@ def test_suites_pass_in_the_guest(prefix: tuple[str, ...], guest: Guest) -> None
     suites = (f"{CHECKOUT}/tests/{suite}" for suite in SUITES)
     pytest_command = ("python3", "-m", "pytest", "-p", "no:cacheprovider", *suites)
     done = guest.run([*prefix, *pytest_command], timeout=500)
-    said = done.stdout.decode() + done.stderr.decode()
-    assert 0 == done.returncode, said
+    output = done.stdout.decode() + done.stderr.decode()
+    assert 0 == done.returncode, output
     for suite in SUITES:
-        assert re.search(rf"{suite} [sx]*\.", said), said
+        assert re.search(rf"{suite} [sx]*\.", output), output

@@ -108,9 +108,9 @@ def recorder(lock: Path) -> Iterator[Callable[[Message], None]]:
 class Writer:
     """Acts as the jobs: writes to their FIFOs while the recorder records them."""
 
-    def __init__(self, outputs: RecorderStore, tell: Callable[[Message], None]) -> None:
+    def __init__(self, outputs: RecorderStore, send: Callable[[Message], None]) -> None:
         self._outputs = outputs
-        self._tell = tell
+        self._send = send
         self._recorded: set[str] = set()
 
     async def write(self, sink: Sink, data: bytes) -> None:
@@ -132,7 +132,7 @@ class Writer:
     def drop(self) -> None:
         """Stop recording."""
         for job in self._recorded:
-            self._tell({"drop": job})
+            self._send({"drop": job})
 
     def _record(self, sink: FifoSink) -> None:
         directory = sink.path.parent
@@ -140,7 +140,7 @@ class Writer:
             self._recorded.add(directory.name)
             channels = [each for each in Channel if os.path.exists(fifo_path(directory, each))]
             first = len(self._recorded) * len(Channel)
-            self._tell(
+            self._send(
                 {
                     "record": directory.name,
                     "directory": str(directory),
@@ -157,8 +157,8 @@ async def recorded(segment_size: int) -> AsyncIterator[OutputBench]:
     """Yield a store with its own recorder."""
     with TemporaryDirectory() as directory:
         outputs = RecorderStore(Path(directory), segment_size=segment_size)
-        with recorder(Path(directory, "lock")) as tell:
-            writer = Writer(outputs, tell)
+        with recorder(Path(directory, "lock")) as send:
+            writer = Writer(outputs, send)
             try:
                 yield OutputBench(outputs, writer.write)
             finally:

@@ -119,9 +119,9 @@ def test_a_job_that_a_full_disk_blocks_is_reported(small_disk, install, until):
     held_up = "its output cannot be recorded: No space left on device; it blocks when it writes until"
     assert held_up in worker.worker("query", "-o", "wide", job)
     findings = json.loads(worker.worker("doctor", "-o", "json", code=1))["findings"]
-    told = {each["subject"]: each["text"] for each in findings if each["verdict"] != "ok"}
-    assert told[f"job {job}"].startswith(held_up)
-    assert "0 free" in told["state"]
+    problems = {each["subject"]: each["text"] for each in findings if each["verdict"] != "ok"}
+    assert problems[f"job {job}"].startswith(held_up)
+    assert "0 free" in problems["state"]
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     assert 0 == worker.wait(job)["exit_code"]
     assert None is worker.query(job)["output_trouble"]

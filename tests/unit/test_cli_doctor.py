@@ -131,7 +131,7 @@ def test_recording_is_tried_without_a_trace(tmp_path: Path) -> None:
 
 def test_a_read_only_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A read-only file system cannot store the state, and recording is not tried."""
-    remote = FileSystem("iso9660", "/", 1 << 30, read_only=True)
+    remote = FileSystem("iso9660", 1 << 30, read_only=True)
     monkeypatch.setattr(checks, "file_system", lambda _: remote)
     (finding,) = checks.check_state(Home(tmp_path))
     assert f"{tmp_path} on iso9660, 1G free: mounted read-only" == finding.text
@@ -140,7 +140,7 @@ def test_a_read_only_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_a_network_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Locks and inotify are unreliable on a network file system."""
-    remote = FileSystem("nfs4", "/", 1 << 40, read_only=False)
+    remote = FileSystem("nfs4", 1 << 40, read_only=False)
     monkeypatch.setattr(checks, "file_system", lambda _: remote)
     finding = found(list(checks.check_state(Home(tmp_path))), "state")
     assert Verdict.WARNING is finding.verdict

@@ -34,7 +34,7 @@ def calls(tree: ast.Module) -> set[str]:
 
 
 def test_one_module_parses_mountinfo() -> None:
-    """Only core/host/mountinfo.py knows the separator of its fields; whoever reads the file imports it."""
+    """Only core/host/mountinfo.py knows the separator of its fields; readers of the file import it."""
     assert ["core/host/mountinfo.py"] == [name for name, tree in MODULES.items() if " - " in strings(tree)]
     readers = [
         name for name, tree in MODULES.items() if any("/mountinfo" in text for text in strings(tree))

@@ -130,7 +130,10 @@ def test_mypy_sees_the_names(tmp_path: Path) -> None:
             {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"},
         ),
         ("worker.linux.supervisor.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
-        ("worker.linux.zygote", {"dataclasses", "json", "logging", "worker.linux.state.history"}),
+        (
+            "worker.linux.zygote",
+            {"asyncio", "ssl", "grpclib", "cattrs", "dataclasses", "json", "logging", "worker.linux.state"},
+        ),
         ("worker.linux.recorder.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
     ],
 )

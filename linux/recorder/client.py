@@ -88,7 +88,7 @@ class RecorderClient:
         finally:
             theirs.close()
             os.set_inheritable(self._shared, False)
-        self._recorder = MessageConnection(self._loop, ours, self._take, self._died)
+        self._recorder = MessageConnection(self._loop, ours, self._receive, self._disconnected)
         self._send_log()
         for job, message in self._jobs.items():
             self._send(message)
@@ -149,7 +149,7 @@ class RecorderClient:
         if self._recorder:
             self._recorder.send(message, descriptors)
 
-    def _died(self, recorder: MessageConnection) -> None:
+    def _disconnected(self, recorder: MessageConnection) -> None:
         if recorder is self._recorder:
             log.error("the recorder has died, starting another")
             self._recorder = None
@@ -160,7 +160,7 @@ class RecorderClient:
             else:
                 self.start()
 
-    def _take(self, recorder: MessageConnection, message: Message) -> None:
+    def _receive(self, recorder: MessageConnection, message: Message) -> None:
         del recorder
         match message:
             case {"drained": str(job), "output": dict(output)} if job in self._jobs:

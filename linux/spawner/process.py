@@ -1,4 +1,4 @@
-"""A job as its supervisor tells of it to the server."""
+"""A job as the server sees it: what its supervisor has reported."""
 
 import asyncio
 import os
@@ -21,14 +21,14 @@ from ..state.job_directory import fifo_path, history_path
 
 
 class Caller(Protocol):
-    """Whoever can ask the supervisor of a job."""
+    """Sends requests to the supervisor of a job."""
 
     async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
-        """Ask for what may be asked twice."""
+        """Send a request that may be repeated, and return the answer."""
 
 
 class SupervisedProcess:
-    """A Process. What can only be had while it runs is held here, lest it be lost with its supervisor."""
+    """A Process. It holds the FIFOs and a pidfd, so that they outlive the supervisor."""
 
     def __init__(self, caller: Caller, job: JobId, generation: str) -> None:
         self.job = job
@@ -58,14 +58,14 @@ class SupervisedProcess:
         return self._end.done()
 
     def hold_fifos(self, directory: str) -> None:
-        """Hold the FIFOs open: what is in them survives supervisor and recorder then."""
+        """Hold the FIFOs open: the bytes in them then outlive supervisor and recorder."""
         for channel in Channel:
             with suppress(FileNotFoundError):
                 path = fifo_path(directory, channel)
                 self._fifos.append(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
 
-    def take(self, message: Mapping[str, Any]) -> None:
-        """Take in what the supervisor tells."""
+    def apply(self, message: Mapping[str, Any]) -> None:
+        """Apply what the supervisor reports."""
         if "pid" in message:
             self.pid, self.started_at = message["pid"], message["started_at"]
         if "placement" in message:
@@ -81,7 +81,7 @@ class SupervisedProcess:
             self.progress = Progress(JobState(message["state"]), ending, Cause(message["cause"]), trouble)
 
     def hold_unreported(self, directory: str) -> None:
-        """Hold a process that was asked for and is there: its supervisor died before it told of it."""
+        """Hold the main process, if it was started and its supervisor died before it reported that."""
         if self.pid:
             return
         with suppress(HistoryUnreadable):
@@ -90,18 +90,18 @@ class SupervisedProcess:
                 self._hold_process(history.start.pid, history.start.start)
 
     def finish(self, end: End) -> None:
-        """Tell everybody who waits."""
+        """Set the end, and wake all waiters."""
         if not self._end.done():
             self.progress = Progress.at_end(end)
             self._end.set_result(end)
         self.release()
 
     def lose(self, reason: str, at: float) -> None:
-        """Finish what nobody knows anything about any more."""
+        """Finish with the ending Lost."""
         self.finish(End(Lost(reason), Cause.NONE, 0, {}, at))
 
     def release(self) -> None:
-        """Let go of everything."""
+        """Release all descriptors."""
         for fd in self._fifos:
             os.close(fd)
         self._fifos.clear()
@@ -110,10 +110,10 @@ class SupervisedProcess:
             self.pidfd = None
 
     def _hold_process(self, pid: int, start: int) -> None:
-        """Hold a pidfd of the main process: it tells the exit code even when nobody has waited for it."""
+        """Hold a pidfd of the main process: it gives the exit code even after another process reaped it."""
         if self.pidfd is not None:
             return
-        with suppress(OSError):  # it has gone; or there is no room, and then we do without
+        with suppress(OSError):  # it has ended, or no descriptor is free: continue without the pidfd
             pidfd = os.pidfd_open(pid)
             stat = None
             try:
@@ -121,5 +121,5 @@ class SupervisedProcess:
             finally:
                 if stat is not None and stat.start == start:
                     self.pidfd = pidfd
-                else:  # the pid is somebody else's by now
+                else:  # the pid has been reused
                     os.close(pidfd)

@@ -206,7 +206,7 @@ class SupervisorSpawner:
                 process = self._processes[job] = SupervisedProcess(self, job, generation)
                 process.hold_fifos(self._layout.job(job))
             process.generation = generation
-            process.take(each)
+            process.apply(each)
             if "placement" not in each:  # it speaks protocol 1
                 history = read_history(history_path(self._layout.job(job)))
                 process.placement = history.start.plan.placement if history else Placement()
@@ -230,7 +230,7 @@ class SupervisorSpawner:
         job = JobId(UUID(str(message["job"])))
         process = self._processes.get(job)
         if process is not None:
-            process.take(message)
+            process.apply(message)
 
     def _lost(self, generation: str) -> None:
         log.error("the supervisor of generation %s has gone; its jobs are taken over", generation)
@@ -264,7 +264,7 @@ class SupervisorSpawner:
             return
         if "failed" in answer:
             raise _failure(spec, answer["failed"], answer["errno"])
-        process.take(answer)
+        process.apply(answer)
 
 
 def _ignore(*_: object) -> None:

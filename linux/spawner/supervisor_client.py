@@ -1,4 +1,4 @@
-"""The server's line to one supervisor, over its socket, and how one is started."""
+"""The server's connection to one supervisor, and the start of a supervisor."""
 
 import asyncio
 import logging
@@ -28,18 +28,18 @@ _AT_ONCE = 200
 """Descriptors in one message; SCM_MAX_FD of the kernel is 253."""
 
 _CLOSE_PATIENCE = 2.0
-"""Seconds that a supervisor has to take what is not sent yet, when we disconnect."""
+"""Seconds that a supervisor has to receive unsent bytes when we disconnect."""
 
 _ROOM = 65536
 """Bytes received at once."""
 
 
 class SupervisorGone(Exception):
-    """The supervisor has died, or was never reached; nobody knows whether it did what was asked."""
+    """The supervisor has died, or was never reached; whether it served the request is unknown."""
 
 
 class SupervisorClient(asyncio.BufferedProtocol):
-    """One connection. ``on_event`` hears what becomes of jobs, ``on_lost`` that the supervisor has gone.
+    """One connection. ``on_event`` receives events of jobs; ``on_lost`` is called when it is lost.
 
     ``supervisor`` is its pid, once it is connected.
     """
@@ -60,7 +60,7 @@ class SupervisorClient(asyncio.BufferedProtocol):
         self.supervisor = 0
 
     async def connect(self) -> bool:
-        """Connect to the supervisor of this generation if there is one that is understood."""
+        """Connect to the supervisor of this generation; return False if there is none."""
         try:
             connection = self._reach()
         except (FileNotFoundError, ConnectionRefusedError):
@@ -71,27 +71,27 @@ class SupervisorClient(asyncio.BufferedProtocol):
         return True
 
     async def call(self, do: str, **arguments: object) -> dict[str, Any]:
-        """Ask and wait for the answer; SupervisorGone if it does not come."""
+        """Send a request and return the answer; SupervisorGone if none comes."""
         if self._transport is None:
             raise SupervisorGone
         if self._transport.is_closing():
-            await asyncio.wait({self._lost})  # who tries again is to find that the loss has been told
+            await asyncio.wait({self._lost})  # a caller that retries then finds that on_lost was called
             raise SupervisorGone
-        message, answer = self._ask(do, **arguments)
+        message, answer = self._request(do, **arguments)
         self._transport.write(message)
         return await answer
 
-    def _ask(self, do: str, **arguments: object) -> tuple[bytes, asyncio.Future[dict[str, Any]]]:
-        """Return a message to be sent, and what will be its answer."""
+    def _request(self, do: str, **arguments: object) -> tuple[bytes, asyncio.Future[dict[str, Any]]]:
+        """Return a message to send, and the future of its answer."""
         self._last_call += 1
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._calls[self._last_call] = answer
         return encode({"call": self._last_call, "do": do, **arguments}), answer
 
     async def hand_over(self, pidfds: Mapping[str, int]) -> None:
-        """Have it take over the jobs of the dead; the pidfds, by job, tell their exit codes.
+        """Request the takeover of the jobs of dead supervisors; the pidfds, by job, give the exit codes.
 
-        To be called while nothing else is.
+        No other call may be in progress.
         """
         assert self._transport is not None
         names = list(pidfds)
@@ -99,18 +99,18 @@ class SupervisorClient(asyncio.BufferedProtocol):
         with peer:
             for first in range(0, len(names), _AT_ONCE):
                 batch = names[first : first + _AT_ONCE]
-                message, answer = self._ask("hold", jobs=batch)
+                message, answer = self._request("hold", jobs=batch)
                 socket.send_fds(peer, [message], [pidfds[name] for name in batch])
                 await answer
         await self.call("adopt")
 
     async def close(self) -> None:
-        """Disconnect; the supervisor and its jobs run on."""
+        """Disconnect; the supervisor and its jobs keep running."""
         self._closing = True
         if self._transport is not None:
             self._transport.close()
             await asyncio.wait({self._lost}, timeout=_CLOSE_PATIENCE)
-            self._transport.abort()  # one that is stuck takes no more; else this does nothing
+            self._transport.abort()  # for a supervisor that is stuck; otherwise this does nothing
             await asyncio.wait({self._lost})
 
     def _reach(self) -> socket.socket:
@@ -125,7 +125,7 @@ class SupervisorClient(asyncio.BufferedProtocol):
             os.close(directory)
         return connection
 
-    def _take(self, message: Message) -> None:
+    def _dispatch(self, message: Message) -> None:
         call = message.get("call")
         if isinstance(call, int):
             answer = self._calls.pop(call, None)
@@ -137,26 +137,26 @@ class SupervisorClient(asyncio.BufferedProtocol):
     # --- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take note of the connection."""
+        """Store the transport."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's signature
-        """Return where to receive: the same memory each time."""
+        """Return the buffer to receive into, the same each time."""
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take in what the supervisor says."""
+        """Handle received messages."""
         try:
             for message in self._decoder.feed(self._room[:nbytes]):
-                self._take(message)
-        except Exception:  # whoever waits for an answer would do so for ever
-            log.exception("what the supervisor says cannot be understood")
+                self._dispatch(message)
+        except Exception:  # otherwise callers would wait forever for their answers
+            log.exception("invalid message from the supervisor; disconnecting")
             assert self._transport is not None
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """Tell who waits that no answer will come, and, unless that is our own doing, ``on_lost``."""
+        """Fail the pending calls; call ``on_lost`` unless we closed the connection."""
         self._lost.set_result(None)
         for answer in self._calls.values():
             if not answer.done():
@@ -167,16 +167,16 @@ class SupervisorClient(asyncio.BufferedProtocol):
 
 
 def _check_protocol(answer: Mapping[str, Any]) -> None:
-    theirs = answer["protocol"]  # the first version has no hello, but tells it with its refusal
+    theirs = answer["protocol"]  # protocol 1 has no hello, but its refusal contains the version
     if theirs < OLDEST_PROTOCOL or answer.get("oldest", theirs) > PROTOCOL:
         raise SpawnerUnavailable(
-            f"a supervisor that runs here speaks protocol {theirs}, and this version of worker "
-            f"{OLDEST_PROTOCOL} to {PROTOCOL}: use the version that started its jobs until they have ended"
+            f"a running supervisor speaks protocol {theirs}, and this version of worker speaks "
+            f"{OLDEST_PROTOCOL} to {PROTOCOL}; use the version that started its jobs until they have ended"
         )
 
 
 def start_supervisor(layout: Layout, generation: str) -> None:
-    """Start a supervisor and return once it listens, or another one does; blocks meanwhile."""
+    """Start a supervisor, and block until it, or another one of this generation, listens."""
     layout.make()
     layout.generation(generation).mkdir(mode=0o700, exist_ok=True)
     log_path = layout.supervisor / "log"
@@ -184,7 +184,7 @@ def start_supervisor(layout: Layout, generation: str) -> None:
     try:
         with log_path.open("ab") as log:
             command = [sys.executable, "-P", "-m", "worker.linux.supervisor", str(layout.state_dir)]
-            # It forks once more and leaves this session: nothing that happens to us happens to it.
+            # It forks once more and leaves this session, so that it outlives us.
             subprocess.run(
                 [*supervisor_scope(layout.state_dir), *command, generation, str(ready_write)],
                 stdin=subprocess.DEVNULL,
@@ -198,7 +198,7 @@ def start_supervisor(layout: Layout, generation: str) -> None:
         os.close(ready_write)
         ready_write = -1
         if not os.read(ready_read, 100):
-            raise SupervisorGone  # or it could not be started; its log says why
+            raise SupervisorGone  # or it could not be started; see its log
     finally:
         os.close(ready_read)
         if ready_write >= 0:

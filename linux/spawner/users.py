@@ -1,4 +1,4 @@
-"""Who a job runs as: names are looked up here, by the server, never by the supervisor."""
+"""The user of a job: names are looked up here, by the server, never by the supervisor."""
 
 import os
 import pwd
@@ -9,7 +9,7 @@ from ...core.errors import InvalidJobSpec
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user as NSS knows it. ``uid`` None: the worker's own, nothing needs to change."""
+    """A user as NSS reports it. ``uid`` None: the worker's own user; no change is needed."""
 
     name: str
     home: str
@@ -19,9 +19,9 @@ class Account:
 
 
 def account(user: str | None) -> Account:
-    """Look a user up by name or number; InvalidJobSpec if there is none, or we may not become it.
+    """Look up a user by name or number; InvalidJobSpec if there is none, or we may not switch to it.
 
-    May block: NSS can ask the network.
+    May block: NSS can use the network.
     """
     if user is None:
         return _own_account()

@@ -1,4 +1,4 @@
-"""All processes of one job: who they are, signalling and ending them, whether any is left."""
+"""The processes of one job: lists them, signals and kills them, and checks whether any is left."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ class JobProcesses(Protocol):
     """The processes of a job."""
 
     def pids(self) -> list[int]:
-        """Return those that are there now."""
+        """Return the pids of the processes that exist now."""
         ...
 
     def empty(self) -> bool:
@@ -25,29 +25,32 @@ class JobProcesses(Protocol):
         ...
 
     def signal(self, number: int) -> None:
-        """Signal every process, and wake those that are stopped so that they notice."""
+        """Signal every process, and continue stopped ones so that they handle the signal."""
         ...
 
     def kill(self) -> None:
-        """End every process; what is forked meanwhile may need another call."""
+        """Kill every process; processes forked meanwhile may need another call."""
         ...
 
     def open_events(self) -> int | None:
-        """Return a descriptor that has EPOLLPRI whenever ``empty`` may have changed, None: poll instead."""
+        """Return a descriptor that has EPOLLPRI whenever ``empty`` may have changed; None: poll instead."""
         ...
 
 
-def processes_of(placement: Placement, main: int, cookie: bytes) -> JobProcesses:
-    """Return the best means that this placement gives."""
+def processes_of(placement: Placement, main: int, marker: bytes) -> JobProcesses:
+    """Return the processes of the job with this placement.
+
+    Without cgroups: those in the session of ``main``, or with ``marker`` in their environment.
+    """
     legacy = CgroupV1Processes(placement.legacy)
     if placement.unified:
         unified = CgroupV2Processes(placement.unified)
         return HybridProcesses(unified, legacy) if placement.legacy else unified
-    return legacy if placement.legacy else SessionProcesses(main, cookie)
+    return legacy if placement.legacy else SessionProcesses(main, marker)
 
 
 def is_empty(group: JobProcesses) -> bool:
-    """Whether no process is left; if that cannot be seen, for want of descriptors, there may be."""
+    """Whether no process is left; False if that cannot be checked, as without a free descriptor."""
     try:
         return group.empty()
     except OSError:
@@ -55,13 +58,13 @@ def is_empty(group: JobProcesses) -> bool:
 
 
 def oom_kills(placement: Placement) -> int:
-    """Return how many processes of the job the kernel has killed for want of memory."""
+    """Return how many processes of the job the OOM killer has killed."""
     if placement.oom_events is None:
         return 0
     directory, name = os.path.split(placement.oom_events)
     if name == "memory.events":
         return _oom_kills_in(placement.oom_events)
-    # Not hierarchical on v1: the groups that the job made itself count on their own.
+    # Not hierarchical on v1: cgroups that the job created have counts of their own.
     return sum(_oom_kills_in(f"{group}/{name}") for group in cgroup_tree.walk(directory))
 
 
@@ -71,7 +74,7 @@ def _oom_kills_in(events: str) -> int:
 
 
 def _text(path: str) -> str:
-    """Return what a group says; nothing if it is gone: systemd removes what is in an empty scope."""
+    """Return a cgroup file's text, empty if removed: systemd removes the cgroups of an empty scope."""
     try:
         with open(path, "rb") as file:
             return file.read().decode()
@@ -101,19 +104,22 @@ class CgroupV2Processes:
             with open(f"{self._directory}/cgroup.kill", "wb", buffering=0) as file:
                 file.write(b"1")
         except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ENODEV}:  # Linux before 5.14, or the group is gone
+            if error.errno not in {
+                errno.ENOENT,
+                errno.ENODEV,
+            }:  # Linux before 5.14, or the cgroup is removed
                 raise
             _signal_members(self.pids, signal.SIGKILL)
 
     def open_events(self) -> int | None:
         try:
             return os.open(f"{self._directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # it is gone, or there is no descriptor left
+        except OSError:  # it is removed, or no descriptor is free
             return None
 
 
 class CgroupV1Processes:
-    """Cgroups of v1: nothing tells when they empty."""
+    """Cgroups of v1. They send no event when they become empty."""
 
     def __init__(self, directories: Sequence[str]) -> None:
         self._directories = directories
@@ -139,9 +145,9 @@ class CgroupV1Processes:
 
 
 class HybridProcesses:
-    """A cgroup of v2 to track and to end with, and those of v1 that hold the limits.
+    """A cgroup of v2 for tracking and killing, and those of v1 with the limits.
 
-    Root can leave one of them (systemd-run and PAM sessions do so by the way) and stay in another.
+    A process of root can leave one of them and stay in another; systemd-run and PAM sessions do so.
     """
 
     def __init__(self, unified: CgroupV2Processes, legacy: CgroupV1Processes) -> None:
@@ -166,14 +172,14 @@ class HybridProcesses:
 
 
 class SessionProcesses:
-    """No cgroup at all: the main process's session, and whoever still has the job's id in its environment.
+    """Without cgroups: the main process's session, and processes with the job's id in their environment.
 
-    Best effort. What leaves the session and clears its environment escapes.
+    Best effort: a process that leaves the session and clears its environment escapes.
     """
 
-    def __init__(self, main: int, cookie: bytes) -> None:
+    def __init__(self, main: int, marker: bytes) -> None:
         self._main = main
-        self._cookie = cookie
+        self._marker = marker
 
     def pids(self) -> list[int]:
         return [pid for pid in procfs.pids() if self._is_member(pid)]
@@ -185,8 +191,8 @@ class SessionProcesses:
         return self._is_marked(pid, stat)
 
     def _is_marked(self, pid: int, stat: procfs.Stat) -> bool:
-        # Kernel threads have the session 0, and 0 is the main process of a job whose own is gone.
-        return (self._main > 0 and stat.session == self._main) or procfs.has_variable(pid, self._cookie)
+        # Kernel threads have the session 0, and main is 0 if the main process no longer exists.
+        return (self._main > 0 and stat.session == self._main) or procfs.has_variable(pid, self._marker)
 
     def empty(self) -> bool:
         return not self.pids()
@@ -202,7 +208,7 @@ class SessionProcesses:
 
 
 class MarkedProcesses(SessionProcesses):
-    """A job of which nothing is known but its id: who has that in its environment, or in its cgroups."""
+    """A job of which only the id is known: processes with it in their environment or cgroup path."""
 
     def __init__(self, job: str) -> None:
         super().__init__(0, f"WORKER_JOB_ID={job}".encode())
@@ -213,43 +219,43 @@ class MarkedProcesses(SessionProcesses):
 
 
 def _pids_in(directory: str) -> Iterator[int]:
-    """Yield the processes of a cgroup and of those that the job made in it."""
+    """Yield the processes of a cgroup and of the cgroups below it, which the job created."""
     for group in cgroup_tree.walk(directory):
         try:
             text = _text(f"{group}/cgroup.procs")
-        except OSError:  # EOPNOTSUPP: it has threads alone, whose processes are those of a group above
+        except OSError:  # EOPNOTSUPP: a threaded cgroup; its processes are listed in a cgroup above
             continue
         yield from map(int, text.split())
 
 
 def _signal_members(members: Callable[[], list[int]], number: int) -> None:
-    """Signal every member once, those too that are forked meanwhile.
+    """Signal every member once, including those forked meanwhile.
 
-    A process with a pending signal cannot fork (fork(2) is restarted after it), so a look that
-    finds nobody new has found all; one that handles its signal and forks on is bounded.
+    A process with a pending signal cannot fork (fork(2) is restarted after it), so a round that finds no
+    new member has found all. A process that handles the signal and keeps forking is limited by _ROUNDS.
     """
     done: set[int] = set()
     for _ in range(_ROUNDS):
         new = [pid for pid in members() if pid not in done]
         if not new:
             return
-        _signal_still(new, members, number)
+        _signal_current(new, members, number)
         done.update(new)
 
 
-def _signal_still(pids: list[int], members: Callable[[], list[int]], number: int) -> None:
-    """Signal those that are members, and nobody else: a pid may be reused between look and signal.
+def _signal_current(pids: list[int], members: Callable[[], list[int]], number: int) -> None:
+    """Signal these pids if they still are members: a pid may be reused before the signal is sent.
 
-    A pidfd opened before a second look stands for a member if that look still shows its pid.
+    A pidfd opened before ``members`` is read again refers to a member if the pid is still listed.
     """
     pidfds = {}
     for pid in pids:
         with suppress(ProcessLookupError):
             pidfds[pid] = os.pidfd_open(pid)
-    still = set(members())
+    current = set(members())
     for pid, pidfd in pidfds.items():
         with suppress(ProcessLookupError, PermissionError):
-            if pid in still:
+            if pid in current:
                 signal.pidfd_send_signal(pidfd, number)
                 if number != signal.SIGKILL:
                     signal.pidfd_send_signal(pidfd, signal.SIGCONT)

@@ -43,6 +43,6 @@ async def test_a_job_that_was_started_when_no_descriptor_is_left(number: int) ->
     told = {"pid": os.getpid(), "start": stat.start, "started_at": 5.0}
     before = os.listdir("/proc/self/fd")
     with descriptors_left(number):
-        process.take({**told, "state": "running", "ending": None, "cause": "none"})
+        process.apply({**told, "state": "running", "ending": None, "cause": "none"})
     assert before == os.listdir("/proc/self/fd")
     assert (os.getpid(), JobState.RUNNING, None) == (process.pid, process.progress.state, process.pidfd)

@@ -44,7 +44,7 @@ def test_what_cannot_be_understood_ends_the_connection(
 
     asyncio.run(scenario())
     assert ["once"] == lost
-    assert "what the supervisor says cannot be understood" in caplog.text
+    assert "invalid message from the supervisor; disconnecting" in caplog.text
 
 
 async def test_who_calls_at_the_end_of_the_conversation(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A worker that a test may kill in any of its parts, at any moment."""
+"""A worker of which a test may kill any process at any moment."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -17,34 +17,34 @@ from ..integration.conftest import (
 from ..support.persistent_client import CheckedJob, Ledger
 from ..support.restarting_installation import RestartingInstallation
 
-__all__ = ["install", "installation", "operated", "pki", "until"]
+__all__ = ["install", "installation", "pki", "restarting", "until"]
 
 
 @pytest.fixture(scope="module")
-def operated_worker(
+def restarting_installation(
     tmp_path_factory: pytest.TempPathFactory, pki: Path
 ) -> Iterator[RestartingInstallation]:
     """A worker for all tests of a module; nothing is left after it."""
-    operated = RestartingInstallation(_install(tmp_path_factory.mktemp("operated") / "home", pki))
-    operated.up()
-    # What is made when it is first needed is there from now on, and no leak.
-    asyncio.run(Ledger(operated).do_all([CheckedJob("first", 0)]))
-    operated.settle()
-    yield operated
-    operated.down()
-    operated.installation.down()
-    _assert_nothing_left(operated.installation)
+    restarting = RestartingInstallation(_install(tmp_path_factory.mktemp("restarting") / "home", pki))
+    restarting.up()
+    # Whatever is opened on first use is open from now on, and is not a leak.
+    asyncio.run(Ledger(restarting).do_all([CheckedJob("first", 0)]))
+    restarting.settle()
+    yield restarting
+    restarting.down()
+    restarting.installation.down()
+    _assert_nothing_left(restarting.installation)
 
 
 @pytest.fixture
-def operated(
-    operated_worker: RestartingInstallation, until: Callable[[Callable[[], bool]], None]
+def restarting(
+    restarting_installation: RestartingInstallation, until: Callable[[Callable[[], bool]], None]
 ) -> Iterator[RestartingInstallation]:
-    """That worker, without a trace of what other tests have run."""
-    assert [] == operated_worker.left_over(), "an earlier test has spoilt it"
-    operated_worker.runs.unlink(missing_ok=True)
-    yield operated_worker
+    """That worker, without files or processes of earlier tests."""
+    assert [] == restarting_installation.left_over(), "an earlier test has left something over"
+    restarting_installation.runs.unlink(missing_ok=True)
+    yield restarting_installation
     try:
-        until(lambda: not operated_worker.left_over())
+        until(lambda: not restarting_installation.left_over())
     except AssertionError:
-        pytest.fail(f"left over: {operated_worker.left_over()}")
+        pytest.fail(f"left over: {restarting_installation.left_over()}")

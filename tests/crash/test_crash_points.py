@@ -1,4 +1,4 @@
-"""A kill at every step of a job's life: the job never ran, or it is known with its true state."""
+"""A kill at every step of a job: afterwards the job never ran, or its true state is known."""
 
 import asyncio
 import sys
@@ -59,7 +59,7 @@ JOBS = [
 
 
 def test_every_step_is_a_crash_point():
-    """No step was given a name without a kill at it."""
+    """Every step has a test that kills a process at it."""
     assert set(Step) == {
         step for points in (POINTS, BOUNDED) for steps in points.values() for step in steps
     }
@@ -68,17 +68,19 @@ def test_every_step_is_a_crash_point():
 @pytest.mark.parametrize(
     ("role", "step"), [(role, step) for role, steps in POINTS.items() for step in steps], ids=str
 )
-def test_killed_at_a_step(operated: RestartingInstallation, until, role, step):
-    """Whoever takes the step dies there; every job ran once, with all of its output and its true end."""
-    ledger = Ledger(operated)
-    crash_point = operated.set_crash_point(role, step)
-    if step is Step.RECOVERED:  # a step that only the successor of another takes
-        operated.kill("server")
-    asyncio.run(ledger.do_all(JOBS, meanwhile=lambda: step is Step.ADOPTED and operated.kill("supervisor")))
-    if step is Step.RETIRED:  # nobody to be served
-        operated.down()
+def test_killed_at_a_step(restarting: RestartingInstallation, until, role, step):
+    """The process that takes the step dies; every job ran once, with all of its output and its true end."""
+    ledger = Ledger(restarting)
+    crash_point = restarting.set_crash_point(role, step)
+    if step is Step.RECOVERED:  # only a server that succeeds another one takes this step
+        restarting.kill("server")
+    asyncio.run(
+        ledger.do_all(JOBS, meanwhile=lambda: step is Step.ADOPTED and restarting.kill("supervisor"))
+    )
+    if step is Step.RETIRED:  # a supervisor without a server takes this step
+        restarting.down()
         until(lambda: not crash_point.exists())
-        operated.up()
+        restarting.up()
         asyncio.run(ledger.do_all([CheckedJob("afterwards", 7)]))
     until(lambda: not crash_point.exists())
     ledger.check()
@@ -87,14 +89,14 @@ def test_killed_at_a_step(operated: RestartingInstallation, until, role, step):
 @pytest.mark.parametrize(
     ("role", "step"), [(role, step) for role, steps in BOUNDED.items() for step in steps], ids=str
 )
-def test_killed_while_the_oldest_output_is_dropped(operated: RestartingInstallation, until, role, step):
-    """What is kept after the kill is the end of the output, at its true offset."""
-    crash_point = operated.set_crash_point(role, step)
+def test_killed_while_the_oldest_output_is_dropped(restarting: RestartingInstallation, until, role, step):
+    """After the kill the end of the output is kept, at its true offset."""
+    crash_point = restarting.set_crash_point(role, step)
     command = ["-c", "import os\nfor n in range(100000): os.write(1, b'%d\\n' % n)"]
     written = b"".join(b"%d\n" % number for number in range(100000))
 
     async def scenario():
-        async with operated.installation.client() as client:
+        async with restarting.installation.client() as client:
             job = str(await client.start(JobSpec(sys.executable, command, output_max=256 << 10)))
             assert Exited(0) == (await client.wait(job)).ending
             chunks = [chunk async for chunk in client.stream(job)]

@@ -1,4 +1,4 @@
-"""Kills while 200 jobs run and 50 clients follow them: the next one serves them all."""
+"""Kills while 200 jobs run and 50 clients follow them: the next process serves them all."""
 
 import asyncio
 import os
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.skipif(
 
 JOBS, STREAMS = 200, 50
 LINES = 100
-"""That each job writes after each kill."""
+"""Lines that each job writes after each kill."""
 
 KILLS = ["server", "supervisor", "recorder", "server supervisor recorder"]
 
-# To open a FIFO for reading is to wait until somebody has it open for writing.
+# Opening a FIFO for reading waits until a process has it open for writing.
 WRITER = """
 n=0
 for gate in {gates}; do
@@ -39,12 +39,12 @@ exit {code}
 """
 
 FORKER = ": < {gate}; for n in 1 2 3 4 5 6; do sleep 0.1 & done; wait; exit 0"
-CANNOT_FORK = 2  # how dash ends then
+CANNOT_FORK = 2  # the exit code of dash if fork fails
 
 
 @contextmanager
 def opened(gate: Path):
-    """Let everybody through, now and later."""
+    """Open the gate: jobs that wait at it continue, now and later."""
     fd = os.open(gate, os.O_RDWR)
     try:
         yield
@@ -60,17 +60,17 @@ def make_gates(directory: Path, count: int) -> list[Path]:
     return gates
 
 
-def kill(operated: RestartingInstallation, roles: str, until) -> None:
-    """End whoever plays these roles, once there is somebody."""
+def kill(restarting: RestartingInstallation, roles: str, until) -> None:
+    """Kill the process of each role, as soon as there is one."""
     for role in roles.split():
-        until(partial(operated.kill, role))
+        until(partial(restarting.kill, role))
 
 
-def test_200_jobs_and_50_streams(operated: RestartingInstallation, tmp_path, until):
+def test_200_jobs_and_50_streams(restarting: RestartingInstallation, tmp_path, until):
     """Streams resumed by offset are exact, every code is right, and a stop works after each kill."""
     *gates, last = make_gates(tmp_path, len(KILLS) + 1)
     written = "".join(f"{number}\n" for number in range(LINES * len(gates))).encode()
-    env = {MARK: str(operated.home)}
+    env = {MARK: str(restarting.home)}
 
     def writer(number):
         names = " ".join(map(str, gates))
@@ -78,14 +78,14 @@ def test_200_jobs_and_50_streams(operated: RestartingInstallation, tmp_path, unt
         return JobSpec("sh", ["-c", script], env=env)
 
     async def scenario(passed):
-        async with persistent(operated) as client:
+        async with persistent(restarting) as client:
             starts = (client.start(writer(number), f"{tmp_path} {number}") for number in range(JOBS))
             jobs = await asyncio.gather(*starts)
             streams = [asyncio.create_task(client.stream(job)) for job in jobs[:STREAMS]]
             for gate, roles in zip(gates, KILLS, strict=True):
                 sleeper = await client.start(JobSpec("sleep", ["1000"], env=env), f"{gate}")
                 passed.enter_context(opened(gate))
-                kill(operated, roles, until)
+                kill(restarting, roles, until)
                 await client.stop(sleeper)
                 status = await client.wait(sleeper)
                 assert (Signaled(signal.SIGTERM), Cause.STOPPED) == (status.ending, status.cause), roles
@@ -104,18 +104,18 @@ def test_200_jobs_and_50_streams(operated: RestartingInstallation, tmp_path, unt
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make control groups everywhere")
 @pytest.mark.parametrize("roles", KILLS)
-def test_limits_hold(operated: RestartingInstallation, tmp_path, until, roles):
-    """A limit holds after the kill, and can be changed."""
+def test_limits_hold(restarting: RestartingInstallation, tmp_path, until, roles):
+    """A limit is enforced after the kill, and can be changed."""
     (gate,) = make_gates(tmp_path, 1)
     command = ["-c", FORKER.format(gate=gate)]
-    env = {MARK: str(operated.home)}
+    env = {MARK: str(restarting.home)}
 
     async def scenario(passed):
-        async with persistent(operated) as client:
+        async with persistent(restarting) as client:
             spec = JobSpec("sh", command, env=env, limits=ResourceLimits(pids=3))
             jobs = [await client.start(spec, f"{tmp_path} {number}") for number in range(2)]
-            kill(operated, roles, until)
-            await client.list()  # there is a server
+            kill(restarting, roles, until)
+            await client.list()  # wait until there is a server
             await client.update(jobs[1], ResourceLimits(pids=20))
             passed.enter_context(opened(gate))
             endings = [(await client.wait(job)).ending for job in jobs]

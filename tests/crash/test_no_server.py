@@ -1,8 +1,8 @@
-"""What becomes of jobs while no server runs is known to the next one."""
+"""The next server knows what happened to jobs while no server ran."""
 
 
 def test_jobs_end_while_no_server_runs(installation, tmp_path, until):
-    """Jobs that end, time out and are killed meanwhile are known to the next server as they ended."""
+    """Jobs that end, time out or are killed without a server: the next server knows their endings."""
     gate = tmp_path / "gate"
     wait_for_gate = f"while [ ! -e {gate} ]; do sleep 0.05; done"
     ended = installation.start("sh", "-c", f"{wait_for_gate}; echo done; exit 5")
@@ -24,13 +24,13 @@ def test_jobs_end_while_no_server_runs(installation, tmp_path, until):
 
 
 def recorded_or_forgotten(directory):
-    """Whether the supervisor has written down the end of a job; once a server knows it, it is forgotten."""
+    """Whether the supervisor has recorded the end of a job; it is forgotten once a server knows it."""
     history = directory / "history"
     return not history.exists() or '"end"' in history.read_text()
 
 
 def test_down_leaves_jobs_running(installation):
-    """`worker down` says how many jobs run on, and the next server knows them."""
+    """`worker down` prints how many jobs keep running, and the next server knows them."""
     job = installation.start("sh", "-c", "sleep 2; echo survived; exit 4")
     assert "1 job" in installation.worker("down")
     installation.worker("up")

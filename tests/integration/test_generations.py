@@ -1,4 +1,4 @@
-"""Supervisors come and go, of other versions too; the jobs and their ends stay."""
+"""Supervisors of several versions start, die and exit; their jobs and endings are kept."""
 
 import asyncio
 import os
@@ -23,12 +23,12 @@ OLDER = "older"
 
 keeps_exit_codes = pytest.mark.skipif(
     tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15),
-    reason="before Linux 6.15 the kernel forgets the exit code of somebody else's child",
+    reason="before Linux 6.15 the kernel does not keep the exit code of another process's child",
 )
 
 
 def test_an_older_generation_serves_its_jobs_to_their_end(machine: Machine) -> None:
-    """A new version starts jobs by a supervisor of its own; the older one leaves after its last job."""
+    """A new version starts jobs by its own supervisor; the older one exits after its last job."""
 
     async def upgrade() -> None:
         async with machine.server(OLDER) as server:
@@ -55,7 +55,7 @@ def test_an_older_generation_serves_its_jobs_to_their_end(machine: Machine) -> N
 
 @keeps_exit_codes
 def test_jobs_of_a_dead_older_generation_are_taken_over(machine: Machine) -> None:
-    """If an older supervisor dies, the newer one goes on with its jobs, their output and their ends."""
+    """If an older supervisor dies, the newer one takes over its jobs, their output and their endings."""
 
     async def upgrade(gate: Path) -> None:
         async with machine.server(OLDER) as server:
@@ -73,15 +73,15 @@ def test_jobs_of_a_dead_older_generation_are_taken_over(machine: Machine) -> Non
 
 @keeps_exit_codes
 def test_an_exit_code_from_between_two_supervisors(machine: Machine) -> None:
-    """What ends between two supervisors has its true exit code: the server holds a pidfd."""
+    """A job that ends while there is no supervisor has its true exit code: the server holds a pidfd."""
 
     def open_gate() -> None:
         (machine.home.parent / "gate").write_text("")
 
-    async def end_unseen(gate: Path) -> None:
+    async def end_without_supervisor(gate: Path) -> None:
         async with machine.server() as server:
             job = await server.start("sh", "-c", f"echo out; cat {gate}; exit 9")
-            # From here to the end nothing awaits: the server cannot start another supervisor meanwhile.
+            # No await until the job has ended: the server cannot start another supervisor meanwhile.
             kill(*machine.generations().values())
             pidfd = os.pidfd_open(server.found[job].pid)
             open_gate()
@@ -91,11 +91,11 @@ def test_an_exit_code_from_between_two_supervisors(machine: Machine) -> None:
             assert b"out\n" == await server.output(job)
 
     os.mkfifo(machine.home.parent / "gate")
-    asyncio.run(end_unseen(machine.home.parent / "gate"))
+    asyncio.run(end_without_supervisor(machine.home.parent / "gate"))
 
 
-def test_nobody_knows_without_a_pidfd(machine: Machine) -> None:
-    """What ends while neither server nor supervisor lives is LOST, and says why; no code is invented."""
+def test_the_ending_is_lost_without_a_pidfd(machine: Machine) -> None:
+    """A job that ends without server and supervisor is LOST, with the reason and without an exit code."""
 
     async def start() -> tuple[JobId, int]:
         async with machine.server() as server:
@@ -117,36 +117,36 @@ def test_nobody_knows_without_a_pidfd(machine: Machine) -> None:
     asyncio.run(find(job))
 
 
-def test_a_job_that_cannot_be_taken_over_costs_itself_alone(machine: Machine) -> None:
-    """It is ended and LOST with the reason, and the others go on."""
+def test_a_job_that_cannot_be_taken_over_affects_no_other(machine: Machine) -> None:
+    """It is killed and LOST with the reason; the others keep running."""
 
     async def start() -> tuple[JobId, int, JobId]:
         async with machine.server() as server:
-            spoiled, other = await server.start("sleep", "1000"), await server.start("sleep", "1000")
-            return spoiled, server.found[spoiled].pid, other
+            damaged, other = await server.start("sleep", "1000"), await server.start("sleep", "1000")
+            return damaged, server.found[damaged].pid, other
 
-    async def take_over(spoiled: JobId, other: JobId) -> None:
+    async def take_over(damaged: JobId, other: JobId) -> None:
         async with machine.server() as server:
-            ending = (await server.end(spoiled)).ending
+            ending = (await server.end(damaged)).ending
             assert isinstance(ending, Lost)
             assert ending.reason.startswith("no supervisor could take it over: ")
             await server.found[other].stop(signal.SIGTERM, 5)
             assert Signaled(signal.SIGTERM) == (await server.end(other)).ending
 
-    spoiled, pid, other = asyncio.run(start())
+    damaged, pid, other = asyncio.run(start())
     kill(*machine.generations().values())
-    history = Path(history_path(machine.layout.job(spoiled)))
-    # Its main process is known to have ended, so its group is looked at: which is no directory.
+    history = Path(history_path(machine.layout.job(damaged)))
+    # With a recorded end of the main process its cgroup is checked, which is not a directory.
     text = history.read_text().replace('"unified": null', '"unified": "/dev/null"')
     history.write_text(text + '\n{"main": {"exited": 0}, "oom_kills": 0}')
     pidfd = os.pidfd_open(pid)
-    asyncio.run(take_over(spoiled, other))
+    asyncio.run(take_over(damaged, other))
     await_pidfd(pidfd)
 
 
 @keeps_exit_codes
 def test_a_stop_outlives_the_supervisor(machine: Machine) -> None:
-    """A job that was asked to end is killed after its grace by the next supervisor; it was stopped."""
+    """The next supervisor kills a job after the grace of its stop; the cause is STOPPED."""
 
     async def stop() -> None:
         async with machine.server() as server:
@@ -164,7 +164,7 @@ def test_a_stop_outlives_the_supervisor(machine: Machine) -> None:
 
 @keeps_exit_codes
 def test_a_timeout_outlives_the_supervisor(machine: Machine) -> None:
-    """A job is timed out by the next supervisor, also when its time came while there was none."""
+    """The next supervisor times out a job, even if its deadline passed while there was none."""
 
     async def time_out() -> None:
         async with machine.server() as server:
@@ -185,7 +185,7 @@ def parent(pid: int) -> int:
 
 
 def kill(*pids: int) -> None:
-    """End processes as a crash would, and wait until they are gone."""
+    """Kill processes as a crash would, and wait until they have ended."""
     for pid in pids:
         pidfd = os.pidfd_open(pid)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)

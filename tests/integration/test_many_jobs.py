@@ -1,4 +1,4 @@
-"""However many jobs have run, nothing of them is left in the kernel or in our processes."""
+"""However many jobs have run, they leave nothing in the kernel or in our processes."""
 
 import asyncio
 import os
@@ -12,23 +12,23 @@ LIMITED = ResourceLimits(cpu=CpuLimit(quota=1.0), memory=MemoryLimit(max=64 << 2
 
 
 def descriptors(installation):
-    """How many descriptors server, supervisor and its helpers have open."""
+    """Return how many descriptors server, supervisor, recorder and zygote have open."""
     pids = (installation.server_pid(), installation.supervisor_pid(), *helpers(installation))
     return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
 
 
 def helpers(installation):
-    """The children that a supervisor always has."""
+    """Return the children that a supervisor always has."""
     return {installation.recorder_pid(), installation.zygote_pid()}
 
 
 def children(pid):
-    """The children of a process."""
+    """Return the children of a process."""
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def spec(number):
-    """A job with output, a known exit code, and limits where there can be any."""
+    """Return a job with output, a known exit code, and limits where they are available."""
     limits = LIMITED if os.geteuid() == 0 else ResourceLimits()
     return JobSpec("sh", ["-c", f"echo {number}; exit {number % 200}"], limits=limits)
 
@@ -44,7 +44,7 @@ async def run_and_check(client, number):
 
 
 async def settled(installation, before):
-    """Wait until no more descriptors are open than before; a call lets go of its own after its answer."""
+    """Wait until no more descriptors are open than before; a call closes its own after its answer."""
     for _ in range(500):
         if all(now <= then for now, then in zip(descriptors(installation), before, strict=True)):
             return
@@ -53,11 +53,11 @@ async def settled(installation, before):
 
 
 def check(installation, rounds):
-    """Run jobs in rounds, and compare what is open and alive before and after."""
+    """Run jobs in rounds, and compare descriptors and processes before and after."""
 
     async def scenario():
         async with installation.client() as client:
-            await run_and_check(client, 0)  # whatever is opened once, is open now
+            await run_and_check(client, 0)  # whatever is opened on first use is open now
             before = descriptors(installation)
             for numbers in rounds:
                 await asyncio.gather(*(run_and_check(client, number) for number in numbers))
@@ -80,8 +80,8 @@ def test_200_at_once(installation):
 
 
 def test_supervisor_stays_small(installation):
-    """The supervisor has loaded nothing that only a server needs, and neither have its helpers."""
-    installation.wait(installation.start("true"))  # both are up by then
+    """Supervisor, recorder and zygote load no library that only a server needs."""
+    installation.wait(installation.start("true"))  # recorder and zygote run by then
     for pid in (installation.supervisor_pid(), *helpers(installation)):
         mapped = Path(f"/proc/{pid}/maps").read_text()
         for library in ("_ssl", "_asyncio", "_sqlite3", "cryptography"):

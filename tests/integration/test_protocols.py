@@ -1,4 +1,4 @@
-"""Servers and supervisors that speak another protocol: understood as they are, or left alone."""
+"""Servers and supervisors of another protocol version: served if supported, left alone otherwise."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from ..support.generations import Machine
 
 
 def test_a_supervisor_of_the_previous_protocol(machine: Machine) -> None:
-    """One of protocol 1, which had no hello and no generations, is listed, stopped and forgotten."""
+    """A supervisor of protocol 1, without hello and generations: its job is listed, stopped, forgotten."""
 
     async def upgrade(job: JobId) -> None:
         async with machine.server() as server:
@@ -43,7 +43,7 @@ def test_a_supervisor_of_the_previous_protocol(machine: Machine) -> None:
 
 
 def test_a_server_of_the_previous_protocol(machine: Machine) -> None:
-    """A supervisor of this version serves a server that says no hello: spawn, list, stop, forget."""
+    """A supervisor of this version serves a server that sends no hello: spawn, list, stop, forget."""
 
     async def start() -> None:
         async with machine.server() as server:
@@ -64,8 +64,8 @@ def test_a_server_of_the_previous_protocol(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("protocol", "oldest"), [(0, 0), (PROTOCOL + 2, PROTOCOL + 1)])
-def test_a_protocol_that_is_not_understood(machine: Machine, protocol: int, oldest: int) -> None:
-    """A supervisor that is too old or too new is left alone, and what to do is said."""
+def test_an_unsupported_protocol(machine: Machine, protocol: int, oldest: int) -> None:
+    """A supervisor that is too old or too new is left alone; the error says what to do."""
 
     async def recover() -> None:
         async with machine.server():
@@ -99,15 +99,15 @@ def test_a_protocol_that_is_not_understood(machine: Machine, protocol: int, olde
 
 @contextmanager
 def supervisor_of_protocol_1(layout: Layout) -> Iterator[socket.socket]:
-    """Run a supervisor where the first version had its only one, speaking as that did; connect to it."""
+    """Run a supervisor at the path and with the protocol of the first version; connect to it."""
     code = (
         "import sys; from worker.linux.supervisor import __main__, requests\n"
         "requests.PROTOCOL = 1\n"
         "serve = requests.RequestServer.serve\n"
-        "def refuse(self, connection, message):\n"
+        "def serve_old(self, connection, message):\n"
         "    new = message['do'] in {'hello', 'hold', 'adopt'}\n"
         "    serve(self, connection, {'call': message['call']} if new else message)\n"
-        "requests.RequestServer.serve = refuse\n"
+        "requests.RequestServer.serve = serve_old\n"
         "__main__.main()\n"
     )
     ready_read, ready_write = os.pipe()
@@ -131,7 +131,7 @@ def connected(directory: Path) -> Iterator[socket.socket]:
 
 
 async def start_by_protocol_1(machine: Machine, peer: socket.socket) -> JobId:
-    """Start a job with a message as the first version wrote it."""
+    """Start a job by a message of the first version."""
     outputs, job = RecorderStore(machine.home), new_job_id()
     await outputs.create(job, [Channel.OUTPUT])
     await outputs.close()

@@ -1,4 +1,4 @@
-"""When the disk is full, the kernel refuses, or processes die at a bad moment: late, but never wrong."""
+"""Full disks, exhausted limits and processes that die at a bad moment: results are late, never wrong."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def test_a_full_disk_delays_and_loses_nothing(small_disk, install, tmp_path, unt
 
 
 def test_server_killed_while_the_supervisor_is_busy(installation, until):
-    """A start whose answer nobody waits for ends known or without a trace, never as a ghost."""
+    """A start whose client has gone ends as a known job or without a trace, never as an unknown process."""
     supervisor = installation.supervisor_pid()
     os.kill(supervisor, signal.SIGSTOP)
     try:
@@ -61,7 +61,7 @@ def test_server_killed_while_the_supervisor_is_busy(installation, until):
 
 
 def test_output_of_a_job_that_outlives_server_and_supervisor(installation, tmp_path):
-    """The recorder goes on when both are killed with its messages unread."""
+    """The recorder keeps recording when both are killed with its messages unread."""
     gate = tmp_path / "gate"
     job = installation.start("sh", "-c", f"echo one; while [ ! -e {gate} ]; do sleep 0.05; done; echo two")
 
@@ -72,7 +72,7 @@ def test_output_of_a_job_that_outlives_server_and_supervisor(installation, tmp_p
 
     asyncio.run(start_many())
     installation.kill(installation.supervisor_pid())
-    # The job ends, and only the recorder is there to take what it writes.
+    # The job ends while only the recorder runs.
     history = (installation.home / "jobs" / job / "history").read_text()
     main = os.pidfd_open(int(re.search(r'"pid": (\d+)', history)[1]))
     gate.touch()
@@ -82,7 +82,7 @@ def test_output_of_a_job_that_outlives_server_and_supervisor(installation, tmp_p
 
 
 def test_a_job_cannot_pass_for_another(installation):
-    """WORKER_JOB_ID is the job's own, whatever --env says."""
+    """WORKER_JOB_ID is the job's own id, even if --env sets another."""
     job = installation.start(
         "--env", "WORKER_JOB_ID=00000000-0000-4000-8000-000000000000", "printenv", "WORKER_JOB_ID"
     )
@@ -90,7 +90,7 @@ def test_a_job_cannot_pass_for_another(installation):
 
 
 def test_few_descriptors(install, tmp_path):
-    """With hardly any descriptors starts are refused as such, and what was started gets over."""
+    """With few descriptors starts fail with ResourceExhausted, and started jobs end normally."""
     worker = install(tmp_path / "home")
     up = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *worker.command, "up"]
     subprocess.run(up, env=worker.env, check=True, stdout=subprocess.DEVNULL)
@@ -109,21 +109,21 @@ def test_few_descriptors(install, tmp_path):
 
     assert 0 < asyncio.run(start_many())
     worker.worker("down")
-    worker.worker("up")  # with descriptors enough to sweep what could not be removed without
+    worker.worker("up")  # with enough descriptors to remove what could not be removed before
 
 
-STILLBORN_ZYGOTES = """
+DYING_ZYGOTES = """
 import os, sys
 if "worker.linux.zygote" in sys.orig_argv and os.path.exists({gate!r}):
     os._exit(1)
 """
 
 
-def test_a_zygote_that_dies_again_and_again(install, tmp_path):
-    """A start is refused as something that may be tried again, and then it works."""
+def test_zygotes_that_die_at_once(install, tmp_path):
+    """A start fails with Unavailable, and succeeds when it is retried later."""
     gate, code = tmp_path / "gate", tmp_path / "code"
     code.mkdir()
-    (code / "sitecustomize.py").write_text(STILLBORN_ZYGOTES.format(gate=str(gate)))
+    (code / "sitecustomize.py").write_text(DYING_ZYGOTES.format(gate=str(gate)))
     gate.touch()
     worker = install(tmp_path / "home")
     worker.env["PYTHONPATH"] = str(code)

@@ -1,4 +1,4 @@
-"""A state directory, and servers of any generation on it."""
+"""A state directory, and servers of any generation that use it."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ class Machine:
 
     @asynccontextmanager
     async def server(self, generation: str | None = None) -> AsyncIterator["Server"]:
-        """Be a server of that generation for a while; None: of this one."""
+        """Act as a server of that generation; None: of the current one."""
         spawner, outputs = SupervisorSpawner(self.home, generation=generation), RecorderStore(self.home)
         try:
             yield Server(spawner, outputs, await spawner.recover())
@@ -37,7 +37,7 @@ class Machine:
             await outputs.close()
 
     def generations(self) -> dict[str, int]:
-        """Return the supervisors that run."""
+        """Return the running supervisors by generation."""
         found = {}
         for lock in self.layout.supervisor.rglob("lock"):
             fd = open_lock(lock)
@@ -48,13 +48,13 @@ class Machine:
         return found
 
     def await_supervisors(self, count: int) -> dict[str, int]:
-        """Wait until so many run, and return them."""
+        """Wait until this many run, and return them."""
         self.until(lambda: len(self.generations()) == count)
         return self.generations()
 
 
 class Server:
-    """What a server does with a spawner."""
+    """A server without its API: a spawner, an output store, and the jobs found at the start."""
 
     def __init__(
         self, spawner: SupervisorSpawner, outputs: RecorderStore, found: dict[JobId, Process]
@@ -78,5 +78,5 @@ class Server:
         return end
 
     async def output(self, job: JobId) -> bytes:
-        """Return what a job has written so far."""
+        """Return the output of a job so far."""
         return await self.outputs.read(job, Channel.OUTPUT, 0, 65520)

@@ -1,4 +1,4 @@
-"""Clients that do not give up, and the jobs that they start, of which every trace can be checked."""
+"""Clients that retry until a server answers, and jobs whose runs, output and exit codes are checked."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from ..integration.conftest import PATIENCE
 from .restarting_installation import MARK, RestartingInstallation
 
 FORGETFUL_KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15)
-"""Whether the exit code of another process's child cannot be had: its job is lost with its supervisor."""
+"""Whether the kernel does not keep the exit code of another process's child: its job is then LOST."""
 
 _T = TypeVar("_T")
 
@@ -41,7 +41,7 @@ exit {code}
 
 @dataclass(frozen=True)
 class CheckedJob:
-    """A job that notes down each run, writes numbered lines, and exits with a code of its own.
+    """A job that logs each run to a file, writes numbered lines, and exits with its own code.
 
     ``before`` and, half-way, ``pause`` are further commands of the shell.
     """
@@ -52,37 +52,37 @@ class CheckedJob:
     before: str = ":"
     pause: str = ":"
 
-    def spec(self, operated: RestartingInstallation) -> JobSpec:
-        """Return what has to be started."""
+    def spec(self, restarting: RestartingInstallation) -> JobSpec:
+        """Return the specification of the job."""
         script = RUN.format(
             name=self.name,
-            runs=operated.runs,
+            runs=restarting.runs,
             before=self.before,
             lines=self.lines,
             half=self.lines // 2,
             pause=self.pause,
             code=self.code,
         )
-        return JobSpec("sh", ["-c", script], env={MARK: str(operated.home)})
+        return JobSpec("sh", ["-c", script], env={MARK: str(restarting.home)})
 
     @property
     def output(self) -> bytes:
-        """What it writes."""
+        """The output of the job."""
         return b"".join(f"{self.name} {number}\n".encode() for number in range(self.lines))
 
 
 @dataclass
 class Persistent:
-    """A client that tries again for as long as the server is away."""
+    """A client that retries while no server answers."""
 
     client: Client
 
     async def start(self, spec: JobSpec, request_id: str) -> str:
-        """Start a job once, however often that has to be said."""
+        """Start a job once, however often the request is repeated."""
         return str(await self._insist(lambda: self.client.start(spec, request_id=request_id)))
 
     async def wait(self, job: str) -> JobStatus:
-        """Return how a job ended."""
+        """Return the status of a job after its end."""
         return await self._insist(lambda: self.client.wait(job))
 
     async def list(self) -> Sequence[JobStatus]:
@@ -94,7 +94,7 @@ class Persistent:
         await self._insist(lambda: self.client.update(job, changes))
 
     async def stop(self, job: str) -> None:
-        """End a job; it may have ended since an earlier try."""
+        """Stop a job; it may have ended since an earlier attempt."""
         try:
             await self._insist(lambda: self.client.stop(job))
         except RpcError as error:
@@ -102,7 +102,7 @@ class Persistent:
                 raise
 
     async def remove(self, job: str) -> None:
-        """Remove a job; an earlier try may have done it, and only its answer was lost."""
+        """Remove a job; an earlier attempt may have succeeded, with only its answer lost."""
         try:
             await self._insist(lambda: self.client.remove(job))
         except RpcError as error:
@@ -110,7 +110,7 @@ class Persistent:
                 raise
 
     async def stream(self, job: str) -> bytes:
-        """Return all output, resumed by offset wherever the stream broke off."""
+        """Return all output; an interrupted stream is resumed by offset."""
         output = bytearray()
 
         async def read_on() -> None:
@@ -137,15 +137,15 @@ class Persistent:
 
 
 @asynccontextmanager
-async def persistent(operated: RestartingInstallation) -> AsyncIterator[Persistent]:
-    """Connect, once there is something to connect to."""
-    async with operated.installation.client() as client:
+async def persistent(restarting: RestartingInstallation) -> AsyncIterator[Persistent]:
+    """Return a client of this installation."""
+    async with restarting.installation.client() as client:
         yield Persistent(client)
 
 
 @dataclass
 class Outcome:
-    """What has become of an errand."""
+    """The result of a checked job."""
 
     job: str
     status: JobStatus
@@ -154,58 +154,62 @@ class Outcome:
 
 @dataclass
 class Ledger:
-    """What was asked for, and what came of it; ``check`` holds the one against the other."""
+    """The requested jobs and their results; ``check`` compares them."""
 
-    operated: RestartingInstallation
+    installation: RestartingInstallation
     outcomes: dict[CheckedJob, Outcome] = field(default_factory=dict)
-    requests: str = field(default_factory=lambda: str(uuid4()))  # they are remembered beyond their jobs
+    requests: str = field(default_factory=lambda: str(uuid4()))  # request ids outlive their jobs
 
     async def do_all(
-        self, errands: Collection[CheckedJob], meanwhile: Callable[[], object] = lambda: None
+        self, checked_jobs: Collection[CheckedJob], meanwhile: Callable[[], object] = lambda: None
     ) -> None:
-        """Do errands at once, and something else when all of them are started."""
-        async with persistent(self.operated) as client:
-            jobs = await asyncio.gather(*(self.start(errand, client) for errand in errands))
+        """Run jobs concurrently, and call ``meanwhile`` once all of them are started."""
+        async with persistent(self.installation) as client:
+            jobs = await asyncio.gather(*(self.start(checked_job, client) for checked_job in checked_jobs))
             meanwhile()
-            pairs = zip(errands, jobs, strict=True)
-            await asyncio.gather(*(self.finish(errand, job, client) for errand, job in pairs))
+            pairs = zip(checked_jobs, jobs, strict=True)
+            await asyncio.gather(*(self.finish(checked_job, job, client) for checked_job, job in pairs))
 
-    async def start(self, errand: CheckedJob, client: Persistent) -> str:
-        """Start an errand."""
-        return await client.start(errand.spec(self.operated), f"{self.requests} {errand.name}")
+    async def start(self, checked_job: CheckedJob, client: Persistent) -> str:
+        """Start a job."""
+        return await client.start(
+            checked_job.spec(self.installation), f"{self.requests} {checked_job.name}"
+        )
 
-    async def finish(self, errand: CheckedJob, job: str, client: Persistent) -> None:
-        """Follow an errand to its end, ask for it a second time, and have it removed."""
+    async def finish(self, checked_job: CheckedJob, job: str, client: Persistent) -> None:
+        """Follow a job to its end, repeat its start request, and remove it."""
         output = await client.stream(job)
         status = await client.wait(job)
-        assert job == await self.start(errand, client)
+        assert job == await self.start(checked_job, client)
         await client.remove(job)
-        self.outcomes[errand] = Outcome(job, status, output)
+        self.outcomes[checked_job] = Outcome(job, status, output)
 
     def check(self, *, may_be_lost: Collection[str] = (), may_be_cut: bool = False) -> None:
-        """Every errand ran once, each line is there once, each code is right.
+        """Every job ran once, each line was written once, each exit code is right.
 
-        With ``may_be_lost`` an ending may be lost for such a reason, with ``may_be_cut`` the last
-        lines of an output.
+        An ending may be lost for a reason in ``may_be_lost``; with ``may_be_cut`` the last lines of an
+        output may be missing.
         """
-        runs = self.operated.runs.read_text().split() if self.outcomes else []
+        runs = self.installation.runs.read_text().split() if self.outcomes else []
         wrong = Counter(runs)
-        wrong.subtract(errand.name for errand in self.outcomes)
+        wrong.subtract(checked_job.name for checked_job in self.outcomes)
         excess = {name: times for name, times in wrong.items() if times}
-        assert {} == excess, [outcome for errand, outcome in self.outcomes.items() if errand.name in excess]
-        for errand, outcome in self.outcomes.items():
+        assert {} == excess, [
+            outcome for checked_job, outcome in self.outcomes.items() if checked_job.name in excess
+        ]
+        for checked_job, outcome in self.outcomes.items():
             ending = outcome.status.ending
-            kept = errand.output[: len(outcome.output)] if may_be_cut else errand.output
-            assert kept == outcome.output, (errand, outcome.job, ending, len(outcome.output))
+            kept = checked_job.output[: len(outcome.output)] if may_be_cut else checked_job.output
+            assert kept == outcome.output, (checked_job, outcome.job, ending, len(outcome.output))
             if isinstance(ending, Lost) and (ending.reason in may_be_lost or FORGETFUL_KERNEL):
                 continue
-            assert (JobState.EXITED, Exited(errand.code)) == (outcome.status.state, ending), (
-                errand,
+            assert (JobState.EXITED, Exited(checked_job.code)) == (outcome.status.state, ending), (
+                checked_job,
                 outcome,
             )
 
     @property
     def lost(self) -> list[str]:
-        """Why endings are not known, for each that is not."""
+        """The reasons of all endings that are lost."""
         endings = (outcome.status.ending for outcome in self.outcomes.values())
         return [ending.reason for ending in endings if isinstance(ending, Lost)]

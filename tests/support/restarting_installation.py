@@ -1,4 +1,4 @@
-"""A worker under an operator, who starts its server again whenever it dies of a kill."""
+"""An installation whose server is restarted whenever it is killed."""
 
 import os
 import random
@@ -18,13 +18,13 @@ from worker.linux.crash_points import VARIABLE
 from ..integration.conftest import PATIENCE, Installation
 
 MARK = "WORKER_CRASH_SUITE"
-"""Every job carries it in its environment, with its worker's home: so that none is overlooked."""
+"""Set in the environment of every job, to the home of its worker: this finds all processes of jobs."""
 
 ROLES = ("server", "supervisor", "zygote", "recorder")
 
 
 class RestartingInstallation:
-    """The installation, what keeps it up, and a look at everything that it may leave behind."""
+    """The installation, the thread that restarts its server, and checks of what it leaves behind."""
 
     def __init__(self, installation: Installation, settings: Mapping[str, str] | None = None) -> None:
         self.installation = installation
@@ -41,24 +41,24 @@ class RestartingInstallation:
         self._usual: dict[str, Counter[str]] = {}
 
     def up(self) -> None:
-        """Have a server from now on, once it is there."""
+        """Keep a server running from now on; return when it listens."""
         self._operator = _Operator(self.installation)
         self._operator.start()
         deadline = time.monotonic() + PATIENCE
-        while not (self.home / "address").exists():  # later ones listen at the same one
-            assert time.monotonic() < deadline, "no server comes up"
+        while not (self.home / "address").exists():  # later servers listen at the same address
+            assert time.monotonic() < deadline, "the server does not start"
             time.sleep(0.02)
 
     def down(self) -> None:
-        """End the server as an operator does; supervisor and recorder leave by themselves."""
+        """Stop the server as an operator does; supervisor and recorder exit by themselves."""
         self._operator.end()
 
     def settle(self) -> None:
-        """Take what its processes have open now for what they have open when there is nothing to do."""
+        """Store what its processes have open now as what they have open without jobs."""
         self._usual = {role: self._open_in(role) for role in ROLES}
 
     def pid(self, role: str) -> int:
-        """Return the process that plays this role, 0 while none does."""
+        """Return the process of this role, 0 if there is none."""
         finders = {
             "server": self.installation.server_pid,
             "supervisor": self.installation.supervisor_pid,
@@ -68,7 +68,7 @@ class RestartingInstallation:
         return finders[role]()
 
     def kill(self, role: str) -> bool:
-        """End whoever plays this role now as a crash would; tell whether there was somebody."""
+        """Kill the process of this role; return whether there was one."""
         pid = self.pid(role)
         try:
             pidfd = os.pidfd_open(pid) if pid else -1
@@ -77,7 +77,7 @@ class RestartingInstallation:
         if pidfd < 0:
             return False
         try:
-            if self.pid(role) != pid:  # its number may have passed to somebody else before we opened it
+            if self.pid(role) != pid:  # the pid may have been reused before we opened it
                 return False
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         except ProcessLookupError:
@@ -93,7 +93,7 @@ class RestartingInstallation:
         return crash_point
 
     def left_over(self) -> list[object]:
-        """Return whatever should not be there once all jobs are removed."""
+        """Return everything that should not exist once all jobs are removed."""
         own = {self.pid(role) for role in ROLES}
         return [
             *self._operator.faults,
@@ -104,7 +104,7 @@ class RestartingInstallation:
         ]
 
     def _processes(self) -> list[int]:
-        """Return every process of this worker and of its jobs, those too that were never executed."""
+        """Return every process of this worker and of its jobs, including children before exec."""
         home = str(self.home).encode()
         return [
             int(entry.name)
@@ -116,18 +116,18 @@ class RestartingInstallation:
         return sorted((self._open_in(role) - self._usual[role]).elements())
 
     def _open_in(self, role: str) -> Counter[str]:
-        """Count what a process has open, by kind."""
+        """Count the open files of a process by kind."""
         found: Counter[str] = Counter()
         for link in Path("/proc", str(self.pid(role)), "fd").glob("*"):
             try:
                 found[re.sub(r"\[\d+\]$", "", str(link.readlink()))] += 1
-            except FileNotFoundError:  # closed since the look
+            except FileNotFoundError:  # closed meanwhile
                 continue
         return found
 
 
 class _Operator(threading.Thread):
-    """Runs the server, and another whenever it was killed."""
+    """Runs the server, and restarts it whenever it was killed."""
 
     def __init__(self, installation: Installation) -> None:
         super().__init__(name="operator")
@@ -138,16 +138,16 @@ class _Operator(threading.Thread):
         self._server: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Keep a server running until the end is wanted."""
+        """Keep a server running until ``end``."""
         with (self._installation.home / "server.log").open("ab") as log:
             while (server := self._next(log.fileno())) is not None:
                 code = server.wait()
                 if code != -signal.SIGKILL and not self._ending.is_set():
-                    self.faults.append(f"the server ended by itself with {code}")
+                    self.faults.append(f"the server exited with {code}")
                     return
 
     def end(self) -> None:
-        """Ask the server to end, and return when it has."""
+        """Stop the server, and return when it has ended."""
         with self._changing:
             self._ending.set()
             if self._server is not None:
@@ -170,7 +170,7 @@ class _Operator(threading.Thread):
 
 
 def _quiet_port() -> int:
-    """Return a port that no outgoing connection gets: a client would reach itself while no server runs."""
+    """Return a port outside the ephemeral range: a client could connect to itself while no server runs."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.randrange(lowest // 2, lowest)

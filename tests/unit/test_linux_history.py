@@ -1,4 +1,4 @@
-"""Histories that somebody has spoiled: never taken for another, never the end of a supervisor."""
+"""Damaged histories: never taken for that of another process, and never fatal to a supervisor."""
 
 import os
 from pathlib import Path
@@ -50,15 +50,15 @@ def write(path: Path) -> bytes:
 
 
 def test_a_whole_history(tmp_path: Path) -> None:
-    """What was written is read."""
+    """What was written is read back."""
     path = tmp_path / "history"
     assert None is read_history(path)
     write(path)
     assert WHOLE == read_history(path)
 
 
-def test_a_history_has_its_name_once_it_tells_the_process(tmp_path: Path) -> None:
-    """Before that its process was never let go, so that nobody has to know the job."""
+def test_a_history_has_its_name_once_it_names_the_process(tmp_path: Path) -> None:
+    """Before that the process was never released, so no supervisor needs to know the job."""
     path = tmp_path / "history"
     os.close(open_history(path))
     assert None is read_history(path)
@@ -67,30 +67,28 @@ def test_a_history_has_its_name_once_it_tells_the_process(tmp_path: Path) -> Non
 
 
 @given(data=st.data())
-def test_a_history_that_ends_anywhere(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    """What is torn does not count; what stands before it does; without the process it is unreadable."""
+def test_a_truncated_history(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """A torn line is ignored, the lines before it count; without the main process it is unreadable."""
     path = tmp_path_factory.mktemp("job") / "history"
     whole = write(path)
     cut = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:cut])
     lines = whole[:cut].count(b"}\n") + (cut == len(whole))
-    told = [None, History(START, "g1"), History(START, "g1", main=MAIN), WHOLE, WHOLE]
+    expected = [None, History(START, "g1"), History(START, "g1", main=MAIN), WHOLE, WHOLE]
     try:
         found = read_history(path)
     except HistoryUnreadable:
         assert lines == 0
         return
-    # A last line may be whole but for the newline that begins the next.
-    assert found in told[max(1, lines) : lines + 2]
+    # The last line may be complete except for the newline that begins the next one.
+    assert found in expected[max(1, lines) : lines + 2]
 
 
 @given(data=st.data(), junk=st.binary(min_size=1, max_size=40))
-def test_a_history_with_anything_in_it(
+def test_a_history_with_arbitrary_bytes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, junk: bytes
 ) -> None:
-    """It is read, or refused as unreadable, and the process that it names is never another."""
+    """It is read or rejected as unreadable; no other exception is raised."""
     path = tmp_path_factory.mktemp("job") / "history"
     whole = write(path)
     at = data.draw(st.integers(0, len(whole) - 1))
@@ -103,8 +101,8 @@ def test_a_history_with_anything_in_it(
 
 
 @pytest.mark.parametrize("start", [b"", b'\n{"start": {"pid": 1'], ids=["none", "torn"])
-def test_a_child_whose_supervisor_died_before_it_was_recorded(tmp_path: Path, start: bytes) -> None:
-    """Its own word that it never became the command is enough: there is no job."""
+def test_a_child_whose_supervisor_died_before_recording_it(tmp_path: Path, start: bytes) -> None:
+    """Its own record that it never executed the command is enough: there is no job."""
     path = tmp_path / "history"
     path.write_bytes(start)
     history = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -123,12 +121,12 @@ def test_a_child_whose_supervisor_died_before_it_was_recorded(tmp_path: Path, st
         b'\n{"end": 5}',
         b'\n{"start": 5}\n{"main": null}',
         b'\n{"start": {"pid": 1}}\n',
-        b'\nspoiled\n{"generation": "g1"}',
+        b'\ndamaged\n{"generation": "g1"}',
         b"\n[1]\n5\nnull",
     ],
 )
-def test_what_no_supervisor_has_written(tmp_path: Path, text: bytes) -> None:
-    """It is refused, with the name of the file, and left as it is."""
+def test_contents_that_no_supervisor_writes(tmp_path: Path, text: bytes) -> None:
+    """They are rejected with the name of the file, and the file is not changed."""
     path = tmp_path / "history"
     path.write_bytes(text)
     with pytest.raises(HistoryUnreadable, match=f"^{path} "):

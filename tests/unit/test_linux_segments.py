@@ -1,4 +1,4 @@
-"""Segments of recorded output: bounded, and true to their offsets whatever happens to the files."""
+"""Segments of recorded output: their size is bounded, and their offsets stay right if files are deleted."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ def record(segments: Segments, data: bytes) -> None:
 
 
 def kept(directory: Path) -> tuple[int, bytes]:
-    """Return the first offset and all bytes that are there; they must have no gap."""
+    """Return the first offset and all kept bytes; they must have no gap."""
     bases = segment_bases(directory, Channel.OUTPUT)
     data = b""
     for base in bases:
@@ -44,8 +44,8 @@ def kept(directory: Path) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("left", [0, 1, 2])
-def test_segments_begin_where_the_output_has_come_to(tmp_path: Path, left: int) -> None:
-    """However many of the oldest are left, what comes has its true offset."""
+def test_segments_continue_at_the_end_of_the_output(tmp_path: Path, left: int) -> None:
+    """However many segments are left, later output has its true offset."""
     segments = make(tmp_path)
     record(segments, b"x" * 2 * SIZE + b"yz")
     segments.close()
@@ -60,7 +60,7 @@ def test_segments_begin_where_the_output_has_come_to(tmp_path: Path, left: int) 
 
 @given(most=st.integers(2 * PIPE_SIZE, 1 << 40), size=st.integers(PIPE_SIZE, SEGMENT_SIZE))
 def test_segments_fit_the_bound(most: int, size: int) -> None:
-    """All together never exceed it, without the one that is being filled half of it is left."""
+    """All segments together never exceed it; without the one being filled, half of it is kept."""
     length, count = segments_within(most, size)
     assert length * count <= most
     assert 2 * length * (count - 1) >= most - count
@@ -68,7 +68,7 @@ def test_segments_fit_the_bound(most: int, size: int) -> None:
 
 
 def test_a_bound_makes_eight_segments_where_it_can() -> None:
-    """Without a bound they are as large as is set, with a small one as small as a pipe."""
+    """Without a bound they have the configured size, with a small bound that of a pipe."""
     assert (SEGMENT_SIZE, 0) == segments_within(0, SEGMENT_SIZE)
     assert (PIPE_SIZE, 2) == segments_within(SMALLEST_OUTPUT // 2, SEGMENT_SIZE)
     assert (1 << 20, 8) == segments_within(8 << 20, SEGMENT_SIZE)
@@ -76,17 +76,17 @@ def test_a_bound_makes_eight_segments_where_it_can() -> None:
 
 
 class Died(BaseException):
-    """Stands for SIGKILL."""
+    """Simulates SIGKILL."""
 
 
 @given(
     writes=st.lists(st.binary(max_size=3 * SIZE) | st.sampled_from(Step), max_size=20),
     most=st.integers(2, 4),
 )
-def test_whatever_dies_the_latest_bytes_are_kept(
+def test_a_recorder_that_dies_keeps_the_latest_bytes(
     tmp_path_factory: pytest.TempPathFactory, writes: list[bytes | Step], most: int
 ) -> None:
-    """A recorder that dies at any step, and its successor, keep a suffix of all bytes in its place."""
+    """A recorder that dies at any step, and its successor, keep a suffix of the output at its offset."""
     directory = tmp_path_factory.mktemp("job")
     Path(segment_path(directory, Channel.OUTPUT, 0)).touch()
     segments, written, crash_points = make(directory, most), b"", list[Step]()
@@ -117,13 +117,13 @@ def test_whatever_dies_the_latest_bytes_are_kept(
 
 
 def delete_segment(directory: Path) -> None:
-    """Delete the file that is being written."""
+    """Delete the file being written."""
     Path(segment_path(directory, Channel.OUTPUT, segment_bases(directory, Channel.OUTPUT)[-1])).unlink()
 
 
 @pytest.mark.parametrize("delete", [delete_segment, shutil.rmtree])
 def test_a_deleted_segment_is_followed_by_another(tmp_path: Path, delete: Callable[[Path], None]) -> None:
-    """What is written from then on can be read, where it belongs."""
+    """Later output can be read at its offset."""
     directory = tmp_path / "job"
     directory.mkdir()
     segments = make(directory)
@@ -136,8 +136,8 @@ def test_a_deleted_segment_is_followed_by_another(tmp_path: Path, delete: Callab
     segments.close()
 
 
-def test_what_was_only_moved_away_is_not_begun_anew(tmp_path: Path) -> None:
-    """It may come back, and nothing lies in its place then."""
+def test_a_directory_that_was_moved_is_not_recreated(tmp_path: Path) -> None:
+    """It may be moved back, and recording then continues in it."""
     directory = tmp_path / "job"
     directory.mkdir()
     segments = make(directory)
@@ -152,10 +152,10 @@ def test_what_was_only_moved_away_is_not_begun_anew(tmp_path: Path) -> None:
     segments.close()
 
 
-def test_a_segment_that_cannot_be_deleted_holds_up_the_next(
+def test_a_segment_that_cannot_be_deleted_delays_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bound holds also where the file system refuses; once it does not, all goes on."""
+    """The bound holds if the file system refuses; recording resumes once it does not."""
     segments = make(tmp_path, most=2)
     record(segments, bytes(2 * SIZE))
 

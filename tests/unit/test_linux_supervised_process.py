@@ -1,4 +1,4 @@
-"""What a supervisor tells of a job is taken in, whatever the server lacks at that moment."""
+"""The server applies what a supervisor reports, even without free descriptors."""
 
 import os
 import resource
@@ -13,17 +13,17 @@ from worker.linux.kernel import procfs
 from worker.linux.spawner.process import SupervisedProcess
 
 
-class Nobody:
-    """There is no supervisor to be asked."""
+class NoSupervisor:
+    """There is no supervisor."""
 
     async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
-        """Nothing is asked here."""
+        """Fail: no request is expected."""
         raise AssertionError(job, do, arguments)
 
 
 @contextmanager
 def descriptors_left(number: int) -> Iterator[None]:
-    """Have this process open no more than that."""
+    """Limit the descriptors that this process can still open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
@@ -35,14 +35,14 @@ def descriptors_left(number: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-async def test_a_job_that_was_started_when_no_descriptor_is_left(number: int) -> None:
-    """It is known all the same, though without the pidfd, and nothing stays open."""
-    process = SupervisedProcess(Nobody(), new_job_id(), "generation")
+async def test_a_start_without_free_descriptors(number: int) -> None:
+    """The job is known, though without a pidfd, and no descriptor leaks."""
+    process = SupervisedProcess(NoSupervisor(), new_job_id(), "generation")
     stat = procfs.stat(os.getpid())
     assert stat is not None
-    told = {"pid": os.getpid(), "start": stat.start, "started_at": 5.0}
+    identity = {"pid": os.getpid(), "start": stat.start, "started_at": 5.0}
     before = os.listdir("/proc/self/fd")
     with descriptors_left(number):
-        process.apply({**told, "state": "running", "ending": None, "cause": "none"})
+        process.apply({**identity, "state": "running", "ending": None, "cause": "none"})
     assert before == os.listdir("/proc/self/fd")
     assert (os.getpid(), JobState.RUNNING, None) == (process.pid, process.progress.state, process.pidfd)

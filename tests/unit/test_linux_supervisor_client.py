@@ -1,4 +1,4 @@
-"""The server's line to a supervisor, at its ends."""
+"""The server's connection to a supervisor: invalid messages, and its end."""
 
 import asyncio
 from pathlib import Path
@@ -15,10 +15,8 @@ from worker.linux.ipc.framing import (
 from worker.linux.spawner.supervisor_client import SupervisorClient, SupervisorGone
 
 
-def test_what_cannot_be_understood_ends_the_connection(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whoever waits for an answer learns that none will come, and the log says why."""
+def test_an_invalid_message_closes_the_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Pending calls fail, and the reason is logged."""
     lost: list[str] = []
 
     async def supervise(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,8 +45,8 @@ def test_what_cannot_be_understood_ends_the_connection(
     assert "invalid message from the supervisor; disconnecting" in caplog.text
 
 
-async def test_who_calls_at_the_end_of_the_conversation(tmp_path: Path) -> None:
-    """A call fails once the loss has been told, and not before: who tries again finds the next."""
+async def test_a_call_after_the_connection_was_closed(tmp_path: Path) -> None:
+    """A call fails after on_lost was called, not before: a retry then finds the next supervisor."""
     lost: list[str] = []
 
     async def supervise(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

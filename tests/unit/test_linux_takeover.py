@@ -1,4 +1,4 @@
-"""Jobs of a supervisor that has died: what became of those that were just being born."""
+"""Jobs of a dead supervisor: their endings, and children that were not released before exec."""
 
 import os
 import subprocess
@@ -23,18 +23,18 @@ from worker.linux.supervisor.orphaned_jobs import orphaned_jobs
 from worker.linux.supervisor.orphaned_process import OrphanedProcess
 
 PATIENCE = 60.0
-"""Seconds after which what has not come will not come."""
+"""Seconds after which an expected event counts as missing."""
 
 PLAN = SpawnPlan(("true",), {}, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL)
 
 
 @pytest.mark.skipif(
     tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15),
-    reason="older kernels do not tell for sure how a process has ended",
+    reason="older kernels do not reliably keep the exit code of a process",
 )
 @pytest.mark.parametrize(("script", "ending"), [("exit 5", Exited(5)), ("kill -9 $$", Signaled(9))])
-def test_an_orphan_that_nobody_reaps(script: str, ending: Ending) -> None:
-    """Its ending is known all the same: the init of a container may be one that reaps nobody."""
+def test_the_ending_of_an_orphan_that_is_not_reaped(script: str, ending: Ending) -> None:
+    """It is known without a wait(2): the init of a container may not reap its children."""
     child = subprocess.Popen(["sh", "-c", script])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     stat = procfs.stat(child.pid)
@@ -49,18 +49,18 @@ def test_an_orphan_that_nobody_reaps(script: str, ending: Ending) -> None:
 
 
 @pytest.mark.parametrize("copy_of", ["supervisor", "zygote"])
-def test_a_child_of_a_dead_supervisor_that_was_never_let_go(tmp_path: Path, copy_of: str) -> None:
-    """It is awaited until it says so itself, also if it is of a generation without a zygote."""
+def test_a_child_that_was_never_released(tmp_path: Path, copy_of: str) -> None:
+    """The takeover waits until the child records that; also for generations without a zygote."""
     layout, name = Layout(tmp_path), str(new_job_id())
     layout.make()
     path = Path(history_path(layout.job(name)))
     path.parent.mkdir()
-    script = r"""echo; read let_go; sleep 0.2; printf '\n{"stillborn": "release 4"}' >> "$0" """
+    script = r"""echo; read release; sleep 0.2; printf '\n{"stillborn": "release 4"}' >> "$0" """
     command = ["sh", "-c", script, str(path), f"worker.linux.{copy_of}", "/state"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdout.readline()  # in the middle of an exec it has no arguments
+    child.stdout.readline()  # during exec the command line is empty
     stat = procfs.stat(child.pid)
     assert stat is not None
     history = open_history(path)

@@ -1,4 +1,4 @@
-"""Births that go wrong: no supervisor waits for ever, and no child does."""
+"""Clones that fail: neither the supervisor nor the child waits forever."""
 
 import errno
 import marshal
@@ -27,7 +27,7 @@ from worker.linux.supervisor.retried_writes import RetriedWrites
 from worker.linux.zygote import ANSWER, LENGTH, Request
 
 PATIENCE = 60.0
-"""Seconds after which what has not come will not come."""
+"""Seconds after which an expected event counts as missing."""
 
 PLAN = SpawnPlan(
     ("true",), {"PATH": "/usr/bin:/bin"}, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL
@@ -35,12 +35,12 @@ PLAN = SpawnPlan(
 
 
 def children() -> set[str]:
-    """Return our own."""
+    """Return the pids of our children."""
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
 def ending_of(pid: int) -> int:
-    """Return the exit code of a child, which ends soon."""
+    """Wait for the end of a child, and return its exit code."""
     pidfd = os.pidfd_open(pid)
     try:
         assert select.select([pidfd], [], [], PATIENCE)[0], "the child does not end"
@@ -50,7 +50,7 @@ def ending_of(pid: int) -> int:
 
 
 def test_a_zygote_that_is_stopped() -> None:
-    """It is killed after a while, as if it had died: its supervisor has others to serve."""
+    """It is killed after its patience, as if it had died: the supervisor must not block."""
     zygote, before = Zygote(patience=0.3), children()
     zygote.begin()
     (pid,) = map(int, children() - before)
@@ -66,7 +66,7 @@ def test_a_zygote_that_is_stopped() -> None:
 
 
 def test_a_supervisor_that_dies_with_an_answer_unread() -> None:
-    """The zygote ends in silence: there is nothing wrong with it."""
+    """The zygote exits with 0 and prints nothing."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -77,12 +77,12 @@ def test_a_supervisor_that_dies_with_an_answer_unread() -> None:
         socket.send_fds(ours, [LENGTH.pack(len(body)) + body], [0, 0, 0, 0, 0])
         answer = ours.recv(ANSWER.size, socket.MSG_PEEK | socket.MSG_WAITALL)
         assert ANSWER.pack(0, errno.ENOENT) == answer
-    _, complaint = zygote.communicate(timeout=PATIENCE)
-    assert (0, b"") == (zygote.returncode, complaint)
+    _, errors = zygote.communicate(timeout=PATIENCE)
+    assert (0, b"") == (zygote.returncode, errors)
 
 
 class FullLoop(Loop):
-    """The kernel lets nobody watch more (epoll(7), max_user_watches)."""
+    """The kernel refuses further watches (epoll(7), max_user_watches)."""
 
     def watch(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
         """Refuse."""
@@ -90,18 +90,18 @@ class FullLoop(Loop):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class Nobody(Observer):
-    """A job that cannot begin tells nobody."""
+class NoObserver(Observer):
+    """Ignores all events."""
 
 
 def test_a_child_that_cannot_be_watched(tmp_path: Path) -> None:
-    """The start fails, and the child that waits for its release ends."""
+    """The start fails, and the child that waits for its release exits."""
     loop, zygote = FullLoop(), Zygote()
     recorder = RecorderClient(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
     os.mkfifo(fifo_path(tmp_path, Channel.OUTPUT))
     plan = replace(PLAN, channels=(Channel.OUTPUT,))
     services = Services("g", loop, zygote, recorder, RetriedWrites())
-    job = Job(str(new_job_id()), str(tmp_path), plan, services, Nobody())
+    job = Job(str(new_job_id()), str(tmp_path), plan, services, NoObserver())
     try:
         with pytest.raises(OSError, match="No space left"):
             job.spawn()

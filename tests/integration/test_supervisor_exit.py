@@ -1,11 +1,11 @@
-"""What systemd does to a supervisor whose scope is stopped."""
+"""A supervisor whose systemd scope is stopped."""
 
 import os
 import signal
 
 
-def test_a_supervisor_that_is_asked_to_end_waits_for_its_jobs(installation, tmp_path, until):
-    """SIGTERM leaves running jobs alone; once there are none it leaves, and another takes its place."""
+def test_a_supervisor_waits_for_its_jobs_after_sigterm(installation, tmp_path, until):
+    """Running jobs are left alone; the supervisor exits after the last one, and another one replaces it."""
     gate = tmp_path / "gate"
     job = installation.start("sh", "-c", f"until [ -e {gate} ]; do sleep 0.05; done; echo out; exit 5")
     supervisor = installation.supervisor_pid()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from worker import JobId
 from worker.core.model.ending import (
     Cause,
     Exited,
@@ -27,153 +26,122 @@ keeps_exit_codes = pytest.mark.skipif(
 )
 
 
-def test_an_older_generation_serves_its_jobs_to_their_end(machine: Machine) -> None:
+async def test_an_older_generation_serves_its_jobs_to_their_end(machine: Machine) -> None:
     """A new version starts jobs by its own supervisor; the older one exits after its last job."""
-
-    async def upgrade() -> None:
-        async with machine.server(OLDER) as server:
-            old = await server.start("sleep", "1000")
-        async with machine.server() as server:
-            assert {old} == set(server.found)
-            new = await server.start("sh", "-c", "echo new; exit 3")
-            supervisors = machine.generations()
-            assert 2 == len(supervisors)
-            assert supervisors[OLDER] == parent(server.found[old].pid)
-            assert Exited(3) == (await server.end(new)).ending
-            assert b"new\n" == await server.output(new)
-            await server.found[old].stop(signal.SIGTERM, 5)
-            end = await server.end(old)
-            assert (Signaled(signal.SIGTERM), Cause.STOPPED) == (end.ending, end.cause)
-            await asyncio.to_thread(machine.await_supervisors, 1)
-            assert OLDER not in machine.generations()
-        async with machine.server() as server:
-            assert {} == server.found
-            assert not machine.layout.generation(OLDER).exists()
-
-    asyncio.run(upgrade())
+    async with machine.server(OLDER) as server:
+        old = await server.start("sleep", "1000")
+    async with machine.server() as server:
+        assert {old} == set(server.found)
+        new = await server.start("sh", "-c", "echo new; exit 3")
+        supervisors = machine.generations()
+        assert 2 == len(supervisors)
+        assert supervisors[OLDER] == parent(server.found[old].pid)
+        assert Exited(3) == (await server.end(new)).ending
+        assert b"new\n" == await server.output(new)
+        await server.found[old].stop(signal.SIGTERM, 5)
+        end = await server.end(old)
+        assert (Signaled(signal.SIGTERM), Cause.STOPPED) == (end.ending, end.cause)
+        await asyncio.to_thread(machine.await_supervisors, 1)
+        assert OLDER not in machine.generations()
+    async with machine.server() as server:
+        assert {} == server.found
+        assert not machine.layout.generation(OLDER).exists()
 
 
 @keeps_exit_codes
-def test_jobs_of_a_dead_older_generation_are_taken_over(machine: Machine) -> None:
+async def test_jobs_of_a_dead_older_generation_are_taken_over(machine: Machine) -> None:
     """If an older supervisor dies, the newer one takes over its jobs, their output and their endings."""
-
-    async def upgrade(gate: Path) -> None:
-        async with machine.server(OLDER) as server:
-            old = await server.start("sh", "-c", f"echo one; cat {gate}; echo two; exit 7")
-        async with machine.server() as server:
-            kill(machine.generations()[OLDER])
-            await asyncio.to_thread(gate.write_text, "")
-            assert Exited(7) == (await server.end(old)).ending
-            assert b"one\ntwo\n" == await server.output(old)
-            assert [] == [name for name in machine.generations() if name == OLDER]
-
-    os.mkfifo(machine.home.parent / "gate")
-    asyncio.run(upgrade(machine.home.parent / "gate"))
+    gate = machine.home.parent / "gate"
+    os.mkfifo(gate)
+    async with machine.server(OLDER) as server:
+        old = await server.start("sh", "-c", f"echo one; cat {gate}; echo two; exit 7")
+    async with machine.server() as server:
+        kill(machine.generations()[OLDER])
+        await asyncio.to_thread(gate.write_text, "")
+        assert Exited(7) == (await server.end(old)).ending
+        assert b"one\ntwo\n" == await server.output(old)
+        assert [] == [name for name in machine.generations() if name == OLDER]
 
 
 @keeps_exit_codes
-def test_an_exit_code_from_between_two_supervisors(machine: Machine) -> None:
+async def test_an_exit_code_from_between_two_supervisors(machine: Machine) -> None:
     """A job that ends while there is no supervisor has its true exit code: the server holds a pidfd."""
+    gate = machine.home.parent / "gate"
+    os.mkfifo(gate)
 
-    def open_gate() -> None:
-        (machine.home.parent / "gate").write_text("")
+    def end_without_supervisor(pid: int) -> None:
+        """Run this in the event loop, so that the server cannot start another supervisor meanwhile."""
+        kill(*machine.generations().values())
+        pidfd = os.pidfd_open(pid)
+        gate.write_text("")
+        await_pidfd(pidfd)
+        machine.until(lambda: not Path(f"/proc/{pid}").exists())
 
-    async def end_without_supervisor(gate: Path) -> None:
-        async with machine.server() as server:
-            job = await server.start("sh", "-c", f"echo out; cat {gate}; exit 9")
-            # No await until the job has ended: the server cannot start another supervisor meanwhile.
-            kill(*machine.generations().values())
-            pidfd = os.pidfd_open(server.found[job].pid)
-            open_gate()
-            await_pidfd(pidfd)
-            machine.until(lambda: not Path(f"/proc/{server.found[job].pid}").exists())
-            assert Exited(9) == (await server.end(job)).ending
-            assert b"out\n" == await server.output(job)
-
-    os.mkfifo(machine.home.parent / "gate")
-    asyncio.run(end_without_supervisor(machine.home.parent / "gate"))
+    async with machine.server() as server:
+        job = await server.start("sh", "-c", f"echo out; cat {gate}; exit 9")
+        end_without_supervisor(server.found[job].pid)
+        assert Exited(9) == (await server.end(job)).ending
+        assert b"out\n" == await server.output(job)
 
 
-def test_the_ending_is_lost_without_a_pidfd(machine: Machine) -> None:
+async def test_the_ending_is_lost_without_a_pidfd(machine: Machine) -> None:
     """A job that ends without server and supervisor is LOST, with the reason and without an exit code."""
-
-    async def start() -> tuple[JobId, int]:
-        async with machine.server() as server:
-            job = await server.start("sleep", "1000")
-            return job, server.found[job].pid
-
-    async def find(job: JobId) -> None:
-        async with machine.server() as server:
-            ending = (await server.end(job)).ending
-            assert isinstance(ending, Lost)
-            assert "while its supervisor was dead" in ending.reason
-
-    job, pid = asyncio.run(start())
+    async with machine.server() as server:
+        job = await server.start("sleep", "1000")
+        pid = server.found[job].pid
     pidfd = os.pidfd_open(pid)
     kill(*machine.generations().values())
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     await_pidfd(pidfd)
     machine.until(lambda: not Path(f"/proc/{pid}").exists())
-    asyncio.run(find(job))
+    async with machine.server() as server:
+        ending = (await server.end(job)).ending
+        assert isinstance(ending, Lost)
+        assert "while its supervisor was dead" in ending.reason
 
 
-def test_a_job_that_cannot_be_taken_over_affects_no_other(machine: Machine) -> None:
+async def test_a_job_that_cannot_be_taken_over_affects_no_other(machine: Machine) -> None:
     """It is killed and LOST with the reason; the others keep running."""
-
-    async def start() -> tuple[JobId, int, JobId]:
-        async with machine.server() as server:
-            damaged, other = await server.start("sleep", "1000"), await server.start("sleep", "1000")
-            return damaged, server.found[damaged].pid, other
-
-    async def take_over(damaged: JobId, other: JobId) -> None:
-        async with machine.server() as server:
-            ending = (await server.end(damaged)).ending
-            assert isinstance(ending, Lost)
-            assert ending.reason.startswith("no supervisor could take it over: ")
-            await server.found[other].stop(signal.SIGTERM, 5)
-            assert Signaled(signal.SIGTERM) == (await server.end(other)).ending
-
-    damaged, pid, other = asyncio.run(start())
+    async with machine.server() as server:
+        damaged, other = await server.start("sleep", "1000"), await server.start("sleep", "1000")
+        pid = server.found[damaged].pid
     kill(*machine.generations().values())
     history = Path(history_path(machine.layout.job(damaged)))
     # With a recorded end of the main process its cgroup is checked, which is not a directory.
     text = history.read_text().replace('"unified": null', '"unified": "/dev/null"')
     history.write_text(text + '\n{"main": {"exited": 0}, "oom_kills": 0}')
     pidfd = os.pidfd_open(pid)
-    asyncio.run(take_over(damaged, other))
+    async with machine.server() as server:
+        ending = (await server.end(damaged)).ending
+        assert isinstance(ending, Lost)
+        assert ending.reason.startswith("no supervisor could take it over: ")
+        await server.found[other].stop(signal.SIGTERM, 5)
+        assert Signaled(signal.SIGTERM) == (await server.end(other)).ending
     await_pidfd(pidfd)
 
 
 @keeps_exit_codes
-def test_a_stop_outlives_the_supervisor(machine: Machine) -> None:
+async def test_a_stop_outlives_the_supervisor(machine: Machine) -> None:
     """The next supervisor kills a job after the grace of its stop; the cause is STOPPED."""
-
-    async def stop() -> None:
-        async with machine.server() as server:
-            job = await server.start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
-            async with server.outputs.watch(job) as watch:
-                while not await server.output(job):
-                    await watch.changed()
-            await server.found[job].stop(signal.SIGTERM, 1.0)
-            kill(*machine.generations().values())
-            end = await server.end(job)
-            assert (Signaled(signal.SIGKILL), Cause.STOPPED) == (end.ending, end.cause)
-
-    asyncio.run(stop())
+    async with machine.server() as server:
+        job = await server.start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
+        async with server.outputs.watch(job) as watch:
+            while not await server.output(job):
+                await watch.changed()
+        await server.found[job].stop(signal.SIGTERM, 1.0)
+        kill(*machine.generations().values())
+        end = await server.end(job)
+        assert (Signaled(signal.SIGKILL), Cause.STOPPED) == (end.ending, end.cause)
 
 
 @keeps_exit_codes
-def test_a_timeout_outlives_the_supervisor(machine: Machine) -> None:
+async def test_a_timeout_outlives_the_supervisor(machine: Machine) -> None:
     """The next supervisor times out a job, even if its deadline passed while there was none."""
-
-    async def time_out() -> None:
-        async with machine.server() as server:
-            job = await server.start("sleep", "1000", timeout=1.0)
-            kill(*machine.generations().values())
-            end = await server.end(job)
-            assert (Signaled(signal.SIGTERM), Cause.TIMED_OUT) == (end.ending, end.cause)
-
-    asyncio.run(time_out())
+    async with machine.server() as server:
+        job = await server.start("sleep", "1000", timeout=1.0)
+        kill(*machine.generations().values())
+        end = await server.end(job)
+        assert (Signaled(signal.SIGTERM), Cause.TIMED_OUT) == (end.ending, end.cause)
 
 
 # --- processes

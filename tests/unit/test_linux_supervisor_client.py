@@ -15,7 +15,9 @@ from worker.linux.ipc.framing import (
 from worker.linux.spawner.supervisor_client import SupervisorClient, SupervisorGone
 
 
-def test_an_invalid_message_closes_the_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_invalid_message_closes_the_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Pending calls fail, and the reason is logged."""
     lost: list[str] = []
 
@@ -32,15 +34,12 @@ def test_an_invalid_message_closes_the_connection(tmp_path: Path, caplog: pytest
     def take(message: Message) -> None:
         UUID(str(message["job"]))
 
-    async def scenario() -> None:
-        async with await asyncio.start_unix_server(supervise, tmp_path / "socket"):
-            client = SupervisorClient(tmp_path, take, lambda: lost.append("once"))
-            assert await client.connect()
-            with pytest.raises(SupervisorGone):
-                await client.call("list")
-            await client.close()
-
-    asyncio.run(scenario())
+    async with await asyncio.start_unix_server(supervise, tmp_path / "socket"):
+        client = SupervisorClient(tmp_path, take, lambda: lost.append("once"))
+        assert await client.connect()
+        with pytest.raises(SupervisorGone):
+            await client.call("list")
+        await client.close()
     assert ["once"] == lost
     assert "invalid message from the supervisor; disconnecting" in caplog.text
 

@@ -148,6 +148,7 @@ def test_a_supervisor_sends_the_messages_of_the_protocol(tmp_path: Path) -> None
     client.record("job", str(tmp_path), plan, [])
     client.finish("job")
     client.drop("job")
+    client.set_log("debug", "json")
     assert {name: set(names) for name, names in TO_RECORDER.items()} == fields(client.sent)
 
 

@@ -1,1 +1,1 @@
-"""The gRPC edge: server and client, TLS and roles, the method and error tables, the codec."""
+"""The gRPC edge: server and client, TLS and roles, the tables of methods and errors, translation."""

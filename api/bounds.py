@@ -1,11 +1,11 @@
-"""What clients may take of the server, so that none of them slows the others."""
+"""Bounds on what one client may use, so that it cannot slow down the others."""
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..core.errors import QuotaExceeded
+from ..core.errors import QuotaExceeded, WorkerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +17,22 @@ class Bounds:
     stalled_client_timeout: float = 300.0
     """How long a stream waits for a client that does not read."""
     keepalive_time: float = 30.0
-    """How often a client is asked whether it is still there."""
+    """Time between two pings of an idle client."""
     keepalive_timeout: float = 20.0
-    """How long its answer may take."""
+    """How long the server waits for the answer to a ping."""
+
+
+class ClientStalled(WorkerError):
+    """A client did not open its flow-control window in time: it reads nothing, or next to nothing."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__(
+            f"the client has read too little output for {patience:g} s (setting stalled_client_timeout)"
+        )
 
 
 class StreamSlots:
-    """Counts the streams of output that are open."""
+    """Counts the open output streams."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -34,13 +43,11 @@ class StreamSlots:
         """Hold a slot of a client; raise QuotaExceeded, naming the setting, if none is free."""
         if self._open.get(client, 0) >= self._bounds.max_streams_per_client:
             raise QuotaExceeded(
-                f"{client!r} has {self._open[client]} streams open, and may have no more "
+                f"{client!r} has {self._open[client]} streams open, the maximum for one client "
                 "(setting max_streams_per_client)"
             )
         if self._open.total() >= self._bounds.max_streams:
-            raise QuotaExceeded(
-                f"{self._open.total()} streams are open, and there may be no more (setting max_streams)"
-            )
+            raise QuotaExceeded(f"{self._open.total()} streams are open, the maximum (setting max_streams)")
         self._open[client] += 1
         try:
             yield

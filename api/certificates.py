@@ -1,7 +1,7 @@
-"""The certificates of a worker: a CA of its own, and what it issues.
+"""The certificates of a worker: its own CA, and the certificates that this CA issues.
 
-Files appear whole or not at all: the set of ``init`` by renaming a directory, a later
-certificate after its key. A key file is never readable by others, not for a moment.
+Files appear complete or not at all: ``init`` renames a whole directory into place; a later certificate
+is renamed after its key. A key file is created with mode 0600, so it is never readable by others.
 """
 
 import fcntl
@@ -40,11 +40,11 @@ OnKey = Callable[[str], None]
 
 
 class CertificateError(Exception):
-    """Something about certificates cannot be done; the message names the path."""
+    """An operation on certificates failed; the message names the path."""
 
 
 class AuthorityExists(CertificateError):
-    """There is a CA already; it is never overwritten."""
+    """A CA already exists; it is never overwritten."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} exists; a CA is never overwritten")
@@ -52,7 +52,7 @@ class AuthorityExists(CertificateError):
 
 
 class AuthorityMissing(CertificateError):
-    """There is no CA to issue certificates with, or it cannot be read."""
+    """The CA does not exist or cannot be read."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"cannot use the CA: {path}: {reason}")
@@ -60,19 +60,19 @@ class AuthorityMissing(CertificateError):
 
 
 class CertificateExists(CertificateError):
-    """There is a certificate of this name already."""
+    """A certificate with this name already exists."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists; choose another name, or move it away")
+        super().__init__(f"{path} exists; choose another name, or move the file")
         self.path = path
 
 
 class UnusableName(CertificateError):
-    """The name of a client or host cannot be put into a certificate."""
+    """A certificate cannot contain this name of a client or host."""
 
 
 class KeyType(StrEnum):
-    """The kind of key; P-256 makes a handshake cost a sixth of the CPU."""
+    """The type of a key; a handshake with P-256 takes a sixth of the CPU time."""
 
     RSA_4096 = "rsa4096"
     P256 = "p256"
@@ -89,29 +89,28 @@ def init(
     *,
     hosts: Collection[str] = (),
     key_type: KeyType = KeyType.RSA_4096,
-    ca_days: int = CA_DAYS,
     days: int = LEAF_DAYS,
     on_key: OnKey | None = None,
 ) -> None:
-    """Fill a new directory with a CA and the certificates of a server, a writer and a reader.
+    """Create a directory with a CA and the certificates of a server, a writer and a reader.
 
-    ``hosts`` are names and addresses of the server beyond localhost and the host's own name;
-    ``on_key`` is told before each key is made, which may take seconds.
-    Raises AuthorityExists, UnusableName, CertificateError and OSError; nothing has changed then.
+    ``hosts`` are names and addresses of the server in addition to localhost and the host's own name;
+    ``on_key`` is called with the name of each key before it is generated, which may take seconds.
+    Raises AuthorityExists, UnusableName, CertificateError and OSError, and then changes nothing.
     """
-    told = on_key or _tell_nobody
+    on_key = on_key or _no_report
     names = _server_names(hosts)
     _check_vacant(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
-        authority = _make_authority(staging, key_type, ca_days, told)
-        _issue(staging, authority, "server", [_for_server(), names], key_type, days, told)
+        authority = _make_authority(staging, key_type, on_key)
+        _issue(staging, authority, "server", [_for_server(), names], key_type, days, on_key)
         for role in (Role.WRITER, Role.READER):
-            _issue(staging, authority, role, _for_client([role]), key_type, days, told)
+            _issue(staging, authority, role, _for_client([role]), key_type, days, on_key)
         _sync(staging)
         try:
-            staging.rename(directory)  # over an empty directory too, never over anything else
+            staging.rename(directory)  # replaces an empty directory, and nothing else
         except OSError:
             _check_vacant(directory)
             raise
@@ -130,9 +129,9 @@ def issue(
     days: int = LEAF_DAYS,
     on_key: OnKey | None = None,
 ) -> Path:
-    """Make a client's certificate ``name``.crt and its key ``name``.key, and return the former's path.
+    """Create a client's certificate ``name``.crt and key ``name``.key; return the certificate's path.
 
-    Raises UnusableName, AuthorityMissing, CertificateExists and OSError; nothing has changed then.
+    Raises UnusableName, AuthorityMissing, CertificateExists and OSError, and then changes nothing.
     """
     _check_name(name)
     return _issue_into(directory, name, _for_client(roles), key_type, days, on_key)
@@ -147,7 +146,7 @@ def issue_server(
     days: int = LEAF_DAYS,
     on_key: OnKey | None = None,
 ) -> Path:
-    """Make a server's certificate, as ``issue`` makes a client's."""
+    """Create a server's certificate, as ``issue`` does for a client."""
     _check_name(name)
     return _issue_into(directory, name, [_for_server(), _server_names(hosts)], key_type, days, on_key)
 
@@ -166,11 +165,11 @@ def _issue_into(
     authority = _load_authority(directory)
     staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=directory))
     try:
-        _issue(staging, authority, name, extensions, key_type, days, on_key or _tell_nobody)
+        _issue(staging, authority, name, extensions, key_type, days, on_key or _no_report)
         with _locked(directory):
             if certificate.exists():
                 raise CertificateExists(certificate)
-            # A key without its certificate is what a crash just here leaves: it is replaced.
+            # Replaces a key without a certificate, which a crash between these two lines leaves.
             (staging / key.name).rename(key)
             (staging / certificate.name).rename(certificate)
             _sync(directory)
@@ -179,13 +178,13 @@ def _issue_into(
     return certificate
 
 
-def _make_authority(directory: Path, key_type: KeyType, days: int, on_key: OnKey) -> _Authority:
+def _make_authority(directory: Path, key_type: KeyType, on_key: OnKey) -> _Authority:
     on_key("ca")
     key = _new_key(key_type)
-    # Two CAs must differ in name, else a client of the other gets a misleading error.
+    # With the same name, a client of another CA would get a misleading error.
     name = _common_name(f"worker CA {secrets.token_hex(4)}")
     certificate = (
-        _builder(name, key, days)
+        _builder(name, key, CA_DAYS)
         .issuer_name(name)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(for_ca=True), critical=True)
@@ -251,7 +250,7 @@ def _for_client(roles: Collection[Role]) -> list[x509.ExtensionType]:
 
 
 def _server_names(hosts: Collection[str]) -> x509.SubjectAlternativeName:
-    # In the order given, each once.
+    # In the given order, without duplicates.
     names = dict.fromkeys(("localhost", "127.0.0.1", "::1", socket.gethostname(), *hosts))
     return x509.SubjectAlternativeName([_general_name(name) for name in names])
 
@@ -317,13 +316,13 @@ def _check_vacant(directory: Path) -> None:
         if os.path.lexists(directory / name):
             raise AuthorityExists(directory / name)
     if directory.exists() and any(directory.iterdir()):
-        raise CertificateError(f"{directory} is not empty; certificates need a directory of their own")
+        raise CertificateError(f"{directory} is not empty; certificates need their own directory")
 
 
 def _check_name(name: str) -> None:
-    """Refuse what cannot be a file name or a common name (at most 64 characters, RFC 5280)."""
+    """Reject names that are not a file name or a common name (at most 64 characters, RFC 5280)."""
     if not 0 < len(name) <= 64 or not name.isprintable() or "/" in name or name.startswith((".", "-")):
-        raise UnusableName(f"{name!r} cannot be the name of a certificate")
+        raise UnusableName(f"{name!r} is not usable as the name of a certificate")
 
 
 def _write(directory: Path, name: str, certificate: x509.Certificate, key: PrivateKey) -> None:
@@ -334,7 +333,7 @@ def _write(directory: Path, name: str, certificate: x509.Certificate, key: Priva
 
 def _write_file(path: Path, data: bytes, mode: int) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        os.fchmod(file.fileno(), mode)  # the umask may have taken bits away
+        os.fchmod(file.fileno(), mode)  # the umask may have cleared bits
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -342,7 +341,7 @@ def _write_file(path: Path, data: bytes, mode: int) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time publish certificates here."""
+    """Lock the directory, so that one process at a time publishes certificates in it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -359,5 +358,5 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _tell_nobody(_what: str) -> None:
-    """Stand in where nobody wants to know."""
+def _no_report(_name: str) -> None:
+    """Do nothing: the default for ``on_key``."""

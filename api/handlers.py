@@ -1,7 +1,7 @@
-"""What each method does: translate, ask the Worker, translate back.
+"""The handlers of the methods: translate the request, call the Worker, translate the result.
 
-The identity of the caller is in a context variable, set before a handler runs. Errors pass
-through; a table elsewhere says what the client is told.
+The identity of the caller is in a context variable, set before a handler runs. Errors propagate;
+errors.py defines the client's status for each.
 """
 
 import asyncio
@@ -10,9 +10,6 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from signal import SIGTERM
-
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError
 
 from ..core.model.job import Chunk, parse_job_id
 from ..core.model.stream_start import FromOffset
@@ -40,66 +37,68 @@ from ..proto.worker import (
     WaitResponse,
 )
 from . import translate
-from .draining import Drain, ShuttingDown
+from .errors import CallRejected
 from .grpc.framing import MESSAGE_SIZE
+from .grpc.status import Status
 from .roles import NOBODY, Identity
+from .shutdown import Shutdown, ShuttingDown
 
 caller: ContextVar[Identity] = ContextVar("caller", default=NOBODY)
-"""Who makes the call that is being handled."""
+"""The identity of the client whose call is being handled."""
 
 SERVICES = ("", "worker.v1.WorkerService", "WorkerService")
-"""The names under which the health of this server can be asked for."""
+"""The service names whose health can be checked."""
 
 
 class Handlers:
     """One handler per method of the API."""
 
-    def __init__(self, worker: Worker, drain: Drain) -> None:
+    def __init__(self, worker: Worker, shutdown: Shutdown) -> None:
         self._worker = worker
-        self._drain = drain
+        self._shutdown = shutdown
 
     async def start(self, request: StartRequest) -> StartResponse:
-        """Start a job in the caller's name."""
+        """Start a job owned by the caller."""
         spec = translate.job_spec(request)
         job = await self._worker.start(spec, owner=caller.get().name, request_id=request.request_id)
         return StartResponse(job_id=str(job))
 
     async def stop(self, request: StopRequest) -> StopResponse:
-        """Answer when the job is over. A client that goes away does not stop the stopping."""
+        """Stop a job and return when it is finished. The stop continues if the client disconnects."""
         job = parse_job_id(request.job_id)
         signal = SIGTERM if request.signal is None else request.signal
-        async with self._drain.interrupts("the job goes on being stopped"):
+        async with self._shutdown.interrupts("the stop continues"):
             await self._worker.stop(job, signal=signal, grace=translate.seconds(request.grace_ms))
         return StopResponse()
 
     async def query(self, request: QueryRequest) -> QueryResponse:
-        """Tell what is known now."""
+        """Return the status of a job."""
         return translate.query_response(await self._worker.query(parse_job_id(request.job_id)))
 
     async def list(self, request: ListRequest) -> ListResponse:
-        """Tell what is known about every job that matches."""
+        """Return the status of every job that matches."""
         found = await self._worker.list(labels=request.labels, running=request.running)
         return ListResponse(jobs=[translate.list_entry(status) for status in found])
 
     async def wait(self, request: WaitRequest) -> WaitResponse:
-        """Answer when the job is over."""
+        """Return the status of a job once it is finished."""
         job = parse_job_id(request.job_id)
-        async with self._drain.interrupts("the job goes on, wait again later"):
+        async with self._shutdown.interrupts("the job continues, wait again later"):
             status = await self._worker.wait(job)
         return WaitResponse(job=translate.query_response(status))
 
     async def update(self, request: UpdateRequest) -> UpdateResponse:
-        """Change limits of a running job."""
+        """Change the limits of a running job."""
         await self._worker.update(parse_job_id(request.job_id), translate.changes(request))
         return UpdateResponse()
 
     async def remove(self, request: RemoveRequest) -> RemoveResponse:
-        """Forget a job that is over."""
+        """Remove a finished job and its output."""
         await self._worker.remove(parse_job_id(request.job_id))
         return RemoveResponse()
 
     async def stream(self, request: StreamRequest) -> AsyncGenerator[Chunk, None]:
-        """Send the job's output as bytes."""
+        """Yield the job's output as bytes."""
         start = translate.stream_start(request)
         resume = start.offset if isinstance(start, FromOffset) else 0
         chunks = self._worker.stream(
@@ -110,7 +109,7 @@ class Handlers:
         )
         async with aclosing(chunks):
             while True:
-                async with self._drain.interrupts(f"the job goes on, resume at offset {resume}"):
+                async with self._shutdown.interrupts(f"the job continues, resume at offset {resume}"):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return
@@ -118,10 +117,10 @@ class Handlers:
                 resume = chunk.offset + len(chunk.data)
 
     async def stream_text(self, request: StreamRequest) -> AsyncGenerator[Chunk, None]:
-        """Send the output as the original API does, as text: a `string` is UTF-8 on the wire.
+        """Yield the output as text, as in the original API: a `string` is UTF-8 on the wire.
 
-        What is not UTF-8 becomes U+FFFD; no character is cut at the border of a chunk, or joined across
-        bytes that are no longer kept.
+        Invalid bytes become U+FFFD; no character is split between chunks, or joined across bytes that
+        are no longer kept.
         """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         position = 0
@@ -130,7 +129,7 @@ class Handlers:
                 text = chunk.data
                 before = b"" if chunk.offset == position else decoder.decode(b"", final=True).encode()
                 position = chunk.offset + len(text)
-                if not text.isascii() or decoder.getstate()[0]:  # else it is what it would become
+                if not text.isascii() or decoder.getstate()[0]:  # ASCII needs no decoding
                     text = decoder.decode(text).encode()
                 for piece in _whole_characters(before + text):
                     yield Chunk(0, piece)
@@ -138,18 +137,18 @@ class Handlers:
             yield Chunk(0, rest.encode())
 
     async def check_health(self, request: HealthCheckRequest) -> HealthCheckResponse:
-        """Tell that a service of ours is served."""
+        """Return SERVING for a known service."""
         if request.service not in SERVICES:
-            raise GRPCError(Status.NOT_FOUND, f"no service {request.service!r} here")
+            raise CallRejected(Status.NOT_FOUND, f"there is no service {request.service!r}")
         return HealthCheckResponse(status=HealthCheckResponseServingStatus.SERVING)
 
     async def watch_health(self, request: HealthCheckRequest) -> AsyncGenerator[HealthCheckResponse, None]:
-        """Tell the health of a service now and when it changes, which is at the end."""
+        """Yield the health of a service now, and again when it changes: at the shutdown."""
         known = request.service in SERVICES
         serving = HealthCheckResponseServingStatus
         yield HealthCheckResponse(status=serving.SERVING if known else serving.SERVICE_UNKNOWN)
         try:
-            async with self._drain.interrupts("watch again later"):
+            async with self._shutdown.interrupts("watch again later"):
                 await asyncio.Future[None]()
         except ShuttingDown:
             if known:
@@ -158,7 +157,7 @@ class Handlers:
 
 
 def _whole_characters(text: bytes) -> Iterator[bytes]:
-    """Yield UTF-8 in pieces that each fit a message and cut no character."""
+    """Split UTF-8 between characters into pieces that fit a message."""
     start = 0
     while start < len(text):
         end = start + MESSAGE_SIZE

@@ -1,6 +1,6 @@
-"""The one table of methods: what can be called, who may, and what does it.
+"""The one table of methods: name, handler, required right, request and reply of each.
 
-Service and authorization both read it; a method that is not in it does not exist.
+grpc/calls.py serves and authorizes calls by this table; a method that is not in it does not exist.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from betterproto2 import Message
-from grpclib.const import Cardinality
 
 from ..core.model.job import Chunk
 from ..proto import health, worker
 from .handlers import Handlers
 from .roles import Right
 
-# The types of request and reply stand beside each handler in the table.
+# The table gives the types of request and reply for each handler.
 UnaryHandler = Callable[[Handlers, Any], Awaitable[Message]]
 StreamHandler = Callable[[Handlers, Any], AsyncGenerator[Message, None]]
 OutputHandler = Callable[[Handlers, worker.StreamRequest], AsyncGenerator[Chunk, None]]
@@ -31,8 +30,6 @@ class Unary:
     request: type[Message]
     reply: type[Message]
 
-    cardinality = Cardinality.UNARY_UNARY
-
 
 @dataclass(frozen=True, slots=True)
 class ServerStream:
@@ -43,8 +40,6 @@ class ServerStream:
     right: Right
     request: type[Message]
     reply: type[Message]
-
-    cardinality = Cardinality.UNARY_STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,6 @@ class OutputStream:
 
     request = worker.StreamRequest
     reply = worker.StreamResponse
-    cardinality = Cardinality.UNARY_STREAM
 
 
 Method = Unary | ServerStream | OutputStream

@@ -1,8 +1,8 @@
-"""A client that outlives connections and servers: calls are repeated, streams go on where they broke off.
+"""A client that survives lost connections and restarts of the server: it repeats calls and resumes streams.
 
-A call is repeated when its connection is lost or the server says UNAVAILABLE. Every method can
-be: a Start carries a request id, and what a repetition finds done already counts as done.
-Whatever else the server says is final.
+A call is repeated when its connection is lost or the server answers UNAVAILABLE. This is safe for every
+method: a Start carries a request id, and a Stop or Remove that was already carried out counts as done.
+Every other status is final.
 """
 
 import asyncio
@@ -30,24 +30,24 @@ from .client import (
 )
 
 PATIENCE = 60.0
-"""Seconds that a server may be away."""
+"""Seconds to wait for a server to come back."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-_AT_ONCE = 1.0
-_IN_VAIN = 5
-# So often in a row a call may fail within a second although the server is up.
+_QUICK = 1.0
+_MOST_QUICK_FAILURES = 5
+# A call may fail this often in a row, each time within a second, although the server is up.
 
 _Reply = TypeVar("_Reply")
 Disconnection = RpcError | ServerUnreachable
 
 
 class ResumingClient:
-    """The methods of a Client, over as many connections as it takes; an async context manager.
+    """The methods of a Client, over as many connections as needed; an async context manager.
 
-    ``connect`` makes the client for each of them: address and keys may be others by then. A server
-    that has never answered is not waited for, one that has for ``patience`` seconds; then the last
-    error is raised. ``on_lost`` is told why a connection was lost, ``on_back`` is called when there
-    is another.
+    ``connect`` makes the client for each connection: address and keys may have changed. It waits for a
+    server that has answered before for ``patience`` seconds, and not at all for one that has not; then it
+    raises the last error. ``on_lost`` gets the reason for a lost connection; ``on_back`` is called when
+    there is another connection.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class ResumingClient:
         self._on_lost = on_lost
         self._on_back = on_back
         self._reconnecting = asyncio.Lock()
-        self._known = False
+        self._has_answered = False
         self._away_since: float | None = None
-        self._told = False
+        self._loss_reported = False
 
     async def __aenter__(self) -> Self:
         self._client = await self._connect().__aenter__()
@@ -81,44 +81,44 @@ class ResumingClient:
 
     @property
     def away(self) -> bool:
-        """Whether the server is being waited for."""
+        """Whether this client is waiting for the server."""
         return self._away_since is not None
 
     async def start(self, spec: JobSpec, *, request_id: str = "") -> JobId:
-        """Start a job, once, and return its id."""
+        """Start a job exactly once and return its id."""
         request_id = request_id or str(uuid4())
         return await self._call(lambda client: client.start(spec, request_id=request_id))
 
     async def stop(self, job: str, *, signal: int | None = None, grace: float | None = None) -> None:
-        """End a job; returns when it is over."""
+        """Stop a job; returns when it is finished."""
         await self._finish(
             lambda client: client.stop(job, signal=signal, grace=grace), already="FailedPrecondition"
         )
 
     async def query(self, job: str) -> JobStatus:
-        """Return what is known about a job."""
+        """Return the status of a job."""
         return await self._call(lambda client: client.query(job))
 
     async def list(
         self, *, labels: Mapping[str, str] | None = None, running: bool = False
     ) -> list[JobStatus]:
-        """Return every job that carries all ``labels``; with ``running`` only those not over."""
+        """Return every job that has all ``labels``; with ``running`` only those that are not finished."""
         return await self._call(lambda client: client.list(labels=labels, running=running))
 
     async def wait(self, job: str) -> JobStatus:
-        """Return the status of a job once it is over."""
+        """Return the status of a job once it is finished."""
         return await self._call(lambda client: client.wait(job))
 
     async def update(self, job: str, changes: ResourceLimits) -> None:
-        """Change the limits of a running job to those that ``changes`` sets; the others stay."""
+        """Change those limits of a running job that ``changes`` sets."""
         await self._call(lambda client: client.update(job, changes))
 
     async def remove(self, job: str) -> None:
-        """Have the server forget a job that is over, with its output."""
+        """Remove a finished job and its output."""
         await self._finish(lambda client: client.remove(job), already="NotFound")
 
     async def health(self) -> bool:
-        """Whether the server serves."""
+        """Whether the server is serving."""
         return await self._call(lambda client: client.health())
 
     async def stream(
@@ -129,9 +129,9 @@ class ResumingClient:
         start: StreamStart = BEGINNING,
         follow: bool = True,
     ) -> AsyncGenerator[Chunk, None]:
-        """Yield a job's output as Client.stream does, every byte once, whatever becomes of connections.
+        """Yield a job's output as Client.stream does, every byte once, over any number of connections.
 
-        Where bytes are no longer kept the offset of a chunk is beyond the end of the one before.
+        Where bytes are no longer kept, the offset of a chunk is greater than the end of the previous one.
         """
         attempts = _Attempts(self)
         while True:
@@ -145,7 +145,7 @@ class ResumingClient:
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         attempts.progress()
-                        # A tail is resolved once: its first chunk, empty perhaps, tells where it begins.
+                        # A tail is resolved once: its first chunk, which may be empty, has its offset.
                         start = FromOffset(chunk.offset + len(chunk.data))
                         yield chunk
             except (RpcError, ServerUnreachable) as error:
@@ -167,7 +167,7 @@ class ResumingClient:
                 return reply
 
     async def _finish(self, call: Callable[[Client], Awaitable[None]], already: str) -> None:
-        """Make a call of which a repetition is told ``already`` where the first one was carried out."""
+        """Make a call; ``already`` in answer to a repetition means that the first was carried out."""
         attempts = _Attempts(self)
         try:
             await self._call(call, attempts)
@@ -178,44 +178,44 @@ class ResumingClient:
     def _may_come_back(self, error: Disconnection) -> bool:
         if isinstance(error, RpcError):
             return error.code == "Unavailable"
-        return error.lost or self._known
+        return error.lost or self._has_answered
 
     async def _reconnect(self, failed: Client, error: Disconnection) -> bool:
-        """Return when there is a connection in place of that of ``failed``, and whether it took long.
+        """Replace the connection of ``failed``; return whether the server was away meanwhile.
 
-        Raises what came of the last try when the server was away for too long.
+        Raises the error of the last attempt when the server was away for too long.
         """
         async with self._reconnecting:
             if self._client is not failed:
-                return True  # another call was quicker
+                return True  # another call has already reconnected
             if self._away_since is None:
                 self._away_since = monotonic()
             if isinstance(error, ServerUnreachable) and not error.silent:
-                self._tell(error)
+                self._report_loss(error)
             was_away = False
             for pause in _pauses():
                 await asyncio.sleep(min(pause, max(0.0, self._patience_left())))
                 try:
                     client = await self._probe()
                 except (RpcError, ServerUnreachable) as reason:
-                    if _silent(reason) and not self._known:
-                        raise reason from None  # it refuses us: it does not happen to die twice
+                    if _silent(reason) and not self._has_answered:
+                        raise reason from None  # silent twice: it rejects our certificate
                     was_away = True
-                    self._tell(reason if _silent(error) else error)
+                    self._report_loss(reason if _silent(error) else error)
                     if self._patience_left() <= 0:
                         raise reason from None
                 else:
                     break
             self._client = client
             self._away_since = None
-            if self._told:
-                self._told = False
+            if self._loss_reported:
+                self._loss_reported = False
                 self._on_back()
         await failed.__aexit__(None, None, None)
         return was_away
 
     async def _probe(self) -> Client:
-        """Return a client whose server answers."""
+        """Connect, and return the client once its server answers."""
         client = await self._connect().__aenter__()
         bound = min(CONNECT_TIMEOUT, max(1.0, self._patience_left()))
         try:
@@ -233,9 +233,9 @@ class ResumingClient:
             raise
         return client
 
-    def _tell(self, error: Disconnection) -> None:
-        if not self._told:
-            self._told = True
+    def _report_loss(self, error: Disconnection) -> None:
+        if not self._loss_reported:
+            self._loss_reported = True
             self._on_lost(error)
 
     def _patience_left(self) -> float:
@@ -243,38 +243,38 @@ class ResumingClient:
 
 
 class _Attempts:
-    """One call, from its first try to its last."""
+    """One call, from its first attempt to its last."""
 
     def __init__(self, client: ResumingClient) -> None:
         self.repeated = False
-        self._in_vain = 0
+        self._quick_failures = 0
         self._resuming = client
 
     def begin(self) -> Client:
-        """Return the client to try with."""
+        """Begin an attempt; return the client for it."""
         self._begun = monotonic()
-        self._client = self._resuming._client  # noqa: SLF001 - two halves of one thing
+        self._client = self._resuming._client  # noqa: SLF001 - a part of that class
         return self._client
 
     def progress(self) -> None:
-        """Note that the server has answered."""
-        self._resuming._known = True  # noqa: SLF001 - see above
-        self._in_vain = 0
+        """Record that the server has answered."""
+        self._resuming._has_answered = True  # noqa: SLF001 - see above
+        self._quick_failures = 0
 
     async def failed(self, error: Disconnection) -> None:
-        """Return when the call is to be repeated; raise if it is not."""
+        """Return when the call should be repeated; raise the error if it should not."""
         resuming = self._resuming
         if not resuming._patience or not resuming._may_come_back(error):  # noqa: SLF001 - see above
             raise error
-        resuming._known = resuming._known or not _silent(error)  # noqa: SLF001 - see above
-        at_once = monotonic() - self._begun < _AT_ONCE
+        resuming._has_answered = resuming._has_answered or not _silent(error)  # noqa: SLF001 - see above
+        quick = monotonic() - self._begun < _QUICK
         was_away = await resuming._reconnect(self._client, error)  # noqa: SLF001 - see above
         self.repeated = True
-        self._in_vain = self._in_vain + 1 if at_once and not was_away else 0
-        if self._in_vain >= _IN_VAIN:  # the server is up, and means it
+        self._quick_failures = self._quick_failures + 1 if quick and not was_away else 0
+        if self._quick_failures >= _MOST_QUICK_FAILURES:  # the server is up, and keeps failing
             raise error
-        if self._in_vain:
-            await asyncio.sleep(_FIRST_PAUSE * 2**self._in_vain)
+        if self._quick_failures:
+            await asyncio.sleep(_FIRST_PAUSE * 2**self._quick_failures)
 
 
 def _silent(error: Disconnection) -> bool:
@@ -282,11 +282,11 @@ def _silent(error: Disconnection) -> bool:
 
 
 def _pauses() -> Iterator[float]:
-    """Yield seconds between tries, so that many clients do not come back at the same moment."""
+    """Yield seconds between attempts, jittered so that many clients do not return at the same moment."""
     yield 0.0
-    from random import uniform  # noqa: PLC0415 - only who has lost a server needs it
+    from random import uniform  # noqa: PLC0415 - needed only after a loss
 
     pause = _FIRST_PAUSE
     while True:
-        yield uniform(pause / 2, pause)  # noqa: S311 - no secret
+        yield uniform(pause / 2, pause)  # noqa: S311 - not a secret
         pause = min(pause * 2, _LONGEST_PAUSE)

@@ -1,9 +1,7 @@
-"""Who a client is and what it may do: both stand in its certificate.
+"""The identity of a client and what it may do; both are in its certificate.
 
 The identity is the subject's common name. The roles are in an extension of our own, a DER
-UTF8String with a comma-separated list. Whatever is not exactly that gives no right at all.
-Certificates are read here without the cryptography package, which costs a server 9 MB; TLS has
-verified them before. The structure is that of RFC 5280, 4.1.
+UTF8String with a comma-separated list. Anything else grants no right at all.
 """
 
 import logging
@@ -11,24 +9,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from . import der
+from . import peer_certificate as der
 
 ROLES_OID = "1.2.840.10070.8.1"
-
-_ROLES = bytes.fromhex("2a8648ce560801")  # the object identifiers as DER has them
-_COMMON_NAME = bytes.fromhex("550403")
-_ENCODINGS = {der.UTF8_STRING: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E: "utf-16-be"}
-_EXTENSION_TAGS = (
-    [der.OBJECT_IDENTIFIER, der.OCTET_STRING],
-    [der.OBJECT_IDENTIFIER, der.BOOLEAN, der.OCTET_STRING],
-)
-_VERSION, _EXTENSIONS = 0xA0, 0xA3  # fields with a tag of their own
+_ROLES = bytes.fromhex("2a8648ce560801")  # the same in DER
 
 log = logging.getLogger(__name__)
 
 
 class Right(Enum):
-    """What a call needs."""
+    """What a method requires of its caller."""
 
     READ = "read"
     WRITE = "write"
@@ -42,7 +32,7 @@ class Role(StrEnum):
 
     @property
     def rights(self) -> frozenset[Right]:
-        """What the role allows."""
+        """The rights of the role."""
         return frozenset(Right) if self is Role.WRITER else frozenset({Right.READ})
 
 
@@ -54,7 +44,7 @@ class Identity:
     roles: frozenset[Role] = frozenset()
 
     def may(self, right: Right) -> bool:
-        """Whether one of the roles allows it."""
+        """Whether one of the roles has this right."""
         return any(right in role.rights for role in self.roles)
 
 
@@ -77,72 +67,23 @@ def parse_roles(value: bytes) -> frozenset[Role]:
 
 
 def identify(certificate: bytes) -> Identity:
-    """Return who shows this DER certificate, already verified by TLS; who cannot be told has no rights."""
+    """Return the identity in a DER certificate that TLS has verified; NOBODY unless it has exactly one."""
     try:
-        subject, extensions = _parts(certificate)
-        names = _common_names(subject)
+        subject, extensions = der.subject_and_extensions(certificate)
+        names = der.common_names(subject)
     except ValueError as error:
-        log.warning("a client's certificate cannot be read: %s", error)
+        log.warning("cannot read the certificate of a client: %s", error)
         return NOBODY
     if len(names) != 1 or not names[0]:
-        log.warning(
-            "a client's certificate has %d common names instead of one: it has no rights", len(names)
-        )
+        log.warning("client certificate with %d common names instead of one: no rights", len(names))
         return NOBODY
-    return Identity(names[0], _granted(names[0], extensions))
+    return Identity(names[0], _granted_roles(names[0], extensions))
 
 
-def _parts(certificate: bytes) -> tuple[der.Element, list[der.Element]]:
-    """Return the subject, and what holds the extensions: one element or none."""
-    whole = der.decode(certificate)
-    signed = der.children(whole, der.SEQUENCE)
-    if whole.end != len(certificate) or len(signed) != 3:
-        raise ValueError("not a certificate")
-    # [0] version, serial number, algorithm, issuer, validity, subject, key, [1], [2], [3] extensions
-    fields = der.children(signed[0], der.SEQUENCE)
-    if fields and fields[0].tag == _VERSION:
-        del fields[0]
-    if len(fields) < 6:
-        raise ValueError("not a certificate")
-    return fields[4], [field for field in fields[6:] if field.tag == _EXTENSIONS]
-
-
-def _common_names(subject: der.Element) -> list[str]:
-    names = []
-    for group in der.children(subject, der.SEQUENCE):
-        for attribute in der.children(group, der.SET):
-            parts = der.children(attribute, der.SEQUENCE)
-            if len(parts) != 2:
-                raise ValueError("an attribute of the subject is no pair")
-            kind, value = parts
-            if kind.content == _COMMON_NAME:
-                if value.tag not in _ENCODINGS:
-                    raise ValueError(f"the common name is no text but an element with tag {value.tag:#04x}")
-                names.append(value.content.decode(_ENCODINGS[value.tag]))
-    return names
-
-
-def _granted(name: str, extensions: list[der.Element]) -> frozenset[Role]:
+def _granted_roles(name: str, extensions: list[der.Element]) -> frozenset[Role]:
     try:
-        values = _values(extensions)
+        values = der.extension_values(extensions)
         return parse_roles(values[_ROLES]) if _ROLES in values else frozenset()
     except ValueError as error:
-        log.warning("the extensions of the certificate of %r grant no role: %s", name, error)
+        log.warning("the extensions in the certificate of %r grant no role: %s", name, error)
         return frozenset()
-
-
-def _values(extensions: list[der.Element]) -> dict[bytes, bytes]:
-    """Return the value of each extension by its identifier; ValueError if one is not as it must be."""
-    values: dict[bytes, bytes] = {}
-    for holder in extensions:
-        for sequence in der.elements(holder.content):
-            for extension in der.children(sequence, der.SEQUENCE):
-                kind, *critical, value = der.children(extension, der.SEQUENCE)
-                if [kind.tag, *(each.tag for each in critical), value.tag] not in _EXTENSION_TAGS:
-                    raise ValueError("an extension is malformed")
-                if kind.content in values:
-                    raise ValueError("an extension is there twice")
-                if der.decode(value.content).end != len(value.content):
-                    raise ValueError("there is something behind the value of an extension")
-                values[kind.content] = value.content
-    return values

@@ -1,7 +1,7 @@
-"""Between messages and the core's values, both ways.
+"""Translation between messages and the core's values, in both directions.
 
-Times travel as whole milliseconds. What is absent in a message of the original API means
-the default. Wrong values are refused by the core's own types, which name the field.
+Times are whole milliseconds on the wire. A field that is absent from a message has its default value.
+The types of the core reject invalid values and name the field.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ _Core = TypeVar("_Core")
 _Proto = TypeVar("_Proto", bound=int)
 
 _LIST_ARGUMENTS = 1024
-"""Bytes of arguments that a job shows in a list: clients refuse replies of more than 4 MiB."""
+"""Bytes of arguments per job in a list: clients reject replies of more than 4 MiB."""
 
 
 def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
@@ -88,7 +88,7 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
 
 
 def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
-    """Return the job that is asked for or told of; raise InvalidJobSpec if it cannot be one."""
+    """Return the requested or reported job; raise InvalidJobSpec if it is invalid."""
     grace = seconds(message.grace_ms)
     return JobSpec(
         command=message.name,
@@ -112,15 +112,15 @@ def update_request(job: str, changes: ResourceLimits) -> proto.UpdateRequest:
 
 
 def changes(message: proto.UpdateRequest) -> ResourceLimits:
-    """Return the limits to change; raise InvalidJobSpec if there is none."""
-    asked = _limits(message.limits)
-    if asked == ResourceLimits():
-        raise InvalidJobSpec("limits", "none is given; name at least one to change")
-    return asked
+    """Return the limits to change; raise InvalidJobSpec if the request has none."""
+    requested = _limits(message.limits)
+    if requested == ResourceLimits():
+        raise InvalidJobSpec("limits", "none is given; set at least one")
+    return requested
 
 
 def query_response(status: JobStatus) -> proto.QueryResponse:
-    """Return the status as a message; the environment is not in it."""
+    """Return the status as a message, without the environment."""
     record, spec = status.record, status.record.spec
     return proto.QueryResponse(
         pid=record.pid or 0,
@@ -158,7 +158,7 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
 
 
 def list_entry(status: JobStatus) -> proto.QueryResponse:
-    """Return the status as one of many: arguments beyond the first kilobyte become ``...``."""
+    """Return the status as an entry of a list: arguments beyond the first kilobyte become ``...``."""
     response = query_response(status)
     room = _LIST_ARGUMENTS
     for position, argument in enumerate(response.args):
@@ -170,7 +170,7 @@ def list_entry(status: JobStatus) -> proto.QueryResponse:
 
 
 def job_status(message: proto.QueryResponse) -> JobStatus:
-    """Return the status that a server told; raise InvalidJobSpec or JobNotFound if it makes no sense."""
+    """Return the status in a server's reply; raise InvalidJobSpec or JobNotFound if it is invalid."""
     state = _known("state", _STATES, message.state)
     cause = _known("cause", _CAUSES, message.cause)
     ending = _ending(message)
@@ -200,18 +200,18 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
 
 
 def channel(message: proto.StreamRequest) -> Channel | None:
-    """Return the channel that is asked for; None is the one that every job has."""
-    asked = _known("channel", _CHANNELS, message.channel)
-    return None if asked is Channel.OUTPUT else asked
+    """Return the requested channel; None is the default channel of the job."""
+    requested = _known("channel", _CHANNELS, message.channel)
+    return None if requested is Channel.OUTPUT else requested
 
 
 def stream_start(message: proto.StreamRequest) -> StreamStart:
-    """Return where a stream starts; an offset of 0 beside a tail means the tail.
+    """Return the start of a stream; an offset of 0 together with a tail means the tail.
 
-    Raises InvalidJobSpec for an offset that no file can have (off_t has 63 bits), and for two starts.
+    Raises InvalidJobSpec for an offset that a file cannot have (off_t has 63 bits), and for two starts.
     """
     if message.offset >= LONGEST_OUTPUT:
-        raise InvalidJobSpec("offset", f"{message.offset} is beyond any output")
+        raise InvalidJobSpec("offset", f"{message.offset} is greater than any output")
     starts: dict[str, StreamStart] = {}
     if message.offset:
         starts["offset"] = FromOffset(message.offset)
@@ -227,7 +227,7 @@ def stream_start(message: proto.StreamRequest) -> StreamStart:
 def stream_request(
     job: str, channel: Channel | None, start: StreamStart, *, follow: bool
 ) -> proto.StreamRequest:
-    """Write what a client asks of a stream."""
+    """Return the request for this stream."""
     request = proto.StreamRequest(job_id=job, no_follow=not follow, channel=channel_message(channel))
     match start:
         case FromOffset(offset):
@@ -239,9 +239,9 @@ def stream_request(
     return request
 
 
-def channel_message(asked: Channel | None) -> proto.Channel:
-    """Return the channel as it is asked for on the wire."""
-    return _CHANNELS[asked or Channel.OUTPUT]
+def channel_message(requested: Channel | None) -> proto.Channel:
+    """Return the channel as it is requested on the wire."""
+    return _CHANNELS[requested or Channel.OUTPUT]
 
 
 def milliseconds(value: float | None) -> int | None:
@@ -255,11 +255,11 @@ def seconds(value: int | None) -> float | None:
 
 
 def _known(field: str, table: Mapping[_Core, _Proto], number: int) -> _Core:
-    """Return the core's name of an enum's number; a newer peer may send others."""
+    """Return the core's value for an enum's number; a newer peer may send unknown ones."""
     for value, member in table.items():
         if member == number:
             return value
-    raise InvalidJobSpec(field, f"{int(number)} is not known here; {', '.join(map(str, table))} are")
+    raise InvalidJobSpec(field, f"unknown value {int(number)}; known are {', '.join(map(str, table))}")
 
 
 def _ending(message: proto.QueryResponse) -> Ending | None:

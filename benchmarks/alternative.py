@@ -62,8 +62,8 @@ async def serve_noop(pki: Path) -> None:
     from grpclib.const import Cardinality, Handler  # noqa: PLC0415
     from grpclib.server import Server, Stream  # noqa: PLC0415
 
+    from worker.api.grpc.codec import MessageCodec  # noqa: PLC0415
     from worker.api.tls import server_context  # noqa: PLC0415
-    from worker.api.wire.codec import MessageCodec  # noqa: PLC0415
     from worker.proto.worker import StopResponse  # noqa: PLC0415
 
     class Service:

@@ -1,8 +1,9 @@
-"""Telling a version at import without importlib.metadata, which takes longer than what it is asked by.
+"""The version of a distribution without importing importlib.metadata.
 
-betterproto2 asks for its own version when it is imported. That brings in email, zipfile and others:
-two thirds of the time, and a tenth of a whole `worker query` (docs/performance.md). There is no
-public way around it; tests/unit/test_proto_quick_version.py pins what is relied on.
+betterproto2 asks importlib.metadata for its own version when it is imported. That imports email, zipfile
+and others: two thirds of the time of importing betterproto2, and 7 to 9 % of the CPU and wall time of a
+whole `worker query` (25 alternating runs; docs/private-parts.md). There is no public way to avoid it;
+tests/unit/test_proto_quick_version.py checks what this module relies on.
 """
 
 import os
@@ -18,8 +19,8 @@ _SUFFIX = ".dist-info"
 
 @contextmanager
 def quick_version() -> Iterator[None]:
-    """Have importlib.metadata tell versions quickly to what is imported inside, and be gone after."""
-    if _NAME in sys.modules:  # then it costs nothing any more
+    """Replace importlib.metadata by a quick version() for the imports inside, and remove it afterwards."""
+    if _NAME in sys.modules:  # it is already imported: there is nothing to save
         yield
         return
     stand_in = sys.modules[_NAME] = _Metadata(_NAME)
@@ -31,10 +32,10 @@ def quick_version() -> Iterator[None]:
 
 
 class _Metadata(ModuleType):
-    """Stands in for importlib.metadata, and has it called when something else is asked for."""
+    """Stands in for importlib.metadata, and imports the real one for everything except version()."""
 
     def version(self, name: str) -> str:
-        """Return the version that the name of a directory tells, where there is one such directory.
+        """Return the version in the name of the distribution's directory, if there is exactly one.
 
         https://packaging.python.org/en/latest/specifications/recording-installed-packages/
         """
@@ -58,5 +59,5 @@ class _Metadata(ModuleType):
 def _names(directory: str) -> list[str]:
     try:
         return [each for each in os.listdir(directory or ".") if each.endswith(_SUFFIX)]
-    except OSError:  # what is on the path need not be there, nor be a directory
+    except OSError:  # an entry of sys.path may be missing, or a zip file
         return []

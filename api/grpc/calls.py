@@ -1,6 +1,6 @@
-"""What every call goes through: admission, its request, its handler, its replies, its end.
+"""The path of every call: admission, request, handler, replies, status, audit.
 
-No error leaves here untranslated, and no stream of replies stays open.
+Every error becomes a status (api/errors.py), and every stream of replies is closed.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from betterproto2 import Message
-from grpclib.const import Handler, Status
+from grpclib.const import Cardinality, Handler
 from grpclib.events import RecvRequest
 from grpclib.exceptions import GRPCError
 from grpclib.protocol import Peer
@@ -24,35 +24,25 @@ from ...core.errors import AccessDenied
 from ...core.model.job import Chunk
 from ...core.steps import Step, reached
 from ...proto.worker import StreamRequest
-from ..bounds import Bounds, StreamSlots
-from ..draining import Drain
+from ..bounds import Bounds, ClientStalled, StreamSlots
+from ..errors import CallRejected, ErrorReply, error_reply
 from ..fairness import RoundRobin
 from ..handlers import Handlers, caller
-from ..methods import (
-    METHODS,
-    Method,
-    ServerStream,
-    Unary,
-)
-from ..roles import (
-    NOBODY,
-    Identity,
-    Right,
-    identify,
-)
-from ..wire.codec import decode
-from .errors import Failure, failure_of
-from .framing import ChunkSender, ClientStalled, send_reply
-from .status import code_name
+from ..methods import METHODS, Method, ServerStream, Unary
+from ..roles import NOBODY, Identity, Right, identify
+from ..shutdown import Shutdown
+from ..wire.decoding import decode
+from .framing import ChunkSender, send_reply
+from .status import Status, code_name
 
 if TYPE_CHECKING:
     from ssl import SSLObject
 
 MAX_REQUEST = 4 << 20
-"""Bytes of the longest request; the same as gRPC's own default."""
+"""Maximum bytes of a request; gRPC's own default."""
 
 REQUEST_TIMEOUT = 60.0
-"""Seconds that a request may take to come, from its headers on: a call that is held open costs memory."""
+"""Seconds from the headers of a call to the end of its request: an open call occupies memory."""
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("worker.audit")
@@ -61,9 +51,9 @@ audit = logging.getLogger("worker.audit")
 class Calls:
     """Admits calls and runs them."""
 
-    def __init__(self, handlers: Handlers, drain: Drain, bounds: Bounds) -> None:
+    def __init__(self, handlers: Handlers, shutdown: Shutdown, bounds: Bounds) -> None:
         self._handlers = handlers
-        self._drain = drain
+        self._shutdown = shutdown
         self._bounds = bounds
         self._slots = StreamSlots(bounds)
         self._streams = RoundRobin()
@@ -71,24 +61,24 @@ class Calls:
         self._identities: WeakKeyDictionary[SSLObject, Identity] = WeakKeyDictionary()
 
     def methods(self) -> dict[str, Handler]:
-        """Return grpclib's view of the table of methods."""
+        """Return the table of methods in grpclib's form."""
         return {
-            path: Handler(partial(self._run, method), method.cardinality, method.request, method.reply)
+            path: Handler(partial(self._run, method), _cardinality(method), method.request, method.reply)
             for path, method in METHODS.items()
         }
 
     async def admit(self, event: RecvRequest) -> None:
-        """Let a call go on to its handler, in the name of its caller, or refuse it."""
+        """Admit a call in the name of its caller, or reject it."""
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
-            self._drain.check("call again later")
+            self._shutdown.check("call again later")
             self._authorize(event.method_name, event.peer)
-        except Exception as error:  # noqa: BLE001 - failure_of logs what was not foreseen
-            failure = failure_of(error)
-            raise GRPCError(failure.status, failure.message) from None
+        except Exception as error:  # noqa: BLE001 - error_reply logs unexpected ones
+            reply = error_reply(error)
+            raise GRPCError(reply.status, reply.message) from None
 
     async def ended(self) -> None:
         """Wait until no call is running."""
@@ -98,21 +88,21 @@ class Calls:
     def _authorize(self, path: str, peer: Peer) -> None:
         method = METHODS.get(path)
         if method is None:
-            raise GRPCError(Status.UNIMPLEMENTED, f"there is no method {path}")
+            raise CallRejected(Status.UNIMPLEMENTED, f"there is no method {path}")
         identity = self._identity(peer)
         if not identity.may(method.right):
             if method.right is Right.WRITE:
                 audit.warning("%r: %s: denied", identity.name, method.name)
             roles = ", ".join(sorted(identity.roles)) or "none"
             raise AccessDenied(
-                f"{method.name} needs a role with the right to {method.right.value}; "
+                f"{method.name} requires a role with the right to {method.right.value}; "
                 f"the roles of {identity.name!r} are: {roles}"
             )
         caller.set(identity)
 
     def _identity(self, peer: Peer) -> Identity:
-        """Return who is at the other end; the certificate is looked at once per connection."""
-        # Peer.cert() is a dict without the extensions that ssl does not know.
+        """Return the identity of the peer; the certificate is parsed once per connection."""
+        # Peer.cert() returns a dict without the extensions that ssl does not know.
         connection = peer._transport.get_extra_info("ssl_object")  # noqa: SLF001
         if connection is None:
             return NOBODY
@@ -127,31 +117,33 @@ class Calls:
         outcome = "OK"
         try:
             if isinstance(method, Unary):
-                request = await receive(stream, method.request)
+                request = await _receive(stream, method.request)
                 reply = await method.handler(self._handlers, request)
                 await send_reply(stream, reply)
                 reached(Step.ANSWERED)
             elif isinstance(method, ServerStream):
-                request = await receive(stream, method.request)
+                request = await _receive(stream, method.request)
                 async with aclosing(method.handler(self._handlers, request)) as replies:
                     async for reply in replies:
                         await stream.send_message(reply)
             else:
-                with self._slots.taken(caller.get().name):  # before the request, which may never come
-                    request = await receive(stream, method.request)
+                with self._slots.taken(caller.get().name):  # before the request, which may never arrive
+                    request = await _receive(stream, method.request)
                     assert isinstance(request, StreamRequest)
                     await self._send_output(stream, method.handler(self._handlers, request))
         except asyncio.CancelledError:
-            outcome = "given up by the client"
+            outcome = "canceled by the client"
             if stream.deadline is not None and stream.deadline.time_remaining() <= 0:
                 with suppress(StreamClosedError):
-                    await _fail(stream, Failure(Status.DEADLINE_EXCEEDED, "the call's deadline has passed"))
+                    await _fail(
+                        stream, ErrorReply(Status.DEADLINE_EXCEEDED, "the call's deadline has passed")
+                    )
             raise
-        except Exception as error:  # noqa: BLE001 - failure_of logs what was not foreseen
-            failure = failure_of(error)
+        except Exception as error:  # noqa: BLE001 - error_reply logs unexpected ones
+            failure = error_reply(error)
             outcome = f"{code_name(failure.status)}: {failure.message}"
             if isinstance(error, ClientStalled):
-                log.warning("%r: a stream is ended: %s", caller.get().name, error)
+                log.warning("%r: ending a stream: %s", caller.get().name, error)
             await _fail(stream, failure)
         finally:
             if method.right is Right.WRITE:
@@ -164,52 +156,56 @@ class Calls:
         async with aclosing(output) as chunks:
             async for chunk in chunks:
                 await sender.send(chunk)
-                await self._streams.turn()  # while the socket takes data nothing above waits
+                await self._streams.turn()  # nothing above waits while the socket accepts data
 
 
-async def receive(stream: Stream[Message, Message], message_type: type[Message]) -> Message:
-    """Return the request, of bounded size; raise GRPCError or MalformedMessage if there is none in time.
+def _cardinality(method: Method) -> Cardinality:
+    return Cardinality.UNARY_UNARY if isinstance(method, Unary) else Cardinality.UNARY_STREAM
 
-    grpclib's own recv_message buffers whatever size a client announces, up to 4 GiB, and
-    answers UNKNOWN to what it cannot read.
+
+async def _receive(stream: Stream[Message, Message], message_type: type[Message]) -> Message:
+    """Return the request; raise CallRejected or MalformedMessage if it is late, too long or not valid.
+
+    grpclib's own recv_message buffers any size that a client announces, up to 4 GiB, and answers
+    UNKNOWN to what it cannot decode.
     """
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT):
             return decode(await _request(stream), message_type)
     except TimeoutError:
-        raise GRPCError(
-            Status.DEADLINE_EXCEEDED, f"the request message has not come within {REQUEST_TIMEOUT:g} s"
+        raise CallRejected(
+            Status.DEADLINE_EXCEEDED, f"the request message did not arrive within {REQUEST_TIMEOUT:g} s"
         ) from None
 
 
 async def _request(stream: Stream[Message, Message]) -> bytes:
-    wire = stream._stream  # noqa: SLF001 - see above
+    wire = stream._stream  # noqa: SLF001 - see _receive
     try:
         prefix = await wire.recv_data(5)
         if not prefix:
-            raise GRPCError(Status.INVALID_ARGUMENT, "the request message is missing")
+            raise CallRejected(Status.INVALID_ARGUMENT, "the request message is missing")
         compressed, size = struct.unpack(">BI", prefix)
         if compressed:
-            raise GRPCError(Status.UNIMPLEMENTED, "compressed messages are not supported")
+            raise CallRejected(Status.UNIMPLEMENTED, "compressed messages are not supported")
         if size > MAX_REQUEST:
-            raise GRPCError(
-                Status.RESOURCE_EXHAUSTED, f"the request has {size} bytes; {MAX_REQUEST} are the most"
+            raise CallRejected(
+                Status.RESOURCE_EXHAUSTED, f"the request has {size} bytes; the maximum is {MAX_REQUEST}"
             )
         data = await wire.recv_data(size)
-    except AssertionError:  # how grpclib's buffer says so
-        raise GRPCError(Status.INVALID_ARGUMENT, "the request message is cut short") from None
+    except AssertionError:  # raised by grpclib's buffer
+        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short") from None
     if len(data) < size:
-        raise GRPCError(Status.INVALID_ARGUMENT, "the request message is cut short")
+        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short")
     return data
 
 
-async def _fail(stream: Stream[Message, Message], failure: Failure) -> None:
+async def _fail(stream: Stream[Message, Message], failure: ErrorReply) -> None:
     await stream.send_trailing_metadata(
         status=failure.status, status_message=failure.message, metadata=failure.metadata
     )
 
 
 def _audit(method: Method, request: Message | None, reply: Message | None, outcome: str) -> None:
-    """Record who changed what. All messages call a job `job_id`; a Start's is in its reply."""
+    """Log who changed what. All messages call a job `job_id`; that of a Start is in its reply."""
     job = getattr(reply, "job_id", "") or getattr(request, "job_id", "")
     audit.info("%r: %s: job %.40r: %.200r", caller.get().name, method.name, job, outcome)

@@ -1,8 +1,8 @@
-"""Sending replies: a chunk of output becomes HTTP/2 frames with one copy and goes out with one write.
+"""Sending replies: a chunk of output becomes HTTP/2 frames with one copy, sent with one write.
 
-grpclib encodes a message, joins it with its prefix, has h2 make an object of each frame of 16 KiB
-and the transport write each by itself: three times the CPU (docs/performance.md). What is touched
-here that grpclib and h2 do not document is all in `_Wire`; tests/unit/test_api_framing.py pins it.
+grpclib encodes a message, joins it with its prefix, and writes each frame of 16 KiB separately, after
+h2 has made an object of it: three times the CPU (docs/performance.md). The private parts of grpclib
+and h2 are used only in `_Wire` and `send_reply` (docs/private-parts.md).
 https://www.rfc-editor.org/rfc/rfc9113#name-data
 """
 
@@ -18,19 +18,19 @@ from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
 from h2.stream import H2Stream
 
-from ...core.errors import WorkerError
 from ...core.model.job import Chunk
+from ..bounds import ClientStalled
 from ..wire.encoding import encode, varint
 
 MESSAGE_SIZE = 65520
-"""Bytes of output in a message: four frames of 16 KiB, with 16 bytes to spare for what is around it."""
+"""Bytes of output in a message: four frames of 16 KiB, less 16 for the prefix and the fields' headers."""
 
 _RESERVE = 4096
-"""Bytes of a connection's window that output leaves to other calls: a client that makes one between
-two chunks does not read, and would wait for ever for an answer behind its own unread output."""
+"""Bytes of a connection's window that output leaves to other calls. A client that makes a call between two
+chunks does not read output meanwhile, and would never get an answer that waits behind it."""
 
-_PREFIX = struct.Struct(">BI")  # of a message of gRPC: whether it is compressed, and its size
-_HEADER = struct.Struct(">HBBBL")  # of a frame: its size in 16 and 8 bits, type, flags, stream
+_PREFIX = struct.Struct(">BI")  # of a gRPC message: compressed or not, size
+_HEADER = struct.Struct(">HBBBL")  # of a frame: size in 16 and 8 bits, type, flags, stream
 _DATA = 0x0
 _HEADERS = [(":status", "200"), ("content-type", "application/grpc+proto")]
 _TRAILERS = [("grpc-status", "0")]
@@ -38,26 +38,17 @@ Pieces = list[bytes | memoryview]
 _OUTPUT, _OFFSET = b"\x0a", b"\x10"  # the tags of StreamResponse.output and .offset
 
 
-class ClientStalled(WorkerError):
-    """A client made no room for more output for too long: it reads nothing, or next to nothing."""
-
-    def __init__(self, patience: float) -> None:
-        super().__init__(
-            f"the client has made no room for more for {patience:g} s (setting stalled_client_timeout)"
-        )
-
-
 class Turn:
-    """Who may write chunks to a connection: first come, first served.
+    """The order in which streams write chunks to one connection: first come, first served.
 
-    When a window opens, grpclib wakes all who wait in always the same order: without turns the
-    first stream of a connection could take all there is, and the others starve.
+    When a window opens, grpclib wakes all waiting streams, always in the same order: without turns the
+    first stream of a connection could use the whole window, and the others would starve.
     """
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.progress = 0.0
-        """When something was last written, as the loop's time."""
+        """The loop's time of the last write."""
 
 
 class ChunkSender:
@@ -74,9 +65,9 @@ class ChunkSender:
         self._begun = False
 
     async def send(self, chunk: Chunk) -> None:
-        """Write a chunk once the client has room for it; raise ClientStalled if it makes none.
+        """Write a chunk once the client has a window for it; raise ClientStalled if it opens none.
 
-        A client that does not read holds up this one chunk, and nothing behind it is read.
+        While a client does not read, only this chunk is in memory; no further output is read.
         """
         if not self._begun:
             self._begun = True
@@ -86,13 +77,13 @@ class ChunkSender:
             since = self._time()
             await self._until(self._wire.stream_ready, since)
             async with self._turn.lock:
-                # Who waits for a turn since before a stall began need not wait for its end once more.
+                # A stream that waited for its turn during a stall does not wait for the full time again.
                 await self._until(self._wire.connection_ready, max(since, self._turn.progress))
                 rest = self._wire.write(rest)
                 self._turn.progress = self._time()
 
     async def _until(self, ready: Callable[[], Awaitable[object] | None], since: float) -> None:
-        """Wait until the wire is ready, for as long as may be."""
+        """Wait until the wire is ready, at most until ``since`` plus the client's patience."""
         waiting = ready()
         if waiting is None:
             return
@@ -107,11 +98,11 @@ class ChunkSender:
 
 
 async def send_reply(stream: Stream[Any, Any], message: Message) -> None:
-    """Send the reply of a unary call, and that it is OK: one write where grpclib has three."""
+    """Send the reply of a unary call and the status OK: one write where grpclib needs three."""
     if not _Wire(stream).reply(encode(message)):
         await stream.send_message(message)
         return
-    stream._send_initial_metadata_done = True  # noqa: SLF001 - what grpclib would do itself
+    stream._send_initial_metadata_done = True  # noqa: SLF001 - as grpclib does
     stream._send_message_done = True  # noqa: SLF001
     stream._send_trailing_metadata_done = True  # noqa: SLF001
 
@@ -120,7 +111,7 @@ class _Wire:
     """One stream of grpclib, below its messages."""
 
     def __init__(self, stream: Stream[Any, Any]) -> None:
-        self._wire = stream._stream  # noqa: SLF001 - see above
+        self._wire = stream._stream  # noqa: SLF001 - see the module
         self._transport = self._wire._transport  # noqa: SLF001
         self._h2 = self._wire._h2_connection  # noqa: SLF001
         self.connection = self._wire.connection
@@ -128,27 +119,27 @@ class _Wire:
         self._id = self._wire.id
 
     def stream_ready(self) -> Awaitable[object] | None:
-        """Return what to wait for until the client has a window for this stream, or None if it has."""
+        """Return what to wait for until the client opens this stream's window, or None if it is open."""
         return None if self._open().outbound_flow_control_window > 0 else self._window_update()
 
     def connection_ready(self) -> Awaitable[object] | None:
-        """Return what to wait for until the connection takes more, or None if it does."""
+        """Return what to wait for until the connection accepts more, or None if it does now."""
         if not self.connection.write_ready.is_set():
             return self.connection.write_ready.wait()
         return None if self._h2.outbound_flow_control_window > _RESERVE else self._window_update()
 
     def write(self, pieces: Pieces) -> Pieces:
-        """Write as much as the windows have room for, in one go, and return what is left."""
+        """Write as much as the windows allow, with one write, and return the rest."""
         stream = self._open()
         size = sum(map(len, pieces))
         room = min(stream.outbound_flow_control_window, self._h2.outbound_flow_control_window - _RESERVE)
-        room = max(0, room)  # a window may be negative: settings can take back
+        room = max(0, room)  # a window may be negative: settings can reduce it
         rest: Pieces = []
         if size > room:
             pieces, rest = _split(pieces, room)
             size = room
         pieces = _frames(pieces, size, self._h2.max_outbound_frame_size, self._id)
-        # All that h2's own send_data does, but for an object and three copies of each frame.
+        # The same as h2's send_data, without an object and three copies of each frame.
         stream.outbound_flow_control_window -= size
         self._h2.outbound_flow_control_window -= size
         self._transport.write(b"".join((self._h2.data_to_send(), *pieces)))
@@ -157,7 +148,7 @@ class _Wire:
         return rest
 
     def reply(self, message: bytes) -> bool:
-        """Write the reply and the status of a unary call in one go; if there is no room now, do nothing."""
+        """Write the reply and the status of a unary call at once; return False if there is no room now."""
         window = min(self._open().outbound_flow_control_window, self._h2.outbound_flow_control_window)
         data = _PREFIX.pack(0, len(message)) + message
         if len(data) > min(window, self._h2.max_outbound_frame_size):
@@ -173,7 +164,7 @@ class _Wire:
         return True
 
     def abort_if_stuck(self) -> None:
-        """Drop a connection whose peer takes nothing at all: it cannot be told why."""
+        """Close a connection whose peer reads nothing at all: no status can reach it."""
         if not self.connection.write_ready.is_set():
             self._transport.abort()
 
@@ -188,9 +179,9 @@ class _Wire:
 
 
 def messages(chunk: Chunk) -> Pieces:
-    """Return a chunk as messages of gRPC, in pieces: StreamResponses with their prefixes.
+    """Return the pieces of a chunk's gRPC messages: StreamResponses with their prefixes.
 
-    An empty chunk is a message too: its offset tells where a tail begins, or that bytes are no longer kept.
+    An empty chunk is a message too: its offset is where a tail begins, or where kept output begins.
     """
     pieces: Pieces = []
     data = memoryview(chunk.data)
@@ -204,7 +195,7 @@ def messages(chunk: Chunk) -> Pieces:
 
 
 def _split(pieces: Pieces, size: int) -> tuple[Pieces, Pieces]:
-    """Cut after so many bytes, without copying."""
+    """Split after ``size`` bytes, without copying."""
     for index, piece in enumerate(pieces):
         if len(piece) > size:
             view = memoryview(piece)
@@ -214,7 +205,7 @@ def _split(pieces: Pieces, size: int) -> tuple[Pieces, Pieces]:
 
 
 def _frames(pieces: Pieces, size: int, longest: int, stream_id: int) -> Pieces:
-    """Return the frames of so much data, none longer than the client takes."""
+    """Return ``size`` bytes as frames, none longer than the client accepts."""
     if 0 < size <= longest:
         return [_header(size, stream_id), *pieces]
     whole = memoryview(b"".join(pieces))

@@ -1,6 +1,8 @@
-"""How the end of a call is told, as both sides know it."""
+"""The status of a call, as server and client know it."""
 
 from grpclib.const import Status
+
+__all__ = ["ERRNO_KEY", "Status", "code_name"]
 
 ERRNO_KEY = "worker-errno"
 """The trailing metadata that carries why a command could not be executed (errno(3))."""

@@ -1,1 +1,1 @@
-"""Messages to bytes and back."""
+"""The wire format of messages: encoding, and checked decoding."""

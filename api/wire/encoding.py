@@ -1,7 +1,7 @@
 """Messages to bytes.
 
-betterproto2's own `bytes(message)` works out the default of each field anew each time, under a lock
-on warnings: most of what a query cost (docs/performance.md).
+betterproto2's own `bytes(message)` computes the default of each field every time, under a lock on
+warnings: most of the cost of a query (docs/performance.md).
 https://protobuf.dev/programming-guides/encoding/
 """
 
@@ -31,7 +31,7 @@ def encode(message: betterproto2.Message) -> bytes:
 
 
 def varint(number: int) -> bytes:
-    """Return a number in base 128, negative ones as 64 bits of two's complement."""
+    """Return a number as a varint; a negative one as 64 bits of two's complement."""
     if 0 <= number < 128:
         return _SMALL[number]
     if number < 0:
@@ -48,13 +48,13 @@ def varint(number: int) -> bytes:
 
 @cache
 def _fields(message_type: type[betterproto2.Message]) -> Sequence[tuple[str, _EncodeField]]:
-    """Return what puts each field of a message, by its name: nothing for a default."""
+    """Return the name and the encoder of each field; a field with its default value encodes to nothing."""
     fields = []
     for declared in dataclasses.fields(message_type):  # type: ignore[arg-type] # Message itself is none
         meta = betterproto2.FieldMetadata.get(declared)
         kind = meta.proto_type
         put: Callable[[bytes, Any], bytes] = _put_bytes
-        # What worker.proto does not have is not written here.
+        # Only field types that worker.proto uses are implemented.
         assert not (meta.repeated and kind in _VARINTS)
         assert all(each.proto_type == betterproto2.TYPE_STRING for each in meta.map_meta or ())
         if kind == betterproto2.TYPE_MAP:

@@ -102,7 +102,7 @@ async def _listen(server: ApiServer, wanted: Address, *, free_port_if_busy: bool
 
 async def _shut_down(server: ApiServer, grace: float, hurry: asyncio.Event) -> None:
     """Wait for calls to end, for at most ``grace`` seconds or until a second request to stop."""
-    draining = asyncio.ensure_future(server.drain(grace))
+    draining = asyncio.ensure_future(server.shut_down(grace))
     hurrying = asyncio.ensure_future(hurry.wait())
     try:
         await asyncio.wait({draining, hurrying}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,10 +1,9 @@
 """Servers that are restarted, connections that break, and clients that resume."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from worker.api import tls
 from worker.api.client import Client
@@ -43,7 +42,7 @@ class Machine:
     async def down(self) -> None:
         """Shut the server down as SIGTERM does."""
         if self._server is not None:
-            await self._server.drain(timeout=10)
+            await self._server.shut_down(timeout=10)
             await self._server.close()
             self._server = None
 
@@ -112,9 +111,6 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budg
                 budget -= len(data)
 
 
-Scenario = Callable[[Machine], Coroutine[Any, Any, None]]
-
-
 @asynccontextmanager
 async def serving(pki: Path, kind: type[Worker] = Worker) -> AsyncIterator[Machine]:
     """Yield a machine whose server is running; stop the server and close the Worker at the end."""
@@ -127,13 +123,3 @@ async def serving(pki: Path, kind: type[Worker] = Worker) -> AsyncIterator[Machi
     finally:
         await machine.down()
         await worker.close()
-
-
-def run(pki: Path, scenario: Scenario, kind: type[Worker] = Worker) -> None:
-    """Run a scenario on a machine whose server is running."""
-
-    async def main() -> None:
-        async with serving(pki, kind) as machine:
-            await scenario(machine)
-
-    asyncio.run(main())

@@ -1,22 +1,21 @@
-"""A server over real TLS on loopback, a Worker over fakes behind it, and calls by hand."""
+"""A server over real TLS on loopback with a Worker over fakes, and single calls to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import betterproto2
-from grpclib.client import Channel as GrpcChannel
 from grpclib.const import Cardinality
 from grpclib.encoding.base import CodecBase
 
 from worker.api import tls
 from worker.api.bounds import Bounds
-from worker.api.client import Client, _Channel
+from worker.api.client import Client
+from worker.api.grpc.channel import Channel
 from worker.api.server import ApiServer
-from worker.api.wire.codec import MessageCodec
 from worker.core.testing import (
     FakeLimiter,
     FakeProgram,
@@ -29,7 +28,7 @@ BINARY = bytes(range(256)) * 1000
 
 
 class RawCodec(CodecBase):
-    """Hand-made bytes both ways."""
+    """Sends bytes as they are, and returns the reply undecoded."""
 
     __content_subtype__ = "proto"
 
@@ -61,26 +60,21 @@ class Served:
         )
 
     def client(self, name: str = "writer") -> Client:
-        """Return a client by the name of its certificate."""
+        """Return a client with this certificate."""
         return Client(self.host, self.port, self.context(name))
 
     @asynccontextmanager
-    async def channel(
-        self, name: str = "writer", codec: CodecBase | None = None
-    ) -> AsyncIterator[GrpcChannel]:
-        """Return a bare channel."""
-        channel = _Channel(self.host, self.port, codec=codec or MessageCodec(), ssl=self.context(name))
+    async def channel(self, name: str = "writer", codec: CodecBase | None = None) -> AsyncIterator[Channel]:
+        """Open a channel, which raises grpclib's errors."""
+        channel = Channel(self.host, self.port, self.context(name), codec)
         try:
             yield channel
         finally:
-            connection = channel.current
-            channel.close()
-            if connection is not None:
-                await connection.end(1)
+            await channel.disconnect(1)
 
 
 def make_worker(kind: type[Worker] = Worker, outputs: MemoryOutputStore | None = None) -> Worker:
-    """Return a Worker over fakes, with a program that writes binary output."""
+    """Return a Worker over fakes that knows the programs of these tests."""
     programs: dict[str, Callable[..., FakeProgram]] = {
         "true": lambda _: FakeProgram(),
         "echo": lambda args: FakeProgram(output=" ".join(args).encode() + b"\n"),
@@ -98,15 +92,15 @@ def make_worker(kind: type[Worker] = Worker, outputs: MemoryOutputStore | None =
 
 @asynccontextmanager
 async def serving(
-    pki: Path, worker: Worker | None = None, bounds: Bounds | None = None
+    pki: Path, worker: Worker | None = None, *, bounds: Bounds | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Served]:
-    """Serve for a while, and leave nothing behind."""
+    """Serve a Worker; assert at the end that no task is left."""
     worker = worker or make_worker()
     context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
     server = ApiServer(worker, context, bounds=bounds)
-    [(host, port)] = await server.start("127.0.0.1", 0)
+    [(address, port)] = await server.start(host, 0)
     try:
-        yield Served(server, worker, host, port, pki)
+        yield Served(server, worker, address, port, pki)
     finally:
         await server.close()
         await worker.close()
@@ -114,24 +108,12 @@ async def serving(
 
 
 def idle(task: "asyncio.Task[Any]") -> bool:
-    """Whether a task belongs to the fakes, which outlive the Worker as real processes do."""
+    """Whether a task belongs to a fake process, which outlives the Worker as a real one does."""
     return "FakeProcess" in repr(task.get_coro())
 
 
-def run(
-    pki: Path, scenario: Callable[[Served], Coroutine[Any, Any, None]], worker: Worker | None = None
-) -> None:
-    """Run a scenario against a server."""
-
-    async def main() -> None:
-        async with serving(pki, worker) as served:
-            await scenario(served)
-
-    asyncio.run(main())
-
-
 async def unary(
-    channel: GrpcChannel, path: str, request: betterproto2.Message | bytes, reply: type, **arguments: Any
+    channel: Channel, path: str, request: betterproto2.Message | bytes, reply: type, **arguments: Any
 ) -> Any:
     """Make one call."""
     async with channel.request(path, Cardinality.UNARY_UNARY, type(request), reply, **arguments) as stream:

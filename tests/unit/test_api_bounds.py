@@ -1,4 +1,4 @@
-"""How many streams may be open, by client and in all."""
+"""The limits on open streams, per client and in all."""
 
 import asyncio
 from contextlib import AsyncExitStack, ExitStack, aclosing
@@ -14,8 +14,8 @@ from worker.core.model.job import Chunk, JobSpec, JobState
 from ..support.served import serving
 
 
-def test_a_client_has_its_share_and_no_more() -> None:
-    """Beyond it the message names the setting; what is given back is free again; others have their own."""
+def test_the_streams_of_a_client_are_bounded() -> None:
+    """The error names the setting; a released slot is free again; other clients have their own slots."""
     slots = StreamSlots(Bounds(max_streams=100, max_streams_per_client=2))
     with ExitStack() as held:
         for _ in range(2):
@@ -27,8 +27,8 @@ def test_a_client_has_its_share_and_no_more() -> None:
         pass
 
 
-def test_all_clients_together_have_a_bound() -> None:
-    """Also for those that have few themselves."""
+def test_the_streams_of_all_clients_are_bounded() -> None:
+    """The bound also applies to a client with few streams."""
     slots = StreamSlots(Bounds(max_streams=2, max_streams_per_client=2))
     with slots.taken("a"):
         with slots.taken("b"), pytest.raises(QuotaExceeded, match=r"2 streams are open.*max_streams\)"):
@@ -38,8 +38,8 @@ def test_all_clients_together_have_a_bound() -> None:
 
 
 async def test_one_connection_is_enough_for_all_streams_of_a_client(pki: Path) -> None:
-    """The next is refused rather than kept waiting, and other calls are answered beside them."""
-    most = 150  # of HTTP/2 there are usually 100
+    """The next stream is rejected and does not wait; other calls are answered meanwhile."""
+    most = 150  # the usual limit of HTTP/2 is 100
     async with (
         serving(pki, bounds=Bounds(max_streams_per_client=most)) as served,
         served.client() as client,

@@ -1,4 +1,4 @@
-"""The CA and what it issues: right extensions, modes, dates, and never a half-written file."""
+"""The CA and the certificates it issues: extensions, modes, dates, and no partial files."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ NAMES = ["ca", "reader", "server", "writer"]
 
 
 def init(directory: Path, **arguments: object) -> None:
-    """Make a set with quick keys."""
+    """Create a set with P-256 keys, which are quick to generate."""
     certificates.init(directory, key_type=KeyType.P256, **arguments)  # type: ignore[arg-type]
 
 
@@ -37,14 +37,14 @@ def load(path: Path) -> x509.Certificate:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set that no test changes."""
+    """A set of certificates that no test changes."""
     directory = tmp_path_factory.mktemp("certificates") / "pki"
     init(directory, hosts=["worker.example", "192.0.2.7", "bücher.example"])
     return directory
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> ssl.SSLObject:
-    """Shake hands in memory and return the server's end."""
+    """Perform a handshake in memory and return the server's end."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         client.wrap_bio(to_client, to_server, server_hostname=name),
@@ -60,7 +60,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> ssl.
 
 
 def strict(purpose: int, directory: Path, name: str) -> ssl.SSLContext:
-    """Return a context with the strictness that Python 3.13 has by default."""
+    """Return a context that is as strict as the default of Python 3.13."""
     context = ssl.SSLContext(purpose)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.verify_mode = ssl.CERT_REQUIRED
@@ -72,7 +72,7 @@ def strict(purpose: int, directory: Path, name: str) -> ssl.SSLContext:
 @pytest.mark.parametrize("client", ["writer", "reader"])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "worker.example", "192.0.2.7"])
 def test_certificates_pass_the_strictest_verification(shared: Path, client: str, host: str) -> None:
-    """Both sides accept each other with VERIFY_X509_STRICT, under every name of the server."""
+    """Both sides accept each other with VERIFY_X509_STRICT, for every name of the server."""
     end = handshake(
         strict(ssl.PROTOCOL_TLS_SERVER, shared, "server"),
         strict(ssl.PROTOCOL_TLS_CLIENT, shared, client),
@@ -84,14 +84,14 @@ def test_certificates_pass_the_strictest_verification(shared: Path, client: str,
 
 
 def test_files_and_their_modes(shared: Path) -> None:
-    """Keys are for their owner alone, certificates for everybody, and there is nothing else."""
+    """Only the owner can read keys, everyone can read certificates, and there are no other files."""
     expected = {f"{name}.{kind}": mode for name in NAMES for kind, mode in (("crt", 0o644), ("key", 0o600))}
     assert expected == {path.name: S_IMODE(path.stat().st_mode) for path in shared.iterdir()}
     assert [shared] == list(shared.parent.iterdir())
 
 
 def test_names_of_the_server(shared: Path) -> None:
-    """Given names and addresses come after those of every server; other scripts as IDNA."""
+    """The given names and addresses follow the default ones; non-ASCII names are encoded as IDNA."""
     names = (
         load(shared / "server.crt").extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     )
@@ -103,8 +103,8 @@ def test_names_of_the_server(shared: Path) -> None:
     )
 
 
-def test_a_client_certificate_is_none_of_a_server(shared: Path) -> None:
-    """A client cannot pose as the server with its own certificate."""
+def test_a_client_certificate_is_not_valid_for_a_server(shared: Path) -> None:
+    """A client cannot impersonate the server with its own certificate."""
     with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
         handshake(
             strict(ssl.PROTOCOL_TLS_SERVER, shared, "writer"),
@@ -115,7 +115,7 @@ def test_a_client_certificate_is_none_of_a_server(shared: Path) -> None:
 
 @pytest.mark.parametrize(("name", "days"), [("ca", 3650), ("server", 365), ("writer", 365)])
 def test_validity(shared: Path, name: str, days: int) -> None:
-    """From a few minutes ago, for clocks that are behind, to the promised day."""
+    """From a few minutes ago, for clocks that are behind, to the given day."""
     certificate = load(shared / f"{name}.crt")
     now = datetime.now(UTC)
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -124,14 +124,14 @@ def test_validity(shared: Path, name: str, days: int) -> None:
 
 
 def test_no_certificate_outlives_its_ca(tmp_path: Path) -> None:
-    """A leaf that would end after the CA ends with it."""
-    init(tmp_path / "pki", ca_days=10, days=30)
+    """The end of a leaf is at most the end of its CA."""
+    init(tmp_path / "pki", days=certificates.CA_DAYS + 1)
     ends = {load(tmp_path / "pki" / f"{name}.crt").not_valid_after_utc for name in ("ca", "writer")}
     assert 1 == len(ends)
 
 
 def test_rsa_4096_is_the_default(tmp_path: Path) -> None:
-    """Without a word about it, keys are what the original design asks for."""
+    """The default type of key is that of the original design."""
     init(tmp_path / "pki")
     path = certificates.issue(tmp_path / "pki", "ann", [Role.READER])
     key = load_pem_private_key(path.with_suffix(".key").read_bytes(), password=None)
@@ -139,16 +139,16 @@ def test_rsa_4096_is_the_default(tmp_path: Path) -> None:
     assert 4096 == key.key_size
 
 
-def test_keys_are_announced_before_they_are_made(tmp_path: Path) -> None:
-    """Whoever waits can be told what for."""
-    told: list[str] = []
-    init(tmp_path / "pki", on_key=told.append)
-    assert ["ca", "server", "writer", "reader"] == told
+def test_keys_are_reported_before_they_are_generated(tmp_path: Path) -> None:
+    """A caller can show what it is waiting for."""
+    reported: list[str] = []
+    init(tmp_path / "pki", on_key=reported.append)
+    assert ["ca", "server", "writer", "reader"] == reported
 
 
 @pytest.mark.parametrize("left", ["ca.crt", "ca.key"])
 def test_an_existing_ca_is_never_overwritten(tmp_path: Path, left: str) -> None:
-    """Not even half of one; the error names the path."""
+    """Not even an incomplete one; the error names the path."""
     directory = tmp_path / "pki"
     directory.mkdir()
     (directory / left).write_text("precious")
@@ -160,7 +160,7 @@ def test_an_existing_ca_is_never_overwritten(tmp_path: Path, left: str) -> None:
 
 
 def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
-    """Files of others are neither mixed with ours nor overwritten."""
+    """Existing files are neither mixed with ours nor overwritten."""
     directory = tmp_path / "pki"
     directory.mkdir()
     (directory / "server.crt").write_text("precious")
@@ -170,7 +170,7 @@ def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_directory_may_exist_and_be_empty(tmp_path: Path) -> None:
-    """It is then filled."""
+    """The files are created in it."""
     (tmp_path / "pki").mkdir()
     init(tmp_path / "pki")
     assert (tmp_path / "pki" / "ca.crt").exists()
@@ -178,7 +178,7 @@ def test_the_directory_may_exist_and_be_empty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", NAMES)
 def test_an_init_that_fails_leaves_nothing(tmp_path: Path, moment: str) -> None:
-    """Whichever key it was about to make, a later run finds nothing to trip over."""
+    """At whichever key it fails, it leaves no file for a later run."""
 
     def fail(what: str) -> None:
         if what == moment:
@@ -189,8 +189,8 @@ def test_an_init_that_fails_leaves_nothing(tmp_path: Path, moment: str) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_two_inits_at_once_make_one_ca(tmp_path: Path) -> None:
-    """The one that comes second fails and changes nothing."""
+def test_two_concurrent_inits_create_one_ca(tmp_path: Path) -> None:
+    """The second one fails and changes nothing."""
 
     def overtake(what: str) -> None:
         if what == "reader":
@@ -203,7 +203,7 @@ def test_two_inits_at_once_make_one_ca(tmp_path: Path) -> None:
 
 
 def test_issue_adds_a_client(tmp_path: Path) -> None:
-    """A new certificate has its name and roles, and its key is private."""
+    """The new certificate has the name and roles, and its key is private."""
     init(tmp_path)
     path = certificates.issue(tmp_path, "Ann Émile", list(Role), key_type=KeyType.P256, days=7)
     assert tmp_path / "Ann Émile.crt" == path
@@ -215,7 +215,7 @@ def test_issue_adds_a_client(tmp_path: Path) -> None:
 
 
 def test_issue_server_adds_a_server(tmp_path: Path) -> None:
-    """It has the purpose and the names of a server."""
+    """It has the purpose and the names of a server certificate."""
     init(tmp_path)
     certificates.issue_server(tmp_path, "second", hosts=["second.example"], key_type=KeyType.P256)
     handshake(
@@ -226,7 +226,7 @@ def test_issue_server_adds_a_server(tmp_path: Path) -> None:
 
 
 def test_issue_overwrites_nothing(tmp_path: Path) -> None:
-    """A name that is taken is refused, and the error names the path."""
+    """A name that is in use is rejected, and the error names the path."""
     init(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(CertificateExists, match=str(tmp_path / "writer.crt")):
@@ -235,7 +235,7 @@ def test_issue_overwrites_nothing(tmp_path: Path) -> None:
 
 
 def test_issue_after_a_crash(tmp_path: Path) -> None:
-    """A key without its certificate, as a crash leaves it, is no obstacle."""
+    """A key without a certificate, as a crash leaves it, is replaced."""
     init(tmp_path)
     (tmp_path / "ann.key").write_text("of a certificate that was never written")
     certificates.issue(tmp_path, "ann", [Role.READER], key_type=KeyType.P256)
@@ -243,7 +243,7 @@ def test_issue_after_a_crash(tmp_path: Path) -> None:
 
 
 def test_an_issue_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """Interrupted while it makes the key, it leaves the directory as it was."""
+    """An interruption while the key is generated leaves the directory unchanged."""
     init(tmp_path)
     before = sorted(tmp_path.iterdir())
 
@@ -257,7 +257,7 @@ def test_an_issue_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", ".hidden", "a\nb", "a\0b", "x" * 65])
 def test_names_that_cannot_be_used(tmp_path: Path, name: str) -> None:
-    """What is no file name or no common name is refused before anything is made."""
+    """A name that is not a file name or common name is rejected before anything is created."""
     with pytest.raises(UnusableName):
         certificates.issue(tmp_path, name, [Role.READER], key_type=KeyType.P256)
     assert [] == list(tmp_path.iterdir())
@@ -265,21 +265,21 @@ def test_names_that_cannot_be_used(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("host", ["", "a b", "a/b", "x" * 64 + ".example", "a..b", "1.2.3.4:80"])
 def test_hosts_that_cannot_be_used(tmp_path: Path, host: str) -> None:
-    """What is neither a host name nor an address is refused before anything is made."""
+    """Text that is neither a host name nor an address is rejected before anything is created."""
     with pytest.raises(UnusableName):
         init(tmp_path / "pki", hosts=[host])
     assert [] == list(tmp_path.iterdir())
 
 
 def test_issue_without_a_ca(tmp_path: Path) -> None:
-    """The error names the file that is missing."""
+    """The error names the missing file."""
     with pytest.raises(AuthorityMissing, match="No such file") as caught:
         certificates.issue(tmp_path, "ann", [Role.READER])
     assert tmp_path / "ca.crt" == caught.value.path
 
 
 def test_issue_with_a_key_of_another_ca(tmp_path: Path) -> None:
-    """A key that is not the CA's would make certificates that nobody accepts."""
+    """Certificates signed with the key of another CA would not be accepted."""
     init(tmp_path / "one")
     init(tmp_path / "two")
     (tmp_path / "one" / "ca.key").write_bytes((tmp_path / "two" / "ca.key").read_bytes())
@@ -288,7 +288,7 @@ def test_issue_with_a_key_of_another_ca(tmp_path: Path) -> None:
 
 
 def test_issue_with_a_damaged_ca(tmp_path: Path) -> None:
-    """A key that cannot be read is named."""
+    """The error names the key that cannot be read."""
     init(tmp_path)
     (tmp_path / "ca.key").write_text("damaged")
     with pytest.raises(AuthorityMissing) as caught:

@@ -1,4 +1,4 @@
-"""How streams, calls and servers end: by the client, by a deadline, by a drain."""
+"""How streams, calls and servers end: by the client, by a deadline, by a shutdown."""
 
 import asyncio
 import logging
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpclib.client import Channel as GrpcChannel
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from worker.api import tls
 from worker.api.client import RpcError, ServerUnreachable
+from worker.api.grpc.channel import Channel
 from worker.api.server import ApiServer
 from worker.core.model.job import (
     Chunk,
@@ -25,11 +25,11 @@ from worker.core.worker import Worker
 from worker.proto import health
 from worker.proto import worker as proto
 
-from ..support.served import Served, make_worker, run
+from ..support.served import make_worker, serving
 
 
 class Observed(Worker):
-    """Tells when its stream is opened and closed."""
+    """Records when its stream is opened and closed."""
 
     opened: asyncio.Event
     closed: asyncio.Event
@@ -47,14 +47,15 @@ class Observed(Worker):
 
 
 @pytest.mark.parametrize("way", ["reset", "disconnect"])
-def test_a_client_that_goes_away_closes_its_stream(
+async def test_a_client_that_disconnects_closes_its_stream(
     pki: Path, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The generator is closed at once, and nothing is logged as an error."""
+    """The generator is closed at once, and no warning is logged."""
+    caplog.set_level(logging.WARNING)
     worker = make_worker(Observed)
     assert isinstance(worker, Observed)
 
-    async def scenario(served: Served) -> None:
+    async with serving(pki, worker) as served:
         client = await served.client("reader").__aenter__()
         chunks = client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
         assert Chunk(0, b"first") == await anext(chunks)
@@ -68,16 +69,16 @@ def test_a_client_that_goes_away_closes_its_stream(
             with pytest.raises(ServerUnreachable):
                 await anext(chunks)
 
-    with caplog.at_level(logging.WARNING):
-        run(pki, scenario, worker)
     assert [] == [record.getMessage() for record in caplog.records]
 
 
 @pytest.mark.parametrize("timeout", ["50m", "1n", "0n"])
-def test_a_deadline_that_passes_is_told(pki: Path, timeout: str, caplog: pytest.LogCaptureFixture) -> None:
-    """With a message and without noise in the log, also when it has passed before the call arrives."""
-
-    async def scenario(served: Served) -> None:
+async def test_a_deadline_that_passes_is_reported(
+    pki: Path, timeout: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a message and no warning in the log, also if it passed before the call arrived."""
+    caplog.set_level(logging.WARNING)
+    async with serving(pki) as served:
         async with served.client() as client:
             job = str(await client.start(JobSpec("sleep", ["1000"])))
         async with served.channel() as channel:
@@ -87,13 +88,11 @@ def test_a_deadline_that_passes_is_told(pki: Path, timeout: str, caplog: pytest.
             assert Status.DEADLINE_EXCEEDED == caught.value.status
             assert "the call's deadline has passed" == caught.value.message
 
-    with caplog.at_level(logging.WARNING):
-        run(pki, scenario)
     assert [] == [record.getMessage() for record in caplog.records]
 
 
-async def wait_with_deadline(channel: GrpcChannel, request: proto.WaitRequest, timeout: str) -> None:
-    """Call Wait with a deadline that this side does not keep itself."""
+async def wait_with_deadline(channel: Channel, request: proto.WaitRequest, timeout: str) -> None:
+    """Call Wait with a deadline that the client does not enforce."""
     protocol = await channel.__connect__()
     stream = protocol.processor.connection.create_stream()
     headers = [
@@ -113,10 +112,9 @@ async def wait_with_deadline(channel: GrpcChannel, request: proto.WaitRequest, t
     raise GRPCError(Status(int(answer["grpc-status"])), answer["grpc-message"])
 
 
-def test_a_drain_tells_who_is_blocked_and_lets_others_end(pki: Path) -> None:
-    """Streams, waits, stops and watches get UNAVAILABLE; new calls too; new connections are refused."""
-
-    async def scenario(served: Served) -> None:
+async def test_a_shutdown_interrupts_waiting_calls(pki: Path) -> None:
+    """Streams, waits, stops, watches and new calls get UNAVAILABLE; new connections are refused."""
+    async with serving(pki) as served:
         async with served.client() as client, served.channel() as channel:
             job = str(await client.start(JobSpec("write-and-sleep")))
             stuck = str(await client.start(JobSpec("stuck")))
@@ -130,7 +128,7 @@ def test_a_drain_tells_who_is_blocked_and_lets_others_end(pki: Path) -> None:
             ]
             while (await client.query(stuck)).state is not JobState.STOPPING:
                 pass
-            await served.server.drain(60)
+            await served.server.shut_down(60)
             messages = [str(error) for error in await asyncio.gather(*calls, return_exceptions=True)]
             assert all("code = Unavailable desc = the server is shutting down" in each for each in messages)
             assert "resume at offset 5" in messages[0]
@@ -144,11 +142,9 @@ def test_a_drain_tells_who_is_blocked_and_lets_others_end(pki: Path) -> None:
                     await late.query(job)
         assert 2 == len(await served.worker.list(running=True))
 
-    run(pki, scenario)
 
-
-def test_a_drain_waits_no_longer_than_it_may(pki: Path) -> None:
-    """A call that does not end is ended by close; its client is told that the connection is gone."""
+async def test_a_shutdown_has_a_timeout(pki: Path) -> None:
+    """close() ends a call that continues; its client reports a lost connection."""
 
     class Slow(Worker):
         entered: asyncio.Event
@@ -161,43 +157,31 @@ def test_a_drain_waits_no_longer_than_it_may(pki: Path) -> None:
     worker = make_worker(Slow)
     assert isinstance(worker, Slow)
 
-    async def scenario(served: Served) -> None:
+    async with serving(pki, worker) as served:
         worker.entered = asyncio.Event()
         async with served.client() as client:
             call = asyncio.create_task(client.query("b58476f2-9479-445b-898d-29eeaf905a47"))
             await worker.entered.wait()
-            await served.server.drain(0)
+            await served.server.shut_down(0)
             assert not call.done()
             await served.server.close()
             with pytest.raises(ServerUnreachable):
                 await call
 
-    run(pki, scenario, worker)
+
+async def test_close_does_not_wait_for_idle_clients(pki: Path) -> None:
+    """Connections without calls are closed as well."""
+    async with serving(pki) as served, served.client() as client:
+        assert await client.health()
+        await served.server.shut_down(60)
+        await served.server.close()
 
 
-def test_close_does_not_wait_for_idle_clients(pki: Path) -> None:
-    """Connections without calls are closed too."""
-
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            assert await client.health()
-            await served.server.drain(60)
-            await served.server.close()
-
-    run(pki, scenario)
-
-
-def test_a_server_that_was_not_started_can_be_closed(pki: Path) -> None:
-    """Whoever fails to start need not know how far it came."""
-
-    async def main() -> None:
-        worker = make_worker()
-        context = tls.server_context(
-            ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key"
-        )
-        server = ApiServer(worker, context)
-        await server.drain(1)
-        await server.close()
-        await worker.close()
-
-    asyncio.run(main())
+async def test_a_server_that_was_not_started_can_be_closed(pki: Path) -> None:
+    """A caller whose start failed can close the server in any state."""
+    worker = make_worker()
+    context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
+    server = ApiServer(worker, context)
+    await server.shut_down(1)
+    await server.close()
+    await worker.close()

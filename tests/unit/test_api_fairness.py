@@ -1,12 +1,12 @@
-"""Turns: one a round, in order, whoever gives up."""
+"""RoundRobin: one turn per iteration of the event loop, in order, also when streams are cancelled."""
 
 import asyncio
 
 from worker.api.fairness import RoundRobin
 
 
-def test_one_goes_on_in_each_round() -> None:
-    """Each has as many turns as any other, and what else the loop has to do is done between two of them."""
+async def test_one_stream_continues_in_each_iteration() -> None:
+    """All streams get the same number of turns, and other tasks run between two of them."""
     turns: list[str] = []
 
     async def stream(name: str, robin: RoundRobin) -> None:
@@ -19,18 +19,15 @@ def test_one_goes_on_in_each_round() -> None:
             await asyncio.sleep(0)
         turns.append("call")
 
-    async def scenario() -> None:
-        robin = RoundRobin()
-        await asyncio.gather(*(stream(name, robin) for name in "abcdefgh"), call(10))
-
-    asyncio.run(scenario())
+    robin = RoundRobin()
+    await asyncio.gather(*(stream(name, robin) for name in "abcdefgh"), call(10))
     assert turns.index("call") <= 10
     streams = [name for name in turns if name != "call"]
     assert list("abcdefgh" * 20) == streams
 
 
-async def test_who_gives_up_holds_up_nobody() -> None:
-    """A stream that is cancelled while it waits loses its turn and no other's."""
+async def test_a_cancelled_stream_does_not_block_others() -> None:
+    """Only the stream that is cancelled while it waits loses its turn."""
     robin = RoundRobin()
     waiting = [asyncio.create_task(robin.turn()) for _ in range(5)]
     await asyncio.sleep(0)

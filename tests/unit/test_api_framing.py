@@ -1,4 +1,4 @@
-"""The frames of a chunk: what h2 would have sent, whatever the windows; and what this relies on."""
+"""The frames of a chunk are those that h2 would send, for any windows; the private parts this relies on."""
 
 import asyncio
 import struct
@@ -20,15 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
+from worker.api.bounds import ClientStalled
+from worker.api.grpc.codec import MessageCodec
 from worker.api.grpc.framing import (
     MESSAGE_SIZE,
     ChunkSender,
-    ClientStalled,
     _Wire,
     messages,
     send_reply,
 )
-from worker.api.wire.codec import MessageCodec
 from worker.core.model.job import Chunk
 from worker.proto.worker import StreamResponse
 
@@ -37,7 +37,7 @@ PREFACE_WINDOW = 65535
 
 
 class Transport(asyncio.Transport):
-    """Hands what is written to the other end at once."""
+    """Records what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Transport(asyncio.Transport):
         self.aborted = False
 
     def write(self, data: Any) -> None:
-        """Keep it."""
+        """Record the data."""
         self.writes.append(bytes(data))
 
     def is_closing(self) -> bool:
@@ -53,12 +53,12 @@ class Transport(asyncio.Transport):
         return self.aborted
 
     def abort(self) -> None:
-        """Take note."""
+        """Record the call."""
         self.aborted = True
 
 
 class Ends:
-    """Both ends of a connection with one open stream: grpclib's server side, a client of bare h2."""
+    """Both ends of a connection with one open stream: grpclib's server side, and h2 as the client."""
 
     def __init__(self, window: int = PREFACE_WINDOW, frame: int = 16384) -> None:
         self.client = H2Connection(H2Configuration(client_side=True))
@@ -80,7 +80,7 @@ class Ends:
         self.deliver()
 
     def deliver(self) -> None:
-        """Have the client read what was written."""
+        """Pass what was written to the client."""
         for data in self.transport.writes:
             for event in self.client.receive_data(data):
                 if isinstance(event, DataReceived):
@@ -88,18 +88,18 @@ class Ends:
         self.transport.writes.clear()
 
     def grant(self, size: int, stream: int | None) -> None:
-        """Have the client make room, on the stream or (None) on the connection."""
+        """Open the client's window, of the stream or (None) of the connection."""
         self.client.increment_flow_control_window(size, stream)
-        self.hear()
+        self.receive()
 
-    def hear(self) -> None:
-        """Have the server read what the client sent."""
+    def receive(self) -> None:
+        """Pass what the client sent to the server."""
         for event in self.server.receive_data(self.client.data_to_send()):
             if isinstance(event, WindowUpdated | RemoteSettingsChanged):
                 self.wire.window_updated.set()
 
     def windows(self) -> tuple[int, int]:
-        """Return what the server thinks that it may send: on the connection, on the stream."""
+        """Return the bytes that the server may send: on the connection, on the stream."""
         return (
             self.server.outbound_flow_control_window,
             self.server.streams[STREAM].outbound_flow_control_window,
@@ -107,22 +107,22 @@ class Ends:
 
 
 class ServerStream:
-    """As much of grpclib's server stream as the sender uses."""
+    """The part of grpclib's server stream that the sender uses."""
 
     def __init__(self, ends: Ends) -> None:
         self._stream = ends.wire
 
     async def send_initial_metadata(self) -> None:
-        """Nothing: the headers are sent."""
+        """Do nothing: the headers have been sent."""
 
 
 def sender(ends: Ends, patience: float = 60) -> ChunkSender:
-    """Return what sends to the client."""
+    """Return a sender to the client."""
     return ChunkSender(ServerStream(ends), patience)  # type: ignore[arg-type]
 
 
 def expected(chunk: Chunk) -> bytes:
-    """Return the messages as betterproto2 and grpclib would make them."""
+    """Return the messages as betterproto2 and grpclib encode them."""
     whole = b""
     for start in range(0, len(chunk.data) or 1, MESSAGE_SIZE):
         data = chunk.data[start : start + MESSAGE_SIZE]
@@ -133,7 +133,7 @@ def expected(chunk: Chunk) -> bytes:
 
 @given(offset=st.integers(0, (1 << 64) - 1 - 200_000), size=st.integers(0, 200_000))
 def test_messages_are_those_of_the_codec(offset: int, size: int) -> None:
-    """Encoding by hand gives the bytes that encoding a StreamResponse gives."""
+    """The hand-written encoding has the same bytes as that of a StreamResponse."""
     chunk = Chunk(offset, b"x" * size)
     assert expected(chunk) == b"".join(messages(chunk))
 
@@ -147,7 +147,7 @@ def test_messages_are_those_of_the_codec(offset: int, size: int) -> None:
 async def test_frames_are_those_of_h2(
     size: int, window: int, frame: int, grants: list[tuple[bool, int]]
 ) -> None:
-    """The client gets the same bytes and both sides agree on the windows, however room is made."""
+    """The client gets the same bytes and both sides agree on the windows, however the windows open."""
     ends = Ends(window, frame)
     chunk = Chunk(7, bytes(size))
     whole = expected(chunk)
@@ -168,7 +168,7 @@ async def test_frames_are_those_of_h2(
 
 
 async def test_a_chunk_is_one_write() -> None:
-    """However many frames it takes: each write is a system call and a record of TLS."""
+    """This holds for any number of frames: each write is a system call and a TLS record."""
     ends = Ends(window=1 << 20)
     ends.grant(1 << 20, None)
     await sender(ends).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
@@ -177,7 +177,7 @@ async def test_a_chunk_is_one_write() -> None:
 
 @pytest.mark.parametrize("room", [True, False])
 async def test_a_reply_and_its_status_are_one_write(room: bool) -> None:  # noqa: FBT001
-    """Where there is no room for it now, grpclib sends it when there is."""
+    """Without a window for it, grpclib sends it later."""
 
     class Replying(ServerStream):
         sent: object = None
@@ -194,8 +194,8 @@ async def test_a_reply_and_its_status_are_one_write(room: bool) -> None:  # noqa
     assert room == getattr(stream, "_send_trailing_metadata_done", False)
 
 
-async def test_what_h2_has_to_say_goes_first() -> None:
-    """Frames that h2 holds back are neither lost nor overtaken."""
+async def test_pending_frames_of_h2_go_first() -> None:
+    """Frames that h2 has queued are neither lost nor overtaken."""
     ends = Ends()
     ends.server.ping(b"12345678")
     await sender(ends).send(Chunk(0, b"x"))
@@ -203,38 +203,38 @@ async def test_what_h2_has_to_say_goes_first() -> None:
     assert write.startswith(b"\0\0\x08\x06")
 
 
-async def test_a_closed_stream_takes_nothing() -> None:
-    """What the client has reset is told as grpclib tells it."""
+async def test_nothing_is_written_to_a_closed_stream() -> None:
+    """A reset by the client raises the same error as in grpclib."""
     ends = Ends()
     ends.client.reset_stream(STREAM)
-    ends.hear()
+    ends.receive()
     with pytest.raises(StreamClosedError):
         await sender(ends).send(Chunk(0, b"x"))
     assert [] == ends.transport.writes
 
 
 @pytest.mark.parametrize("stuck", ["stream", "connection", "socket"])
-async def test_a_client_that_makes_no_room_is_given_up(stuck: str) -> None:
-    """Only one that does not even read its socket loses its connection: nothing can be told to it."""
+async def test_a_client_that_opens_no_window_is_stalled(stuck: str) -> None:
+    """Only a client that does not even read its socket loses its connection: no status can reach it."""
     ends = Ends(window=10 if stuck == "stream" else 1 << 20)
     if stuck == "socket":
         ends.connection.pause_writing()
     with pytest.raises(
-        ClientStalled, match=r"has made no room for more for 0.01 s \(setting stalled_client_timeout"
+        ClientStalled, match=r"has read too little output for 0.01 s \(setting stalled_client_timeout"
     ):
         await sender(ends, 0.01).send(Chunk(0, bytes(2 * MESSAGE_SIZE)))
     assert (stuck == "socket") == ends.transport.aborted
 
 
 async def test_streams_take_turns() -> None:
-    """When a connection's window opens again and again, each of its streams gets its part."""
+    """When a connection's window opens repeatedly, each of its streams gets its share."""
     ends = Ends(window=1 << 24)
     sent = []
     headers = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
     wires = [ends.wire]
     for stream in (3, 5):
         ends.client.send_headers(stream, headers, end_stream=True)
-        ends.hear()
+        ends.receive()
         ends.server.send_headers(stream, [(":status", "200")])
         wires.append(WireStream(ends.connection, ends.server, ends.transport, stream_id=stream))
 
@@ -259,11 +259,11 @@ async def test_streams_take_turns() -> None:
     assert all(sent.count(wire.id) >= 9 for wire in wires)
 
 
-# --- what is relied on beyond what grpclib and h2 document
+# --- private parts of grpclib and h2: docs/private-parts.md
 
 
-def test_the_private_parts_are_what_they_were() -> None:
-    """Whoever raises the bounds of grpclib or h2 looks at api/grpc/framing.py first: this says where."""
+def test_the_private_parts_are_unchanged() -> None:
+    """Before you allow a new release, read docs/private-parts.md: where they are used and why."""
     ends = Ends()
     wire = ends.wire
     assert wire._transport is ends.transport
@@ -282,7 +282,7 @@ def test_the_private_parts_are_what_they_were() -> None:
 
 @pytest.mark.parametrize("name", ["grpclib", "h2"])
 def test_the_versions_are_bounded(name: str) -> None:
-    """A release that nobody has looked at is not installed, nor used here."""
+    """No release is installed whose private parts have not been checked; see docs/private-parts.md."""
     [bound] = [
         each
         for each in map(Requirement, requires("systemd-wrapper") or [])

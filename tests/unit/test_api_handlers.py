@@ -1,4 +1,4 @@
-"""Handlers without a network: text that is never cut, health, and what drains tell."""
+"""Handlers without a network: text with whole characters, health, and the shutdown."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -6,13 +6,13 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from grpclib.exceptions import GRPCError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.api.draining import Drain, ShuttingDown
+from worker.api.errors import CallRejected
 from worker.api.grpc.framing import MESSAGE_SIZE
 from worker.api.handlers import Handlers
+from worker.api.shutdown import Shutdown, ShuttingDown
 from worker.core.model.job import (
     Chunk,
     JobId,
@@ -30,18 +30,21 @@ def make_worker(kind: type[Worker] = Worker) -> Worker:
     return kind(spawner=FakeSpawner(), limiter=FakeLimiter(), outputs=MemoryOutputStore())
 
 
-def handlers_with_output(*pieces: bytes) -> Handlers:
-    """Return handlers whose every job has this output, in these chunks."""
+def handlers_with_output(*chunks: Chunk) -> Handlers:
+    """Return handlers for a Worker all of whose jobs have these chunks of output."""
 
     class Recorded(Worker):
         async def stream(self, job_id: JobId, **_: Any) -> AsyncGenerator[Chunk, None]:
             del job_id
-            offset = 0
-            for data in pieces:
-                yield Chunk(offset, data)
-                offset += len(data)
+            for chunk in chunks:
+                yield chunk
 
-    return Handlers(make_worker(Recorded), Drain())
+    return Handlers(make_worker(Recorded), Shutdown())
+
+
+def consecutive(*pieces: bytes) -> list[Chunk]:
+    """Return these bytes as chunks, each at the end of the previous one."""
+    return [Chunk(sum(map(len, pieces[:index])), data) for index, data in enumerate(pieces)]
 
 
 async def collect(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
@@ -49,187 +52,154 @@ async def collect(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
     return [chunk async for chunk in chunks]
 
 
-def test_no_character_spans_what_is_missing() -> None:
-    """Halves on both sides of bytes that are no longer kept are no character, not even by chance."""
-    first, *rest = "€".encode()
-
-    class Gapped(Worker):
-        async def stream(self, job_id: JobId, **_: Any) -> AsyncGenerator[Chunk, None]:
-            del job_id
-            yield Chunk(0, bytes([first]))
-            yield Chunk(1, bytes(rest[:1]))
-            yield Chunk(100, bytes(rest[1:]) + b"x")
-
-    handlers = Handlers(make_worker(Gapped), Drain())
-    replies = asyncio.run(collect(handlers.stream_text(proto.StreamRequest(job_id=str(new_job_id())))))
-    assert "\ufffd\ufffdx" == b"".join(reply.data for reply in replies).decode()
-
-
-def stream_text(*pieces: bytes) -> list[bytes]:
+async def stream_text(*chunks: Chunk) -> list[bytes]:
     """Return the text replies of a job with this output."""
     request = proto.StreamRequest(job_id=str(new_job_id()))
-    replies = asyncio.run(collect(handlers_with_output(*pieces).stream_text(request)))
-    return [reply.data for reply in replies]
+    return [reply.data for reply in await collect(handlers_with_output(*chunks).stream_text(request))]
+
+
+async def test_no_character_spans_missing_bytes() -> None:
+    """Two halves on both sides of bytes that are no longer kept are not one character."""
+    first, *rest = "€".encode()
+    chunks = [Chunk(0, bytes([first])), Chunk(1, bytes(rest[:1])), Chunk(100, bytes(rest[1:]) + b"x")]
+    assert "\ufffd\ufffdx" == b"".join(await stream_text(*chunks)).decode()
 
 
 @given(pieces=st.lists(st.binary(max_size=8), max_size=6))
-def test_text_does_not_depend_on_the_chunks(pieces: list[bytes]) -> None:
-    """Any bytes, cut anywhere, become the text of the whole; each reply is UTF-8 by itself."""
-    replies = stream_text(*pieces)
+async def test_text_does_not_depend_on_the_chunks(pieces: list[bytes]) -> None:
+    """However any bytes are split, the text is that of the whole; each reply is valid UTF-8."""
+    replies = await stream_text(*consecutive(*pieces))
     assert b"".join(pieces).decode(errors="replace") == "".join(each.decode() for each in replies)
     assert b"" not in replies
 
 
 @given(text=st.text(), cut=st.integers(1, 3))
-def test_no_character_is_cut(text: str, cut: int) -> None:
-    """Chunks that end within a character give exactly the text."""
+async def test_no_character_is_split(text: str, cut: int) -> None:
+    """Chunks that end within a character result in the same text."""
     data = text.encode("utf-8", "replace")
     pieces = [data[start : start + cut] for start in range(0, len(data), cut)]
-    assert data == b"".join(stream_text(*pieces))
+    assert data == b"".join(await stream_text(*consecutive(*pieces)))
 
 
 @pytest.mark.parametrize("data", [b"x" * 200_000, "é€😀".encode() * 40_000, b"\xff" * 131_040])
-def test_long_text_is_cut_between_characters(data: bytes) -> None:
-    """A chunk that becomes more text than fits a message becomes several, each whole UTF-8."""
-    replies = stream_text(data)
+async def test_long_text_is_split_between_characters(data: bytes) -> None:
+    """A chunk whose text is longer than a message becomes several messages, each valid UTF-8."""
+    replies = await stream_text(Chunk(0, data))
     assert data.decode(errors="replace") == "".join(reply.decode() for reply in replies)
     assert max(map(len, replies)) <= MESSAGE_SIZE
 
 
-def test_an_unfinished_character_at_the_end_is_told() -> None:
+async def test_an_incomplete_character_at_the_end() -> None:
     """Output that ends within a character ends with U+FFFD."""
-    assert "€\ufffd".encode() == b"".join(stream_text(b"\xe2\x82\xac\xe2", b"\x82"))
+    assert "€\ufffd".encode() == b"".join(await stream_text(*consecutive(b"\xe2\x82\xac\xe2", b"\x82")))
 
 
-def test_bytes_are_exact_and_carry_their_offset() -> None:
-    """On our own path nothing is decoded."""
+async def test_bytes_are_exact_and_have_their_offset() -> None:
+    """The path of worker.v1 decodes nothing."""
     request = proto.StreamRequest(job_id=str(new_job_id()))
-    chunks = asyncio.run(collect(handlers_with_output(b"\xff\0", b"\xe2").stream(request)))
-    assert [Chunk(0, b"\xff\0"), Chunk(2, b"\xe2")] == chunks
+    expected = [Chunk(0, b"\xff\0"), Chunk(2, b"\xe2")]
+    assert expected == await collect(handlers_with_output(*expected).stream(request))
 
 
 @pytest.mark.parametrize("service", ["", "worker.v1.WorkerService", "WorkerService"])
-def test_health_of_our_services(service: str) -> None:
-    """Both paths and the server as a whole are healthy."""
-    reply = asyncio.run(Handlers(make_worker(), Drain()).check_health(HealthCheckRequest(service=service)))
+async def test_health_of_our_services(service: str) -> None:
+    """Both services and the server as a whole are SERVING."""
+    reply = await Handlers(make_worker(), Shutdown()).check_health(HealthCheckRequest(service=service))
     assert HealthCheckResponseServingStatus.SERVING == reply.status
 
 
-def test_health_of_an_unknown_service() -> None:
-    """The protocol wants NOT_FOUND."""
-    with pytest.raises(GRPCError, match="no service 'x' here"):
-        asyncio.run(Handlers(make_worker(), Drain()).check_health(HealthCheckRequest(service="x")))
+async def test_health_of_an_unknown_service() -> None:
+    """The health protocol requires NOT_FOUND."""
+    with pytest.raises(CallRejected, match="there is no service 'x'"):
+        await Handlers(make_worker(), Shutdown()).check_health(HealthCheckRequest(service="x"))
 
 
 @pytest.mark.parametrize(
-    ("service", "told"),
+    ("service", "reported"),
     [
         ("", ["SERVING", "NOT_SERVING"]),
         ("x", ["SERVICE_UNKNOWN"]),
     ],
 )
-def test_a_watch_on_health_ends_with_the_server(service: str, told: list[str]) -> None:
-    """It tells the state at once, stays, and tells when the server drains."""
+async def test_a_watch_on_health_ends_with_the_server(service: str, reported: list[str]) -> None:
+    """It reports the state at once, stays open, and reports the shutdown."""
     names: list[str] = []
-
-    async def watch() -> None:
-        drain = Drain()
-        async with aclosing(
-            Handlers(make_worker(), drain).watch_health(HealthCheckRequest(service=service))
-        ) as replies:
+    shutdown = Shutdown()
+    watch = Handlers(make_worker(), shutdown).watch_health(HealthCheckRequest(service=service))
+    with pytest.raises(ShuttingDown):  # noqa: PT012 - raised after the last reply
+        async with aclosing(watch) as replies:
             async for reply in replies:
                 names.append(reply.status.name)
-                asyncio.get_running_loop().call_soon(drain.begin)
-
-    with pytest.raises(ShuttingDown):
-        asyncio.run(watch())
-    assert told == names
+                asyncio.get_running_loop().call_soon(shutdown.begin)
+    assert reported == names
 
 
-def test_a_drained_stream_names_the_offset_to_resume_at() -> None:
-    """What comes next is told, whether something was sent or not."""
-
-    async def drained(offset: int, read: int) -> str:
-        drain = Drain()
-        worker = make_worker()
-        job = await worker.start(JobSpec("sleep", ["1000"]))
-        handlers = Handlers(worker, drain)
+@pytest.mark.parametrize(("offset", "read", "resume"), [(0, 0, 0), (4, 1, 21)])
+async def test_an_interrupted_stream_names_the_offset_to_resume_at(
+    offset: int, read: int, resume: int
+) -> None:
+    """It is the offset of the next byte, whether the stream has sent output or not."""
+    shutdown = Shutdown()
+    worker = make_worker()
+    job = await worker.start(JobSpec("ls") if read else JobSpec("sleep", ["1000"]))
+    request = proto.StreamRequest(job_id=str(job), offset=offset)
+    async with aclosing(Handlers(worker, shutdown).stream(request)) as replies:
+        for _ in range(read):
+            await anext(replies)
+        asyncio.get_running_loop().call_soon(shutdown.begin)
         if read:
-            job = await worker.start(JobSpec("ls"))
-        request = proto.StreamRequest(job_id=str(job), offset=offset)
-        async with aclosing(handlers.stream(request)) as replies:
-            for _ in range(read):
-                await anext(replies)
-            asyncio.get_running_loop().call_soon(drain.begin)
-            if read:
-                drain.begin()
-            with pytest.raises(ShuttingDown) as caught:
-                await anext(replies)
-        await worker.close()
-        return str(caught.value)
-
-    assert "resume at offset 0" in asyncio.run(drained(0, 0))
-    assert "resume at offset 21" in asyncio.run(drained(4, 1))
+            shutdown.begin()
+        with pytest.raises(ShuttingDown, match=f"resume at offset {resume}$"):
+            await anext(replies)
+    await worker.close()
 
 
 @pytest.mark.parametrize("method", ["wait", "stop"])
-def test_calls_that_block_end_when_the_server_drains(method: str) -> None:
-    """Wait and Stop are told; the job is not affected by a Wait that ends."""
-
-    async def drained() -> None:
-        drain = Drain()
-        worker = make_worker()
-        handlers = Handlers(worker, drain)
-        job = await worker.start(JobSpec("sleep", ["1000"]))
-        call = (
-            handlers.wait(proto.WaitRequest(job_id=str(job)))
-            if method == "wait"
-            else handlers.stop(proto.StopRequest(job_id=str(job), signal=1, grace_ms=100_000))
-        )
-        asyncio.get_running_loop().call_soon(drain.begin)
-        with pytest.raises(ShuttingDown):
-            await call
-        with pytest.raises(ShuttingDown):
-            await handlers.wait(proto.WaitRequest(job_id=str(job)))
-        await worker.close()
-
-    asyncio.run(drained())
+async def test_waiting_calls_end_at_the_shutdown(method: str) -> None:
+    """Wait and Stop raise ShuttingDown; a Wait that ends does not affect the job."""
+    shutdown = Shutdown()
+    worker = make_worker()
+    handlers = Handlers(worker, shutdown)
+    job = await worker.start(JobSpec("sleep", ["1000"]))
+    call = (
+        handlers.wait(proto.WaitRequest(job_id=str(job)))
+        if method == "wait"
+        else handlers.stop(proto.StopRequest(job_id=str(job), signal=1, grace_ms=100_000))
+    )
+    asyncio.get_running_loop().call_soon(shutdown.begin)
+    with pytest.raises(ShuttingDown):
+        await call
+    with pytest.raises(ShuttingDown):
+        await handlers.wait(proto.WaitRequest(job_id=str(job)))
+    await worker.close()
 
 
-def test_a_timeout_of_the_handler_itself_is_none_of_the_drain() -> None:
-    """Only the drain's own interruption is told as a shutdown."""
-
-    async def time_out() -> None:
-        async with Drain().interrupts("x"):
+async def test_a_timeout_of_the_handler_itself_is_not_a_shutdown() -> None:
+    """Only the interruption by the shutdown becomes ShuttingDown."""
+    with pytest.raises(TimeoutError):
+        async with Shutdown().interrupts("x"):
             raise TimeoutError
 
-    with pytest.raises(TimeoutError):
-        asyncio.run(time_out())
+
+async def test_a_call_that_is_cancelled_while_it_waits_stays_cancelled() -> None:
+    """A cancellation by the client does not become ShuttingDown."""
+    shutdown = Shutdown()
+
+    async def block() -> None:
+        async with shutdown.interrupts("x"):
+            await asyncio.Future[None]()
+
+    task = asyncio.create_task(block())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    shutdown.begin()
+    assert task.cancelled()
 
 
-def test_a_call_that_is_cancelled_while_it_blocks_stays_cancelled() -> None:
-    """A client that goes away is not told that the server shuts down."""
-
-    async def cancel() -> bool:
-        drain = Drain()
-
-        async def block() -> None:
-            async with drain.interrupts("x"):
-                await asyncio.Future[None]()
-
-        task = asyncio.create_task(block())
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait({task})
-        drain.begin()
-        return task.cancelled()
-
-    assert asyncio.run(cancel())
-
-
-async def test_a_list_cuts_long_arguments() -> None:
-    """Jobs with a megabyte of arguments do not make a list that clients refuse; Query tells them all."""
-    handlers = Handlers(make_worker(), Drain())
+async def test_a_list_shortens_long_arguments() -> None:
+    """Jobs with a megabyte of arguments fit a list that clients accept; Query returns all arguments."""
+    handlers = Handlers(make_worker(), Shutdown())
     arguments = ["a", "b" * 1_000_000, "c"]
     started = await handlers.start(proto.StartRequest(name="echo", args=arguments))
     [listed] = (await handlers.list(proto.ListRequest())).jobs

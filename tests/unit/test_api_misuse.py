@@ -1,4 +1,4 @@
-"""What HTTP/2 lets a client do that no gRPC client does: it is taken, and costs nobody else anything."""
+"""Clients that use HTTP/2 as no gRPC client does: the server accepts it, at no cost to other clients."""
 
 import asyncio
 import logging
@@ -15,9 +15,9 @@ from h2.events import ResponseReceived, TrailersReceived
 from hpack import Encoder
 
 from worker.api.bounds import Bounds
-from worker.api.grpc import calls, connections
+from worker.api.grpc import calls, connection
 
-from ..support.served import Served, run, serving
+from ..support.served import Served, serving
 
 DATA, HEADERS, RST_STREAM, PING, ALTSVC, GREASE = 0x0, 0x1, 0x3, 0x6, 0xA, 0x1F
 END_STREAM, END_HEADERS = 0x1, 0x4
@@ -25,14 +25,14 @@ MESSAGE = struct.pack(">BI", 0, 0)  # an empty HealthCheckRequest
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Return a frame, whatever its use."""
+    """Return a frame of any kind."""
     return struct.pack(">HBBBL", len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
 
 
 def headers(
     stream: int, *more: tuple[bytes, bytes], path: bytes = b"/grpc.health.v1.Health/Check"
 ) -> bytes:
-    """Return the frame that begins a call, of Health/Check unless something else is wanted."""
+    """Return the frame that begins a call, by default of Health/Check."""
     usual = [
         (b":method", b"POST"),
         (b":scheme", b"https"),
@@ -45,7 +45,7 @@ def headers(
 
 
 class Bare:
-    """A connection over which anything can be sent."""
+    """A connection that sends any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -55,7 +55,7 @@ class Bare:
         self.h2.send_headers(
             1, [(":method", "POST"), (":path", "/"), (":scheme", "https"), (":authority", "")]
         )
-        self.h2.clear_outbound_data_buffer()  # that we sent it ourselves is not h2's business
+        self.h2.clear_outbound_data_buffer()  # the test sends these frames itself
 
     async def status(self) -> str:
         """Return the gRPC status of the first call."""
@@ -70,7 +70,7 @@ class Bare:
 
 @asynccontextmanager
 async def bare(served: Served, receive_buffer: int = 65536) -> AsyncIterator[Bare]:
-    """Connect, and let go."""
+    """Connect, and close the connection at the end."""
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     plain.setblocking(False)
@@ -103,31 +103,24 @@ async def bare(served: Served, receive_buffer: int = 65536) -> AsyncIterator[Bar
     ],
     ids=["unknown", "altsvc", "empty", "empty within", "empty end", "not base64", "not ascii"],
 )
-def test_what_a_server_need_not_know_is_no_error(
+async def test_frames_that_may_be_ignored_are_not_errors(
     pki: Path, caplog: pytest.LogCaptureFixture, call: bytes
 ) -> None:
-    """Frames of extensions, empty frames and odd metadata: the call is answered."""
+    """With frames of extensions, empty frames or unusual metadata the call is still answered."""
+    async with serving(pki) as served, bare(served) as client:
+        client.writer.write(call)
+        assert "0" == await asyncio.wait_for(client.status(), 30)
 
-    async def scenario(served: Served) -> None:
-        async with bare(served) as client:
-            client.writer.write(call)
-            assert "0" == await asyncio.wait_for(client.status(), 30)
-
-    run(pki, scenario)
     assert [] == [each.message for each in caplog.records if each.levelno >= logging.WARNING]
 
 
-def test_what_nobody_reads_is_bounded(pki: Path) -> None:
-    """A client can send a little for each connection that it has, and then has to wait."""
-
-    async def scenario(served: Served) -> None:
-        async with bare(served) as client:
-            client.writer.write(headers(1) + frame(DATA, END_STREAM, 1, MESSAGE))
-            assert "0" == await asyncio.wait_for(client.status(), 30)
-            assert client.h2.outbound_flow_control_window <= 256 << 10
-            assert client.h2.remote_settings.initial_window_size <= 256 << 10
-
-    run(pki, scenario)
+async def test_unread_data_is_bounded(pki: Path) -> None:
+    """A client can send only a little per connection before the server reads it."""
+    async with serving(pki) as served, bare(served) as client:
+        client.writer.write(headers(1) + frame(DATA, END_STREAM, 1, MESSAGE))
+        assert "0" == await asyncio.wait_for(client.status(), 30)
+        assert client.h2.outbound_flow_control_window <= 256 << 10
+        assert client.h2.remote_settings.initial_window_size <= 256 << 10
 
 
 STREAM = b"/worker.v1.WorkerService/Stream"
@@ -135,59 +128,48 @@ STREAM = b"/worker.v1.WorkerService/Stream"
 
 @pytest.mark.parametrize("sent", [b"", frame(DATA, 0, 1, MESSAGE[:3])], ids=["nothing", "half of a prefix"])
 @pytest.mark.parametrize("path", [STREAM, b"/worker.v1.WorkerService/Wait"])
-def test_a_request_that_does_not_come(
+async def test_a_request_that_does_not_arrive(
     pki: Path, monkeypatch: pytest.MonkeyPatch, path: bytes, sent: bytes
 ) -> None:
-    """A call that begins and says no more is ended after a while: 4 is DEADLINE_EXCEEDED."""
+    """A call whose request does not arrive ends after a timeout: 4 is DEADLINE_EXCEEDED."""
     monkeypatch.setattr(calls, "REQUEST_TIMEOUT", 0.01)
 
-    async def scenario(served: Served) -> None:
-        async with bare(served) as client:
-            client.writer.write(headers(1, path=path) + sent)
-            assert "4" == await asyncio.wait_for(client.status(), 30)
-
-    run(pki, scenario)
+    async with serving(pki) as served, bare(served) as client:
+        client.writer.write(headers(1, path=path) + sent)
+        assert "4" == await asyncio.wait_for(client.status(), 30)
 
 
-async def test_streams_are_counted_before_they_say_what_they_want(pki: Path) -> None:
-    """What is held open without a request has its bound, too: 8 is RESOURCE_EXHAUSTED."""
+async def test_streams_are_counted_before_their_request(pki: Path) -> None:
+    """Open calls without a request are bounded as well: 8 is RESOURCE_EXHAUSTED."""
     async with serving(pki, bounds=Bounds(max_streams=0)) as served, bare(served) as client:
         client.writer.write(headers(1, path=STREAM))
         assert "8" == await asyncio.wait_for(client.status(), 30)
 
 
-def test_calls_that_are_reset_at_once_leave_nothing_behind(pki: Path) -> None:
-    """Also those that had not begun: a connection may last for months."""
-
-    async def scenario(served: Served) -> None:
-        async with bare(served) as client:
-            resets = [
-                headers(stream)
-                + frame(DATA, 0, stream, MESSAGE)
-                + frame(RST_STREAM, 0, stream, b"\0\0\0\x08")
-                for stream in range(3, 403, 2)
-            ]
-            client.writer.write(headers(1) + b"".join(resets) + frame(DATA, END_STREAM, 1, MESSAGE))
-            assert "0" == await asyncio.wait_for(client.status(), 30)
-            [connection] = served.server._open
-            assert {} == connection.processor.streams
-
-    run(pki, scenario)
+async def test_calls_that_are_reset_at_once_leave_nothing_behind(pki: Path) -> None:
+    """This includes calls that had not begun: a connection may last for months."""
+    async with serving(pki) as served, bare(served) as client:
+        resets = [
+            headers(stream) + frame(DATA, 0, stream, MESSAGE) + frame(RST_STREAM, 0, stream, b"\0\0\0\x08")
+            for stream in range(3, 403, 2)
+        ]
+        client.writer.write(headers(1) + b"".join(resets) + frame(DATA, END_STREAM, 1, MESSAGE))
+        assert "0" == await asyncio.wait_for(client.status(), 30)
+        [only] = served.server.connections
+        assert {} == only.processor.streams
 
 
-def test_a_client_that_asks_and_does_not_read_is_dropped(
+async def test_a_client_that_sends_and_does_not_read_is_disconnected(
     pki: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Answers to its pings are not kept for it without bound (CVE-2019-9512)."""
-    monkeypatch.setattr(connections, "_MOST_UNREAD", 100_000)
+    """The answers to its pings do not accumulate without bound (CVE-2019-9512)."""
+    monkeypatch.setattr(connection, "MOST_UNREAD", 100_000)
 
-    async def scenario(served: Served) -> None:
-        async with bare(served, receive_buffer=4096) as client:
-            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
-            with pytest.raises(ConnectionError):  # noqa: PT012 - which one of them fails does not matter
-                for _ in range(1000):
-                    client.writer.write(frame(PING, 0, 0, b"12345678") * 1000)
-                    await asyncio.wait_for(client.writer.drain(), 30)
+    async with serving(pki) as served, bare(served, receive_buffer=4096) as client:
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        with pytest.raises(ConnectionError):  # noqa: PT012 - either call may fail
+            for _ in range(1000):
+                client.writer.write(frame(PING, 0, 0, b"12345678") * 1000)
+                await asyncio.wait_for(client.writer.drain(), 30)
 
-    run(pki, scenario)
-    assert "the connection is dropped: it asks for answers and reads none" in caplog.text
+    assert "closing the connection: the client sends requests and reads no answers" in caplog.text

@@ -1,4 +1,4 @@
-"""The quick way of DATA frames does what h2 and grpclib do with them."""
+"""The fast path for DATA frames has the same result as h2 and grpclib (docs/private-parts.md)."""
 
 import asyncio
 from itertools import pairwise
@@ -12,7 +12,7 @@ from h2.connection import H2Connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.api.grpc.connections import Connection
+from worker.api.grpc.connection import Http2Connection
 from worker.api.grpc.receiving import ReceivingConnection
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Recorder(asyncio.Transport):
-    """A transport that keeps what is written."""
+    """A transport that records what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Recorder(asyncio.Transport):
         self.closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep it."""
+        """Record the data."""
         self.written += data
 
     def is_closing(self) -> bool:
@@ -36,21 +36,21 @@ class Recorder(asyncio.Transport):
         return self.closed
 
     def close(self) -> None:
-        """Close it."""
+        """Record the call."""
         self.closed = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Have none."""
+        """Do nothing."""
 
     def get_write_buffer_size(self) -> int:
-        """Have nothing that waits."""
+        """Return 0: nothing waits for the socket."""
         return 0
 
 
 class End:
-    """A client's end with two calls under way."""
+    """A client's end with two calls."""
 
-    def __init__(self, kind: type[Connection]) -> None:
+    def __init__(self, kind: type[Http2Connection]) -> None:
         config = Configuration().__for_client__()
         self.transport = Recorder()
         self.protocol = kind(Handler(), config, H2Configuration(client_side=True, header_encoding="ascii"))
@@ -66,7 +66,7 @@ class End:
             self.streams.append(stream)
 
     def state(self) -> list[Any]:
-        """Return all that a caller, and the server, can see of it."""
+        """Return everything that callers and the server can observe."""
         h2 = self.protocol.connection._connection
         seen: list[Any] = [
             self.transport.closed,
@@ -100,12 +100,14 @@ steps = st.lists(
 
 @settings(max_examples=150)
 @given(steps=steps, cuts=st.lists(st.integers(0, 120_000), max_size=6))
-async def test_as_the_libraries_do(steps: list[tuple[str, int, int]], cuts: list[int]) -> None:
-    """Whatever comes, and however it is cut, all is as with the libraries alone."""
-    ends = [End(Connection), End(ReceivingConnection)]
+async def test_the_result_is_that_of_the_libraries(
+    steps: list[tuple[str, int, int]], cuts: list[int]
+) -> None:
+    """For any frames, split anywhere, the result is the same as with the libraries alone."""
+    ends = [End(Http2Connection), End(ReceivingConnection)]
     for end in ends:
         await end.call()
-    data = said_by_a_server(ends[0].transport.written, steps)
+    data = sent_by_a_server(ends[0].transport.written, steps)
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     for start, stop in pairwise(places):
         for end in ends:
@@ -115,28 +117,28 @@ async def test_as_the_libraries_do(steps: list[tuple[str, int, int]], cuts: list
         end.protocol.connection_lost(None)
 
 
-def said_by_a_server(heard: bytes, steps: list[tuple[str, int, int]]) -> bytes:
-    """Return what a server sends that takes these steps where they are allowed."""
+def sent_by_a_server(received: bytes, steps: list[tuple[str, int, int]]) -> bytes:
+    """Return the bytes of a server that takes these steps, as far as they are allowed."""
     server = H2Connection(H2Configuration(client_side=False, header_encoding="ascii"))
     server.initiate_connection()
-    server.receive_data(heard)
+    server.receive_data(received)
     begun: set[int] = set()
-    over: set[int] = set()
+    ended: set[int] = set()
     for kind, stream, size in steps:
         if kind == "ping":
             server.ping(b"12345678")
         elif stream not in begun:
             server.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
             begun.add(stream)
-        elif stream not in over:
-            say(server, kind, stream, size)
+        elif stream not in ended:
+            send(server, kind, stream, size)
             if kind in {"end", "reset"}:
-                over.add(stream)
+                ended.add(stream)
     return server.data_to_send()
 
 
-def say(server: H2Connection, kind: str, stream: int, size: int) -> None:
-    """Send something over a stream that is open."""
+def send(server: H2Connection, kind: str, stream: int, size: int) -> None:
+    """Send something on an open stream."""
     match kind:
         case "data":
             server.send_data(stream, bytes([stream, size % 256]) * (size // 2))
@@ -150,9 +152,9 @@ def say(server: H2Connection, kind: str, stream: int, size: int) -> None:
             server.reset_stream(stream)
 
 
-async def test_data_for_a_call_that_is_over() -> None:
-    """It is h2's to refuse, as before."""
-    ends = [End(Connection), End(ReceivingConnection)]
+async def test_data_for_a_call_that_has_ended() -> None:
+    """h2 rejects it, as without the fast path."""
+    ends = [End(Http2Connection), End(ReceivingConnection)]
     frame = b"\0\0\4\0\0" + b"\0\0\0\1" + b"late"
     for end in ends:
         await end.call()

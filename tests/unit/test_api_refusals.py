@@ -1,4 +1,4 @@
-"""What a server refuses over the wire, and in which words."""
+"""Calls that the server rejects, and the status and message of each."""
 
 import struct
 from collections.abc import AsyncGenerator, Awaitable
@@ -21,53 +21,44 @@ from worker.proto import worker as proto
 
 from ..support.served import (
     RawCodec,
-    Served,
     make_worker,
-    run,
+    serving,
     unary,
 )
 
 
-def test_a_command_that_cannot_be_run(pki: Path) -> None:
-    """The client learns the reason and its errno, and no job is left."""
-
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            with pytest.raises(RpcError) as caught:
-                await client.start(JobSpec("missing"))
-            error = caught.value
-            assert ("InvalidArgument", "missing: No such file or directory", 2) == (
-                error.code,
-                error.message,
-                error.errno,
-            )
-            assert [] == await client.list()
-
-    run(pki, scenario)
+async def test_a_command_that_cannot_be_run(pki: Path) -> None:
+    """The client gets the reason and the errno, and no job remains."""
+    async with serving(pki) as served, served.client() as client:
+        with pytest.raises(RpcError) as caught:
+            await client.start(JobSpec("missing"))
+        error = caught.value
+        assert ("InvalidArgument", "missing: No such file or directory", 2) == (
+            error.code,
+            error.message,
+            error.errno,
+        )
+        assert [] == await client.list()
 
 
 @pytest.mark.parametrize(
     "job", ["", "x", "b58476f2-9479-445b-898d-29eeaf905a47", "a\nb\0c\x7f%20€", "x" * 100_000]
 )
-def test_a_job_that_is_not_there(pki: Path, job: str) -> None:
-    """Whatever was typed, every method says NotFound, with the text as it was typed."""
-
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            calls: list[Awaitable[Any]] = [
-                client.query(job),
-                client.stop(job),
-                client.wait(job),
-                client.remove(job),
-                anext(client.stream(job)),
-            ]
-            for call in calls:
-                with pytest.raises(RpcError) as caught:
-                    await call
-                assert "NotFound" == caught.value.code
-                assert f"Job {job} not found"[:1000] == caught.value.message[:1000]
-
-    run(pki, scenario)
+async def test_an_unknown_job(pki: Path, job: str) -> None:
+    """For any text, every method answers NotFound with that text."""
+    async with serving(pki) as served, served.client() as client:
+        calls: list[Awaitable[Any]] = [
+            client.query(job),
+            client.stop(job),
+            client.wait(job),
+            client.remove(job),
+            anext(client.stream(job)),
+        ]
+        for call in calls:
+            with pytest.raises(RpcError) as caught:
+                await call
+            assert "NotFound" == caught.value.code
+            assert f"Job {job} not found"[:1000] == caught.value.message[:1000]
 
 
 @pytest.mark.parametrize(
@@ -81,18 +72,15 @@ def test_a_job_that_is_not_there(pki: Path, job: str) -> None:
         ("/grpc.health.v1.Health/Check", b"\0"),
     ],
 )
-def test_a_malformed_message_is_an_invalid_argument(pki: Path, path: str, data: bytes) -> None:
-    """It changes nothing, and the error says what is wrong with it."""
-
-    async def scenario(served: Served) -> None:
+async def test_a_malformed_message_is_an_invalid_argument(pki: Path, path: str, data: bytes) -> None:
+    """It changes nothing, and the error describes the fault."""
+    async with serving(pki) as served:
         async with served.channel(codec=RawCodec()) as channel:
             with pytest.raises(GRPCError) as caught:
                 await unary(channel, path, data, bytes)
             assert Status.INVALID_ARGUMENT == caught.value.status
             assert (caught.value.message or "").startswith("malformed request: ")
         assert [] == await served.worker.list()
-
-    run(pki, scenario)
 
 
 @pytest.mark.parametrize(
@@ -107,31 +95,27 @@ def test_a_malformed_message_is_an_invalid_argument(pki: Path, path: str, data: 
     ],
     ids=["no message", "no size", "cut short", "compressed", "4 GiB", "just too long"],
 )
-def test_a_wrong_frame_gets_an_error_of_its_own(pki: Path, frame: bytes, status: Status) -> None:
-    """Neither UNKNOWN nor a buffer of 4 GiB."""
-
-    async def scenario(served: Served) -> None:
-        async with (
-            served.channel() as channel,
-            channel.request(
-                "/WorkerService/Start", Cardinality.STREAM_STREAM, proto.StartRequest, proto.StartResponse
-            ) as stream,
-        ):
-            await stream.send_request()
-            await stream._stream.send_data(frame, end_stream=True)
-            stream._end_done = True
-            with pytest.raises(GRPCError) as caught:
-                await stream.recv_message()
-            assert status == caught.value.status
-            assert caught.value.message
-
-    run(pki, scenario)
+async def test_a_malformed_frame_has_its_own_error(pki: Path, frame: bytes, status: Status) -> None:
+    """It gets neither UNKNOWN nor a buffer of 4 GiB."""
+    async with (
+        serving(pki) as served,
+        served.channel() as channel,
+        channel.request(
+            "/WorkerService/Start", Cardinality.STREAM_STREAM, proto.StartRequest, proto.StartResponse
+        ) as stream,
+    ):
+        await stream.send_request()
+        await stream._stream.send_data(frame, end_stream=True)
+        stream._end_done = True
+        with pytest.raises(GRPCError) as caught:
+            await stream.recv_message()
+        assert status == caught.value.status
+        assert caught.value.message
 
 
-def test_a_megabyte_of_arguments(pki: Path) -> None:
-    """It arrives whole, and comes back whole."""
-
-    async def scenario(served: Served) -> None:
+async def test_a_megabyte_of_arguments(pki: Path) -> None:
+    """They arrive complete, and are returned complete."""
+    async with serving(pki) as served:
         args = ["x" * 100_000] * 10
         async with served.client() as client:
             job = str(await client.start(JobSpec("echo", args)))
@@ -140,29 +124,26 @@ def test_a_megabyte_of_arguments(pki: Path) -> None:
             output = b"".join([chunk.data async for chunk in client.stream(job)])
             assert " ".join(args).encode() + b"\n" == output
 
-    run(pki, scenario)
 
-
-def test_what_the_kernel_cannot_end_yet_is_told(pki: Path) -> None:
-    """Stop answers with the pid and its state instead of success."""
+async def test_a_process_that_the_kernel_cannot_kill_yet(pki: Path) -> None:
+    """Stop returns an error with the pid and its state."""
 
     class Impatient(Worker):
         async def _within(self, event: Awaitable[object], seconds: float) -> bool:
             return await super()._within(event, min(seconds, 0.05))
 
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            job = str(await client.start(JobSpec("stuck")))
-            with pytest.raises(RpcError, match="state D") as caught:
-                await client.stop(job, grace=0)
-            assert "DeadlineExceeded" == caught.value.code
-            assert JobState.STOPPING == (await client.query(job)).state
-
-    run(pki, scenario, make_worker(Impatient))
+    async with serving(pki, make_worker(Impatient)) as served, served.client() as client:
+        job = str(await client.start(JobSpec("stuck")))
+        with pytest.raises(RpcError, match="state D") as caught:
+            await client.stop(job, grace=0)
+        assert "DeadlineExceeded" == caught.value.code
+        assert JobState.STOPPING == (await client.query(job)).state
 
 
-def test_an_unexpected_error_is_internal_and_logged(pki: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The client sees neither the text nor the trace; the log has both."""
+async def test_an_unexpected_error_is_internal_and_logged(
+    pki: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client gets neither the text nor the traceback; the log has both."""
 
     class Broken(Worker):
         async def list(self, **arguments: Any) -> Any:
@@ -172,19 +153,17 @@ def test_an_unexpected_error_is_internal_and_logged(pki: Path, caplog: pytest.Lo
             yield Chunk(0, b"x")
             raise RuntimeError(f"secret {job_id} {arguments}")
 
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            with pytest.raises(RpcError) as caught:
-                await client.list()
-            assert ("Internal", "internal error; see the server's log") == (
-                caught.value.code,
-                caught.value.message,
-            )
-            chunks = client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
+    async with serving(pki, make_worker(Broken)) as served, served.client() as client:
+        with pytest.raises(RpcError) as caught:
+            await client.list()
+        assert ("Internal", "internal error; see the server's log") == (
+            caught.value.code,
+            caught.value.message,
+        )
+        chunks = client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
+        await anext(chunks)
+        with pytest.raises(RpcError, match="Internal"):
             await anext(chunks)
-            with pytest.raises(RpcError, match="Internal"):
-                await anext(chunks)
 
-    run(pki, scenario, make_worker(Broken))
     assert 2 == caplog.text.count("Traceback")
     assert "secret" in caplog.text

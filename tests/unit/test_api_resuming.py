@@ -1,4 +1,4 @@
-"""Calls over lost connections and restarted servers: each is carried out once, each byte comes once."""
+"""Calls over lost connections and restarted servers: each is carried out once, each byte arrives once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -21,12 +21,12 @@ from worker.core.model.job import (
 from worker.core.model.stream_start import LastBytes, LastLines, StreamStart
 from worker.core.worker import Worker
 
-from ..support.restarted import Machine, Wire, run
+from ..support.restarted import Wire, serving
 from ..support.served import BINARY
 
 
 def joined(chunks: Sequence[Chunk]) -> bytes:
-    """Return all bytes of chunks of which each begins where the one before ended."""
+    """Return the bytes of chunks, each of which must begin at the end of the previous one."""
     position = 0
     for chunk in chunks:
         assert position == chunk.offset
@@ -35,14 +35,13 @@ def joined(chunks: Sequence[Chunk]) -> bytes:
 
 
 @settings(max_examples=20, deadline=None)
-# The first cut and these: a client raises the error of the fifth call in a row that fails at once.
+# At most four breaks in a row: a client raises the error of the fifth call that fails at once.
 @given(budgets=st.lists(st.integers(1, 5_000) | st.integers(1, 300_000), max_size=3))
-def test_wherever_the_wire_breaks(pki: Path, budgets: list[int]) -> None:
-    """Whatever answers are lost, a job is started once, stopped, removed, and streamed byte for byte."""
-
-    async def scenario(machine: Machine) -> None:
-        wire = Wire(machine.port)
-        async with wire.open() as machine.port, machine.client() as client:
+async def test_at_whichever_byte_connections_break(pki: Path, budgets: list[int]) -> None:
+    """Whichever answers are lost, a job is started once, stopped, removed, and streamed byte for byte."""
+    async with serving(pki) as server:
+        wire = Wire(server.port)
+        async with wire.open() as server.port, server.client() as client:
             assert await client.health()
             wire.cut(budgets)
             writer = str(await client.start(JobSpec("binary")))
@@ -54,14 +53,12 @@ def test_wherever_the_wire_breaks(pki: Path, budgets: list[int]) -> None:
             await client.remove(sleeper)
             assert [writer] == [str(each.record.id) for each in await client.list()]
 
-    run(pki, scenario)
 
-
-def test_a_start_whose_answer_is_lost(pki: Path) -> None:
-    """It is repeated with its request id, and there is one job."""
+async def test_a_start_whose_answer_is_lost(pki: Path) -> None:
+    """It is repeated with its request id, so there is one job."""
     answered = asyncio.Event()
 
-    class Forgetful(Worker):
+    class Unanswering(Worker):
         async def start(self, *args: Any, **kwargs: Any) -> Any:
             job = await super().start(*args, **kwargs)
             if not answered.is_set():
@@ -69,40 +66,38 @@ def test_a_start_whose_answer_is_lost(pki: Path) -> None:
                 await asyncio.sleep(1000)
             return job
 
-    async def scenario(machine: Machine) -> None:
-        wire = Wire(machine.port)
-        async with wire.open() as machine.port, machine.client() as client:
+    async with serving(pki, Unanswering) as server:
+        wire = Wire(server.port)
+        async with wire.open() as server.port, server.client() as client:
             starting = asyncio.create_task(client.start(JobSpec("sleep", ["1000"])))
             await answered.wait()
             wire.cut([])
             job = await starting
             assert [job] == [each.record.id for each in await client.list()]
 
-    run(pki, scenario, Forgetful)
-
 
 @pytest.mark.parametrize("verb", ["stop", "remove"])
-def test_what_was_done_but_not_answered_is_done(pki: Path, verb: str) -> None:
-    """A repetition that finds the job over, or gone, is a success; a first call that does is an error."""
+async def test_a_repetition_of_a_call_that_was_carried_out(pki: Path, verb: str) -> None:
+    """It succeeds when the job is already finished or removed; for a first call that is an error."""
     done = asyncio.Event()
 
-    class Forgetful(Worker):
+    class Unanswering(Worker):
         async def stop(self, *args: Any, **kwargs: Any) -> None:
             await super().stop(*args, **kwargs)
-            await self._forget_to_answer()
+            await self._block_once()
 
         async def remove(self, *args: Any, **kwargs: Any) -> None:
             await super().remove(*args, **kwargs)
-            await self._forget_to_answer()
+            await self._block_once()
 
-        async def _forget_to_answer(self) -> None:
+        async def _block_once(self) -> None:
             if not done.is_set():
                 done.set()
                 await asyncio.sleep(1000)
 
-    async def scenario(machine: Machine) -> None:
-        wire = Wire(machine.port)
-        async with wire.open() as machine.port, machine.client() as client:
+    async with serving(pki, Unanswering) as server:
+        wire = Wire(server.port)
+        async with wire.open() as server.port, server.client() as client:
             job = str(await client.start(JobSpec("sleep", ["1000" if verb == "stop" else "0"])))
             if verb == "remove":
                 await client.wait(job)
@@ -114,147 +109,121 @@ def test_what_was_done_but_not_answered_is_done(pki: Path, verb: str) -> None:
             with pytest.raises(RpcError, match=r"FailedPrecondition|NotFound"):
                 await call(job)
 
-    run(pki, scenario, Forgetful)
 
-
-def test_streams_and_waits_go_on_at_the_next_server(pki: Path) -> None:
-    """A server that drains is waited for by all calls together, and told of once each time."""
-
-    async def scenario(machine: Machine) -> None:
-        async with machine.client() as client:
+async def test_streams_and_waits_resume_at_the_next_server(pki: Path) -> None:
+    """All calls wait for a server that restarts, and each restart is reported once."""
+    async with serving(pki) as server:
+        async with server.client() as client:
             job = str(await client.start(JobSpec("write-and-sleep")))
             chunks = client.stream(job)
             assert Chunk(0, b"12345") == await anext(chunks)
             waiting = asyncio.create_task(client.wait(job))
             rest = asyncio.create_task(collect(chunks))
             for _ in range(3):
-                await asyncio.sleep(0.05)  # so that both calls have been made, mostly
-                await machine.down()
-                await machine.up()
+                await asyncio.sleep(0.05)  # so that usually both calls have been made
+                await server.down()
+                await server.up()
             await client.stop(job)
             assert [] == await rest
             assert JobState.EXITED is (await waiting).state
-        assert ["back"] * (len(machine.notices) // 2) == machine.notices[1::2]
-        assert {"rpc error: code = Unavailable desc = the server is shutting down; the job goes on"} >= {
-            message.partition(",")[0] for message in machine.notices[::2] if "shutting down" in message
+        assert ["back"] * (len(server.notices) // 2) == server.notices[1::2]
+        assert {"rpc error: code = Unavailable desc = the server is shutting down; the job continues"} >= {
+            message.partition(",")[0] for message in server.notices[::2] if "shutting down" in message
         }
-        assert 1 <= len(machine.notices) // 2 <= 3
-
-    run(pki, scenario)
+        assert 1 <= len(server.notices) // 2 <= 3
 
 
 async def collect(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
-    """Return all that comes."""
+    """Return all chunks."""
     return [chunk async for chunk in chunks]
 
 
 @pytest.mark.parametrize("tail", [LastLines(0), LastBytes(2)])
-def test_a_tail_is_resolved_once(pki: Path, tail: StreamStart) -> None:
-    """What is written while the server is away belongs to the stream, also of a tail that was empty."""
-
-    async def scenario(machine: Machine) -> None:
-        async with machine.client() as client:
-            job = await client.start(JobSpec("write-and-sleep"))
-            chunks = client.stream(str(job), start=tail)
-            first = await anext(chunks)
-            assert b"" == first.data
-            await machine.down()
-            machine.outputs.sink(job, Channel.OUTPUT).write(b"more\n")
-            await machine.up()
-            await client.stop(str(job))
-            received = b"".join(chunk.data for chunk in await collect(chunks))
-            assert b"12345more\n"[first.offset :] == received
-
-    run(pki, scenario)
+async def test_a_tail_is_resolved_once(pki: Path, tail: StreamStart) -> None:
+    """Output written while the server is down is part of the stream, also of an empty tail."""
+    async with serving(pki) as server, server.client() as client:
+        job = await client.start(JobSpec("write-and-sleep"))
+        chunks = client.stream(str(job), start=tail)
+        first = await anext(chunks)
+        assert b"" == first.data
+        await server.down()
+        server.outputs.sink(job, Channel.OUTPUT).write(b"more\n")
+        await server.up()
+        await client.stop(str(job))
+        received = b"".join(chunk.data for chunk in await collect(chunks))
+        assert b"12345more\n"[first.offset :] == received
 
 
-def test_output_that_is_dropped_meanwhile(pki: Path) -> None:
-    """The offset of the next chunk tells how many bytes are no longer kept."""
-
-    async def scenario(machine: Machine) -> None:
-        async with machine.client() as client:
-            job = await client.start(JobSpec("write-and-sleep"))
-            chunks = client.stream(str(job))
-            await anext(chunks)
-            await machine.down()
-            machine.outputs.sink(job, Channel.OUTPUT).write(b"6789")
-            machine.outputs.drop_before(job, Channel.OUTPUT, 7)
-            await machine.up()
-            await client.stop(str(job))
-            assert [Chunk(7, b"89")] == await collect(chunks)
-
-    run(pki, scenario)
+async def test_output_that_is_deleted_meanwhile(pki: Path) -> None:
+    """The offset of the next chunk is that of the first kept byte."""
+    async with serving(pki) as server, server.client() as client:
+        job = await client.start(JobSpec("write-and-sleep"))
+        chunks = client.stream(str(job))
+        await anext(chunks)
+        await server.down()
+        server.outputs.sink(job, Channel.OUTPUT).write(b"6789")
+        server.outputs.drop_before(job, Channel.OUTPUT, 7)
+        await server.up()
+        await client.stop(str(job))
+        assert [Chunk(7, b"89")] == await collect(chunks)
 
 
-def test_a_server_that_was_never_there(pki: Path) -> None:
-    """It is not waited for."""
-
-    async def scenario(machine: Machine) -> None:
-        await machine.down()
-        async with machine.client() as client:
+async def test_a_server_that_never_answered(pki: Path) -> None:
+    """The client does not wait for it."""
+    async with serving(pki) as server:
+        await server.down()
+        async with server.client() as client:
             with pytest.raises(ServerUnreachable, match="connection refused"):
                 await client.query(str(new_job_id()))
-        assert (1, []) == (machine.connections, machine.notices)
-
-    run(pki, scenario)
+        assert (1, []) == (server.connections, server.notices)
 
 
-def test_a_server_that_dies_before_its_first_word(pki: Path) -> None:
-    """It was there, so another is waited for; one that stays silent is taken to refuse this client."""
-
-    async def scenario(machine: Machine) -> None:
-        wire = Wire(machine.port)
-        async with wire.open() as machine.port:
+async def test_a_server_that_dies_before_its_first_answer(pki: Path) -> None:
+    """The client connects again; a server that closes twice without an answer rejects its certificate."""
+    async with serving(pki) as server:
+        wire = Wire(server.port)
+        async with wire.open() as server.port:
             wire.cut([1])
-            async with machine.client() as client:
+            async with server.client() as client:
                 assert await client.health()
             wire.cut([1, 1])
-            async with machine.client() as client:
+            async with server.client() as client:
                 with pytest.raises(ServerUnreachable):
                     await client.health()
-        assert [] == machine.notices
-
-    run(pki, scenario)
+        assert [] == server.notices
 
 
-def test_patience_ends(pki: Path) -> None:
-    """A server that stays away is given up with the reason of the last try; later calls try once."""
-
-    async def scenario(machine: Machine) -> None:
-        async with machine.client(patience=0.3) as client:
+async def test_the_patience_is_bounded(pki: Path) -> None:
+    """If the server stays down, the client raises the last error; later calls make one attempt."""
+    async with serving(pki) as server:
+        async with server.client(patience=0.3) as client:
             job = str(await client.start(JobSpec("write-and-sleep")))
             chunks = client.stream(job)
             await anext(chunks)
-            await machine.down()
+            await server.down()
             for call in (anext(chunks), client.query(job)):
                 with pytest.raises(ServerUnreachable, match="connection refused"):
                     await call
-        assert 1 == len(machine.notices)
-
-    run(pki, scenario)
+        assert 1 == len(server.notices)
 
 
-def test_no_patience_at_all(pki: Path) -> None:
-    """Nothing is repeated then."""
-
-    async def scenario(machine: Machine) -> None:
-        async with machine.client(patience=0) as client:
+async def test_no_patience(pki: Path) -> None:
+    """No call is repeated."""
+    async with serving(pki) as server:
+        async with server.client(patience=0) as client:
             job = str(await client.start(JobSpec("write-and-sleep")))
             waiting = asyncio.create_task(client.wait(job))
             assert await client.health()
-            await machine.down()
-            with pytest.raises(RpcError, match="the server is shutting down; the job goes on"):
+            await server.down()
+            with pytest.raises(RpcError, match="the server is shutting down; the job continues"):
                 await waiting
-        assert (1, []) == (machine.connections, machine.notices)
-
-    run(pki, scenario)
+        assert (1, []) == (server.connections, server.notices)
 
 
-def test_what_the_server_refuses_is_final(pki: Path) -> None:
-    """Only UNAVAILABLE is worth another try."""
-
-    async def scenario(machine: Machine) -> None:
-        async with machine.client() as client:
+async def test_a_rejection_is_final(pki: Path) -> None:
+    """Only UNAVAILABLE is repeated."""
+    async with serving(pki) as server:
+        async with server.client() as client:
             unknown = str(new_job_id())
             for call in (
                 client.query(unknown),
@@ -265,13 +234,11 @@ def test_what_the_server_refuses_is_final(pki: Path) -> None:
             ):
                 with pytest.raises(RpcError, match=r"NotFound|InvalidArgument"):
                     await call
-        assert (1, []) == (machine.connections, machine.notices)
-
-    run(pki, scenario)
+        assert (1, []) == (server.connections, server.notices)
 
 
-def test_calls_beside_one_that_is_repeated(pki: Path) -> None:
-    """They go on over the next connection, and know that from a cancellation by somebody else."""
+async def test_concurrent_calls_of_a_repeated_call(pki: Path) -> None:
+    """They resume over the next connection, and distinguish this from a cancellation."""
 
     class UnableOnce(Worker):
         starts = 0
@@ -282,25 +249,22 @@ def test_calls_beside_one_that_is_repeated(pki: Path) -> None:
                 raise SpawnerUnavailable("the supervisor does not start")
             return await super().start(*args, **kwargs)
 
-    async def scenario(machine: Machine) -> None:
-        async with machine.client() as client:
-            job = str(await client.start(JobSpec("write-and-sleep")))
-            chunks = client.stream(job)
-            first = await anext(chunks)
-            rest = asyncio.ensure_future(anext(chunks, None))
-            waiting = asyncio.ensure_future(client.wait(job))
-            assert await client.health()  # by now both are asked for
-            await client.start(JobSpec("sleep", ["0"]))
-            assert 2 == machine.connections
-            await client.stop(job)
-            assert (b"12345", None) == (first.data, await rest)
-            assert JobState.EXITED is (await waiting).state
-
-    run(pki, scenario, UnableOnce)
+    async with serving(pki, UnableOnce) as server, server.client() as client:
+        job = str(await client.start(JobSpec("write-and-sleep")))
+        chunks = client.stream(job)
+        first = await anext(chunks)
+        rest = asyncio.ensure_future(anext(chunks, None))
+        waiting = asyncio.ensure_future(client.wait(job))
+        assert await client.health()  # by now the server has both requests
+        await client.start(JobSpec("sleep", ["0"]))
+        assert 2 == server.connections
+        await client.stop(job)
+        assert (b"12345", None) == (first.data, await rest)
+        assert JobState.EXITED is (await waiting).state
 
 
-def test_a_server_that_is_up_but_cannot(pki: Path) -> None:
-    """After a few tries it is believed; one that can again is not asked further."""
+async def test_a_server_that_keeps_failing(pki: Path) -> None:
+    """After a few attempts the client raises the error; once a call succeeds it stops repeating."""
     calls = 0
 
     class Unable(Worker):
@@ -311,12 +275,10 @@ def test_a_server_that_is_up_but_cannot(pki: Path) -> None:
                 raise SpawnerUnavailable("the supervisor does not start")
             return await super().start(*args, **kwargs)
 
-    async def scenario(machine: Machine) -> None:
-        async with machine.client() as client:
+    async with serving(pki, Unable) as server:
+        async with server.client() as client:
             with pytest.raises(RpcError, match="Unavailable desc = the supervisor does not start"):
                 await client.start(JobSpec("sleep", ["0"]))
             assert 5 == calls
             await client.start(JobSpec("sleep", ["0"]))
-        assert [] == machine.notices
-
-    run(pki, scenario, Unable)
+        assert [] == server.notices

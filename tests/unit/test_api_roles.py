@@ -1,4 +1,4 @@
-"""Roles and identities: exactly what the certificate says, and nothing if in doubt."""
+"""Roles and identities: exactly those in the certificate, and none if it is malformed."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.api import der
+from worker.api import peer_certificate as der
 from worker.api.roles import (
     NOBODY,
     ROLES_OID,
@@ -31,7 +31,7 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 def make_certificate(
     names: Sequence[str], *extensions: x509.ExtensionType, subject: Sequence[x509.NameAttribute] = ()
 ) -> bytes:
-    """Return a DER certificate with these common names, and what else is in its subject."""
+    """Return a DER certificate with these common names, extensions and further attributes."""
     common = [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]
     whole = x509.Name([*common, *subject])
     now = datetime.now(UTC)
@@ -56,12 +56,12 @@ def roles_extension(value: bytes) -> x509.UnrecognizedExtension:
 
 @pytest.mark.parametrize("roles", [{Role.READER}, {Role.WRITER}, {Role.READER, Role.WRITER}])
 def test_roles_survive_the_round_trip(roles: set[Role]) -> None:
-    """What is put into the extension is read back."""
+    """Encoded roles are parsed to the same roles."""
     assert roles == parse_roles(encode_roles(roles))
 
 
 def test_the_extension_is_a_utf8_string() -> None:
-    """The bytes are those that other implementations write."""
+    """The bytes are the same as those of other implementations."""
     assert b"\x0c\x0dreader,writer" == encode_roles([Role.WRITER, Role.READER])
 
 
@@ -87,7 +87,7 @@ def test_the_extension_is_a_utf8_string() -> None:
     ],
 )
 def test_a_malformed_extension_gives_no_right(value: bytes) -> None:
-    """Anything but a list of known roles in strict DER is refused, and the client may do nothing."""
+    """Anything except a list of known roles in strict DER is rejected and grants no right."""
     with pytest.raises(ValueError, match=r"."):
         parse_roles(value)
     identity = identify(make_certificate(["ann"], roles_extension(value)))
@@ -106,7 +106,7 @@ def test_arbitrary_bytes_never_crash(value: bytes) -> None:
 
 
 def test_rights_of_the_roles() -> None:
-    """A writer may do everything, a reader only read, nobody nothing."""
+    """A writer has all rights, a reader may only read, NOBODY has no right."""
     rights = {
         role: {right for right in Right if Identity("x", frozenset({role})).may(right)} for role in Role
     }
@@ -115,32 +115,32 @@ def test_rights_of_the_roles() -> None:
 
 
 def test_the_common_name_is_the_identity() -> None:
-    """Name and roles come from the certificate."""
+    """Name and roles are those of the certificate."""
     certificate = make_certificate(["ann"], roles_extension(encode_roles([Role.READER])))
     assert Identity("ann", frozenset({Role.READER})) == identify(certificate)
 
 
 def test_a_certificate_without_roles_gives_no_right() -> None:
-    """The name is known, but it may do nothing."""
+    """The name is known, but it has no right."""
     assert Identity("ann") == identify(make_certificate(["ann"]))
 
 
 @pytest.mark.parametrize("names", [[], ["ann", "bob"]])
-def test_a_name_that_is_missing_or_ambiguous_is_nobody(names: list[str]) -> None:
-    """Roles without exactly one name to hold to account give no right."""
+def test_a_missing_or_ambiguous_name_gives_no_right(names: list[str]) -> None:
+    """Roles without exactly one name give no right."""
     assert NOBODY == identify(make_certificate(names, roles_extension(encode_roles([Role.WRITER]))))
 
 
-def test_another_malformed_extension_takes_the_roles_away() -> None:
-    """A certificate that cannot be read as a whole grants nothing."""
+def test_another_malformed_extension_removes_the_roles() -> None:
+    """A certificate that cannot be read completely grants nothing."""
     broken = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\xff\xff")
     certificate = make_certificate(["ann"], roles_extension(encode_roles([Role.WRITER])), broken)
     assert Identity("ann") == identify(certificate)
 
 
 @given(data=st.binary(max_size=200))
-def test_bytes_that_are_no_certificate_are_nobody(data: bytes) -> None:
-    """Nothing that a client shows can crash the look at it."""
+def test_bytes_that_are_not_a_certificate_give_no_right(data: bytes) -> None:
+    """No input makes the parser raise."""
     assert NOBODY == identify(data)
 
 
@@ -149,21 +149,21 @@ READER = make_certificate(["ann"], roles_extension(encode_roles([Role.READER])))
 
 @given(position=st.integers(0, len(READER) - 1), byte=st.integers(0, 255))
 def test_damaged_certificates_never_crash_nor_grant_more(position: int, byte: int) -> None:
-    """Whatever byte is another one, nobody becomes a writer."""
+    """With any one byte changed, the client does not become a writer."""
     assert identify(READER[:position] + bytes([byte]) + READER[position + 1 :]).roles <= {Role.READER}
 
 
 @pytest.mark.parametrize("kind", [_ASN1Type.UTF8String, _ASN1Type.PrintableString, _ASN1Type.BMPString])
 def test_the_name_may_be_any_kind_of_text(kind: _ASN1Type) -> None:
-    """As other tools write it; the result is that of the cryptography package."""
+    """Other tools write these; the result is that of the cryptography package."""
     name = x509.NameAttribute(NameOID.COMMON_NAME, "ann", _type=kind)
     certificate = make_certificate([], roles_extension(encode_roles([Role.READER])), subject=[name])
     shown = x509.load_der_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     assert [identify(certificate).name] == [each.value for each in shown]
 
 
-def test_an_extension_that_is_there_twice_grants_nothing() -> None:
-    """It is not for this side to choose between two lists of roles."""
+def test_a_repeated_extension_grants_nothing() -> None:
+    """Two lists of roles are ambiguous."""
     once = make_certificate(["ann"], roles_extension(encode_roles([Role.READER])))
     extension = der.encode(
         der.SEQUENCE,

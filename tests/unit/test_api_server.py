@@ -1,4 +1,4 @@
-"""The server over real TLS on loopback: who may call what, and what a call does."""
+"""The server over real TLS on loopback: the right that each method requires, and its effect."""
 
 import asyncio
 import logging
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpclib.client import Channel as GrpcChannel
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
 from worker.api.client import RpcError
-from worker.api.methods import METHODS
+from worker.api.grpc.channel import Channel
+from worker.api.methods import METHODS, Unary
 from worker.api.roles import Right
 from worker.core.model.ending import Exited, Signaled
 from worker.core.model.job import Chunk, JobSpec
@@ -28,56 +28,47 @@ from worker.proto import worker as proto
 
 from ..support.served import (
     BINARY,
-    Served,
-    run,
+    serving,
     unary,
 )
 
 
-def test_the_whole_life_of_a_job(pki: Path) -> None:
-    """Start, query, stream, wait, list and remove do what they say."""
-
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            assert await client.health()
-            job = await client.start(JobSpec("binary", labels={"a": "b"}), request_id="1")
-            assert job == await client.start(JobSpec("binary", labels={"a": "b"}), request_id="1")
-            status = await client.wait(str(job))
-            assert (Exited(0), "writer") == (status.ending, status.record.owner)
-            assert status == await client.query(str(job))
-            assert BINARY == b"".join([chunk.data async for chunk in client.stream(str(job))])
-            tail = [chunk async for chunk in client.stream(str(job), start=LastBytes(3))]
-            assert [Chunk(len(BINARY) - 3, b""), Chunk(len(BINARY) - 3, BINARY[-3:])] == tail
-            assert [status] == await client.list(labels={"a": "b"})
-            assert [] == await client.list(running=True)
-            await client.remove(str(job))
-            assert [] == await client.list()
-
-    run(pki, scenario)
+async def test_the_whole_life_of_a_job(pki: Path) -> None:
+    """Start, query, stream, wait, list and remove work together."""
+    async with serving(pki) as served, served.client() as client:
+        assert await client.health()
+        job = await client.start(JobSpec("binary", labels={"a": "b"}), request_id="1")
+        assert job == await client.start(JobSpec("binary", labels={"a": "b"}), request_id="1")
+        status = await client.wait(str(job))
+        assert (Exited(0), "writer") == (status.ending, status.record.owner)
+        assert status == await client.query(str(job))
+        assert BINARY == b"".join([chunk.data async for chunk in client.stream(str(job))])
+        tail = [chunk async for chunk in client.stream(str(job), start=LastBytes(3))]
+        assert [Chunk(len(BINARY) - 3, b""), Chunk(len(BINARY) - 3, BINARY[-3:])] == tail
+        assert [status] == await client.list(labels={"a": "b"})
+        assert [] == await client.list(running=True)
+        await client.remove(str(job))
+        assert [] == await client.list()
 
 
-def test_limits_are_updated_while_a_job_runs(pki: Path) -> None:
-    """What an update names is changed and told by query, the rest stays; nothing named is no update."""
-
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            spec = JobSpec("sleep", ["1000"], limits=ResourceLimits(pids=5, io=(IoLimit("/dev/vda", 1),)))
-            job = str(await client.start(spec))
-            await client.update(job, ResourceLimits(pids=7, io=(IoLimit("/dev/vda", None, 2),)))
-            holds = ResourceLimits(pids=7, io=(IoLimit("/dev/vda", 1, 2),))
-            assert holds == (await client.query(job)).record.limits
-            with pytest.raises(RpcError, match="InvalidArgument desc = limits: none is given"):
-                await client.update(job, ResourceLimits())
-            await client.stop(job)
-            with pytest.raises(RpcError, match="FailedPrecondition desc = the process is already finished"):
-                await client.update(job, ResourceLimits(pids=9))
-            assert holds == (await client.query(job)).record.limits
-
-    run(pki, scenario)
+async def test_limits_are_updated_while_a_job_runs(pki: Path) -> None:
+    """An update changes only the limits that it names; one that names none is rejected."""
+    async with serving(pki) as served, served.client() as client:
+        spec = JobSpec("sleep", ["1000"], limits=ResourceLimits(pids=5, io=(IoLimit("/dev/vda", 1),)))
+        job = str(await client.start(spec))
+        await client.update(job, ResourceLimits(pids=7, io=(IoLimit("/dev/vda", None, 2),)))
+        holds = ResourceLimits(pids=7, io=(IoLimit("/dev/vda", 1, 2),))
+        assert holds == (await client.query(job)).record.limits
+        with pytest.raises(RpcError, match="InvalidArgument desc = limits: none is given"):
+            await client.update(job, ResourceLimits())
+        await client.stop(job)
+        with pytest.raises(RpcError, match="FailedPrecondition desc = the process is already finished"):
+            await client.update(job, ResourceLimits(pids=9))
+        assert holds == (await client.query(job)).record.limits
 
 
-def test_the_policy_of_the_server_binds_every_job(pki: Path) -> None:
-    """A job that asks for nothing gets the default; above the maximum it is refused, with the bound."""
+async def test_the_policy_of_the_server_applies_to_every_job(pki: Path) -> None:
+    """A job without limits gets the default; one above the maximum is rejected with the bound."""
     policy = LimitPolicy(
         ResourceLimits(pids=10), ResourceLimits(pids=20, memory=MemoryLimit(max=4096), cpuset="0-1,3")
     )
@@ -85,50 +76,44 @@ def test_the_policy_of_the_server_binds_every_job(pki: Path) -> None:
         spawner=FakeSpawner(), limiter=FakeLimiter(), outputs=MemoryOutputStore(), policy=policy
     )
 
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            job = str(await client.start(JobSpec("sleep", ["1000"])))
-            holds = ResourceLimits(pids=10, memory=MemoryLimit(max=4096), cpuset="0-1,3")
-            assert holds == (await client.query(job)).record.limits
-            refusal = "InvalidArgument desc = limits.pids: 21 is above this server's maximum of 20"
-            with pytest.raises(RpcError, match=refusal):
-                await client.start(JobSpec("true", limits=ResourceLimits(pids=21)))
-            with pytest.raises(RpcError, match=refusal):
-                await client.update(job, ResourceLimits(pids=21))
-            refusal = "limits.cpuset: CPU 2 is not among those that this server allows, 0-1,3"
-            with pytest.raises(RpcError, match=refusal):
-                await client.update(job, ResourceLimits(cpuset="1-3"))
-            await client.update(job, ResourceLimits(cpuset="3,0"))
-            assert [job] == [str(each.record.id) for each in await client.list()]
-            await client.stop(job, grace=0)
-
-    run(pki, scenario, worker)
+    async with serving(pki, worker) as served, served.client() as client:
+        job = str(await client.start(JobSpec("sleep", ["1000"])))
+        holds = ResourceLimits(pids=10, memory=MemoryLimit(max=4096), cpuset="0-1,3")
+        assert holds == (await client.query(job)).record.limits
+        refusal = "InvalidArgument desc = limits.pids: 21 is above this server's maximum of 20"
+        with pytest.raises(RpcError, match=refusal):
+            await client.start(JobSpec("true", limits=ResourceLimits(pids=21)))
+        with pytest.raises(RpcError, match=refusal):
+            await client.update(job, ResourceLimits(pids=21))
+        refusal = "limits.cpuset: CPU 2 is not among those that this server allows, 0-1,3"
+        with pytest.raises(RpcError, match=refusal):
+            await client.update(job, ResourceLimits(cpuset="1-3"))
+        await client.update(job, ResourceLimits(cpuset="3,0"))
+        assert [job] == [str(each.record.id) for each in await client.list()]
+        await client.stop(job, grace=0)
 
 
-def test_stop_answers_when_the_job_is_over(pki: Path) -> None:
-    """The signal is the one asked for; a second stop is told that there is nothing to stop."""
-
-    async def scenario(served: Served) -> None:
-        async with served.client() as client:
-            job = str(await client.start(JobSpec("sleep", ["1000"])))
-            await client.stop(job, signal=10)
-            assert Signaled(10) == (await client.query(job)).ending
-            with pytest.raises(RpcError) as caught:
-                await client.stop(job)
-            assert "rpc error: code = FailedPrecondition desc = the process is already finished" == str(
-                caught.value
-            )
-
-    run(pki, scenario)
+async def test_stop_returns_when_the_job_is_finished(pki: Path) -> None:
+    """The signal is the requested one; a second stop fails because the job is finished."""
+    async with serving(pki) as served, served.client() as client:
+        job = str(await client.start(JobSpec("sleep", ["1000"])))
+        await client.stop(job, signal=10)
+        assert Signaled(10) == (await client.query(job)).ending
+        with pytest.raises(RpcError) as caught:
+            await client.stop(job)
+        assert "rpc error: code = FailedPrecondition desc = the process is already finished" == str(
+            caught.value
+        )
 
 
-def test_every_method_wants_its_right(pki: Path) -> None:
-    """The matrix of the table: who may not call is denied, who may gets further, on every path."""
+async def test_every_method_requires_its_right(pki: Path) -> None:
+    """The matrix of the table: on every path, exactly the clients with the right are admitted."""
 
-    async def denied(channel: GrpcChannel, path: str) -> bool:
+    async def denied(channel: Channel, path: str) -> bool:
         method = METHODS[path]
         try:
-            async with channel.request(path, method.cardinality, method.request, method.reply) as stream:
+            cardinality = Cardinality.UNARY_UNARY if isinstance(method, Unary) else Cardinality.UNARY_STREAM
+            async with channel.request(path, cardinality, method.request, method.reply) as stream:
                 await stream.send_message(method.request(), end=True)
                 await stream.recv_message()
                 if method.name == "Watch":
@@ -137,38 +122,31 @@ def test_every_method_wants_its_right(pki: Path) -> None:
             return error.status is Status.PERMISSION_DENIED
         return False
 
-    async def scenario(served: Served) -> None:
+    async with serving(pki) as served:
         for name, rights in (("writer", set(Right)), ("reader", {Right.READ}), ("nobody", set())):
             async with served.channel(name) as channel:
                 allowed = {path for path in METHODS if not await denied(channel, path)}
                 assert {path for path, method in METHODS.items() if method.right in rights} == allowed
 
-    run(pki, scenario)
+
+async def test_a_method_that_is_not_in_the_table_does_not_exist(pki: Path) -> None:
+    """This includes our additional methods on the original's path."""
+    async with serving(pki) as served, served.channel() as channel:
+        for path in (
+            "/WorkerService/List",
+            "/worker.v1.WorkerService/Restart",
+            "/WorkerService/Update",
+            "/x/y",
+            "/",
+        ):
+            with pytest.raises(GRPCError) as caught:
+                await unary(channel, path, proto.StopRequest(), proto.StopResponse)
+            assert Status.UNIMPLEMENTED == caught.value.status
 
 
-def test_a_method_that_is_not_in_the_table_does_not_exist(pki: Path) -> None:
-    """Also the additions of ours on the original's path."""
-
-    async def scenario(served: Served) -> None:
-        async with served.channel() as channel:
-            for path in (
-                "/WorkerService/List",
-                "/worker.v1.WorkerService/Restart",
-                "/WorkerService/Update",
-                "/x/y",
-                "/",
-            ):
-                with pytest.raises(GRPCError) as caught:
-                    await unary(channel, path, proto.StopRequest(), proto.StopResponse)
-                assert Status.UNIMPLEMENTED == caught.value.status
-
-    run(pki, scenario)
-
-
-def test_the_original_path_sends_text(pki: Path) -> None:
-    """Binary output is UTF-8 there, on every border of chunks."""
-
-    async def scenario(served: Served) -> None:
+async def test_the_original_path_sends_text(pki: Path) -> None:
+    """Binary output is valid UTF-8 there, at every boundary of chunks."""
+    async with serving(pki) as served:
         async with served.client() as client:
             job = str(await client.start(JobSpec("binary")))
         async with (
@@ -184,13 +162,11 @@ def test_the_original_path_sends_text(pki: Path) -> None:
             pieces = [reply.output.decode() async for reply in stream]
             assert BINARY.decode(errors="replace") == "".join(pieces)
 
-    run(pki, scenario)
 
-
-def test_changes_are_audited(pki: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Who did what to which job, how it went; one line each, whatever was typed."""
-
-    async def scenario(served: Served) -> None:
+async def test_changes_are_audited(pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each change is one line: client, method, job and outcome, for any input."""
+    caplog.set_level(logging.INFO, logger="worker.audit")
+    async with serving(pki) as served:
         async with served.client() as client:
             job = await client.start(JobSpec("true"))
             await client.wait(str(job))
@@ -208,29 +184,25 @@ def test_changes_are_audited(pki: Path, caplog: pytest.LogCaptureFixture) -> Non
             "'reader': Start: denied",
         ] == lines
 
-    with caplog.at_level(logging.INFO, logger="worker.audit"):
-        run(pki, scenario)
 
-
-def test_the_certificate_is_looked_at_once_per_connection(
+async def test_the_certificate_is_parsed_once_per_connection(
     pki: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many calls of one client do not parse it again."""
-    looks: list[bytes] = []
+    """Further calls of the same client do not parse it again."""
+    parsed: list[bytes] = []
     from worker.api.grpc import calls
 
     identify = calls.identify
 
-    def look(certificate: bytes) -> Any:
-        looks.append(certificate)
+    def recording(certificate: bytes) -> Any:
+        parsed.append(certificate)
         return identify(certificate)
 
-    monkeypatch.setattr(calls, "identify", look)
+    monkeypatch.setattr(calls, "identify", recording)
 
-    async def scenario(served: Served) -> None:
+    async with serving(pki) as served:
         for _ in range(2):
             async with served.client() as client:
                 await asyncio.gather(*(client.health() for _ in range(5)))
 
-    run(pki, scenario)
-    assert 2 == len(looks)
+    assert 2 == len(parsed)

@@ -1,13 +1,16 @@
-"""TLS contexts: version 1.3 and nothing else, and errors that name the file."""
+"""TLS contexts: only version 1.3, and errors that name the file."""
 
 import os
 import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -30,13 +33,13 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def client(pki: Path, **files: Path) -> tls.ClientContext:
-    """Return the writer's context, with some files replaced."""
+    """Return the writer's context with some files replaced."""
     usual = {"ca": pki / "ca.crt", "certificate": pki / "writer.crt", "key": pki / "writer.key"}
     return tls.client_context(**(usual | files))
 
 
-def test_the_server_takes_tls_1_3_with_a_certificate_only(pki: Path) -> None:
-    """No older version, no client without certificate, no resumed session."""
+def test_the_server_requires_tls_1_3_and_a_certificate(pki: Path) -> None:
+    """No older version, no client without a certificate, no resumed session."""
     context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
     assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
     assert ssl.CERT_REQUIRED == context.verify_mode
@@ -44,7 +47,7 @@ def test_the_server_takes_tls_1_3_with_a_certificate_only(pki: Path) -> None:
 
 
 def test_the_client_checks_the_name_of_the_server(pki: Path) -> None:
-    """It wants TLS 1.3, a certificate, and the right name in it."""
+    """It requires TLS 1.3 and a certificate for the right name."""
     context = client(pki)
     assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
     assert context.check_hostname
@@ -53,7 +56,7 @@ def test_the_client_checks_the_name_of_the_server(pki: Path) -> None:
 
 @pytest.mark.parametrize("part", ["ca", "certificate", "key"])
 def test_a_missing_file_is_named(pki: Path, tmp_path: Path, part: str) -> None:
-    """The error says which file it is and why."""
+    """The error names the file and the reason."""
     missing = tmp_path / "missing"
     with pytest.raises(tls.TlsSetupFailed) as caught:
         client(pki, **{part: missing})
@@ -62,7 +65,7 @@ def test_a_missing_file_is_named(pki: Path, tmp_path: Path, part: str) -> None:
 
 @pytest.mark.parametrize("part", ["ca", "certificate", "key"])
 def test_a_file_of_another_kind_is_named(pki: Path, tmp_path: Path, part: str) -> None:
-    """What is not PEM is said to be so."""
+    """The error names the file that is not PEM."""
     garbage = tmp_path / "garbage"
     garbage.write_bytes(b"\xff\0not PEM")
     with pytest.raises(tls.TlsSetupFailed, match=str(garbage)):
@@ -70,13 +73,13 @@ def test_a_file_of_another_kind_is_named(pki: Path, tmp_path: Path, part: str) -
 
 
 def test_a_key_of_another_certificate_is_named(pki: Path) -> None:
-    """The two files are named that do not belong together."""
+    """The error names both files."""
     with pytest.raises(tls.TlsSetupFailed, match=r"reader.key does not belong to .*writer.crt"):
         client(pki, key=pki / "reader.key")
 
 
-def test_an_encrypted_key_is_refused_without_asking(pki: Path, tmp_path: Path) -> None:
-    """Nobody is prompted for a passphrase."""
+def test_an_encrypted_key_is_rejected_without_a_prompt(pki: Path, tmp_path: Path) -> None:
+    """OpenSSL does not prompt for a passphrase."""
     key = load_pem_private_key((pki / "writer.key").read_bytes(), password=None)
     encrypted = tmp_path / "encrypted.key"
     encrypted.write_bytes(
@@ -87,25 +90,42 @@ def test_an_encrypted_key_is_refused_without_asking(pki: Path, tmp_path: Path) -
 
 
 def test_a_directory_is_named(pki: Path, tmp_path: Path) -> None:
-    """What cannot be read for another reason is named with that reason."""
+    """A path that cannot be read for another reason is reported with that reason."""
     with pytest.raises(tls.TlsSetupFailed, match=f"cannot read {tmp_path}: Is a directory"):
         client(pki, ca=tmp_path)
 
 
-@pytest.mark.parametrize("days", [1, 365, 3650, 365 * 40])
-def test_validity_is_read_from_the_file(tmp_path: Path, days: int) -> None:
-    """It is what a full parser says; dates from 2050 on have another form."""
-    certificates.init(tmp_path / "pki", key_type=KeyType.P256, ca_days=days)
-    path = tmp_path / "pki" / "ca.crt"
-    parsed = x509.load_pem_x509_certificate(path.read_bytes())
-    assert (parsed.not_valid_before_utc, parsed.not_valid_after_utc) == tls.validity(path)
+@pytest.mark.parametrize(
+    "last", [datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2060, 1, 1, tzinfo=UTC)]
+)
+def test_validity_is_read_from_the_file(tmp_path: Path, last: datetime) -> None:
+    """The first certificate of the file counts; dates from 2050 on have another encoding."""
+    first, path = datetime(2020, 1, 1, tzinfo=UTC), tmp_path / "x.crt"
+    certificates.init(tmp_path / "pki", key_type=KeyType.P256)
+    path.write_bytes(dated_certificate(first, last) + (tmp_path / "pki" / "ca.crt").read_bytes())
+    assert (first, last) == tls.validity(path)
+
+
+def dated_certificate(first: datetime, last: datetime) -> bytes:
+    """Return a certificate in PEM format with these dates."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(first)
+        .not_valid_after(last)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 @pytest.mark.parametrize(
     "text", ["", "garbage", *(f"{HEAD}\n{data}\n{FOOT}" for data in ("MAA=", "MAIwAA==", "MAQwAgUA"))]
 )
 def test_validity_of_something_else(tmp_path: Path, text: str) -> None:
-    """What is no certificate is a ValueError."""
+    """A file without a valid certificate is a ValueError."""
     path = tmp_path / "x.crt"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"."):
@@ -113,7 +133,7 @@ def test_validity_of_something_else(tmp_path: Path, text: str) -> None:
 
 
 def test_the_client_side_loads_nothing_that_it_does_not_need() -> None:
-    """A short command does not pay for cryptography, click or cattrs."""
+    """A short command does not import cryptography, click or cattrs."""
     program = (
         "import sys, worker.api.client, worker.api.tls; "
         "loaded = {name.split('.')[0] for name in sys.modules}; "

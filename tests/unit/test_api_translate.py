@@ -1,4 +1,4 @@
-"""Translation between messages and the core's values loses nothing and invents nothing."""
+"""Translation between messages and the core's values loses nothing and adds nothing."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.api import translate
-from worker.api.wire.codec import decode
+from worker.api.wire.decoding import decode
 from worker.core.errors import InvalidJobSpec, JobNotFound
 from worker.core.model.ending import (
     Cause,
@@ -95,7 +95,7 @@ endings: st.SearchStrategy[Ending] = (
 
 @st.composite
 def statuses(draw: st.DrawFn) -> JobStatus:
-    """Return the status of a job at any point of its life, as a server could tell it."""
+    """Return any status of a job that a server can report."""
     spec = draw(specs(env=st.just({}), limits=st.just(ResourceLimits()), output_max=st.none()))
     state = draw(st.sampled_from(JobState))
     output = {channel: Extent(*sorted((draw(SIZE), draw(SIZE)))) for channel in spec.channels}
@@ -131,7 +131,7 @@ def statuses(draw: st.DrawFn) -> JobStatus:
 
 @given(spec=specs(), request_id=TEXT)
 def test_a_job_survives_the_wire(spec: JobSpec, request_id: str) -> None:
-    """The server gets the very specification that the client has."""
+    """The server gets the client's specification unchanged."""
     message = decode(bytes(translate.start_request(spec, request_id)), proto.StartRequest)
     assert spec == translate.job_spec(message)
     assert request_id == message.request_id
@@ -139,14 +139,14 @@ def test_a_job_survives_the_wire(spec: JobSpec, request_id: str) -> None:
 
 @given(status=statuses())
 def test_a_status_survives_the_wire(status: JobStatus) -> None:
-    """The client gets the very status that the server has, but the environment and the first limits."""
+    """The client gets the server's status, except the environment and the requested limits."""
     message = decode(bytes(translate.query_response(status)), proto.QueryResponse)
     assert status == translate.job_status(message)
 
 
 @given(changes=limits)
 def test_changes_of_limits_survive_the_wire(changes: ResourceLimits) -> None:
-    """The server changes what the client asked for, and refuses a request that changes nothing."""
+    """The server gets the requested changes, and rejects a request that changes nothing."""
     message = decode(bytes(translate.update_request("x", changes)), proto.UpdateRequest)
     assert "x" == message.job_id
     if changes == ResourceLimits():
@@ -173,24 +173,24 @@ def status_of(ending: Ending | None, **spec: Any) -> JobStatus:
         (Lost("the machine went away"), True, -1, 0),
     ],
 )
-def test_the_original_fields_tell_the_ending(
+def test_the_original_fields_contain_the_ending(
     ending: Ending | None,
     exited: bool,  # noqa: FBT001 - a parameter of the test
     code: int,
     signal: int,
 ) -> None:
-    """As soon as the main process has ended its code is told, 128 + signal, or -1 when lost."""
+    """Once the main process has ended, they have its exit code, 128 + signal, or -1 if lost."""
     message = translate.query_response(status_of(ending))
     assert (7, exited, code, signal) == (message.pid, message.exited, message.exit_code, message.signal)
 
 
-def test_the_environment_is_told_to_nobody() -> None:
-    """It may hold secrets, and a reader may query."""
+def test_the_environment_is_never_sent() -> None:
+    """It may contain secrets, and a reader may query."""
     assert b"hunter2" not in bytes(translate.query_response(status_of(None, env={"PASSWORD": "hunter2"})))
 
 
 def test_a_request_of_the_original_api_has_the_defaults() -> None:
-    """Only name and args; everything else is as if nothing had been said."""
+    """With only name and args, everything else has its default value."""
     assert JobSpec("ls", ["/"]) == translate.job_spec(proto.StartRequest(name="ls", args=["/"]))
 
 
@@ -213,24 +213,24 @@ def test_a_request_of_the_original_api_has_the_defaults() -> None:
     ],
 )
 def test_a_bad_request_names_the_field(message: proto.StartRequest, field: str) -> None:
-    """Whatever cannot be a job is refused with the part that is wrong."""
+    """An invalid job is rejected, and the error names the invalid field."""
     with pytest.raises(InvalidJobSpec) as caught:
         translate.job_spec(message)
     assert field == caught.value.field
 
 
 def test_channels() -> None:
-    """The default channel is left to the job, the others are what they are called."""
-    asked = [translate.channel(proto.StreamRequest(channel=each)) for each in proto.Channel]
-    assert [None, Channel.STDOUT, Channel.STDERR] == asked
-    assert list(proto.Channel) == [translate.channel_message(each) for each in asked]
-    with pytest.raises(InvalidJobSpec, match="channel: 5 is not known here; output, stdout, stderr are"):
+    """The default channel depends on the job; the others are requested by name."""
+    requested = [translate.channel(proto.StreamRequest(channel=each)) for each in proto.Channel]
+    assert [None, Channel.STDOUT, Channel.STDERR] == requested
+    assert list(proto.Channel) == [translate.channel_message(each) for each in requested]
+    with pytest.raises(InvalidJobSpec, match="channel: unknown value 5; known are output, stdout, stderr"):
         translate.channel(proto.StreamRequest(channel=proto.Channel(5)))
 
 
 @pytest.mark.parametrize(("offset", "accepted"), [(0, True), ((1 << 62) - 1, True), (1 << 62, False)])
-def test_an_offset_that_no_file_can_have(offset: int, accepted: bool) -> None:  # noqa: FBT001 - a parameter
-    """It is refused before anybody seeks there."""
+def test_an_offset_that_a_file_cannot_have(offset: int, accepted: bool) -> None:  # noqa: FBT001 - a parameter
+    """It is rejected before any read."""
     message = proto.StreamRequest(offset=offset)
     if accepted:
         assert FromOffset(offset) == translate.stream_start(message)
@@ -239,8 +239,8 @@ def test_an_offset_that_no_file_can_have(offset: int, accepted: bool) -> None:  
             translate.stream_start(message)
 
 
-def test_a_reply_that_makes_no_sense_is_refused() -> None:
-    """A client does not show what a server cannot have meant."""
+def test_an_invalid_reply_is_rejected() -> None:
+    """A client does not report a status that cannot be right."""
     with pytest.raises(InvalidJobSpec, match="state"):
         translate.job_status(proto.QueryResponse())
     with pytest.raises(JobNotFound):
@@ -251,13 +251,13 @@ def test_a_reply_that_makes_no_sense_is_refused() -> None:
     ("core", "message"), [(JobState, proto.State), (Cause, proto.Cause), (Leftovers, proto.Leftovers)]
 )
 def test_every_member_has_its_counterpart(core: Any, message: Any) -> None:
-    """The wire and the core know the same names."""
+    """The wire and the core have the same names."""
     assert {member.name for member in core} == {member.name for member in message} - {"UNSPECIFIED"}
 
 
 @pytest.mark.parametrize("start", [FromOffset(0), FromOffset(7), LastLines(0), LastLines(3), LastBytes(0)])
 def test_where_a_stream_starts_survives_the_wire(start: StreamStart) -> None:
-    """What a client asks for is what the server reads."""
+    """The server gets the start that the client requested."""
     request = translate.stream_request("x", None, start, follow=True)
     assert start == translate.stream_start(request)
 
@@ -270,11 +270,11 @@ def test_where_a_stream_starts_survives_the_wire(start: StreamStart) -> None:
     ],
 )
 def test_a_stream_starts_at_one_place(fields: dict[str, int], named: str) -> None:
-    """Two starts contradict each other: the request is refused, and the error names both fields."""
+    """Two starts contradict each other: the request is rejected, and the error names both fields."""
     with pytest.raises(InvalidJobSpec, match=f"^{named}: a stream can start at only one of them"):
         translate.stream_start(proto.StreamRequest(**fields))
 
 
 def test_offset_0_beside_a_tail_means_the_tail() -> None:
-    """Protocol Buffers cannot tell an offset of 0 from none."""
+    """Protocol Buffers cannot distinguish an offset of 0 from a missing one."""
     assert LastLines(2) == translate.stream_start(proto.StreamRequest(offset=0, tail_lines=2))

@@ -29,7 +29,7 @@ TOO_MUCH = {
 }
 OF_SERVERS = {
     f"worker.api.{name}"
-    for name in ("grpc.calls", "grpc.errors", "grpc.framing", "handlers", "methods", "server")
+    for name in ("errors", "grpc.calls", "grpc.framing", "handlers", "methods", "server")
 }
 OF_OTHERS = {
     "worker.cli.options.limits",
@@ -130,10 +130,10 @@ async def test_a_client_closes_without_waiting_for_the_server(pki: Path) -> None
         client = Client(served.host, served.port, served.context())
         await client.__aenter__()
         await client.list()
-        (connection,) = served.server._open
-        connection._transport.pause_reading()  # type: ignore[union-attr] # it does not read our close
+        (connection,) = served.server.connections
+        connection.transport.pause_reading()  # type: ignore[union-attr] # it does not read our close
         leaving = asyncio.ensure_future(client.__aexit__(None, None, None))
         for _ in range(20):  # iterations of the loop
             await asyncio.sleep(0)
         assert leaving.done()
-        connection._transport.resume_reading()  # type: ignore[union-attr]
+        connection.transport.resume_reading()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""betterproto2 is imported without importlib.metadata: what that relies on, and that nobody can tell."""
+"""betterproto2 is imported without importlib.metadata, and no other module is affected."""
 
 import subprocess
 import sys
@@ -7,20 +7,20 @@ import pytest
 
 
 def run(script: str) -> str:
-    """Run Python in a process of its own, where nothing is imported yet, and return what it prints."""
+    """Run a script in a new process, in which nothing is imported yet, and return its output."""
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
     return done.stdout
 
 
-def test_betterproto2_asks_nothing_else_at_import() -> None:
-    """If this fails, betterproto2 wants more of importlib.metadata, or something else imports it."""
+def test_betterproto2_uses_only_version_at_import() -> None:
+    """If this fails, betterproto2 uses more of importlib.metadata, or another module imports it."""
     script = "import sys, worker.proto.worker; print('importlib.metadata' in sys.modules)"
     assert "False\n" == run(script)
 
 
-def test_the_version_is_the_true_one() -> None:
-    """What betterproto2 compares with that of its compiler is what importlib.metadata would have told."""
+def test_the_version_is_correct() -> None:
+    """betterproto2 compares the version of its compiler with the one that importlib.metadata returns."""
     script = """
 import worker.proto, betterproto2
 from importlib.metadata import version
@@ -29,18 +29,18 @@ print(betterproto2.__version__ == version("betterproto2"))
     assert "True\n" == run(script)
 
 
-def test_who_asks_for_more_gets_it() -> None:
-    """Whatever else is imported at the same time, now or later, has the whole of importlib.metadata."""
+def test_other_uses_get_the_real_module() -> None:
+    """Other modules that are imported at the same time or later have all of importlib.metadata."""
     script = """
 import sys
 from worker.proto.quick_version import quick_version
 with quick_version():
     from importlib import metadata as early
-    told = early.version("click")
+    found = early.version("click")
     print("email" in sys.modules)
     from importlib.metadata import PackageNotFoundError
     import importlib.metadata as late
-print(told == late.version("click"), early.distributions is late.distributions)
+print(found == late.version("click"), early.distributions is late.distributions)
 print(late is sys.modules["importlib.metadata"])
 try:
     early.version("no-such-distribution")
@@ -51,8 +51,8 @@ except PackageNotFoundError:
 
 
 @pytest.mark.parametrize("beside", [[], ["thing-1.0.dist-info", "thing-2.0.dist-info"], ["thing.egg-info"]])
-def test_where_a_name_does_not_tell_the_real_one_is_asked(beside: list[str]) -> None:
-    """No directory, several of them and other forms are for importlib.metadata to judge."""
+def test_an_ambiguous_name_is_left_to_the_real_module(beside: list[str]) -> None:
+    """importlib.metadata decides for no directory, for several, and for other formats."""
     script = f"""
 import os, sys, tempfile
 from pathlib import Path
@@ -72,8 +72,8 @@ with tempfile.TemporaryDirectory() as directory, quick_version():
     assert ["False", "True"] == run(script).split()[::2]
 
 
-def test_once_it_is_imported_it_stays() -> None:
-    """Where importlib.metadata is there already, it is left alone."""
+def test_a_module_that_is_already_imported_stays() -> None:
+    """If importlib.metadata is already imported, it is not replaced."""
     script = """
 import sys, importlib.metadata
 from worker.proto.quick_version import quick_version

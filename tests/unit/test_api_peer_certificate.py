@@ -1,22 +1,22 @@
-"""DER elements: one encoding, and nothing but that is read."""
+"""DER elements: there is one encoding, and only that is accepted."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.api import der
+from worker.api import peer_certificate as der
 
 
 @given(tag=st.integers(0, 255).filter(lambda tag: tag & 0x1F != 0x1F), content=st.binary(max_size=70_000))
 def test_every_element_survives_the_round_trip(tag: int, content: bytes) -> None:
-    """What is encoded is read back, and the end is where it ends."""
+    """An encoded element is decoded to the same tag, content and end."""
     data = der.encode(tag, content)
     assert der.Element(tag, content, len(data)) == der.decode(data)
 
 
 @given(data=st.binary(max_size=300))
 def test_there_is_one_encoding_only(data: bytes) -> None:
-    """Bytes that can be read are exactly what would have been written."""
+    """Bytes that can be decoded are exactly the encoding of the result."""
     try:
         element = der.decode(data)
     except ValueError:
@@ -49,7 +49,7 @@ def test_there_is_one_encoding_only(data: bytes) -> None:
         "tag of several bytes",
     ],
 )
-def test_what_is_not_der_is_refused(data: bytes) -> None:
+def test_malformed_der_is_rejected(data: bytes) -> None:
     """Each way of being malformed is a ValueError."""
     with pytest.raises(ValueError, match=r"cut short|length|tag"):
         der.decode(data)

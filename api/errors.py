@@ -1,21 +1,18 @@
-"""The one table of errors: what the core raises, and what a client is told."""
+"""The one table of errors: which gRPC status and message a client gets for each error."""
 
 import logging
 from dataclasses import dataclass
 from errno import EAGAIN, EMFILE, ENFILE, ENOMEM
 from os import strerror
 
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError
-
-from ...core import errors as core
-from ..draining import ShuttingDown
-from ..wire.codec import MalformedMessage
-from .framing import ClientStalled
-from .status import ERRNO_KEY, code_name
+from ..core import errors as core
+from .bounds import ClientStalled
+from .grpc.status import ERRNO_KEY, Status
+from .shutdown import ShuttingDown
+from .wire.decoding import MalformedMessage
 
 _LONGEST_MESSAGE = 1024
-# Bytes. It travels in a header, where clients take 8 KiB in all and each byte may become three.
+# Bytes. It travels in a header, where clients accept 8 KiB in all and each byte may become three.
 
 _STATUS: dict[type[core.WorkerError], Status] = {
     core.JobNotFound: Status.NOT_FOUND,
@@ -41,9 +38,17 @@ _SCARCE = {EAGAIN, ENOMEM, EMFILE, ENFILE}
 log = logging.getLogger(__name__)
 
 
+class CallRejected(Exception):
+    """A call is rejected before it reaches the Worker; carries its own status."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """How a call ends that failed."""
+class ErrorReply:
+    """How a failed call ends: the status, the message and, if a command could not be run, the errno."""
 
     status: Status
     message: str
@@ -51,37 +56,33 @@ class Failure:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What travels beside status and message."""
+        """The trailing metadata that goes with status and message."""
         return {} if self.errno is None else {ERRNO_KEY: str(self.errno)}
 
 
-def failure_of(error: Exception) -> Failure:
-    """Return what the client is told; an error that nobody foresaw goes to the log, not to the client."""
+def error_reply(error: Exception) -> ErrorReply:
+    """Return the reply for an error; an unexpected one is logged, and the client gets no details."""
     match error:
         case core.SpawnFailed():
             status = Status.RESOURCE_EXHAUSTED if error.errno in _SCARCE else Status.INVALID_ARGUMENT
-            return Failure(status, _text(error), error.errno)
+            return ErrorReply(status, _text(error), error.errno)
         case core.WorkerError():
             known = next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), Status.INTERNAL)
-            return Failure(known, _text(error))
+            return ErrorReply(known, _text(error))
         case MalformedMessage():
-            return Failure(Status.INVALID_ARGUMENT, f"malformed request: {_text(error)}")
+            return ErrorReply(Status.INVALID_ARGUMENT, f"malformed request: {_text(error)}")
         case OSError() if error.errno in _SCARCE:
             reason = f"the worker is short of resources: {strerror(error.errno)}"
-            return Failure(Status.RESOURCE_EXHAUSTED, reason, error.errno)
-        case GRPCError():
-            return Failure(error.status, _printable(error.message or code_name(error.status)))
-    log.error("a call failed unexpectedly", exc_info=error)
-    return Failure(Status.INTERNAL, "internal error; see the server's log")
+            return ErrorReply(Status.RESOURCE_EXHAUSTED, reason, error.errno)
+        case CallRejected():
+            return ErrorReply(error.status, _text(error))
+    log.error("unexpected error in a call", exc_info=error)
+    return ErrorReply(Status.INTERNAL, "internal error; see the server's log")
 
 
 def _text(error: Exception) -> str:
-    return _printable(str(error) or type(error).__name__)
-
-
-def _printable(message: str) -> str:
-    """Return text that can be encoded and fits a header."""
-    data = message.encode("utf-8", "backslashreplace")
+    """Return the error's message in an encodable form that fits a header."""
+    data = (str(error) or type(error).__name__).encode("utf-8", "backslashreplace")
     if len(data) > _LONGEST_MESSAGE:
         return data[: _LONGEST_MESSAGE - 3].decode("utf-8", "ignore") + "..."
     return data.decode()

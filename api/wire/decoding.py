@@ -1,8 +1,8 @@
-"""Messages to bytes and back, with checked decoding.
+"""Bytes to messages, checked.
 
-betterproto2 takes truncated and mistyped fields for data, so messages are read here: one walk
-over the bytes checks and builds. What it accepts, protobuf accepts with the same result. It
-refuses more: fields of the wrong wire type, groups, integers beyond their type.
+betterproto2 accepts truncated and mistyped fields as data, so messages are decoded here: one pass
+over the bytes checks and builds. Whatever this decoder accepts, protobuf decodes to the same message.
+It rejects more: fields of the wrong wire type, groups, integers out of range.
 https://protobuf.dev/programming-guides/encoding/
 """
 
@@ -12,12 +12,9 @@ from functools import cache
 from typing import NamedTuple, TypeVar, get_args, get_type_hints
 
 import betterproto2
-from grpclib.encoding.base import CodecBase
-
-from .encoding import encode
 
 MAX_FIELDS = 1 << 18
-"""The most fields in one message: more than the kernel takes arguments, little enough to read at once."""
+"""Maximum fields in one message: more than execve(2) accepts arguments, few enough to decode in one go."""
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _WIRE_TYPES = {
@@ -33,32 +30,16 @@ _Decode = Callable[[bytes, int], tuple[_Value, int]]
 
 
 class MalformedMessage(ValueError):
-    """These bytes are no message of the type."""
-
-
-class MessageCodec(CodecBase):
-    """What grpclib encodes and decodes with."""
-
-    __content_subtype__ = "proto"
-
-    def encode(self, message: betterproto2.Message, message_type: type[betterproto2.Message]) -> bytes:
-        """Return the bytes of a message."""
-        if not isinstance(message, message_type):
-            raise TypeError(f"{message_type.__name__} is expected, not {type(message).__name__}")
-        return encode(message)
-
-    def decode(self, data: bytes, message_type: type[_Message]) -> _Message:
-        """Return the message in these bytes; raise MalformedMessage if there is none."""
-        return decode(data, message_type)
+    """The bytes are not a valid message of the requested type."""
 
 
 def decode(data: bytes, message_type: type[_Message]) -> _Message:
-    """Return the message in these bytes; raise MalformedMessage if there is none."""
+    """Return the message in these bytes; raise MalformedMessage if they are not one."""
     return message_type(**_read_fields(data, message_type.__name__, _fields(message_type)))
 
 
 class _Field(NamedTuple):
-    """How one field is read: ``decode`` takes data and position, and returns value and next position."""
+    """How to read one field: ``decode`` takes data and position, and returns value and next position."""
 
     name: str
     wire_type: int
@@ -71,7 +52,7 @@ class _Field(NamedTuple):
 def _read_fields(
     data: bytes, message: str, fields: Mapping[int, _Field], *, closed: bool = False
 ) -> dict[str, object]:
-    """Return the values that are given, by name; a ``closed`` message has no unknown fields."""
+    """Return the values by field name; a ``closed`` message may have no unknown fields."""
     values: dict[str, object] = {}
     position = count = 0
     while position < len(data):
@@ -116,14 +97,14 @@ def _store(values: dict[str, object], field: _Field, value: object) -> None:
 
 @cache
 def _fields(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
-    """Return how the fields of a message are read, by number."""
-    # betterproto2 would evaluate all of them anew for each field: half of what a first call costs.
+    """Return the readers of a message's fields by field number."""
+    # betterproto2 would evaluate all annotations again for each field: half the cost of a first call.
     types = get_type_hints(message_type)
     fields = {}
     for declared in dataclasses.fields(message_type):  # type: ignore[arg-type] # Message itself is none
         meta = betterproto2.FieldMetadata.get(declared)
         kind = meta.proto_type
-        # What worker.proto does not have is not read here.
+        # Only field types that worker.proto uses are implemented.
         assert not (meta.repeated and kind in betterproto2.PACKED_TYPES)
         assert all(each.proto_type == betterproto2.TYPE_STRING for each in meta.map_meta or ())
         fields[meta.number] = _Field(
@@ -140,7 +121,7 @@ def _fields(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
 def _reader(kind: str, declared: type) -> _Decode:
     if kind not in {betterproto2.TYPE_MESSAGE, betterproto2.TYPE_ENUM}:
         return _READERS[kind]
-    # Of `Limits | None` and `list[IoLimit]` the first argument; an enum stands by itself.
+    # The first argument of `Limits | None` and `list[IoLimit]`; an enum has none.
     inner = next(iter(get_args(declared)), declared)
     if kind == betterproto2.TYPE_ENUM:
         return lambda data, position: _read_enum(data, position, inner)
@@ -156,13 +137,13 @@ def _read_message(
 
 def _read_entry(data: bytes, position: int) -> tuple[tuple[object, object], int]:
     content, end = _read_bytes(data, position)
-    # protobuf drops an entry with an unknown field as a whole.
+    # protobuf drops an entry that has an unknown field.
     entry = _read_fields(content, "Entry", _ENTRY_FIELDS, closed=True)
     return (entry.get("key", ""), entry.get("value", "")), end
 
 
 def _read_enum(data: bytes, position: int, enum_type: type) -> tuple[object, int]:
-    """Return a member, or an unnamed one: what an unknown number means is for others to say."""
+    """Return a member, or an unnamed one for an unknown number; translate.py rejects those."""
     number, end = _read_int32(data, position)
     return enum_type(number), end
 
@@ -183,7 +164,7 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _read_short_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return a tag or length: protobuf reads at most 5 bytes and 32 bits of them."""
+    """Return a tag or length; protobuf reads at most 5 bytes, and 32 bits of their value."""
     value, end = _read_varint(data, position)
     if end - position > 5 or value >= 1 << 32:
         raise MalformedMessage("a tag or length is longer than 32 bits")
@@ -238,7 +219,7 @@ def _read_int32(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _skip(data: bytes, position: int, tag: int) -> int:
-    """Return where a field that is unknown here ends; newer clients may send such."""
+    """Return the end of an unknown field; newer clients may send such fields."""
     match tag & 7:
         case 0:
             return _read_varint(data, position)[1]
@@ -249,7 +230,7 @@ def _skip(data: bytes, position: int, tag: int) -> int:
         case 5:
             end = position + 4
         case other:
-            raise MalformedMessage(f"field {tag >> 3} has wire type {other}, which nothing uses any more")
+            raise MalformedMessage(f"field {tag >> 3} has wire type {other}, which is obsolete")
     if end > len(data):
         raise MalformedMessage("the message is cut short")
     return end

@@ -1,4 +1,4 @@
-"""Decoding is checked: what it accepts, protobuf accepts with the same result."""
+"""Decoding is checked: protobuf decodes everything that it accepts to the same message."""
 
 import dataclasses
 import inspect
@@ -15,12 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import worker.proto
-from worker.api.wire.codec import (
-    MAX_FIELDS,
-    MalformedMessage,
-    MessageCodec,
-    decode,
-)
+from worker.api.grpc.codec import MessageCodec
+from worker.api.wire.decoding import MAX_FIELDS, MalformedMessage, decode
 from worker.api.wire.encoding import encode
 from worker.proto import health
 from worker.proto import worker as proto
@@ -71,7 +67,7 @@ any_type = st.sampled_from(MESSAGES)
 
 @pytest.fixture(scope="module")
 def google(tmp_path_factory: pytest.TempPathFactory) -> dict[str, type[GoogleMessage]]:
-    """Return protobuf's own classes for our messages, by name."""
+    """Return protobuf's classes for our messages by name."""
     source = Path(worker.proto.__file__).parent
     out = tmp_path_factory.mktemp("proto") / "descriptors"
     command = ["protoc", f"-I{source}", f"--descriptor_set_out={out}", "worker.proto", "health.proto"]
@@ -90,7 +86,7 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> dict[str, type[GoogleMes
 
 
 def known_fields(parsed: GoogleMessage) -> bytes:
-    """Return a canonical form of a message without what is unknown."""
+    """Return a canonical form of a message without unknown fields."""
     parsed.DiscardUnknownFields()  # type: ignore[attr-defined]
     return parsed.SerializeToString(deterministic=True)
 
@@ -98,7 +94,7 @@ def known_fields(parsed: GoogleMessage) -> bytes:
 def check_against_protobuf(
     google: dict[str, type[GoogleMessage]], message_type: type[betterproto2.Message], data: bytes
 ) -> None:
-    """Assert that we refuse the data, or that protobuf reads the same from it."""
+    """Assert that we reject the data, or that protobuf decodes it to the same message."""
     try:
         ours = decode(data, message_type)
     except MalformedMessage:
@@ -112,22 +108,22 @@ def check_against_protobuf(
 
 @given(message=any_message)
 def test_every_message_survives_the_round_trip(message: betterproto2.Message) -> None:
-    """What is encoded is decoded to the same."""
+    """An encoded message is decoded to an equal one."""
     codec = MessageCodec()
     assert message == codec.decode(codec.encode(message, type(message)), type(message))
 
 
 @given(message=any_message)
 def test_encoding_is_that_of_betterproto2(message: betterproto2.Message) -> None:
-    """The same bytes, only sooner."""
+    """The bytes are identical; our encoder is only faster."""
     assert bytes(message) == encode(message)
 
 
 @given(message=any_message)
-def test_messages_of_protobuf_are_read(
+def test_messages_of_protobuf_are_decoded(
     google: dict[str, type[GoogleMessage]], message: betterproto2.Message
 ) -> None:
-    """What protobuf writes for the same values is accepted, with the same values."""
+    """Protobuf's encoding of the same values is accepted, with the same values."""
     theirs = google[type(message).__name__]()
     theirs.ParseFromString(bytes(message))
     assert message == decode(theirs.SerializeToString(), type(message))
@@ -135,28 +131,28 @@ def test_messages_of_protobuf_are_read(
 
 @settings(deadline=None)  # as many decodings as a message has bytes
 @given(message=any_message)
-def test_every_truncation_is_refused_or_read_as_protobuf_does(
+def test_every_truncation_is_rejected_or_decoded_as_by_protobuf(
     google: dict[str, type[GoogleMessage]], message: betterproto2.Message
 ) -> None:
-    """A message that is cut short is not taken for data."""
+    """A truncated message is not accepted as another one."""
     data = bytes(message)
     for end in range(len(data)):
         check_against_protobuf(google, type(message), data[:end])
 
 
 @given(message_type=any_type, data=st.binary(max_size=40))
-def test_random_bytes_are_refused_or_read_as_protobuf_does(
+def test_random_bytes_are_rejected_or_decoded_as_by_protobuf(
     google: dict[str, type[GoogleMessage]], message_type: type[betterproto2.Message], data: bytes
 ) -> None:
-    """Nothing is made of bytes that protobuf would not make of them."""
+    """The result is never one that protobuf would not return."""
     check_against_protobuf(google, message_type, data)
 
 
 @given(message=any_message, position=st.integers(0, 200), byte=st.integers(0, 255))
-def test_damaged_messages_are_refused_or_read_as_protobuf_does(
+def test_damaged_messages_are_rejected_or_decoded_as_by_protobuf(
     google: dict[str, type[GoogleMessage]], message: betterproto2.Message, position: int, byte: int
 ) -> None:
-    """One wrong byte is noticed, or means to protobuf what it means here."""
+    """One wrong byte is detected, or protobuf decodes it to the same message."""
     data = bytearray(bytes(message))
     if data:
         data[position % len(data)] = byte
@@ -167,7 +163,7 @@ def test_damaged_messages_are_refused_or_read_as_protobuf_does(
 def test_unknown_fields_are_allowed(
     message: betterproto2.Message, other: type[betterproto2.Message], unknown: int, value: bytes
 ) -> None:
-    """Fields that a newer client sends change nothing."""
+    """Unknown fields of a newer client change nothing."""
     tag = betterproto2.encode_varint(unknown << 3 | 2)
     extra = tag + betterproto2.encode_varint(len(value)) + value
     assert message == decode(extra + bytes(message) + extra, type(message))
@@ -205,30 +201,30 @@ def test_unknown_fields_are_allowed(
     ],
 )
 def test_each_way_of_being_malformed_is_named(data: bytes, reason: str) -> None:
-    """The error says which field it is and what is wrong with it."""
+    """The error names the field and the fault."""
     with pytest.raises(MalformedMessage) as caught:
         decode(data, proto.StartRequest)
     assert reason in str(caught.value)
 
 
-def test_numbers_of_enums_that_are_unknown_here_pass() -> None:
-    """As in proto3; what they mean is judged where the message is translated."""
+def test_unknown_numbers_of_enums_are_accepted() -> None:
+    """This is the rule of proto3; api/translate.py rejects them."""
     assert 7 == decode(b"\x58\x07", proto.StartRequest).leftovers
 
 
-def test_a_long_message_of_many_arguments_is_read() -> None:
+def test_a_long_message_of_many_arguments() -> None:
     """A megabyte of arguments is normal."""
     message = proto.StartRequest(name="printf", args=["x" * 9] * 100_000)
     assert message == decode(bytes(message), proto.StartRequest)
 
 
 def test_a_message_of_another_type_is_not_encoded() -> None:
-    """A handler that answers with the wrong type is a mistake, not a reply."""
+    """A reply of the wrong type is a bug in a handler and raises TypeError."""
     with pytest.raises(TypeError, match="StopResponse is expected"):
         MessageCodec().encode(proto.StartResponse(), proto.StopResponse)
 
 
-def test_protobuf_refuses_what_the_comparison_relies_on(google: dict[str, type[GoogleMessage]]) -> None:
-    """The comparison would be worth nothing if protobuf took everything."""
+def test_protobuf_rejects_malformed_messages(google: dict[str, type[GoogleMessage]]) -> None:
+    """The comparison would prove nothing if protobuf accepted everything."""
     with pytest.raises(DecodeError):
         google["StartRequest"]().ParseFromString(b"\x0a\x7fls")

@@ -1,0 +1,156 @@
+"""The client's channel: one connection to a server, and the calls made over it."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from betterproto2 import Message
+from grpclib.client import Channel as GrpcChannel
+from grpclib.client import Stream
+from grpclib.config import Configuration
+from grpclib.const import Cardinality
+from grpclib.encoding.base import CodecBase
+from grpclib.events import RecvTrailingMetadata, listen
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+from .codec import MessageCodec
+from .connection import CLOSE_PATIENCE, Http2Connection
+from .receiving import ReceivingConnection
+from .status import ERRNO_KEY, Status, code_name
+
+# A call that waits notices within 40 s that the server has vanished without closing its connection.
+KEEPALIVE = Configuration(
+    _keepalive_time=20.0,
+    _keepalive_timeout=20.0,
+    _http2_max_pings_without_data=0,
+    _http2_min_sent_ping_interval_without_data=10.0,
+)
+
+_Reply = TypeVar("_Reply", bound=Message)
+
+
+class RpcError(Exception):
+    """The server rejected the call or failed; ``code`` is the status as Go prints it, such as NotFound.
+
+    ``errno`` is set when a command could not be executed.
+    """
+
+    def __init__(self, code: str, message: str, errno: int | None = None) -> None:
+        super().__init__(f"rpc error: code = {code} desc = {message}")
+        self.code = code
+        self.message = message
+        self.errno = errno
+
+
+class ConnectionLost(Exception):
+    """The connection broke during a call."""
+
+
+class Channel(GrpcChannel):
+    """grpclib's channel; its connection can be awaited, and its calls leave nothing open."""
+
+    current: Http2Connection | None = None
+
+    def __init__(
+        self, host: str, port: int, ssl_context: ssl.SSLContext, codec: CodecBase | None = None
+    ) -> None:
+        super().__init__(host, port, codec=codec or MessageCodec(), ssl=ssl_context, config=KEEPALIVE)
+
+    async def connect(self) -> None:
+        """Connect, unless there is a connection; raise OSError."""
+        await self.__connect__()
+
+    async def disconnect(self, patience: float = 0) -> None:
+        """Close the connection, with ``patience`` seconds for the server to read the rest."""
+        connection = self.current
+        self.close()
+        if connection is not None:
+            await connection.end(patience)
+
+    @property
+    def heard(self) -> bool:
+        """Whether the server has sent anything over the current connection."""
+        return self.current is not None and self.current.heard
+
+    def raise_statuses(self) -> None:
+        """Raise each status other than OK as RpcError, with the errno that goes with it."""
+        listen(self, RecvTrailingMetadata, _raise_status)
+
+    async def replies(
+        self, path: str, request: Message, reply_type: type[_Reply]
+    ) -> AsyncGenerator[_Reply, None]:
+        """Make a call with a stream of replies; unlike the stub, closing the generator ends the call."""
+        call = self.request(path, Cardinality.UNARY_STREAM, type(request), reply_type)
+        async with call as stream:
+            await stream.send_message(request, end=True)
+            while (reply := await _next(stream)) is not None:
+                yield reply
+            # grpclib itself does not check the status once the connection is being closed.
+            await stream.recv_trailing_metadata()
+
+    def _protocol_factory(self) -> Http2Connection:
+        made = super()._protocol_factory()
+        self.current = ReceivingConnection(made.handler, made.config, made.h2_config)
+        return self.current
+
+    async def _create_connection(self) -> Http2Connection:
+        """Connect as grpclib does, but wait less than asyncio's 30 s for the closing TLS alert."""
+        _, connection = await self._loop.create_connection(
+            self._protocol_factory,
+            self._host,
+            self._port,
+            ssl=self._ssl,
+            server_hostname=self._config.ssl_target_name_override,
+            ssl_shutdown_timeout=CLOSE_PATIENCE,
+        )
+        return connection
+
+
+@contextmanager
+def errors_translated() -> Iterator[None]:
+    """Raise grpclib's errors as RpcError and ConnectionLost."""
+    try:
+        with _no_leftover_cancellation():
+            yield
+    except GRPCError as error:
+        raise RpcError(code_name(error.status), error.message or "no reason given") from None
+    except StreamTerminatedError as error:
+        raise ConnectionLost(str(error)) from None
+
+
+@contextmanager
+def _no_leftover_cancellation() -> Iterator[None]:
+    """Undo how grpclib wakes a call whose connection is lost: it cancels the task and suppresses that.
+
+    The cancellation count that remains would make asyncio ignore a later Ctrl-C, and a cancellation
+    from elsewhere at the same time would be lost.
+    """
+    caller = asyncio.current_task()
+    before = caller.cancelling() if caller is not None else 0
+    try:
+        yield
+    except Exception:
+        task = asyncio.current_task()  # a generator may be closed by another task than the one that began
+        if task is caller and task is not None and task.cancelling() > before and task.uncancel() > before:
+            raise asyncio.CancelledError from None
+        raise
+
+
+async def _next(stream: Stream[Message, _Reply]) -> _Reply | None:
+    """Return the next reply, or None when the status follows."""
+    try:
+        return await stream.recv_message()
+    except AssertionError:  # raised by grpclib when the server ends the stream within a message
+        return None
+
+
+async def _raise_status(event: RecvTrailingMetadata) -> None:
+    if event.status is not Status.OK:
+        errno = str(event.metadata.get(ERRNO_KEY, ""))
+        raise RpcError(
+            code_name(event.status),
+            event.status_message or "no reason given",
+            int(errno) if errno.isdecimal() else None,
+        )

@@ -110,12 +110,12 @@ class Channel(betterproto2.Enum):
 class Leftovers(betterproto2.Enum):
     KILL = 0
     """
-    What outlives the main process gets SIGTERM, two seconds, then SIGKILL.
+    Processes that outlive the main process get SIGTERM, and two seconds later SIGKILL.
     """
 
     WAIT = 1
     """
-    The job lasts until all of its processes have ended by themselves.
+    The job is finished when all of its processes have ended by themselves.
     """
 
     @classmethod
@@ -172,7 +172,7 @@ class State(betterproto2.Enum):
 @dataclass(eq=False, repr=False)
 class IoLimit(betterproto2.Message):
     """
-    Limits of one block device. A field that is absent sets no limit.
+    Limits of one block device. An absent field sets no limit.
     """
 
     device: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -199,7 +199,7 @@ default_message_pool.register_message("worker.v1", "IoLimit", IoLimit)
 @dataclass(eq=False, repr=False)
 class Limits(betterproto2.Message):
     """
-    What a job may use. A field that is absent sets no limit.
+    The limits of a job. An absent field sets no limit.
     """
 
     cpu_quota_millicores: "int | None" = betterproto2.field(1, betterproto2.TYPE_UINT64, optional=True)
@@ -209,7 +209,7 @@ class Limits(betterproto2.Message):
 
     cpu_weight: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT32, optional=True)
     """
-    Share under contention, 1 to 10000; 100 is everybody's default (cgroup v2 cpu.weight).
+    Share under contention, 1 to 10000; the default is 100 (cgroup v2 cpu.weight).
     """
 
     memory_max: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
@@ -251,12 +251,12 @@ class ListRequest(betterproto2.Message):
         map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
     )
     """
-    Only jobs that carry all of these labels.
+    Only jobs that have all of these labels.
     """
 
     running: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
     """
-    Only jobs that are not over.
+    Only jobs that are not finished.
     """
 
 
@@ -267,7 +267,7 @@ default_message_pool.register_message("worker.v1", "ListRequest", ListRequest)
 class ListResponse(betterproto2.Message):
     jobs: "list[QueryResponse]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Oldest first. Arguments beyond the first kilobyte of a job are cut, and end in "...".
+    Oldest first. Arguments beyond the first kilobyte of a job are replaced by "...".
     """
 
 
@@ -292,7 +292,7 @@ default_message_pool.register_message("worker.v1", "OutputSize", OutputSize)
 @dataclass(eq=False, repr=False)
 class Pressure(betterproto2.Message):
     """
-    How long a job has waited for a resource (PSI), as some or all of its tasks did.
+    How long some or all tasks of a job waited for a resource (PSI).
     """
 
     some_avg10_basis_points: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
@@ -335,7 +335,7 @@ class QueryResponse(betterproto2.Message):
 
     signal: "int" = betterproto2.field(6, betterproto2.TYPE_INT32)
     """
-    The signal that ended the main process; 0: none did.
+    The signal that terminated the main process; 0: none.
     """
 
     oom_kills: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
@@ -370,7 +370,7 @@ class QueryResponse(betterproto2.Message):
 
     limits: "Limits | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    Those that hold now: asked for at the start, given by the server, updated since.
+    The limits in effect: those requested at the start, the server's defaults, and updates.
     """
 
     usage: "Usage | None" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, optional=True)
@@ -383,12 +383,12 @@ class QueryResponse(betterproto2.Message):
 
     warnings: "list[str]" = betterproto2.field(22, betterproto2.TYPE_STRING, repeated=True)
     """
-    What the machine cannot do for this job, in words.
+    What this host cannot do for the job, as text.
     """
 
     timeout_ms: "int | None" = betterproto2.field(23, betterproto2.TYPE_INT64, optional=True)
     """
-    As in StartRequest; the environment is told to nobody.
+    As in StartRequest; the environment is never sent.
     """
 
     grace_ms: "int | None" = betterproto2.field(24, betterproto2.TYPE_INT64, optional=True)
@@ -401,12 +401,12 @@ class QueryResponse(betterproto2.Message):
 
     output_max: "int" = betterproto2.field(27, betterproto2.TYPE_UINT64)
     """
-    Bytes of output that are kept at most; 0: all.
+    Maximum bytes of output kept; 0: all.
     """
 
     output_trouble: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
     """
-    Why its output cannot be recorded just now; the job blocks when it writes. Empty: all is well.
+    Why its output cannot be recorded at present; the job blocks when it writes. Empty: no problem.
     """
 
 
@@ -465,7 +465,7 @@ class StartRequest(betterproto2.Message):
 
     request_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
     """
-    A Start repeated with the same request id gives the same job.
+    A Start that is repeated with the same request id returns the same job.
     """
 
     leftovers: "Leftovers" = betterproto2.field(
@@ -474,12 +474,13 @@ class StartRequest(betterproto2.Message):
 
     split_output: "bool" = betterproto2.field(12, betterproto2.TYPE_BOOL)
     """
-    Keeps stdout and stderr apart, in channels of their own.
+    Records stdout and stderr in separate channels.
     """
 
     output_max: "int | None" = betterproto2.field(13, betterproto2.TYPE_UINT64, optional=True)
     """
-    Bytes of output that are kept, the last ones, of all channels together; 0: all; absent: as the server has it.
+    Maximum bytes of output kept for all channels together, discarding the oldest; 0: all;
+    absent: the server's setting.
     """
 
 
@@ -526,27 +527,27 @@ class StreamRequest(betterproto2.Message):
 
     offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    Start at this byte. At most one of this and the tails can be given.
+    Start at this byte. At most one of `offset`, `tail_lines` and `tail_bytes` may be set.
     """
 
     tail_lines: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
     """
-    Start so many lines before the end.
+    Start this many lines before the end.
     """
 
     tail_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_UINT64, optional=True)
     """
-    Start so many bytes before the end.
+    Start this many bytes before the end.
     """
 
     no_follow: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
     """
-    End at what is there now instead of following the job to its end.
+    End after the output recorded so far, instead of following the job to its end.
     """
 
     channel: "Channel" = betterproto2.field(6, betterproto2.TYPE_ENUM, default_factory=lambda: Channel(0))
     """
-    A job with split output has no CHANNEL_OUTPUT: stdout is meant then.
+    For a job with split output, CHANNEL_OUTPUT selects stdout.
     """
 
 
@@ -559,8 +560,8 @@ class StreamResponse(betterproto2.Message):
 
     offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    Offset of the first byte of `output`. Beyond where the last one ended: bytes are no longer kept;
-    `output` is empty if nothing follows them as yet.
+    Offset of the first byte of `output`. Greater than the end of the previous one: the bytes between
+    are no longer kept; `output` is empty if nothing has been written after them yet.
     """
 
 
@@ -573,7 +574,7 @@ class UpdateRequest(betterproto2.Message):
 
     limits: "Limits | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    Those to change; limits that are absent stay as they are.
+    The limits to change; absent limits stay unchanged.
     """
 
 
@@ -591,7 +592,7 @@ default_message_pool.register_message("worker.v1", "UpdateResponse", UpdateRespo
 @dataclass(eq=False, repr=False)
 class Usage(betterproto2.Message):
     """
-    A field that is absent: the host does not tell.
+    An absent field: the host does not report it.
     """
 
     cpu_microseconds: "int | None" = betterproto2.field(1, betterproto2.TYPE_UINT64, optional=True)

@@ -58,17 +58,10 @@ class ResumingClient:
         on_lost: Callable[[Disconnection], None] = lambda _: None,
         on_back: Callable[[], None] = lambda: None,
     ) -> None:
-        self._connect = connect
-        self._patience = patience
-        self._on_lost = on_lost
-        self._on_back = on_back
-        self._reconnecting = asyncio.Lock()
-        self._has_answered = False
-        self._away_since: float | None = None
-        self._loss_reported = False
+        self._server = _Server(connect, patience, on_lost, on_back)
 
     async def __aenter__(self) -> Self:
-        self._client = await self._connect().__aenter__()
+        await self._server.open()
         return self
 
     async def __aexit__(
@@ -77,12 +70,12 @@ class ResumingClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._client.__aexit__(kind, error, traceback)
+        await self._server.client.__aexit__(kind, error, traceback)
 
     @property
     def away(self) -> bool:
         """Whether this client is waiting for the server."""
-        return self._away_since is not None
+        return self._server.away
 
     async def start(self, spec: JobSpec, *, request_id: str = "") -> JobId:
         """Start a job exactly once and return its id."""
@@ -133,7 +126,7 @@ class ResumingClient:
 
         Where bytes are no longer kept, the offset of a chunk is greater than the end of the previous one.
         """
-        attempts = _Attempts(self)
+        attempts = _Attempts(self._server)
         while True:
             chunks = attempts.begin().stream(
                 job,
@@ -156,7 +149,7 @@ class ResumingClient:
     async def _call(
         self, call: Callable[[Client], Awaitable[_Reply]], attempts: "_Attempts | None" = None
     ) -> _Reply:
-        attempts = attempts or _Attempts(self)
+        attempts = attempts or _Attempts(self._server)
         while True:
             try:
                 reply = await call(attempts.begin())
@@ -168,25 +161,55 @@ class ResumingClient:
 
     async def _finish(self, call: Callable[[Client], Awaitable[None]], already: str) -> None:
         """Make a call; ``already`` in answer to a repetition means that the first was carried out."""
-        attempts = _Attempts(self)
+        attempts = _Attempts(self._server)
         try:
             await self._call(call, attempts)
         except RpcError as error:
             if error.code != already or not attempts.repeated:
                 raise
 
-    def _may_come_back(self, error: Disconnection) -> bool:
+
+class _Server:
+    """The server as all calls of a client see it: the current connection, and whether it has answered."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        patience: float,
+        on_lost: Callable[[Disconnection], None],
+        on_back: Callable[[], None],
+    ) -> None:
+        self._connect = connect
+        self.patience = patience
+        self._on_lost = on_lost
+        self._on_back = on_back
+        self._reconnecting = asyncio.Lock()
+        self.has_answered = False
+        self._away_since: float | None = None
+        self._loss_reported = False
+
+    async def open(self) -> None:
+        """Prepare the first client."""
+        self.client = await self._connect().__aenter__()
+
+    @property
+    def away(self) -> bool:
+        """Whether a call is waiting for the server."""
+        return self._away_since is not None
+
+    def may_come_back(self, error: Disconnection) -> bool:
+        """Whether another attempt may succeed after this error."""
         if isinstance(error, RpcError):
             return error.code == "Unavailable"
-        return error.lost or self._has_answered
+        return error.lost or self.has_answered
 
-    async def _reconnect(self, failed: Client, error: Disconnection) -> bool:
+    async def reconnect(self, failed: Client, error: Disconnection) -> bool:
         """Replace the connection of ``failed``; return whether the server was away meanwhile.
 
         Raises the error of the last attempt when the server was away for too long.
         """
         async with self._reconnecting:
-            if self._client is not failed:
+            if self.client is not failed:
                 return True  # another call has already reconnected
             if self._away_since is None:
                 self._away_since = monotonic()
@@ -198,7 +221,7 @@ class ResumingClient:
                 try:
                     client = await self._probe()
                 except (RpcError, ServerUnreachable) as reason:
-                    if _silent(reason) and not self._has_answered:
+                    if _silent(reason) and not self.has_answered:
                         raise reason from None  # silent twice: it rejects our certificate
                     was_away = True
                     self._report_loss(reason if _silent(error) else error)
@@ -206,7 +229,7 @@ class ResumingClient:
                         raise reason from None
                 else:
                     break
-            self._client = client
+            self.client = client
             self._away_since = None
             if self._loss_reported:
                 self._loss_reported = False
@@ -222,7 +245,7 @@ class ResumingClient:
             async with asyncio.timeout(bound):
                 await client.health()
         except RpcError as error:
-            if self._may_come_back(error):
+            if self.may_come_back(error):
                 await client.__aexit__(None, None, None)
                 raise
         except TimeoutError:
@@ -239,36 +262,36 @@ class ResumingClient:
             self._on_lost(error)
 
     def _patience_left(self) -> float:
-        return self._patience - (monotonic() - (self._away_since or monotonic()))
+        return self.patience - (monotonic() - (self._away_since or monotonic()))
 
 
 class _Attempts:
     """One call, from its first attempt to its last."""
 
-    def __init__(self, client: ResumingClient) -> None:
+    def __init__(self, server: _Server) -> None:
         self.repeated = False
         self._quick_failures = 0
-        self._resuming = client
+        self._server = server
 
     def begin(self) -> Client:
         """Begin an attempt; return the client for it."""
         self._begun = monotonic()
-        self._client = self._resuming._client  # noqa: SLF001 - a part of that class
+        self._client = self._server.client
         return self._client
 
     def progress(self) -> None:
         """Record that the server has answered."""
-        self._resuming._has_answered = True  # noqa: SLF001 - see above
+        self._server.has_answered = True
         self._quick_failures = 0
 
     async def failed(self, error: Disconnection) -> None:
         """Return when the call should be repeated; raise the error if it should not."""
-        resuming = self._resuming
-        if not resuming._patience or not resuming._may_come_back(error):  # noqa: SLF001 - see above
+        server = self._server
+        if not server.patience or not server.may_come_back(error):
             raise error
-        resuming._has_answered = resuming._has_answered or not _silent(error)  # noqa: SLF001 - see above
+        server.has_answered = server.has_answered or not _silent(error)
         quick = monotonic() - self._begun < _QUICK
-        was_away = await resuming._reconnect(self._client, error)  # noqa: SLF001 - see above
+        was_away = await server.reconnect(self._client, error)
         self.repeated = True
         self._quick_failures = self._quick_failures + 1 if quick and not was_away else 0
         if self._quick_failures >= _MOST_QUICK_FAILURES:  # the server is up, and keeps failing

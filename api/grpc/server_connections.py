@@ -22,7 +22,7 @@ from .calls import Calls
 from .codec import MessageCodec
 from .connection import Http2Connection
 
-_READ_BUFFER = 16384
+READ_BUFFER = 16384
 """Bytes read at once from a client: requests are short, and a thousand clients may be idle."""
 
 _WINDOW = 256 << 10
@@ -61,7 +61,7 @@ class ServerConnections:
             handler,
             self._config,
             self._h2_config,
-            read_buffer=_READ_BUFFER,
+            read_buffer=READ_BUFFER,
             most_calls=self._most_calls,
         )
 

@@ -83,7 +83,7 @@ class Handlers:
     async def wait(self, request: WaitRequest) -> WaitResponse:
         """Return the status of a job once it is finished."""
         job = parse_job_id(request.job_id)
-        async with self._shutdown.interrupts("the job continues, wait again later"):
+        async with self._shutdown.interrupts("the job keeps running, wait again later"):
             status = await self._worker.wait(job)
         return WaitResponse(job=translate.query_response(status))
 
@@ -109,7 +109,7 @@ class Handlers:
         )
         async with aclosing(chunks):
             while True:
-                async with self._shutdown.interrupts(f"the job continues, resume at offset {resume}"):
+                async with self._shutdown.interrupts(f"the job keeps running, resume at offset {resume}"):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return

@@ -1,4 +1,4 @@
-"""A link that drops without a word, no FIN and no RST: what is freed, and how streams go on."""
+"""A link that fails without FIN or RST: what the server releases, and how streams resume."""
 
 import os
 import shutil
@@ -13,15 +13,15 @@ import pytest
 from ..support.followed import Followed, Until, running
 
 ADDRESS = "192.0.2.1"
-"""The server's, of a network that is there for documentation (RFC 5737)."""
+"""The server's address, in a network that is reserved for documentation (RFC 5737)."""
 
 IMPATIENT = ("--keepalive-time", "500ms", "--keepalive-timeout", "1s")
 
-# The command with a keepalive that notices within a second that the server is gone.
+# The command with a keepalive that detects within a second that the server has vanished.
 IMPATIENT_COMMAND = """
 from dataclasses import replace
-from worker.api import client
-client._KEEPALIVE = replace(client._KEEPALIVE, _keepalive_time=0.5, _keepalive_timeout=0.5,
+from worker.api.grpc import channel
+channel.KEEPALIVE = replace(channel.KEEPALIVE, _keepalive_time=0.5, _keepalive_timeout=0.5,
                             _http2_min_sent_ping_interval_without_data=0.1)
 from worker.cli.main import main
 main()
@@ -29,13 +29,13 @@ main()
 
 
 class Link:
-    """The wire between two hosts, as far as the network goes: `server` and `client`."""
+    """A link between two network namespaces: ``server`` and ``client``."""
 
     def __init__(self) -> None:
         self._names = {end: f"worker-{os.getpid()}-{end}" for end in ("server", "client")}
 
     def make(self) -> None:
-        """Make both hosts, and connect them."""
+        """Create both namespaces, and connect them."""
         for name in self._names.values():
             _ip("netns", "add", name)
         here, there = self._names.values()
@@ -46,21 +46,21 @@ class Link:
             self.restore(end)
 
     def remove(self) -> None:
-        """Leave nothing, also of what was made by half."""
+        """Delete both namespaces, also after a partial make."""
         for name in self._names.values():
             if Path("/run/netns", name).exists():
                 _ip("netns", "del", name)
 
     def at(self, end: str, command: list[str]) -> list[str]:
-        """Return a command as it is executed on a host; all but the network is that of the test."""
+        """Return a command that runs in a namespace, with everything else as in the test."""
         return ["nsenter", f"--net=/run/netns/{self._names[end]}", "--", *command]
 
     def drop(self, end: str) -> None:
-        """Pull the plug at one of the ends."""
+        """Take down one end of the link."""
         self._set(end, "wire", "down")
 
     def restore(self, end: str) -> None:
-        """Put it in again."""
+        """Bring it up again."""
         self._set(end, "wire", "up")
 
     def _set(self, end: str, device: str, state: str) -> None:
@@ -76,23 +76,23 @@ def _ip(*arguments: str) -> None:
 
 @pytest.fixture
 def link() -> Iterator[Link]:
-    """A link of the test's own."""
+    """A link for one test."""
     if os.geteuid() != 0:
-        pytest.skip("only root can make network namespaces")
+        pytest.skip("only root can create network namespaces")
     if not (shutil.which("ip") and shutil.which("nsenter")):
         pytest.skip("ip(8) or nsenter(1) is missing: apt-get install iproute2 util-linux")
     link = Link()
     try:
         link.make()
         yield link
-    except PermissionError as error:  # root of a container that may not
+    except PermissionError as error:  # root in a container without the privilege
         pytest.skip(f"no network namespaces here: {error}")
     finally:
         link.remove()
 
 
 class Distant:
-    """A worker on one host; `client` is the command on the other."""
+    """A worker in one namespace; ``client`` is the command in the other."""
 
     def __init__(self, installation: Any, link: Link) -> None:
         self.worker = installation
@@ -106,7 +106,7 @@ class Distant:
         self.worker.worker("up", "--listen", f"{ADDRESS}:0", *options)
 
     def connections(self) -> int:
-        """Return how many connections the server has, with those that only their client has closed."""
+        """Return the number of the server's connections, including half-closed ones."""
         port = int((self.worker.home / "address").read_text().rpartition(":")[2])
         table = Path(f"/proc/{self.worker.server_pid()}/net/tcp").read_text().splitlines()[1:]
         rows = [line.split() for line in table]
@@ -115,7 +115,7 @@ class Distant:
         )
 
     def held(self) -> tuple[int, int]:
-        """Return how many sockets the server has open, and how many inotify watches."""
+        """Return the numbers of the server's sockets and inotify watches."""
         process = Path(f"/proc/{self.worker.server_pid()}")
         sockets = sum(os.readlink(path).startswith("socket:") for path in (process / "fd").iterdir())
         watches = sum(path.read_text().count("inotify wd:") for path in (process / "fdinfo").iterdir())
@@ -124,15 +124,15 @@ class Distant:
 
 @pytest.fixture
 def distant(link: Link, install: Any, tmp_path: Path) -> Distant:
-    """A worker that is reached over the link, not yet up."""
+    """A worker at the other end of the link, not yet up."""
     return Distant(install(tmp_path / "home"), link)
 
 
 @pytest.mark.parametrize("output", ["echo here", "yes | head -c 50000000"])
-def test_a_client_that_vanishes_is_noticed_and_freed(
+def test_a_client_that_vanishes_is_detected_and_released(
     distant: Distant, link: Link, until: Until, output: str
 ) -> None:
-    """Its slot, its connection and its watch, whether the server had much to tell it or nothing."""
+    """The server releases its slot, connection and watch, whether it had much to send or nothing."""
     distant.up("--max-streams-per-client", "1", *IMPATIENT)
     other = distant.worker.start("echo", "other")
     job = distant.worker.start("sh", "-c", f"{output}; exec sleep 1000")
@@ -151,7 +151,7 @@ def test_a_client_that_vanishes_is_noticed_and_freed(
 
 @pytest.fixture
 def follow(distant: Distant, tmp_path: Path, until: Until) -> Callable[..., Followed]:
-    """Start a server with some options, and a job to follow."""
+    """Start a server with these options, and a job to follow."""
 
     def make(*options: str) -> Followed:
         distant.up(*options)
@@ -160,19 +160,19 @@ def follow(distant: Distant, tmp_path: Path, until: Until) -> Callable[..., Foll
     return make
 
 
-def losses(told: list[str]) -> int:
-    """Return how often a connection was lost, by what was told; a busy machine may lose one more."""
-    assert all(line.endswith("trying again for 60 s") for line in told[::2]), told
-    assert all(line == "worker: the server is back" for line in told[1::2]), told
-    assert 0 == len(told) % 2, told
-    return len(told) // 2
+def losses(lines: list[str]) -> int:
+    """Return the number of lost connections in the lines on stderr; a busy machine may lose one more."""
+    assert all(line.endswith("trying again for 60 s") for line in lines[::2]), lines
+    assert all(line == "worker: the server is back" for line in lines[1::2]), lines
+    assert 0 == len(lines) % 2, lines
+    return len(lines) // 2
 
 
 @pytest.mark.parametrize("end", ["client", "server"])
-def test_a_stream_goes_on_when_the_link_is_back(
+def test_a_stream_resumes_when_the_link_is_back(
     distant: Distant, link: Link, follow: Any, until: Until, end: str
 ) -> None:
-    """Byte for byte, though the server has given the client up meanwhile."""
+    """No byte is lost or repeated, although the server has closed the connection meanwhile."""
     followed = follow(*IMPATIENT)
     with followed.by(distant.client) as client:
         for _ in range(2):
@@ -180,27 +180,27 @@ def test_a_stream_goes_on_when_the_link_is_back(
             until(lambda: distant.connections() == 0)
             link.restore(end)
             until(lambda: distant.connections() == 1)
-            followed.goes_on()
+            followed.await_more()
         assert 2 <= losses(followed.end(client))
 
 
-def test_a_short_loss_is_seen_by_nobody(distant: Distant, link: Link, follow: Any) -> None:
-    """Within the patience of both sides TCP sends again what was lost."""
+def test_a_short_loss_is_invisible(distant: Distant, link: Link, follow: Any) -> None:
+    """Within the timeouts of both sides, TCP retransmits the lost data."""
     followed = follow()
     with followed.by(distant.client) as client:
         for _ in range(3):
             link.drop("client")
             link.restore("client")
-            followed.goes_on()
+            followed.await_more()
         assert [] == followed.end(client)
 
 
-def test_a_server_that_vanishes_is_noticed(link: Link, follow: Any) -> None:
-    """By the client's own keepalive, long before the server does; then the stream goes on."""
+def test_a_server_that_vanishes_is_detected(link: Link, follow: Any) -> None:
+    """The client's keepalive detects it long before the server does; then the stream resumes."""
     followed = follow()
     with followed.by(link.at("client", [sys.executable, "-c", IMPATIENT_COMMAND])) as client:
         link.drop("server")
         lost = client.stderr.readline().decode().rstrip()
         link.restore("server")
-        followed.goes_on()
+        followed.await_more()
         assert 1 <= losses([lost, *followed.end(client)])

@@ -1,4 +1,4 @@
-"""Connections of which one half is closed: nothing is held for them, and streams go on over others."""
+"""Half-closed connections: the server releases them, and streams resume over other connections."""
 
 import socket
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from ..support.followed import Followed, Until
 
 
 class Relay:
-    """Passes on what clients and the server say to each other; `port` is where clients connect to."""
+    """Relays data between clients and the server; clients connect to ``port``."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
@@ -24,17 +24,17 @@ class Relay:
         self._threads[0].start()
 
     def close_half(self, of: str) -> None:
-        """Say that the client, or the server, has nothing more to say over the first connection."""
+        """Shut down the sending half of the client, or of the server, on the first connection."""
         other = {"client": "server", "server": "client"}[of]
         self._pairs[0][other].shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._threads[0].join()
         ends = [self._listener, *(end for pair in self._pairs for end in pair.values())]
         for end in ends:
-            with suppress(OSError):  # it is no longer connected
+            with suppress(OSError):  # no longer connected
                 end.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
@@ -48,11 +48,11 @@ class Relay:
                 server = socket.create_connection(("127.0.0.1", self._server_port))
                 self._pairs.append({"client": client, "server": server})
                 for ends in ((client, server), (server, client)):
-                    self._threads.append(Thread(target=_pass_on, args=ends))
+                    self._threads.append(Thread(target=_relay, args=ends))
                     self._threads[-1].start()
 
 
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
+def _relay(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
@@ -61,23 +61,23 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 @pytest.fixture
 def relay(installation: Any) -> Iterator[Relay]:
-    """Something between clients and the server."""
+    """A relay between clients and the server."""
     relay = Relay(int((installation.home / "address").read_text().rpartition(":")[2]))
     yield relay
     relay.close()
 
 
 def sockets(installation: Any) -> int:
-    """Return how many sockets the server has, connected or not."""
+    """Return the number of the server's sockets, connected or not."""
     descriptors = Path(f"/proc/{installation.server_pid()}/fd").iterdir()
     return sum(str(path.readlink()).startswith("socket:") for path in descriptors)
 
 
 @pytest.mark.parametrize("half", ["client", "server"])
-def test_a_stream_goes_on_over_another_connection(
+def test_a_stream_resumes_over_another_connection(
     installation: Any, relay: Relay, tmp_path: Path, until: Until, half: str
 ) -> None:
-    """Byte for byte, and the server has let go of the first one."""
+    """No byte is lost or repeated, and the server closes the first connection."""
     followed = Followed(installation, tmp_path, until)
     with followed.by(installation.command, "--server", f"127.0.0.1:{relay.port}") as client:
         before = sockets(installation)
@@ -85,5 +85,5 @@ def test_a_stream_goes_on_over_another_connection(
         assert client.stderr.readline().endswith(b"trying again for 60 s\n")
         assert b"worker: the server is back\n" == client.stderr.readline()
         until(lambda: sockets(installation) <= before)
-        followed.goes_on()
+        followed.await_more()
         assert [] == followed.end(client)

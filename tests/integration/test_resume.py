@@ -1,4 +1,4 @@
-"""Commands and clients that see nothing of a server that is killed, ended and started again."""
+"""Commands and clients continue across a server that is killed, stopped and started again."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ RESTARTS = 6
 
 
 def begin(installation, *arguments, **redirected):
-    """Start a command that lasts while the test goes on."""
+    """Start a command in the background."""
     return subprocess.Popen(
         [*installation.command, *arguments],
         env=installation.env,
@@ -35,13 +35,13 @@ def begin(installation, *arguments, **redirected):
 
 @pytest.fixture
 def writer(tmp_path):
-    """Give the command of a job that writes until a gate opens, the gate, and where the hash will be."""
+    """The command of a job that writes until a gate opens, the path of the gate, and that of the hash."""
     gate, digest = tmp_path / "gate", tmp_path / "digest"
     return [sys.executable, "-c", f"{WRITER}sys.exit(7)", str(gate), str(digest)], gate, digest
 
 
 def restart(installation, number):
-    """Have the server crash, or end in good order, and another one come; at another port each time."""
+    """Kill or stop the server, and start another one, at another port each time."""
     if number % 3 == 2:
         installation.worker("down")
     else:
@@ -49,8 +49,8 @@ def restart(installation, number):
     installation.worker("up")
 
 
-def test_nothing_is_seen_of_restarts(installation, tmp_path, until, writer):
-    """Stream, run and wait, at the command line and in a program, end as if the server had never gone."""
+async def test_restarts_are_invisible(installation, tmp_path, until, writer):
+    """Stream, run and wait, as commands and in a program, end as if the server had not been restarted."""
     command, gate, digest = writer
     output = tmp_path / "run.out"
     with output.open("wb") as file:
@@ -64,27 +64,26 @@ def test_nothing_is_seen_of_restarts(installation, tmp_path, until, writer):
     until(lambda: connections(installation) == 3)
     until(lambda: streamed.stat().st_size > 0)
 
-    async def follow():
-        told = []
-        async with ResumingClient(
-            installation.client, on_lost=lambda _: told.append("lost"), on_back=lambda: told.append("back")
-        ) as client:
-            assert await client.health()
-            streams = [asyncio.create_task(hashed(client, job)) for _ in range(5)]
-            waiting = asyncio.create_task(client.wait(job))
-            for number in range(RESTARTS):
-                await asyncio.to_thread(restart, installation, number)
-                size = streamed.stat().st_size
-                await asyncio.to_thread(until, lambda size=size: streamed.stat().st_size > size)
-                await asyncio.to_thread(until, lambda number=number: len(told) == 2 * number + 2)
-            gate.touch()
-            assert Exited(7) == (await waiting).ending
-            assert {digest.read_text()} == set(await asyncio.gather(*streams))
-            # Somebody who comes later sees the same.
-            assert digest.read_text() == await hashed(client, job)
-            assert ["lost", "back"] * RESTARTS == told
-
-    asyncio.run(follow())
+    reports = []
+    async with ResumingClient(
+        installation.client,
+        on_lost=lambda _: reports.append("lost"),
+        on_back=lambda: reports.append("back"),
+    ) as client:
+        assert await client.health()
+        streams = [asyncio.create_task(hashed(client, job)) for _ in range(5)]
+        waiting = asyncio.create_task(client.wait(job))
+        for number in range(RESTARTS):
+            await asyncio.to_thread(restart, installation, number)
+            size = streamed.stat().st_size
+            await asyncio.to_thread(until, lambda size=size: streamed.stat().st_size > size)
+            await asyncio.to_thread(until, lambda number=number: len(reports) == 2 * number + 2)
+        gate.touch()
+        assert Exited(7) == (await waiting).ending
+        assert {digest.read_text()} == set(await asyncio.gather(*streams))
+        # A later client gets the same output.
+        assert digest.read_text() == await hashed(client, job)
+        assert ["lost", "back"] * RESTARTS == reports
     for process, status in ((run, 7), (stream, 0), (wait, 0)):
         out, err = process.communicate(timeout=60)
         lines = err.decode().splitlines()
@@ -101,14 +100,14 @@ def test_nothing_is_seen_of_restarts(installation, tmp_path, until, writer):
 
 
 def connections(installation):
-    """Return how many connections there are to the server."""
+    """Return the number of connections to the server."""
     port = int((installation.home / "address").read_text().rpartition(":")[2])
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(local.endswith(f":{port:04X}") and state == "01" for _, local, _, state, *_ in lines)
 
 
 async def hashed(client, job):
-    """Return the hash of a job's output; nothing is missing and nothing comes twice."""
+    """Return the hash of a job's output; assert that no byte is missing or repeated."""
     digest, position = hashlib.sha256(), 0
     async for chunk in client.stream(job):
         assert position == chunk.offset
@@ -117,8 +116,8 @@ async def hashed(client, job):
     return digest.hexdigest()
 
 
-def test_starts_during_restarts_give_one_job_each(installation, tmp_path):
-    """However often the server dies meanwhile, each Start that was called runs its command once."""
+async def test_starts_during_restarts_start_one_job_each(installation, tmp_path):
+    """Whatever restarts happen meanwhile, each Start runs its command once."""
     runs = tmp_path / "runs"
     runs.mkdir()
     program = f"import sys, tempfile; tempfile.mkstemp(prefix=sys.argv[1] + '-', dir={str(runs)!r})"
@@ -126,32 +125,28 @@ def test_starts_during_restarts_give_one_job_each(installation, tmp_path):
     def spec(number):
         return JobSpec(sys.executable, ["-c", program, str(number)])
 
-    async def storm():
-        async with ResumingClient(installation.client) as client:
-            assert await client.health()
-            starts = [
-                asyncio.create_task(start_after(client, number * 0.05, spec(number)))
-                for number in range(60)
-            ]
-            for number in range(3):
-                await asyncio.to_thread(restart, installation, number)
-            jobs = await asyncio.gather(*starts)
-            for job in jobs:
-                assert Exited(0) == (await client.wait(str(job))).ending
-            assert set(jobs) == {status.record.id for status in await client.list()}
-
-    asyncio.run(storm())
+    async with ResumingClient(installation.client) as client:
+        assert await client.health()
+        starts = [
+            asyncio.create_task(start_after(client, number * 0.05, spec(number))) for number in range(60)
+        ]
+        for number in range(3):
+            await asyncio.to_thread(restart, installation, number)
+        jobs = await asyncio.gather(*starts)
+        for job in jobs:
+            assert Exited(0) == (await client.wait(str(job))).ending
+        assert set(jobs) == {status.record.id for status in await client.list()}
     assert sorted(map(str, range(60))) == sorted(path.name.partition("-")[0] for path in runs.iterdir())
 
 
 async def start_after(client, seconds, spec):
-    """Start a job at some moment."""
+    """Start a job after a delay."""
     await asyncio.sleep(seconds)
     return await client.start(spec)
 
 
 def test_the_server_does_not_come_back(installation, until):
-    """After the bound the usual error is told, where to go on, and the usual status returned."""
+    """After the timeout, commands report the error and how to resume, and exit with the usual status."""
     job = installation.start("sh", "-c", "echo before; sleep 1000")
     wait = begin(installation, "wait", "--reconnect", "1s", job)
     stream = begin(installation, "stream", "--reconnect", "1s", job)
@@ -170,8 +165,8 @@ def test_the_server_does_not_come_back(installation, until):
     assert re.search("; the job keeps running: worker stream [0-9a-f-]{36} --offset 7$", ends[2][1])
 
 
-def test_where_to_go_on_with_split_output(installation):
-    """Each channel is named, with how far it has come."""
+def test_how_to_resume_split_output(installation):
+    """The message names each channel and its offset."""
     command = ["--split-output", "sh", "-c", "echo out; echo error >&2; sleep 1000"]
     job = installation.start(*command)
     stream = begin(installation, "stream", "--reconnect", "0", "--stderr", job)
@@ -188,8 +183,8 @@ def test_where_to_go_on_with_split_output(installation):
     assert (1, 125) == (stream.returncode, run.returncode)
 
 
-def test_a_job_whose_stream_is_refused(install, tmp_path):
-    """It runs, and `worker run` says which it is."""
+def test_a_job_whose_stream_is_rejected(install, tmp_path):
+    """The job runs, and `worker run` reports its id."""
     installation = install(tmp_path / "home")
     installation.worker("up", "--max-streams", "1")
     holder = begin(installation, "stream", installation.start("sh", "-c", "echo; sleep 1000"))
@@ -197,16 +192,16 @@ def test_a_job_whose_stream_is_refused(install, tmp_path):
     refused = installation.run("run", "sleep", "1000")
     holder.terminate()
     holder.communicate(timeout=60)
-    goes_on = re.search(
+    resume = re.search(
         "; the job keeps running: worker stream ([0-9a-f-]{36})\n$", refused.stderr.decode()
     )
     assert 125 == refused.returncode
     assert refused.stderr.startswith(b"rpc error: code = ResourceExhausted")
-    assert "running" == installation.query(goes_on[1])["state"]
+    assert "running" == installation.query(resume[1])["state"]
 
 
 def test_interrupted_while_the_server_is_away(installation):
-    """Ctrl-C works at every moment: stream ends at the first, run at the second, and the jobs go on."""
+    """Ctrl-C works at any time: stream ends at the first, run at the second, and the jobs continue."""
     job = installation.start("sh", "-c", "echo before; sleep 1000")
     stream = begin(installation, "stream", job)
     run = begin(installation, "run", "sh", "-c", "echo before; sleep 1000")
@@ -226,7 +221,7 @@ def test_interrupted_while_the_server_is_away(installation):
 
 
 def test_a_closed_pipe_while_the_job_is_silent(installation):
-    """As with `| head`: no need for another line of output."""
+    """The command ends without another line of output, as with `| head`."""
     job = installation.start("sh", "-c", "echo before; sleep 1000")
     stream = begin(installation, "stream", job)
     assert b"before\n" == stream.stdout.readline()
@@ -237,7 +232,7 @@ def test_a_closed_pipe_while_the_job_is_silent(installation):
 
 @pytest.mark.parametrize("into_pipe", [True, False])
 def test_progress_is_for_terminals(shared, into_pipe):
-    """Bytes and rate are shown on a terminal beside a pipe, and never among the output."""
+    """Bytes and rate are shown on a terminal if stdout is a pipe, and never in the output."""
     job = shared.start("head", "-c", "3000000", "/dev/zero")
     shared.worker("wait", job)
     ours, theirs = pty.openpty()
@@ -258,8 +253,8 @@ def test_progress_is_for_terminals(shared, into_pipe):
     os.close(ours)
 
 
-def test_a_request_id_of_ones_own(shared):
-    """Started twice with one id it is one job; another command under the id is refused."""
+def test_a_request_id_of_the_user(shared):
+    """Two starts with the same id are one job; another command with that id is rejected."""
     first = shared.start("--request-id", "nightly", "echo", "once")
     assert first == shared.start("--request-id", "nightly", "echo", "once")
     done = shared.run("run", "--request-id", "nightly", "echo", "once")

@@ -1,13 +1,12 @@
-"""Clients that read slowly, not at all, or vanish: what they cost, and how they are got rid of."""
+"""Clients that read slowly, not at all, or vanish: their cost, and how the server ends them."""
 
-import asyncio
 import os
 import signal
 import socket
 import ssl
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,14 @@ from worker.api.tls import client_context
 from worker.core.model.job import JobSpec
 from worker.proto.worker import StreamRequest
 
+from ..support.followed import Until
+
 LARGEST = (1 << 31) - 1
 NOISY = JobSpec("sh", ["-c", "yes | head -c 100000000"])
 
 
 class Raw:
-    """A client of bare HTTP/2 over TLS that does only what it is told to."""
+    """A client that uses HTTP/2 over TLS directly, and sends nothing by itself."""
 
     def __init__(self, installation: Any, window: int = LARGEST) -> None:
         host, port = (installation.home / "address").read_text().strip().rsplit(":", 1)
@@ -44,14 +45,14 @@ class Raw:
         self.flush()
 
     def flush(self) -> None:
-        """Send what HTTP/2 has to say; ConnectionError when the server has closed."""
+        """Send the frames that h2 has queued; raise ConnectionError if the server has closed."""
         try:
             self.socket.sendall(self.h2.data_to_send())
         except ssl.SSLEOFError as closed:
             raise ConnectionError("the server has closed") from closed
 
     def stream(self, job: str, *, end: bool = True) -> int:
-        """Ask for a job's output and return the number of the stream."""
+        """Request a job's output and return the number of the stream."""
         stream = self.h2.get_next_available_stream_id()
         headers = {
             ":method": "POST",
@@ -68,7 +69,7 @@ class Raw:
         return stream
 
     def read(self) -> list[h2.events.Event]:
-        """Return what comes next; ConnectionError when the server has closed. No window is opened again."""
+        """Return the next events, and open no window; raise ConnectionError if the server has closed."""
         data = self.socket.recv(1 << 16)
         if not data:
             raise ConnectionError("the server has closed")
@@ -77,13 +78,13 @@ class Raw:
         return events
 
     def read_output(self) -> int:
-        """Wait for output and return how many bytes came."""
+        """Wait for output and return its number of bytes."""
         while not (size := sum(map(_size, self.read()))):
             pass
         return size
 
     def trailers(self) -> dict[str, str]:
-        """Read until a stream ends and return how."""
+        """Read until a stream ends and return its trailers."""
         while True:
             for event in self.read():
                 if isinstance(event, h2.events.TrailersReceived):
@@ -100,7 +101,7 @@ def _size(event: h2.events.Event) -> int:
 
 @contextmanager
 def raw(installation: Any, window: int = LARGEST) -> Iterator[Raw]:
-    """Connect, and let go."""
+    """Connect, and close the connection at the end."""
     client = Raw(installation, window)
     try:
         yield client
@@ -110,7 +111,7 @@ def raw(installation: Any, window: int = LARGEST) -> Iterator[Raw]:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory, module_install: Any) -> Any:
-    """A worker that has little patience, for all tests here."""
+    """A worker with short timeouts, for all tests of this module."""
     installation = module_install(tmp_path_factory.mktemp("strict") / "home")
     installation.worker(
         "up",
@@ -123,7 +124,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory, module_install: Any) -> Any
 
 
 def peers(installation: Any) -> set[str]:
-    """Return the other ends of the connections that the server has."""
+    """Return the remote addresses of the server's connections."""
     port = int((installation.home / "address").read_text().rsplit(":", 1)[1])
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     established = "01"
@@ -141,62 +142,56 @@ async def start(installation: Any, spec: JobSpec) -> str:
 
 
 async def stop(installation: Any, job: str) -> None:
-    """End a job at once and forget it."""
+    """Stop a job at once and remove it."""
     async with installation.client() as client:
         await client.stop(job, grace=0)
         await client.remove(job)
 
 
 @pytest.fixture
-def endless(strict: Any) -> Iterator[str]:
+async def endless(strict: Any) -> AsyncIterator[str]:
     """A job that writes as fast as it can."""
-    job = asyncio.run(start(strict, JobSpec("sh", ["-c", "yes | head -c 200000000; exec sleep 1000"])))
+    job = await start(strict, JobSpec("sh", ["-c", "yes | head -c 200000000; exec sleep 1000"]))
     yield job
-    asyncio.run(stop(strict, job))
+    await stop(strict, job)
 
 
-def test_a_client_that_reads_nothing_is_told_why_it_was_cut_off(strict: Any, endless: str) -> None:
-    """Its stream ends with the reason; its connection and other calls on it go on."""
+def test_a_client_that_reads_nothing_gets_the_reason(strict: Any, endless: str) -> None:
+    """Its stream ends with the reason; its connection and the other calls on it continue."""
     with raw(strict, window=100_000) as client:
         client.stream(endless)
         trailers = client.trailers()
         assert "14" == trailers["grpc-status"]
         assert (
-            "the client has made no room for more for 0.5 s (setting stalled_client_timeout)"
+            "the client has read too little output for 0.5 s (setting stalled_client_timeout)"
             == (trailers["grpc-message"])
         )
         client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
         assert "5" == client.trailers()["grpc-status"]
 
 
-def test_our_own_client_says_what_it_was_told(strict: Any, endless: str) -> None:
-    """What was sent before is still read, then the reason comes."""
+async def test_our_own_client_reports_the_reason(strict: Any, endless: str) -> None:
+    """It still gets the output that was sent before the reason."""
     log = strict.home / "server.log"
 
-    def cut_off() -> int:
-        return int(log.read_text().count("a stream is ended: the client has made no room for more"))
+    def ended() -> int:
+        return int(log.read_text().count("ending a stream: the client has read too little output"))
 
-    async def scenario() -> int:
-        before = cut_off()
-        async with strict.client() as client, aclosing(client.stream(endless)) as chunks:
-            size = len((await anext(chunks)).data)
-            while cut_off() == before:
-                await client.query(endless)  # and the stream is not read
-            try:
-                async for chunk in chunks:
-                    size += len(chunk.data)
-            except RpcError as told:
-                assert told.message.startswith("the client has made no room for more")  # noqa: PT017
-                return size
-        raise AssertionError("it goes on")
-
-    assert 0 < asyncio.run(scenario()) < 200_000_000
+    before = ended()
+    async with strict.client() as client, aclosing(client.stream(endless)) as chunks:
+        size = len((await anext(chunks)).data)
+        while ended() == before:
+            await client.query(endless)  # and the stream is not read
+        with pytest.raises(RpcError, match="desc = the client has read too little output"):  # noqa: PT012
+            async for chunk in chunks:
+                size += len(chunk.data)
+    assert 0 < size < 200_000_000
 
 
-def test_a_client_that_leaves_its_socket_unread_is_dropped(
-    strict: Any, endless: str, until: Callable[[Callable[[], bool]], None]
+def test_a_client_that_does_not_read_its_socket_is_disconnected(
+    strict: Any, endless: str, until: Until
 ) -> None:
-    """However wide its windows are: it has what the kernel had taken for it, and no more."""
+    """With windows of any size, it gets only the output that the kernel has buffered for it."""
     others = peers(strict)
     with raw(strict) as client:
         [peer] = peers(strict) - others
@@ -206,10 +201,8 @@ def test_a_client_that_leaves_its_socket_unread_is_dropped(
             sum(iter(client.read_output, None))
 
 
-def test_a_client_that_vanishes_is_noticed(
-    strict: Any, endless: str, until: Callable[[Callable[[], bool]], None]
-) -> None:
-    """A stopped process answers no ping, as little as one behind a dead link."""
+def test_a_client_that_vanishes_is_noticed(strict: Any, endless: str, until: Until) -> None:
+    """A stopped process does not answer pings, like one behind a dead link."""
     others = peers(strict)
     with subprocess.Popen([*strict.command, "wait", endless], env=strict.env) as client:
         try:
@@ -222,26 +215,26 @@ def test_a_client_that_vanishes_is_noticed(
 
 
 def test_an_idle_client_that_answers_stays(strict: Any, endless: str) -> None:
-    """Silence is no reason to be dropped, as long as pings are answered."""
+    """A client that answers pings is not disconnected."""
     with raw(strict) as client:
         pings = 0
         while pings < 3:
             pings += sum(isinstance(event, h2.events.PingReceived) for event in client.read())
 
 
-def test_a_stream_of_a_client_that_closed_its_half_goes_on(strict: Any) -> None:
-    """Also of one that never does, though it has nothing more to say."""
-    job = asyncio.run(start(strict, JobSpec("sh", ["-c", "echo one; sleep 0.2; echo two"])))
+async def test_a_client_may_close_its_half_of_a_stream(strict: Any) -> None:
+    """The stream ends with the job, whether the client has closed its half or not."""
+    job = await start(strict, JobSpec("sh", ["-c", "echo one; sleep 0.2; echo two"]))
     with raw(strict) as client:
         for end in (True, False):
             client.stream(job, end=end)
             assert "0" == client.trailers()["grpc-status"]
 
 
-def test_resets_leave_nothing_behind(strict: Any, endless: str) -> None:
-    """A client that opens streams and resets them in the middle holds no slot and no watch."""
+def test_resets_release_everything(strict: Any, endless: str) -> None:
+    """A client that resets its streams while they run holds no slot and no watch."""
     with raw(strict, window=200_000) as client:
-        for _ in range(60):  # three times as many as it may have at once
+        for _ in range(60):  # three times the limit
             stream = client.stream(endless)
             client.read_output()
             client.h2.reset_stream(stream)
@@ -251,7 +244,7 @@ def test_resets_leave_nothing_behind(strict: Any, endless: str) -> None:
 
 
 def test_the_streams_of_a_client_are_bounded(strict: Any, endless: str) -> None:
-    """Beyond the bound the refusal names the setting; a stream that ends makes room."""
+    """The error names the setting; a stream that ends releases its slot."""
     with raw(strict, window=100) as client:
         streams = [client.stream(endless) for _ in range(20)]
         client.stream(endless)
@@ -264,9 +257,9 @@ def test_the_streams_of_a_client_are_bounded(strict: Any, endless: str) -> None:
         assert "5" == client.trailers()["grpc-status"]
 
 
-def test_stuck_clients_cost_little(installation: Any, until: Callable[[Callable[[], bool]], None]) -> None:
-    """A hundred that read nothing cost a chunk each, and others are served beside them."""
-    job = asyncio.run(start(installation, NOISY))
+async def test_stuck_clients_cost_little(installation: Any, until: Until) -> None:
+    """A hundred clients that read nothing cost one chunk each, and others are served meanwhile."""
+    job = await start(installation, NOISY)
     installation.wait(job)
 
     def resident() -> int:
@@ -287,9 +280,9 @@ def test_stuck_clients_cost_little(installation: Any, until: Callable[[Callable[
             client.socket.close()
 
 
-def test_a_slow_reader_gets_everything(strict: Any) -> None:
-    """Reading a little now and then is reading: nobody is cut off who goes on."""
-    job = asyncio.run(start(strict, JobSpec("sh", ["-c", "yes | head -c 300000"])))
+async def test_a_slow_reader_gets_everything(strict: Any) -> None:
+    """A client that reads slowly but steadily is not stalled."""
+    job = await start(strict, JobSpec("sh", ["-c", "yes | head -c 300000"]))
     with raw(strict, window=10_000) as client:
         stream, size = client.stream(job), 0
         while size < 300_000:

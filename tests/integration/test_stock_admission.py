@@ -1,4 +1,4 @@
-"""Which stock clients get in, and which of them may call anything: certificates, roles and TLS."""
+"""Which stock clients can connect, and which of them may make calls: certificates, roles and TLS."""
 
 import socket
 import ssl
@@ -26,12 +26,12 @@ from ..support.stock import (
     NOWHERE,
     PATIENCE,
     Stock,
-    refusal,
+    error_of,
 )
 
 
 def issue(pki: Path, out: Path, name: str, *extensions: x509.ExtensionType, days: int = 1) -> Path:
-    """Sign a certificate with the CA of ``pki``, whatever is in it, and return where it is."""
+    """Sign a certificate with any content by the CA of ``pki``, and return its directory."""
     authority = x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes())
     signer = load_pem_private_key((pki / "ca.key").read_bytes(), password=None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
@@ -56,10 +56,10 @@ def issue(pki: Path, out: Path, name: str, *extensions: x509.ExtensionType, days
 
 
 def query(stock: Stock, name: str | None, pki: Path | None) -> tuple[grpc.StatusCode, str]:
-    """Return how the harmless call of a client is refused."""
+    """Return the status of a client's query for an unknown job."""
     with stock.channel(name, pki) as channel:
         request = stock.messages.QueryRequest(jobID=NOWHERE)
-        return refusal(lambda: stock.stub(channel).Query(request, timeout=PATIENCE))
+        return error_of(lambda: stock.stub(channel).Query(request, timeout=PATIENCE))
 
 
 def roles(value: bytes) -> list[x509.ExtensionType]:
@@ -67,8 +67,8 @@ def roles(value: bytes) -> list[x509.ExtensionType]:
     return [x509.UnrecognizedExtension(x509.ObjectIdentifier(ROLES_OID), value)]
 
 
-def test_the_certificates_made_here_do_get_in(stock: Stock, tmp_path: Path) -> None:
-    """Those of the next tests are refused for their one fault, not for how they are made."""
+def test_certificates_made_here_are_accepted(stock: Stock, tmp_path: Path) -> None:
+    """Those of the next tests are rejected for their one fault, not for the way they are made."""
     issue(stock.pki, tmp_path, "ann", *roles(b"\x0c\x06reader"))
     assert grpc.StatusCode.NOT_FOUND == query(stock, "ann", tmp_path)[0]
 
@@ -92,10 +92,10 @@ def test_the_certificates_made_here_do_get_in(stock: Stock, tmp_path: Path) -> N
         "unknown role",
         "unknown role beside a known one",
         "empty list",
-        "no DER",
+        "not DER",
         "cut short",
         "indefinite length",
-        "something after it",
+        "trailing bytes",
         "another type",
         "empty extension",
     ],
@@ -103,37 +103,37 @@ def test_the_certificates_made_here_do_get_in(stock: Stock, tmp_path: Path) -> N
 def test_a_client_without_a_proper_role(
     stock: Stock, tmp_path: Path, extensions: Sequence[x509.ExtensionType]
 ) -> None:
-    """It gets in, and every call is denied."""
+    """It can connect, and every call is denied."""
     issue(stock.pki, tmp_path, "ann", *extensions)
     assert grpc.StatusCode.PERMISSION_DENIED == query(stock, "ann", tmp_path)[0]
 
 
 def test_a_client_without_a_certificate(stock: Stock) -> None:
-    """It does not get in."""
+    """It cannot connect."""
     assert grpc.StatusCode.UNAVAILABLE == query(stock, None, None)[0]
 
 
 def test_a_certificate_of_another_ca(stock: Stock, tmp_path: Path) -> None:
-    """It does not get in, although it says writer."""
+    """It cannot connect, although its role is writer."""
     certificates.init(tmp_path / "pki", key_type=certificates.KeyType.P256)
     assert grpc.StatusCode.UNAVAILABLE == query(stock, "writer", tmp_path / "pki")[0]
 
 
 def test_an_expired_certificate(stock: Stock, tmp_path: Path) -> None:
-    """It does not get in."""
+    """It cannot connect."""
     issue(stock.pki, tmp_path, "ann", *roles(b"\x0c\x06writer"), days=-1)
     assert grpc.StatusCode.UNAVAILABLE == query(stock, "ann", tmp_path)[0]
 
 
 def test_the_certificate_of_a_server(stock: Stock) -> None:
-    """It is for another purpose, and does not get in."""
+    """It is for another purpose, so it cannot connect."""
     assert grpc.StatusCode.UNAVAILABLE == query(stock, "server", None)[0]
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_tls_1_3_only(stock: Stock, version: ssl.TLSVersion) -> None:
-    """A client that speaks TLS 1.2 at most does not get in, with the best of certificates."""
+    """A client that supports only TLS 1.2 cannot connect, even with a valid certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(stock.pki / "ca.crt")
     context.load_cert_chain(stock.pki / "writer.crt", stock.pki / "writer.key")
@@ -150,8 +150,8 @@ def test_tls_1_3_only(stock: Stock, version: ssl.TLSVersion) -> None:
 
 
 def test_plain_text(stock: Stock) -> None:
-    """A client without TLS does not get in."""
+    """A client without TLS cannot connect."""
     with grpc.insecure_channel(stock.target) as channel:
         call = stock.stub(channel).Query
-        code, _ = refusal(lambda: call(stock.messages.QueryRequest(jobID=NOWHERE), timeout=PATIENCE))
+        code, _ = error_of(lambda: call(stock.messages.QueryRequest(jobID=NOWHERE), timeout=PATIENCE))
     assert grpc.StatusCode.UNAVAILABLE == code

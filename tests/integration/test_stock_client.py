@@ -1,4 +1,4 @@
-"""What a stock client of the original API can do, and which of its requests are refused."""
+"""What a stock client of the original API can do, and which of its requests are rejected."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,20 +14,20 @@ from ..support.stock import (
     NOWHERE,
     PATIENCE,
     Stock,
-    refusal,
+    error_of,
 )
 
 
 @pytest.fixture
 def writer(stock: Stock) -> Iterator[Any]:
-    """The stub of a client that may do everything."""
+    """The stub of a client with all rights."""
     with stock.channel("writer") as channel:
         yield stock.stub(channel)
 
 
 @pytest.fixture
 def reader(stock: Stock) -> Iterator[Any]:
-    """The stub of a client that may query and stream."""
+    """The stub of a client that may only query and stream."""
     with stock.channel("reader") as channel:
         yield stock.stub(channel)
 
@@ -45,7 +45,7 @@ def start(stock: Stock, writer: Any) -> Callable[..., str]:
 
 @pytest.fixture
 def stream(stock: Stock, reader: Any) -> Callable[[str], str]:
-    """Return the whole output of a job, as text, once it is over."""
+    """Return the complete output of a job as text, once it is finished."""
 
     def stream(job: str) -> str:
         replies = reader.Stream(stock.messages.StreamRequest(jobID=job), timeout=PATIENCE)
@@ -54,7 +54,7 @@ def stream(stock: Stock, reader: Any) -> Callable[[str], str]:
     return stream
 
 
-# --- what a writer and a reader may do
+# --- calls of a writer and of a reader
 
 
 def test_start_query_and_stream(
@@ -72,7 +72,7 @@ def test_start_query_and_stream(
 
 
 def test_stop(stock: Stock, writer: Any, reader: Any, start: Callable[..., str]) -> None:
-    """It answers when the job is over; a job that is over cannot be stopped."""
+    """It returns when the job is finished; a finished job cannot be stopped."""
     job = start("sleep", "1000")
     assert not reader.Query(stock.messages.QueryRequest(jobID=job)).exited
     request = stock.messages.StopRequest(jobID=job)
@@ -82,7 +82,7 @@ def test_stop(stock: Stock, writer: Any, reader: Any, start: Callable[..., str])
     assert (
         grpc.StatusCode.FAILED_PRECONDITION,
         "the process is already finished",
-    ) == refusal(lambda: writer.Stop(request))
+    ) == error_of(lambda: writer.Stop(request))
 
 
 def test_a_reader_may_not_change_anything(
@@ -94,14 +94,14 @@ def test_a_reader_may_not_change_anything(
         lambda: reader.Start(stock.messages.StartRequest(name="touch", args=["/tmp/denied"])),
         lambda: reader.Stop(stock.messages.StopRequest(jobID=job)),
     ):
-        assert grpc.StatusCode.PERMISSION_DENIED == refusal(call)[0]
+        assert grpc.StatusCode.PERMISSION_DENIED == error_of(call)[0]
     assert not reader.Query(stock.messages.QueryRequest(jobID=job)).exited
     assert not Path("/tmp/denied").exists()
     writer.Stop(stock.messages.StopRequest(jobID=job))
 
 
 def test_many_clients_stream_the_same_job(stock: Stock, start: Callable[..., str]) -> None:
-    """Whether they come before, during or after, all get everything from the first byte."""
+    """Clients that connect before, during or after the job all get its output from the first byte."""
     job = start("sh", "-c", "for i in $(seq 200); do echo line $i; sleep 0.005; done")
 
     def stream(_number: int) -> str:
@@ -114,10 +114,10 @@ def test_many_clients_stream_the_same_job(stock: Stock, start: Callable[..., str
         assert [expected] * 16 == list(pool.map(stream, range(16)))
 
 
-def test_text_is_never_cut_within_a_character(
+def test_text_is_never_split_within_a_character(
     start: Callable[..., str], stream: Callable[[str], str]
 ) -> None:
-    """A character that the job writes in two halves arrives whole; what is no UTF-8 as U+FFFD."""
+    """A character that the job writes in two halves arrives whole; invalid UTF-8 becomes U+FFFD."""
     job = start("sh", "-c", r"printf 'a\342\202'; sleep 0.2; printf '\254b\377c\342\202'")
     assert "a€b\ufffdc\ufffd" == stream(job)
 
@@ -125,15 +125,15 @@ def test_text_is_never_cut_within_a_character(
 def test_a_megabyte_of_text_in_characters_of_three_bytes(
     start: Callable[..., str], stream: Callable[[str], str]
 ) -> None:
-    """No border of a chunk does any harm."""
+    """No boundary of a chunk changes the text."""
     job = start("sh", "-c", "yes '€' | tr -d '\\n' | head -c 3000000")
     assert "€" * 1_000_000 == stream(job)
 
 
-def test_a_client_that_cancels_its_stream_harms_nobody(
+def test_a_client_that_cancels_its_stream_affects_no_other(
     stock: Stock, writer: Any, reader: Any, start: Callable[..., str]
 ) -> None:
-    """The job goes on, and so do other streams."""
+    """The job and other streams continue."""
     job = start("sh", "-c", "echo first; sleep 1000")
     request = stock.messages.StreamRequest(jobID=job)
     for _ in range(3):
@@ -147,29 +147,29 @@ def test_a_client_that_cancels_its_stream_harms_nobody(
 def test_the_clients_deadline_does_not_abort_a_stop(
     shared: Any, stock: Stock, writer: Any, reader: Any, stream: Callable[[str], str]
 ) -> None:
-    """The client gives up waiting, the job ends all the same."""
+    """The client stops waiting, and the job still ends."""
     script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     job = shared.start("--grace", "1s", "sh", "-c", script)
     assert "ready\n" == next(reader.Stream(stock.messages.StreamRequest(jobID=job))).output
-    code, _ = refusal(lambda: writer.Stop(stock.messages.StopRequest(jobID=job), timeout=0.1))
+    code, _ = error_of(lambda: writer.Stop(stock.messages.StopRequest(jobID=job), timeout=0.1))
     assert grpc.StatusCode.DEADLINE_EXCEEDED == code
     assert "ready\n" == stream(job)
     assert 137 == reader.Query(stock.messages.QueryRequest(jobID=job)).exitCode
 
 
-# --- refusals of requests
+# --- requests that are rejected
 
 
 @pytest.mark.parametrize("job", ["", "x", NOWHERE, "a\nb\x01%41€"])
 def test_an_unknown_job(stock: Stock, writer: Any, reader: Any, job: str) -> None:
-    """Every method says which one it does not find, character by character."""
+    """The error of every method contains the exact id."""
     messages = stock.messages
     for call in (
         lambda: reader.Query(messages.QueryRequest(jobID=job)),
         lambda: writer.Stop(messages.StopRequest(jobID=job)),
         lambda: next(reader.Stream(messages.StreamRequest(jobID=job))),
     ):
-        assert (grpc.StatusCode.NOT_FOUND, f"Job {job} not found") == refusal(call)
+        assert (grpc.StatusCode.NOT_FOUND, f"Job {job} not found") == error_of(call)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_an_unknown_job(stock: Stock, writer: Any, reader: Any, job: str) -> Non
     [("", "command: is empty"), ("no-such-command", "No such file"), ("/etc/passwd", "denied"), ("/", "")],
 )
 def test_a_command_that_cannot_be_run(stock: Stock, writer: Any, name: str, reason: str) -> None:
-    """It is an invalid argument, with the reason."""
-    code, details = refusal(lambda: writer.Start(stock.messages.StartRequest(name=name)))
+    """It is an invalid argument; the message has the reason."""
+    code, details = error_of(lambda: writer.Start(stock.messages.StartRequest(name=name)))
     assert grpc.StatusCode.INVALID_ARGUMENT == code
     assert reason in details
 
@@ -197,39 +197,39 @@ def test_a_command_that_cannot_be_run(stock: Stock, writer: Any, name: str, reas
     ],
 )
 def test_malformed_messages(stock: Stock, path: str, data: bytes) -> None:
-    """Bytes that are no request are an invalid argument, and say what is wrong."""
+    """Bytes that are not a request are an invalid argument; the message describes the fault."""
     with stock.channel("writer") as channel:
-        code, details = refusal(lambda: channel.unary_unary(path)(data, timeout=PATIENCE))
+        code, details = error_of(lambda: channel.unary_unary(path)(data, timeout=PATIENCE))
     assert grpc.StatusCode.INVALID_ARGUMENT == code
     assert details.startswith("malformed request: ")
 
 
 def test_a_request_that_is_too_long(stock: Stock) -> None:
-    """More than 4 MiB are refused, with the bound."""
+    """More than 4 MiB are rejected; the message has the limit."""
     with stock.channel("writer") as channel:
         call = channel.unary_unary("/WorkerService/Start")
-        code, details = refusal(lambda: call(b"\x0a" * ((4 << 20) + 1), timeout=PATIENCE))
+        code, details = error_of(lambda: call(b"\x0a" * ((4 << 20) + 1), timeout=PATIENCE))
     assert (grpc.StatusCode.RESOURCE_EXHAUSTED, True) == (code, str(4 << 20) in details)
 
 
 def test_a_compressed_request(stock: Stock, writer: Any) -> None:
-    """It is unimplemented rather than misread."""
+    """It is rejected as unimplemented, and not misread."""
     request = stock.messages.StartRequest(name="true", args=["x" * 10_000])
-    code, details = refusal(lambda: writer.Start(request, compression=grpc.Compression.Gzip))
+    code, details = error_of(lambda: writer.Start(request, compression=grpc.Compression.Gzip))
     assert grpc.StatusCode.UNIMPLEMENTED == code
     assert "compressed" in details
 
 
 def test_a_method_that_does_not_exist(stock: Stock) -> None:
-    """The original's path has the original's methods only."""
+    """The original's path has only the original's methods."""
     with stock.channel("writer") as channel:
         for path in ("/WorkerService/List", "/worker.v1.WorkerService/Nothing", "/x.Y/Z"):
-            assert grpc.StatusCode.UNIMPLEMENTED == refusal(partial(channel.unary_unary(path), b""))[0]
+            assert grpc.StatusCode.UNIMPLEMENTED == error_of(partial(channel.unary_unary(path), b""))[0]
 
 
 def test_the_standard_health_service(stock: Stock) -> None:
-    """Any prober understands the answer: SERVING, or that there is no such service."""
+    """The answer is SERVING, or NOT_FOUND for an unknown service, as any prober expects."""
     with stock.channel("reader") as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         assert b"\x08\x01" == check(b"")
-        assert grpc.StatusCode.NOT_FOUND == refusal(lambda: check(b"\x0a\x01x"))[0]
+        assert grpc.StatusCode.NOT_FOUND == error_of(lambda: check(b"\x0a\x01x"))[0]

@@ -1,10 +1,10 @@
-"""Streams of output of which only the latest is kept: what comes is true to its offset, to the end."""
+"""Streams of output of which only the latest is kept: every chunk is correct for its offset."""
 
 import asyncio
 import json
 import sys
 from array import array
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from worker.core.model.job import SMALLEST_OUTPUT, Chunk, JobSpec
 from worker.core.model.stream_start import FromOffset
 
 MOST = 1 << 20
-"""Numbers that are written at once at most."""
+"""Maximum numbers written at once."""
 
-# So many numbers of four bytes at once, each at its offset; then a wait for a file, or a pause.
+# Writes numbers of four bytes, each equal to its position; then waits for a file, or pauses.
 WRITER = """
 import json, os, sys, time
 from array import array
@@ -45,27 +45,20 @@ clients = st.lists(
 
 
 def writing(plan: Plan) -> JobSpec:
-    """Return a job that writes by a plan, of whose output little is kept."""
+    """Return a job that writes by a plan; as little as possible of its output is kept."""
     return JobSpec(sys.executable, ["-c", WRITER, json.dumps(plan)], output_max=SMALLEST_OUTPUT)
 
 
 @pytest.fixture(scope="module")
 def whole() -> bytes:
-    """All that jobs here can write."""
+    """The longest output of the jobs in this module."""
     return array("I", range(8 * MOST)).tobytes()
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[Callable[[Any], Any]]:
-    """One event loop for all examples."""
-    with asyncio.Runner() as runner:
-        yield runner.run
 
 
 async def read(
     chunks: AsyncGenerator[Chunk, None], whole: bytes, position: int, pause: float
 ) -> tuple[int, int]:
-    """Read to the end, and return where that is and how many bytes were passed over."""
+    """Read to the end; return its offset and the number of bytes that were skipped."""
     missed = 0
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -73,52 +66,43 @@ async def read(
             missed += chunk.offset - position
             position = chunk.offset + len(chunk.data)
             assert whole[chunk.offset : position] == chunk.data
-            await asyncio.sleep(pause)  # how fast a client is belongs to the example
+            await asyncio.sleep(pause)  # the speed of a client is part of the example
     return position, missed
 
 
 @settings(max_examples=12, deadline=None, print_blob=True)
 @given(plan=plans, clients=clients)
-def test_every_byte_is_at_its_offset(
-    shared: Any, loop: Any, whole: bytes, plan: Plan, clients: list[tuple[float, float, float]]
+async def test_every_byte_is_at_its_offset(
+    shared: Any, whole: bytes, plan: Plan, clients: list[tuple[float, float, float]]
 ) -> None:
-    """Whenever clients come, from wherever, however slowly they read, while segments are deleted."""
+    """This holds for any start, offset and speed of the clients, while segments are deleted."""
     size = 4 * sum(count for count, _ in plan)
 
     async def follow(job: str, delay: float, part: float, pause: float) -> int:
-        await asyncio.sleep(delay)  # when a client comes likewise
+        await asyncio.sleep(delay)  # so is the time at which it connects
         offset = int(part * size)
         async with shared.client() as client:
             end, _ = await read(client.stream(job, start=FromOffset(offset)), whole, offset, pause)
         return end
 
-    async def scenario() -> None:
-        async with shared.client() as client:
-            job = str(await client.start(writing(plan)))
-            assert {size} == set(await asyncio.gather(*(follow(job, *each) for each in clients)))
-            await client.wait(job)
-            await client.remove(job)
-
-    loop(scenario())
+    async with shared.client() as client:
+        job = str(await client.start(writing(plan)))
+        assert {size} == set(await asyncio.gather(*(follow(job, *each) for each in clients)))
+        await client.wait(job)
+        await client.remove(job)
 
 
-def test_a_client_that_pauses_misses_what_is_deleted(
-    shared: Any, loop: Any, whole: bytes, tmp_path: Path
-) -> None:
-    """The first kept byte comes next, at its offset; the job never waited for the client."""
+async def test_a_paused_client_misses_deleted_output(shared: Any, whole: bytes, tmp_path: Path) -> None:
+    """It continues with the first kept byte, at its offset; the job does not wait for the client."""
     gate = tmp_path / "gate"
-    plan: Plan = [(1000, str(gate)), *[(MOST, 0.0)] * 7]  # more than lies between client and server
-
-    async def scenario() -> tuple[int, int]:
-        async with shared.client() as client, shared.client() as slow:
-            job = str(await client.start(writing(plan)))
-            async with aclosing(slow.stream(job)) as chunks:
-                first = await anext(chunks)
-                assert whole[: len(first.data)] == first.data
-                gate.touch()
-                await client.wait(job)
-                return await read(chunks, whole, len(first.data), 0)
-
-    end, missed = loop(scenario())
+    plan: Plan = [(1000, str(gate)), *[(MOST, 0.0)] * 7]  # more than fits between client and server
+    async with shared.client() as client, shared.client() as slow:
+        job = str(await client.start(writing(plan)))
+        async with aclosing(slow.stream(job)) as chunks:
+            first = await anext(chunks)
+            assert whole[: len(first.data)] == first.data
+            gate.touch()
+            await client.wait(job)
+            end, missed = await read(chunks, whole, len(first.data), 0)
     assert 4 * (1000 + 7 * MOST) == end
     assert 0 < missed < end - SMALLEST_OUTPUT // 2

@@ -1,10 +1,9 @@
-"""Every byte once and in order, however a job writes and whenever clients come, checked by hash."""
+"""Every byte once and in order, for any timing of writes and clients, checked by hash."""
 
 import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from hashlib import sha256
@@ -14,7 +13,6 @@ from threading import Barrier
 from typing import Any
 
 import grpc
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,13 +32,13 @@ for size, times, pause in plan:
 """
 
 Step = tuple[int, int, float]
-"""Bytes at once, how often, and the pause after it."""
+"""Bytes per write, number of writes, and the pause after them."""
 
 pauses = st.sampled_from([0.0, 0.0, 0.001, 0.02, 0.1])
 steps: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.integers(1, 200), st.integers(1, 500), pauses),  # a burst of lines
     st.tuples(st.just(1), st.integers(1, 300), pauses),  # single bytes
-    st.tuples(st.just(1 << 20), st.just(1), pauses),  # much at once
+    st.tuples(st.just(1 << 20), st.just(1), pauses),  # a large write
 )
 clients = st.lists(
     st.tuples(st.sampled_from([0.0, 0.01, 0.1, 0.3]), st.floats(0, 1)), min_size=1, max_size=5
@@ -48,28 +46,21 @@ clients = st.lists(
 
 
 def written(seed: int, plan: list[Step]) -> bytes:
-    """Return what the writer writes."""
+    """Return the output of the writer."""
     source = Random(seed)
     return b"".join(source.randbytes(size) for size, times, _ in plan for _ in range(times))
 
 
-@pytest.fixture(scope="module")
-def loop() -> Iterator[Callable[[Any], Any]]:
-    """One event loop for all examples."""
-    with asyncio.Runner() as runner:
-        yield runner.run
-
-
 @settings(max_examples=15, deadline=None, print_blob=True)
 @given(seed=st.integers(0, 1 << 32), plan=st.lists(steps, min_size=1, max_size=6), clients=clients)
-def test_every_client_gets_every_byte(
-    shared: Any, loop: Any, seed: int, plan: list[Step], clients: list[tuple[float, float]]
+async def test_every_client_gets_every_byte(
+    shared: Any, seed: int, plan: list[Step], clients: list[tuple[float, float]]
 ) -> None:
-    """From the offset that it asked for, whether it came before the job wrote or after it ended."""
+    """It starts at the requested offset, whether it connects before the job writes or after it ends."""
     whole = written(seed, plan)
 
     async def read(job: str, delay: float, offset: int) -> str:
-        await asyncio.sleep(delay)  # when a client comes is part of the example
+        await asyncio.sleep(delay)  # the time at which a client connects is part of the example
         digest, position = sha256(), offset
         async with shared.client() as client:
             async for chunk in client.stream(job, start=FromOffset(offset)):
@@ -78,43 +69,36 @@ def test_every_client_gets_every_byte(
                 position += len(chunk.data)
         return digest.hexdigest()
 
-    async def scenario() -> None:
-        async with shared.client() as client:
-            command = JobSpec(sys.executable, ["-c", WRITER, str(seed), json.dumps(plan)])
-            job = str(await client.start(command))
-            offsets = [int(part * len(whole)) for _, part in clients]
-            reads = [read(job, delay, offset) for (delay, _), offset in zip(clients, offsets, strict=True)]
-            digests = await asyncio.gather(*reads)
-            assert [sha256(whole[offset:]).hexdigest() for offset in offsets] == digests
-            await client.remove(job)
-
-    loop(scenario())
+    async with shared.client() as client:
+        command = JobSpec(sys.executable, ["-c", WRITER, str(seed), json.dumps(plan)])
+        job = str(await client.start(command))
+        offsets = [int(part * len(whole)) for _, part in clients]
+        reads = [read(job, delay, offset) for (delay, _), offset in zip(clients, offsets, strict=True)]
+        digests = await asyncio.gather(*reads)
+        assert [sha256(whole[offset:]).hexdigest() for offset in offsets] == digests
+        await client.remove(job)
 
 
-def test_a_hundred_clients_follow_one_job(shared: Any, loop: Any, tmp_path: Path) -> None:
-    """All are there before it writes its 20 MB/s, and each gets all of it as it comes."""
+async def test_a_hundred_clients_follow_one_job(shared: Any, tmp_path: Path) -> None:
+    """All are connected before it writes 20 MB/s, and each gets all of the output."""
     plan: list[Step] = [(200_000, 1, 0.01)] * 100
     expected = sha256(b"ready\n" + written(1, plan)).hexdigest()
     gate = tmp_path / "gate"
     wait = f"echo ready; until [ -e {shlex.quote(str(gate))} ]; do sleep 0.01; done"
     write = shlex.join([sys.executable, "-c", WRITER, "1", json.dumps(plan)])
-    everybody_follows = Barrier(100, action=gate.touch, timeout=60)
-
-    async def start() -> str:
-        async with shared.client() as client:
-            return str(await client.start(JobSpec("sh", ["-c", f"{wait}; exec {write}"])))
-
+    all_connected = Barrier(100, action=gate.touch, timeout=60)
+    async with shared.client() as client:
+        job = str(await client.start(JobSpec("sh", ["-c", f"{wait}; exec {write}"])))
     pki = shared.home / "pki"
     credentials = grpc.ssl_channel_credentials(
         *((pki / name).read_bytes() for name in ("ca.crt", "writer.key", "writer.crt"))
     )
-    job = loop(start())
     request = bytes(StreamRequest(job_id=job))
 
     def read(channel: grpc.Channel) -> str:
         replies = channel.unary_stream("/worker.v1.WorkerService/Stream")(request)
         digest = sha256(StreamResponse.parse(next(replies)).output)
-        everybody_follows.wait()
+        all_connected.wait()
         for reply in replies:
             digest.update(StreamResponse.parse(reply).output)
         return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A job that writes until it is told to end, and a command that follows it meanwhile."""
+"""A job that writes until a gate opens, and a command that follows it."""
 
 import hashlib
 import subprocess
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Numbered lines, alone and in bursts, until the gate opens; then their hash.
+# Writes numbered lines, singly and in bursts, until the gate opens; then writes their hash to a file.
 WRITER = """
 import hashlib, os, sys, time
 number, digest = 0, hashlib.sha256()
@@ -27,7 +27,7 @@ Until = Callable[[Callable[[], bool]], None]
 
 @contextmanager
 def running(command: Sequence[str], env: dict[str, str], stdout: Any) -> Iterator[Any]:
-    """Have a command run whose stderr can be read; nothing is left of it."""
+    """Run a command whose stderr can be read; kill it at the end."""
     with subprocess.Popen(
         command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE
     ) as process:
@@ -38,7 +38,7 @@ def running(command: Sequence[str], env: dict[str, str], stdout: Any) -> Iterato
 
 
 class Followed:
-    """The job, and what `worker stream` has written of it."""
+    """A job, and the output of it that `worker stream` has written."""
 
     def __init__(self, installation: Any, directory: Path, until: Until) -> None:
         self._installation = installation
@@ -50,22 +50,22 @@ class Followed:
 
     @contextmanager
     def by(self, command: Sequence[str], *options: str) -> Iterator[Any]:
-        """Have it followed; some output is there."""
+        """Follow the job with a command; wait for some output."""
         stream = [*command, "stream", *options, self._job]
         with self._output.open("wb") as file, running(stream, self._installation.env, file) as process:
-            self.goes_on()
+            self.await_more()
             yield process
 
-    def goes_on(self) -> None:
+    def await_more(self) -> None:
         """Wait for more output."""
         size = self._output.stat().st_size
         self._until(lambda: self._output.stat().st_size > size)
 
     def end(self, process: Any) -> list[str]:
-        """Have the job end, and the stream: every byte came once. Return what was told on stderr."""
+        """End the job and the stream; assert that every byte arrived once; return the lines on stderr."""
         self._gate.touch()
         self._installation.worker("wait", self._job)
-        told = process.communicate(timeout=60)[1].decode()
-        assert 0 == process.returncode, told
+        errors = process.communicate(timeout=60)[1].decode()
+        assert 0 == process.returncode, errors
         assert self._digest.read_text() == hashlib.sha256(self._output.read_bytes()).hexdigest()
-        return list(told.splitlines())
+        return list(errors.splitlines())

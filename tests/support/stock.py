@@ -17,7 +17,7 @@ PATIENCE = 60.0
 
 
 class Stock:
-    """The stubs, and where and as whom to use them."""
+    """The stubs, the address of the server, and the certificates."""
 
     def __init__(self, target: str, pki: Path, messages: ModuleType, services: ModuleType) -> None:
         self.target = target
@@ -26,7 +26,7 @@ class Stock:
         self._services = services
 
     def credentials(self, name: str | None, pki: Path | None = None) -> grpc.ChannelCredentials:
-        """Return the credentials of a client by the name of its certificate."""
+        """Return the credentials of a client with this certificate, or without one."""
         pki = pki or self.pki
         return grpc.ssl_channel_credentials(
             (self.pki / "ca.crt").read_bytes(),
@@ -35,7 +35,7 @@ class Stock:
         )
 
     def channel(self, name: str | None, pki: Path | None = None) -> grpc.Channel:
-        """Return a channel, to be entered."""
+        """Return a channel, which is a context manager."""
         return grpc.secure_channel(self.target, self.credentials(name, pki))
 
     def stub(self, channel: grpc.Channel) -> Any:
@@ -45,7 +45,7 @@ class Stock:
 
 @contextmanager
 def stubs(out: Path) -> Iterator[tuple[ModuleType, ModuleType]]:
-    """Have the modules that anybody generates from the original proto."""
+    """Yield the modules that grpcio generates from the original proto."""
     source = Path(__file__).parent
     command = ["protoc", f"-I{source}", f"--python_out={out}", f"--grpc_python_out={out}", "original.proto"]
     assert 0 == protoc.main(command)
@@ -61,7 +61,7 @@ def stubs(out: Path) -> Iterator[tuple[ModuleType, ModuleType]]:
     del sys.modules["original_pb2"], sys.modules["original_pb2_grpc"]
 
 
-def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+def error_of(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     """Return the status of a call that fails."""
     with pytest.raises(grpc.RpcError) as caught:
         call()

@@ -127,7 +127,7 @@ async def test_streams_and_waits_resume_at_the_next_server(pki: Path) -> None:
             assert [] == await rest
             assert JobState.EXITED is (await waiting).state
         assert ["back"] * (len(server.notices) // 2) == server.notices[1::2]
-        assert {"rpc error: code = Unavailable desc = the server is shutting down; the job continues"} >= {
+        assert {"rpc error: code = Unavailable desc = the server is shutting down; the job keeps running"} >= {
             message.partition(",")[0] for message in server.notices[::2] if "shutting down" in message
         }
         assert 1 <= len(server.notices) // 2 <= 3
@@ -215,7 +215,7 @@ async def test_no_patience(pki: Path) -> None:
             waiting = asyncio.create_task(client.wait(job))
             assert await client.health()
             await server.down()
-            with pytest.raises(RpcError, match="the server is shutting down; the job continues"):
+            with pytest.raises(RpcError, match="the server is shutting down; the job keeps running"):
                 await waiting
         assert (1, []) == (server.connections, server.notices)
 

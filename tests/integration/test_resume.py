@@ -192,9 +192,7 @@ def test_a_job_whose_stream_is_rejected(install, tmp_path):
     refused = installation.run("run", "sleep", "1000")
     holder.terminate()
     holder.communicate(timeout=60)
-    resume = re.search(
-        "; the job keeps running: worker stream ([0-9a-f-]{36})\n$", refused.stderr.decode()
-    )
+    resume = re.search("; the job keeps running: worker stream ([0-9a-f-]{36})\n$", refused.stderr.decode())
     assert 125 == refused.returncode
     assert refused.stderr.startswith(b"rpc error: code = ResourceExhausted")
     assert "running" == installation.query(resume[1])["state"]

@@ -127,7 +127,8 @@ async def test_streams_and_waits_resume_at_the_next_server(pki: Path) -> None:
             assert [] == await rest
             assert JobState.EXITED is (await waiting).state
         assert ["back"] * (len(server.notices) // 2) == server.notices[1::2]
-        assert {"rpc error: code = Unavailable desc = the server is shutting down; the job keeps running"} >= {
+        reason = "rpc error: code = Unavailable desc = the server is shutting down; the job keeps running"
+        assert {reason} >= {
             message.partition(",")[0] for message in server.notices[::2] if "shutting down" in message
         }
         assert 1 <= len(server.notices) // 2 <= 3

@@ -170,7 +170,9 @@ class Client:
             raise self._unreachable(_reason(error), lost=lost) from error
 
     def _unreachable(self, reason: str, *, lost: bool = False) -> ServerUnreachable:
-        return ServerUnreachable(self.address, reason, lost=lost, silent=lost and not self._channel.heard)
+        return ServerUnreachable(
+            self.address, reason, lost=lost, silent=lost and not self._channel.has_received
+        )
 
     def _why_lost(self, reason: str) -> str:
         """Return why the connection was lost.
@@ -178,7 +180,7 @@ class Client:
         In TLS 1.3 the client completes its handshake before the server has checked the client's
         certificate; a server that rejects it closes the connection before it has sent anything.
         """
-        if self._channel.current is None or self._channel.heard:
+        if self._channel.current is None or self._channel.has_received:
             return reason[:1].lower() + reason[1:]
         return "it rejects this client's certificate: " + (
             _invalid_dates(self._ssl_context) or "missing, expired, revoked or of another CA"

@@ -40,10 +40,10 @@ from . import translate
 from .errors import CallRejected
 from .grpc.framing import MESSAGE_SIZE
 from .grpc.status import Status
-from .roles import NOBODY, Identity
+from .roles import ANONYMOUS, Identity
 from .shutdown import Shutdown, ShuttingDown
 
-caller: ContextVar[Identity] = ContextVar("caller", default=NOBODY)
+caller: ContextVar[Identity] = ContextVar("caller", default=ANONYMOUS)
 """The identity of the client whose call is being handled."""
 
 SERVICES = ("", "worker.v1.WorkerService", "WorkerService")

@@ -48,7 +48,7 @@ class Identity:
         return any(right in role.rights for role in self.roles)
 
 
-NOBODY = Identity("")
+ANONYMOUS = Identity("")
 
 
 def encode_roles(roles: Collection[Role]) -> bytes:
@@ -67,16 +67,16 @@ def parse_roles(value: bytes) -> frozenset[Role]:
 
 
 def identify(certificate: bytes) -> Identity:
-    """Return the identity in a DER certificate that TLS has verified; NOBODY unless it has exactly one."""
+    """Return the identity in a DER certificate that TLS has verified; ANONYMOUS if there is not one."""
     try:
         subject, extensions = der.subject_and_extensions(certificate)
         names = der.common_names(subject)
     except ValueError as error:
         log.warning("cannot read the certificate of a client: %s", error)
-        return NOBODY
+        return ANONYMOUS
     if len(names) != 1 or not names[0]:
         log.warning("client certificate with %d common names instead of one: no rights", len(names))
-        return NOBODY
+        return ANONYMOUS
     return Identity(names[0], _granted_roles(names[0], extensions))
 
 

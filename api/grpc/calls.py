@@ -29,7 +29,7 @@ from ..errors import CallRejected, ErrorReply, error_reply
 from ..fairness import RoundRobin
 from ..handlers import Handlers, caller
 from ..methods import METHODS, Method, ServerStream, Unary
-from ..roles import NOBODY, Identity, Right, identify
+from ..roles import ANONYMOUS, Identity, Right, identify
 from ..shutdown import Shutdown
 from ..wire.decoding import decode
 from .framing import ChunkSender, send_reply
@@ -105,10 +105,10 @@ class Calls:
         # Peer.cert() returns a dict without the extensions that ssl does not know.
         connection = peer._transport.get_extra_info("ssl_object")  # noqa: SLF001
         if connection is None:
-            return NOBODY
+            return ANONYMOUS
         if connection not in self._identities:
             certificate = connection.getpeercert(binary_form=True)
-            self._identities[connection] = identify(certificate) if certificate else NOBODY
+            self._identities[connection] = identify(certificate) if certificate else ANONYMOUS
         return self._identities[connection]
 
     async def _run(self, method: Method, stream: Stream[Message, Message]) -> None:
@@ -120,7 +120,7 @@ class Calls:
                 request = await _receive(stream, method.request)
                 reply = await method.handler(self._handlers, request)
                 await send_reply(stream, reply)
-                reached(Step.ANSWERED)
+                reached(Step.ANSWERED, _job_of(request, reply))
             elif isinstance(method, ServerStream):
                 request = await _receive(stream, method.request)
                 async with aclosing(method.handler(self._handlers, request)) as replies:
@@ -206,6 +206,11 @@ async def _fail(stream: Stream[Message, Message], failure: ErrorReply) -> None:
 
 
 def _audit(method: Method, request: Message | None, reply: Message | None, outcome: str) -> None:
-    """Log who changed what. All messages call a job `job_id`; that of a Start is in its reply."""
-    job = getattr(reply, "job_id", "") or getattr(request, "job_id", "")
+    """Log who changed what."""
+    job = _job_of(request, reply)
     audit.info("%r: %s: job %.40r: %.200r", caller.get().name, method.name, job, outcome)
+
+
+def _job_of(request: Message | None, reply: Message | None) -> str:
+    """Return the id of the job: `job_id` in every message; that of a Start is in its reply."""
+    return str(getattr(reply, "job_id", "") or getattr(request, "job_id", ""))

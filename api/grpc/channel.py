@@ -70,9 +70,9 @@ class Channel(GrpcChannel):
             await connection.end(patience)
 
     @property
-    def heard(self) -> bool:
+    def has_received(self) -> bool:
         """Whether the server has sent anything over the current connection."""
-        return self.current is not None and self.current.heard
+        return self.current is not None and self.current.has_received
 
     def raise_statuses(self) -> None:
         """Raise each status other than OK as RpcError, with the errno that goes with it."""

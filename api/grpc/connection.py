@@ -69,7 +69,7 @@ class Http2Connection(H2Protocol):
         super().__init__(handler, config, h2_config)
         self._most_calls = most_calls
         self._read_buffer = read_buffer
-        self.heard = False
+        self.has_received = False
         self.transport: asyncio.WriteTransport | None = None
         self._lost = asyncio.get_running_loop().create_future()
 
@@ -89,7 +89,7 @@ class Http2Connection(H2Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Process what the peer sent."""
-        self.heard = True
+        self.has_received = True
         if self.connection.is_closing():
             return  # grpclib has discarded its h2 state
         # Any data shows that the peer is alive; its answer to a ping may be queued behind megabytes.

@@ -1,7 +1,7 @@
 """Bytes to messages, checked.
 
 betterproto2 accepts truncated and mistyped fields as data, so messages are decoded here: one pass
-over the bytes checks and builds. Whatever this decoder accepts, protobuf decodes to the same message.
+over the bytes checks and builds. protobuf decodes everything that this decoder accepts to the same message.
 It rejects more: fields of the wrong wire type, groups, integers out of range.
 https://protobuf.dev/programming-guides/encoding/
 """

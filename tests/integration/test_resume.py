@@ -117,7 +117,7 @@ async def hashed(client, job):
 
 
 async def test_starts_during_restarts_start_one_job_each(installation, tmp_path):
-    """Whatever restarts happen meanwhile, each Start runs its command once."""
+    """Each Start runs its command once, although the server restarts meanwhile."""
     runs = tmp_path / "runs"
     runs.mkdir()
     program = f"import sys, tempfile; tempfile.mkstemp(prefix=sys.argv[1] + '-', dir={str(runs)!r})"
@@ -175,11 +175,11 @@ def test_how_to_resume_split_output(installation):
     assert b"out\n" == run.stdout.readline()
     assert b"error\n" == run.stderr.readline()
     installation.kill(installation.server_pid())
-    _, told = stream.communicate(timeout=60)
-    assert told.decode().endswith(f"; to resume from here: worker stream {job} --stderr --offset 6\n")
-    _, told = run.communicate(timeout=60)
+    _, errors = stream.communicate(timeout=60)
+    assert errors.decode().endswith(f"; to resume from here: worker stream {job} --stderr --offset 6\n")
+    _, errors = run.communicate(timeout=60)
     both = r"worker stream ([0-9a-f-]{36}) --offset 4, and worker stream \1 --stderr --offset 6\n$"
-    assert re.search(f"; the job keeps running: {both}", told.decode())
+    assert re.search(f"; the job keeps running: {both}", errors.decode())
     assert (1, 125) == (stream.returncode, run.returncode)
 
 

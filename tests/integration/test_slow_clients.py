@@ -29,7 +29,7 @@ NOISY = JobSpec("sh", ["-c", "yes | head -c 100000000"])
 
 
 class Raw:
-    """A client that uses HTTP/2 over TLS directly, and sends nothing by itself."""
+    """A client that uses HTTP/2 over TLS directly, and sends only what a test sends."""
 
     def __init__(self, installation: Any, window: int = LARGEST) -> None:
         host, port = (installation.home / "address").read_text().strip().rsplit(":", 1)

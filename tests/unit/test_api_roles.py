@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from worker.api import peer_certificate as der
 from worker.api.roles import (
-    NOBODY,
+    ANONYMOUS,
     ROLES_OID,
     Identity,
     Right,
@@ -106,12 +106,12 @@ def test_arbitrary_bytes_never_crash(value: bytes) -> None:
 
 
 def test_rights_of_the_roles() -> None:
-    """A writer has all rights, a reader may only read, NOBODY has no right."""
+    """A writer has all rights, a reader may only read, ANONYMOUS has no right."""
     rights = {
         role: {right for right in Right if Identity("x", frozenset({role})).may(right)} for role in Role
     }
     assert {Role.WRITER: {Right.READ, Right.WRITE}, Role.READER: {Right.READ}} == rights
-    assert not any(NOBODY.may(right) for right in Right)
+    assert not any(ANONYMOUS.may(right) for right in Right)
 
 
 def test_the_common_name_is_the_identity() -> None:
@@ -128,7 +128,7 @@ def test_a_certificate_without_roles_gives_no_right() -> None:
 @pytest.mark.parametrize("names", [[], ["ann", "bob"]])
 def test_a_missing_or_ambiguous_name_gives_no_right(names: list[str]) -> None:
     """Roles without exactly one name give no right."""
-    assert NOBODY == identify(make_certificate(names, roles_extension(encode_roles([Role.WRITER]))))
+    assert ANONYMOUS == identify(make_certificate(names, roles_extension(encode_roles([Role.WRITER]))))
 
 
 def test_another_malformed_extension_removes_the_roles() -> None:
@@ -141,7 +141,7 @@ def test_another_malformed_extension_removes_the_roles() -> None:
 @given(data=st.binary(max_size=200))
 def test_bytes_that_are_not_a_certificate_give_no_right(data: bytes) -> None:
     """No input makes the parser raise."""
-    assert NOBODY == identify(data)
+    assert ANONYMOUS == identify(data)
 
 
 READER = make_certificate(["ann"], roles_extension(encode_roles([Role.READER])))

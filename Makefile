@@ -1,39 +1,58 @@
-# Two commands: `make demo` shows the worker at work, `make test` runs all that CI runs.
+# `make help` lists the targets. `make demo` and `make test` need nothing but Linux, Python 3.11 with venv, git and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# Each core runs tests; a worker that has finished takes tests from the others.
+PARALLEL := --numprocesses=auto --dist=worksteal
 
-.PHONY: demo test lint types layers unit integration crash wheel guest soak bench proto format clean
+.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest soak bench proto format clean
 
-demo: .venv/ready
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
+
+demo: .venv/ready ## Start a temporary server, run `worker start ls /`, stop the server
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh
 
-test: lint types layers wheel unit integration crash guest
+quick: .venv/ready ## Run lint, types, layers and unit-quick in parallel: run it before each commit
+	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target lint types layers unit-quick
 
-lint: .venv/ready
+test: lint types layers wheel unit pythons integration crash guest ## Run everything that CI runs
+
+lint: .venv/ready ## Check style and format (ruff)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/ready
+types: .venv/ready ## Check types (mypy --strict)
 	$(BIN)/mypy
 
-layers: .venv/ready
+layers: .venv/ready ## Check which package may import which (import-linter)
 	$(BIN)/lint-imports
 
-unit: .venv/ready
-	$(BIN)/pytest tests/unit
+unit: .venv/ready ## Run the unit tests
+	$(BIN)/pytest $(PARALLEL) tests/unit
 
-integration: .venv/ready
+unit-quick: .venv/ready ## Run the unit tests, with few examples of the property tests
+	$(BIN)/pytest --quiet $(PARALLEL) --hypothesis-profile=quick tests/unit
+
+pythons: .venv/ready ## Run the unit tests under each other Python from 3.11 to 3.14 on this machine
+	$(BIN)/python tests/pythons.py
+
+integration: .venv/ready ## Run the tests with real processes, cgroups and servers
 	$(BIN)/pytest tests/integration
 
-# Kills at every step of a job's life, at random moments, and under load.
-crash: .venv/ready
+crash: .venv/ready ## Kill our processes at each step of a job, at random moments and under load
 	$(BIN)/pytest tests/crash
 
-# The tests of the wheel: what users install holds every package and starts.
-wheel: .venv/ready
+wheel: .venv/ready ## Build the wheel, install it and test that it is complete
 	$(BIN)/pytest tests/wheel
 
-bench: .venv/ready
+guest: .venv/ready ## Test in a Debian guest under qemu: cgroup v2, systemd as PID 1 (as root, installs qemu)
+	$(BIN)/pytest tests/guest
+
+soak: .venv/ready ## Run the tests that take too long for CI
+	$(BIN)/pytest tests/soak
+	WORKER_CRASH_TIMES=10 $(BIN)/pytest tests/crash/test_random_kills.py
+
+bench: .venv/ready ## Run the benchmarks (benchmarks/README.md)
 	$(BIN)/python benchmarks/placement.py
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/calls.py
@@ -43,28 +62,19 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/commands.py
 
-# What takes too long for every run.
-soak: .venv/ready
-	$(BIN)/pytest tests/soak
-	WORKER_CRASH_TIMES=10 $(BIN)/pytest tests/crash/test_random_kills.py
-
-# On cgroup v2 with systemd as PID 1, in a Debian guest under qemu; root on Debian installs what that needs.
-guest: .venv/ready
-	$(BIN)/pytest tests/guest
-
-proto: .venv/ready
+proto: .venv/ready ## Generate the modules in proto/ from the .proto files
 	$(BIN)/python tests/generate_proto.py
 
-format: .venv/ready
+format: .venv/ready ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove the environments, builds and caches
+	rm -rf .venv .venv-3.* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "worker needs Python 3.11 or later; say which: make PYTHON=/path/to/python3" >&2; exit 1; }
+	  { echo "worker needs Python 3.11 or later; choose one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "python3 has no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

@@ -84,6 +84,8 @@ def _number_of_path(name: str) -> tuple[int, int]:
         status = os.stat(name)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
+        if "\0" in name:
+            reason = "embedded null byte"  # Python 3.13 changed the text of the error
         raise InvalidJobSpec(_FIELD, f"{name}: {reason}") from None
     if stat.S_ISCHR(status.st_mode):
         raise InvalidJobSpec(_FIELD, f"{name} is a character device; I/O limits need a block device")

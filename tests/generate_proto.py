@@ -1,6 +1,6 @@
 """Generate proto/worker.py and proto/health.py from their .proto files (``make proto``).
 
-The compiler writes a tree of packages; here each file becomes one module beside its source.
+The compiler writes a tree of packages. This script keeps one module for each .proto file, next to it.
 """
 
 import os
@@ -16,7 +16,7 @@ MODULES = {"worker.py": "worker/v1/__init__.py", "health.py": "grpc/health/v1/__
 
 def generate() -> dict[str, str]:
     """Return the text of each generated module by file name."""
-    tools = Path(sys.executable).parent  # the plugin, and ruff, which it calls
+    tools = Path(sys.executable).parent  # contains the compiler plug-in, and ruff, which the plug-in runs
     os.environ["PATH"] = f"{tools}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as out:
         code = protoc.main(
@@ -31,7 +31,7 @@ def generate() -> dict[str, str]:
             ]
         )
         if code != 0:
-            sys.exit(f"protoc ended with {code}")
+            sys.exit(f"protoc exited with {code}")
         generated = {"message_pool.py": Path(out, "message_pool.py").read_text()}
         for name, source in MODULES.items():
             text = Path(out, source).read_text()

@@ -1,4 +1,4 @@
-"""Certificates for the tests of the server; and how hypothesis runs here."""
+"""Hypothesis profiles, and the certificates that the server's tests use."""
 
 from pathlib import Path
 
@@ -8,12 +8,14 @@ from hypothesis import settings
 from worker.api import certificates
 from worker.api.certificates import KeyType
 
-# A test that takes its time beside other load has not failed.
-settings.register_profile("worker", deadline=None)
-settings.load_profile("worker")
+# No deadlines: a slow example on a loaded machine is not a failure.
+# `--hypothesis-profile=quick` selects the second profile (`make quick`).
+settings.register_profile("full", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=10)
+settings.load_profile("full")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of certificates, and one of a client that has no role."""
     directory = tmp_path_factory.mktemp("server") / "pki"

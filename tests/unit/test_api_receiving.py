@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from worker.api.grpc.connection import Http2Connection
 from worker.api.grpc.receiving import ReceivingConnection
 
+from ..support.examples import examples
+
 if TYPE_CHECKING:
     from grpclib.protocol import Stream
 
@@ -98,7 +100,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(steps=steps, cuts=st.lists(st.integers(0, 120_000), max_size=6))
 async def test_the_result_is_that_of_the_libraries(
     steps: list[tuple[str, int, int]], cuts: list[int]

@@ -21,6 +21,7 @@ from worker.core.model.job import (
 from worker.core.model.stream_start import LastBytes, LastLines, StreamStart
 from worker.core.worker import Worker
 
+from ..support.examples import examples
 from ..support.restarted import Wire, serving
 from ..support.served import BINARY
 
@@ -34,7 +35,7 @@ def joined(chunks: Sequence[Chunk]) -> bytes:
     return b"".join(chunk.data for chunk in chunks)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 # At most four breaks in a row: a client raises the error of the fifth call that fails at once.
 @given(budgets=st.lists(st.integers(1, 5_000) | st.integers(1, 300_000), max_size=3))
 async def test_at_whichever_byte_connections_break(pki: Path, budgets: list[int]) -> None:

@@ -28,6 +28,7 @@ from worker.core import (
     WorkerError,
 )
 
+from ..support.examples import examples
 from ..support.worker_state_machine import PROGRAMS, WorkerStateMachine
 
 SPECS = [
@@ -241,5 +242,5 @@ class AnyOrder(WorkerStateMachine):
             self.run(stream.aclose())
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+AnyOrder.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30)
 TestAnyOrder = AnyOrder.TestCase

@@ -1,45 +1,22 @@
-"""The house: what is listed by hand agrees with what is there."""
+"""The lists in pyproject.toml match the repository, and generated files are up to date."""
 
 import ast
 import importlib.util
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 NO_PACKAGES = {"tests", "benchmarks", "docs", "build", "dist"}
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def test_packages_are_all_listed() -> None:
-    """A folder that is forgotten in pyproject.toml is missing from the wheel, and nowhere else."""
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    folders = (path.parent.relative_to(ROOT).parts for path in ROOT.rglob("*.py"))
-    packages = {
-        ".".join(("worker", *parts))
-        for parts in folders
-        if not any(part.startswith(".") for part in parts) and NO_PACKAGES.isdisjoint(parts[:1])
-    }
-    assert sorted(packages) == listed
-
-
-def test_every_package_has_an_init() -> None:
-    """A folder without one would be another package for each tool that looks at it."""
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    for package in listed:
-        assert ROOT.joinpath(*package.split(".")[1:], "__init__.py").is_file()
-
-
-def test_no_stray_modules_in_the_root() -> None:
-    """The root is the package: whatever lies there would be in the wheel."""
-    assert ["__init__.py"] == [path.name for path in ROOT.glob("*.py")]
-
-
-def generator() -> ModuleType:
-    """Load tests/generate_proto.py, which is no part of a package."""
-    pytest.importorskip("grpc_tools", reason="grpcio-tools makes the modules; it comes with [dev]")
-    spec = importlib.util.spec_from_file_location("generate_proto", ROOT / "tests" / "generate_proto.py")
+def script(name: str) -> ModuleType:
+    """Load a script of tests/, which is not a package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -47,10 +24,62 @@ def generator() -> ModuleType:
     return module
 
 
+def test_packages_are_all_listed() -> None:
+    """Every folder with Python code is listed in pyproject.toml; otherwise the wheel lacks it."""
+    folders = (path.parent.relative_to(ROOT).parts for path in ROOT.rglob("*.py"))
+    packages = {
+        ".".join(("worker", *parts))
+        for parts in folders
+        if not any(part.startswith(".") for part in parts) and NO_PACKAGES.isdisjoint(parts[:1])
+    }
+    assert sorted(packages) == PYPROJECT["tool"]["setuptools"]["packages"]
+
+
+def test_every_package_has_an_init() -> None:
+    """Every package has an __init__.py; tools disagree about folders without one."""
+    for package in PYPROJECT["tool"]["setuptools"]["packages"]:
+        assert ROOT.joinpath(*package.split(".")[1:], "__init__.py").is_file()
+
+
+def test_no_stray_modules_in_the_root() -> None:
+    """The root contains no other module: the root is the package, so the wheel would include it."""
+    assert ["__init__.py"] == [path.name for path in ROOT.glob("*.py")]
+
+
+def test_the_dev_extra_is_the_dev_group() -> None:
+    """The extra `dev` and the dependency group `dev` list the same requirements."""
+    extra = PYPROJECT["project"]["optional-dependencies"]["dev"]
+    assert sorted(script("pythons").requirements("dev")) == sorted(extra)
+
+
+def test_the_classifiers_name_the_tested_pythons() -> None:
+    """The classifiers are the versions that `make pythons` tests; the first is the oldest that installs."""
+    pythons = script("pythons")
+    tested = [f"3.{minor}" for minor in pythons.MINORS]
+    prefix = "Programming Language :: Python :: 3."
+    classifiers = PYPROJECT["project"]["classifiers"]
+    assert tested == [f"3.{name.removeprefix(prefix)}" for name in classifiers if name.startswith(prefix)]
+    assert f">={tested[0]}" == PYPROJECT["project"]["requires-python"]
+
+
+def test_a_python_that_does_not_run_is_skipped(tmp_path: Path) -> None:
+    """An interpreter that fails, such as a pyenv shim of an unselected version, is not used."""
+    pythons = script("pythons")
+    broken, working = tmp_path / "broken" / "python3.13", tmp_path / "working" / "python3.13"
+    for path, body in ((broken, "exit 127"), (working, "echo 3.13.7")):
+        path.parent.mkdir()
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+    environ = {"PATH": f"{broken.parent}:{working.parent}", "PYENV_ROOT": str(tmp_path)}
+    assert pythons.Interpreter(working, "3.13.7") == pythons.find(13, environ)
+    assert None is pythons.find(14, environ)
+
+
 def test_generated_modules_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is committed is what the .proto files say; ``make proto`` brings it up to date."""
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # generate() adds to it, and is undone with this
-    generated = generator().generate()
+    """The committed modules are what the .proto files generate; ``make proto`` updates them."""
+    pytest.importorskip("grpc_tools", reason="grpcio-tools generates the modules; it comes with [dev]")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # generate() prepends to PATH; monkeypatch restores it
+    generated = script("generate_proto").generate()
     assert {"worker.py", "health.py", "message_pool.py"} == generated.keys()
     for name, text in generated.items():
         committed = (ROOT / "proto" / name).read_text()

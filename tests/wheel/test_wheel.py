@@ -1,4 +1,4 @@
-"""What users install is whole: built as a wheel, put into an environment of its own, and used."""
+"""The wheel is complete: build it, install it in a separate environment, and use it."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, as `pip install` would build it."""
+    """Build the wheel as `pip install` does."""
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -24,7 +24,7 @@ def wheel(tmp_path_factory):
 
 
 def test_contents(wheel):
-    """The wheel has every package and the proto files, and no tests and no build scripts."""
+    """The wheel contains every package and the .proto files, but no tests and no build files."""
     names = zipfile.ZipFile(wheel).namelist()
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     for package in packages:
@@ -37,9 +37,9 @@ def test_contents(wheel):
 
 
 def test_use(wheel, tmp_path):
-    """Installed from the wheel, away from the sources, the command and the library work."""
+    """The command and the library work when installed from the wheel, without the source tree."""
     home = tmp_path / "venv"
-    # The dependencies are those of the environment that runs the tests.
+    # The program below adds the dependencies from the environment that runs the tests.
     venv.create(home, with_pip=True, system_site_packages=False)
     python = home / "bin" / "python"
     subprocess.run(

@@ -1,8 +1,8 @@
-"""The servers that the worker is measured beside, each in a process of its own.
+"""The servers that the worker is compared with. Each runs in a separate process.
 
-Run as ``python alternative.py KIND PKI [FILE]``; prints the address that it listens at.
-``aio``: grpc.aio and Google's protobuf, streams FILE in chunks as large as the worker's.
-``noop``: grpclib with a method that answers an empty message, over the worker's certificates.
+Run as ``python alternative.py KIND PKI [FILE]``; prints the address of the server.
+``aio``: grpc.aio and Google's protobuf; streams FILE in chunks of the worker's size.
+``noop``: grpclib with a method that returns an empty message, with the worker's certificates.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ CHUNK = 65520
 
 @contextmanager
 def alternative(kind: str, pki: Path, *file: Path) -> Iterator[tuple[str, int]]:
-    """Have such a server; yields its address and its pid."""
+    """Run such a server; yields its address and its pid."""
     command = [sys.executable, __file__, kind, pki, *file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -29,8 +29,8 @@ def alternative(kind: str, pki: Path, *file: Path) -> Iterator[tuple[str, int]]:
 
 
 async def serve_aio(pki: Path, file: Path) -> None:
-    """Serve a file over grpc.aio, in messages with the fields of the worker's."""
-    import grpc  # noqa: PLC0415 - one kind of server does not load what the other needs
+    """Serve a file over grpc.aio, in messages with the same fields as the worker's."""
+    import grpc  # noqa: PLC0415 - the other kind of server does not need it
     from google.protobuf import wrappers_pb2  # noqa: PLC0415
 
     key, certificate, ca = ((pki / name).read_bytes() for name in ("server.key", "server.crt", "ca.crt"))
@@ -58,7 +58,7 @@ async def serve_aio(pki: Path, file: Path) -> None:
 
 
 async def serve_noop(pki: Path) -> None:
-    """Serve a method that does nothing over grpclib as it is."""
+    """Serve a method that does nothing over unmodified grpclib."""
     from grpclib.const import Cardinality, Handler  # noqa: PLC0415
     from grpclib.server import Server, Stream  # noqa: PLC0415
 
@@ -77,7 +77,7 @@ async def serve_noop(pki: Path) -> None:
     server = Server([Service()], codec=MessageCodec())
     context = server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
     await server.start("127.0.0.1", 0, ssl=context)
-    assert server._server is not None  # noqa: SLF001 - nothing else tells the port
+    assert server._server is not None  # noqa: SLF001 - no public attribute has the port
     host, port = server._server.sockets[0].getsockname()[:2]  # type: ignore[attr-defined] # noqa: SLF001
     print(f"{host}:{port}", flush=True)
     await server.wait_closed()

@@ -1,6 +1,6 @@
-"""Unary calls over the wire: starts beside bare posix_spawn(3), queries beside a method that does nothing.
+"""Unary calls over gRPC: starts compared with posix_spawn(3), queries with a method that does nothing.
 
-The client is grpcio, with bytes for messages, so that all of the difference is the server's.
+The client is grpcio and sends encoded messages, so every difference comes from the server.
 """
 
 import os
@@ -33,7 +33,7 @@ ROUNDS = 3
 STREAMS = 4
 SERVICE = "/worker.v1.WorkerService"
 LIMITED = bytes(StartRequest(name="true", limits=Limits(cpu_quota_millicores=1000, memory_max=256 << 20)))
-"""A start with limits of CPU and memory."""
+"""A start with CPU and memory limits."""
 
 Call = Callable[[], object]
 Row = dict[str, str | float]
@@ -46,7 +46,7 @@ def _timed(call: Call) -> float:
 
 
 def _measure(call: Call, times: int, at_once: int) -> tuple[float, float, float]:
-    """Return calls per second, and the median and 99th percentile of their milliseconds."""
+    """Return calls per second, and the median and 99th percentile of the latency in milliseconds."""
     with ThreadPoolExecutor(at_once) as pool:
         began = time.perf_counter()
         taken = list(pool.map(lambda _: _timed(call), range(times)))
@@ -59,7 +59,7 @@ def _spawn_and_wait() -> None:
 
 
 def _compare(kind: str, calls: dict[str, tuple[Call, int | None]], times: int) -> list[Row]:
-    """Measure in turn, round after round; the first is the limit. A pid: whose CPU time is told."""
+    """Measure all calls in each round. The first is the limit. A pid selects whose CPU is reported."""
     rows: list[Row] = []
     for at_once in (1, 16):
         found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in calls}
@@ -99,7 +99,7 @@ def _starts(installation: Installation, channel: grpc.Channel) -> list[Row]:
 
 
 def _cpu_of_starts(installation: Installation, channel: grpc.Channel) -> list[Row]:
-    """Return who spends how much CPU on a job with limits, from its start to the removal of its groups."""
+    """Return the CPU that each process uses for a job with limits, until its cgroups are removed."""
     start = channel.unary_unary(f"{SERVICE}/Start")
     spawning = "posix_spawn and wait, child included"
     before = {spawning: _own_cpu_seconds()}
@@ -108,15 +108,15 @@ def _cpu_of_starts(installation: Installation, channel: grpc.Channel) -> list[Ro
     processes = installation.processes()
     job = "the job: zygote's child, then true"
 
-    def look() -> dict[str, float]:
+    def used() -> dict[str, float]:
         spent = {name: cpu_seconds(pid) for name, pid in processes.items()}
         jobs = cpu_seconds_of_children(processes["supervisor"])
         return {**spent, job: jobs, "grpcio client": cpu_seconds(os.getpid())}
 
-    before |= look()
+    before |= used()
     _measure(lambda: start(LIMITED), STARTS, 16)
-    time.sleep(1)  # until all of them are over
-    after |= look()
+    time.sleep(1)  # until all jobs have finished
+    after |= used()
     return [
         {"CPU of": name, "ms for each": 1000 * (after[name] - before[name]) / STARTS} for name in before
     ]
@@ -142,7 +142,7 @@ def _queries(installation: Installation, channel: grpc.Channel, job: str) -> lis
 
 
 def _beside_streams(installation: Installation, channel: grpc.Channel, job: str) -> list[Row]:
-    """Return the latency of queries while streams run as fast as they can."""
+    """Return the latency of queries while streams run at full speed."""
     start, wait = (channel.unary_unary(f"{SERVICE}/{name}") for name in ("Start", "Wait"))
     command = bytes(StartRequest(name="sh", args=["-c", "yes | head -c 400000000"]))
     noisy = StartResponse.parse(start(command)).job_id
@@ -156,7 +156,7 @@ def _beside_streams(installation: Installation, channel: grpc.Channel, job: str)
             script = str(Path(__file__).parent / "grpcio_client.py")
             command_line = [sys.executable, script, installation.address, str(installation.pki)]
             readers = [subprocess.Popen([*command_line, f"{SERVICE}/Stream", stream, str(streams), "100"])]
-            time.sleep(2)  # until all of them are at full speed
+            time.sleep(2)  # until all streams run at full speed
         taken = [1000 * _timed(lambda: query(asked)) for _ in range(500)]
         rows.append(
             {

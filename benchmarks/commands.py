@@ -1,6 +1,6 @@
-"""The wall time of commands, beside a Python that imports ssl and asyncio, which any client needs.
+"""The wall time of commands, compared with a Python that imports ssl and asyncio, as every client must.
 
-The commands are those of a wheel: an editable installation has a finder that users do not have.
+The commands are installed from a wheel: an editable installation adds a finder that users do not have.
 """
 
 import statistics
@@ -25,12 +25,12 @@ def _seconds(installation: Installation, command: list[str]) -> float:
 
 
 def main() -> None:
-    """Measure in turn, round after round, and report the medians."""
+    """Measure all commands in each round, and report the medians."""
     with tempfile.TemporaryDirectory() as directory, installed() as installation:
         programs = install_wheel(Path(directory))
         job = installation.worker("start", "true").split()[1]
         installation.worker("wait", job)
-        nobody = str(new_job_id())
+        unknown = str(new_job_id())
         worker = [str(programs / "worker")]
         commands = {
             LIMIT: [str(programs / "python"), "-c", "import ssl, asyncio"],
@@ -39,9 +39,9 @@ def main() -> None:
             "worker stream": [*worker, "stream", job],
             "worker list": [*worker, "list"],
             "worker wait": [*worker, "wait", job],
-            "worker stop (of a job that is over)": [*worker, "stop", job],
-            "worker update (of a job that is over)": [*worker, "update", "--pids", "9", job],
-            "worker remove (of a job that is not there)": [*worker, "remove", nobody],
+            "worker stop (finished job)": [*worker, "stop", job],
+            "worker update (finished job)": [*worker, "update", "--pids", "9", job],
+            "worker remove (unknown job)": [*worker, "remove", unknown],
             "worker start": [*worker, "start", "true"],
             "worker run": [*worker, "run", "true"],
         }

@@ -1,6 +1,6 @@
-"""What followers see and cost: the first byte, the lag of a line, a job that writes little and often.
+"""Following output: the first byte, the lag of a line, and a job that makes many short writes.
 
-And a thousand clients that follow silent jobs.
+Also the cost of a thousand clients that follow silent jobs.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ STREAMS = 50
 FOLLOWERS = 1000
 SILENT = 10
 KEEPALIVE = 30.0
-"""Seconds within which the server asks each idle follower once whether it is there."""
+"""Seconds within which the server pings each idle follower once."""
 
 TICKER = """
 import os, time
@@ -46,7 +46,7 @@ for number in range(300_000):
 """
 
 Figures = dict[str, tuple[float, float]]
-"""Of each thing that is measured: the worker's figure, and that of its limit or alternative."""
+"""For each measurement: the worker's figure, and that of its limit or alternative."""
 
 
 async def _started(installation: Installation, command: str, *arguments: str) -> str:
@@ -62,7 +62,7 @@ def _percentiles(what: str, ours: list[float], theirs: list[float]) -> Figures:
 
 
 def _first_message(channel: grpc.Channel, method: str, request: bytes) -> float:
-    """Return the milliseconds from asking for a stream to its first message, over an open connection."""
+    """Return the milliseconds from a request to the first message of the stream, over an open connection."""
     began = time.perf_counter()
     call = channel.unary_stream(method)(request)
     next(call)
@@ -81,7 +81,7 @@ def _first_byte(ours: grpc.Channel, job: str, theirs: grpc.Channel) -> Figures:
 
 
 def _lag(installation: Installation) -> Figures:
-    """Compare how late lines come that are written 10 ms apart, by a stream and by a pipe."""
+    """Compare the delay of lines, written 10 ms apart, over a stream and over a pipe."""
     ours = asyncio.run(_lag_of_a_stream(installation))
     with subprocess.Popen([sys.executable, "-c", TICKER], stdout=subprocess.PIPE) as ticker:
         assert ticker.stdout is not None
@@ -99,7 +99,7 @@ async def _lag_of_a_stream(installation: Installation) -> list[float]:
 
 
 async def _chatty(installation: Installation) -> Figures:
-    """Compare the CPU for a job of 100,000 short writes a second, followed, with that of cat > file."""
+    """Compare the CPU for a followed job of 100,000 short writes a second with that of cat > file."""
     server, recorder = installation.server, installation.recorder
     before, began = [cpu_seconds(server), cpu_seconds(recorder)], time.perf_counter()
     size = 0
@@ -131,7 +131,7 @@ def _cat(file: Path) -> float:
 
 @contextmanager
 def _idle_followers(installation: Installation, jobs: list[str]) -> Iterator[None]:
-    """Have clients that follow silent jobs, each over a connection of its own."""
+    """Run clients that follow silent jobs, each over a separate connection."""
     with ExitStack() as open_channels:
         calls = []
         for number in range(FOLLOWERS):
@@ -147,14 +147,14 @@ def _idle_followers(installation: Installation, jobs: list[str]) -> Iterator[Non
 
 
 def _cpu(pid: int, seconds: float) -> float:
-    """Return the percentage of a CPU that a process uses when it is left alone for so long."""
+    """Return the percentage of a CPU that a process uses during this time."""
     before = cpu_seconds(pid)
     time.sleep(seconds)
     return 100 * (cpu_seconds(pid) - before) / seconds
 
 
 def _silence() -> list[dict[str, str | float]]:
-    """Return what idle followers cost the server; one long look, as their pings come in clusters."""
+    """Return the cost of idle followers to the server, over a long period: pings come in clusters."""
     with installed() as installation:
         jobs = [
             asyncio.run(_started(installation, "sh", "-c", "echo here; exec sleep 1000"))
@@ -184,7 +184,7 @@ def _row(what: str, worker: float, limit: float | None = None) -> dict[str, str 
 
 
 def _medians(rounds: list[Figures]) -> Iterator[dict[str, str | float]]:
-    """Yield the median of each figure over all rounds, and that of the ratios within a round."""
+    """Yield the median of each figure over all rounds, and the median of the ratios within a round."""
     for what in rounds[0]:
         pairs = [figures[what] for figures in rounds]
         row = _row(what, *(statistics.median(side) for side in zip(*pairs, strict=True)))
@@ -192,7 +192,7 @@ def _medians(rounds: list[Figures]) -> Iterator[dict[str, str | float]]:
 
 
 def main() -> None:
-    """Measure each beside its limit, round after round, and report the medians."""
+    """Measure each figure and its limit in each round, and report the medians."""
     rounds = []
     with installed() as installation:
         job = asyncio.run(_started(installation, "sh", "-c", "echo here; exec sleep 1000"))

@@ -1,7 +1,7 @@
-"""A client over grpcio, in a process of its own: streams to as many readers as it is told.
+"""A grpcio client in a separate process, with the requested number of readers.
 
-Run as ``python grpcio_client.py ADDRESS PKI METHOD REQUEST_HEX READERS [TIMES]``; prints seconds and
-bytes read.
+Run as ``python grpcio_client.py ADDRESS PKI METHOD REQUEST_HEX READERS [TIMES]``; prints the seconds and
+the bytes read.
 """
 
 import subprocess
@@ -14,14 +14,14 @@ import grpc
 
 
 def connect(address: str, pki: Path) -> grpc.Channel:
-    """Return a channel over a connection of its own."""
+    """Return a channel with a separate connection."""
     files = ((pki / name).read_bytes() for name in ("ca.crt", "writer.key", "writer.crt"))
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.ssl_target_name_override", "localhost")]
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(*files), options)
 
 
 def read_streams(address: str, pki: Path, method: str, request: bytes, readers: int) -> tuple[float, int]:
-    """Return the seconds that it took to read so many streams at the same time, and the bytes of all."""
+    """Return the seconds to read this many streams at the same time, and the total of bytes."""
     command = [sys.executable, __file__, address, pki, method, request.hex(), str(readers)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     seconds, size = done.stdout.split()

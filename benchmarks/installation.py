@@ -1,4 +1,4 @@
-"""A worker of the benchmark's own, as users have it: certificates, a server over TLS, a supervisor."""
+"""A temporary worker as users install it: certificates, a server over TLS, a supervisor."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Installation:
-    """A WORKER_HOME, and the processes that belong to it."""
+    """A WORKER_HOME and its processes."""
 
     def __init__(self, home: Path, python: str) -> None:
         self.home = home
@@ -34,7 +34,7 @@ class Installation:
         }
 
     def worker(self, *arguments: str) -> str:
-        """Run a command of the worker and return what it prints."""
+        """Run a `worker` command and return its output."""
         done = subprocess.run(
             [self._python, "-m", "worker.cli.main", *arguments],
             env=self.env,
@@ -45,11 +45,11 @@ class Installation:
 
     @property
     def address(self) -> str:
-        """Where the server listens."""
+        """The address of the server."""
         return (self.home / "address").read_text().strip()
 
     def client(self) -> Client:
-        """Return a writer's client, to be entered."""
+        """Return a client with the writer's certificate; use it as a context manager."""
         host, port = self.address.rsplit(":", 1)
         context = client_context(
             ca=self.pki / "ca.crt", certificate=self.pki / "writer.crt", key=self.pki / "writer.key"
@@ -58,21 +58,21 @@ class Installation:
 
     @property
     def server(self) -> int:
-        """The process of the server."""
+        """The pid of the server."""
         return _holder(self.home / "server.lock")
 
     @property
     def supervisor(self) -> int:
-        """The process of the supervisor."""
+        """The pid of the supervisor."""
         return _holder(self.home / "supervisor" / this_generation() / "lock")
 
     @property
     def recorder(self) -> int:
-        """The process of the recorder."""
+        """The pid of the recorder."""
         return _holder(self.home / "supervisor" / this_generation() / "recorder.lock")
 
     def processes(self) -> dict[str, int]:
-        """Return the server, the supervisor, and the helpers that the supervisor has started so far."""
+        """Return the pids of the server, the supervisor, and the helpers that the supervisor has started."""
         supervisor = self.supervisor
         found = {"server": self.server, "supervisor": supervisor}
         for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
@@ -84,10 +84,10 @@ class Installation:
 
 
 def install_wheel(directory: Path) -> Path:
-    """Build the wheel, install it into an environment of its own, and return where its programs are.
+    """Build the wheel, install it in a new environment, and return the directory of its programs.
 
-    It is what users have: an editable installation has a finder beside it, and may lack compiled modules.
-    What it depends on is that of the environment that runs the benchmark.
+    This is what users have: an editable installation adds a finder, and may lack compiled modules.
+    The dependencies are those of the environment that runs the benchmark.
     """
     root, home = Path(__file__).parent.parent, directory / "venv"
     build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(directory), str(root)]
@@ -103,7 +103,7 @@ def install_wheel(directory: Path) -> Path:
 
 @contextmanager
 def installed(*options: str, python: str = sys.executable) -> Iterator[Installation]:
-    """Have a worker of this Python that is up, with these options of `worker serve`; it goes again."""
+    """Run a worker with this Python and these options of `worker serve`, and stop it at the end."""
     with tempfile.TemporaryDirectory() as directory:
         installation = Installation(Path(directory) / "home", python)
         installation.home.mkdir(mode=0o700)
@@ -116,23 +116,23 @@ def installed(*options: str, python: str = sys.executable) -> Iterator[Installat
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has used so far, in user and kernel mode."""
+    """Return the CPU time that a process has used, in user and kernel mode."""
     return _cpu(pid, 11)
 
 
 def cpu_seconds_of_children(pid: int) -> float:
-    """Return the CPU time of all children that a process has waited for so far."""
+    """Return the CPU time of all children that a process has waited for."""
     return _cpu(pid, 13)
 
 
 def _cpu(pid: int, first: int) -> float:
-    """Return a time in user mode and the one in kernel mode after it, of proc_pid_stat(5), in seconds."""
+    """Return the sum of the field `first` of proc_pid_stat(5), user mode, and the next, kernel mode."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[first]) + int(fields[first + 1])) / _TICK
 
 
 def resident_mb(pid: int) -> float:
-    """Return what a process has resident now, in megabytes of 10^6 bytes."""
+    """Return the resident memory of a process in megabytes of 10^6 bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024 / 1e6
 

@@ -1,7 +1,7 @@
-"""What the processes of a worker have in memory: idle, after 1000 jobs, with 100 clients that do not read.
+"""The memory of a worker's processes: idle, after 1000 jobs, and with 100 clients that do not read.
 
-The worker is that of a wheel. Beside each measurement a Python of the same environment that only waits: the
-least that any can have.
+The worker is installed from a wheel. Each measurement includes a Python of the same environment that only
+waits: the lower bound.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ AT_ONCE = 16
 STUCK = 100
 OUTPUT = 200_000_000
 SETTLED = 1.0
-"""Seconds without a new process or client before memory is looked at."""
+"""Seconds without a new process or client before memory is measured."""
 
 BARE = "python that waits"
 
@@ -35,7 +35,7 @@ Sizes = tuple[float, float]
 
 
 def sizes(pid: int) -> Sizes:
-    """Return what a process has resident, and its share of that where pages belong to several."""
+    """Return the resident and the proportional set size of a process."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     facts = {line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6 for line in lines}
     return facts["Rss"], facts["Pss"]
@@ -43,7 +43,7 @@ def sizes(pid: int) -> Sizes:
 
 @contextmanager
 def bare_python(python: str) -> Iterator[int]:
-    """Have a Python that has imported nothing, of the worker's environment; yields its pid."""
+    """Run a Python of the worker's environment that imports nothing; yields its pid."""
     program = "import sys; print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [python, "-P", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -55,21 +55,21 @@ def bare_python(python: str) -> Iterator[int]:
 
 
 class Measurements:
-    """What was found, of each process at each stage, round after round."""
+    """The sizes of each process at each stage, for all rounds."""
 
     def __init__(self, python: str) -> None:
         self._python = python
         self._found: dict[tuple[str, str], list[Sizes]] = {}
 
     def take(self, stage: str, installation: Installation) -> None:
-        """Measure all processes, and a bare Python beside them."""
+        """Measure all processes and a bare Python."""
         time.sleep(SETTLED)
         with bare_python(self._python) as bare:
             for name, pid in {BARE: bare, **installation.processes()}.items():
                 self._found.setdefault((stage, name), []).append(sizes(pid))
 
     def resident(self, stage: str, name: str) -> float:
-        """Return the median of what a process had resident at a stage."""
+        """Return the median resident memory of a process at a stage."""
         return statistics.median(resident for resident, _ in self._found[stage, name])
 
     def rows(self) -> list[dict[str, str | float]]:
@@ -87,7 +87,7 @@ class Measurements:
 
 
 async def run_jobs(installation: Installation) -> None:
-    """Run short jobs, some at a time, and wait for the end of all."""
+    """Run short jobs, some at a time, and wait until all have finished."""
     turn = asyncio.Semaphore(AT_ONCE)
     async with installation.client() as client:
 
@@ -99,7 +99,7 @@ async def run_jobs(installation: Installation) -> None:
 
 
 async def large_output(installation: Installation) -> str:
-    """Have a job write much, and return its id."""
+    """Run a job with large output, and return its id."""
     async with installation.client() as client:
         job = str(await client.start(JobSpec("sh", ["-c", f"yes | head -c {OUTPUT}"])))
         await client.wait(job)
@@ -108,7 +108,7 @@ async def large_output(installation: Installation) -> str:
 
 @contextmanager
 def stuck_clients(installation: Installation, job: str) -> Iterator[None]:
-    """Have clients, each with a connection, that take a first message and then nothing."""
+    """Run clients, each with a connection, that read the first message and nothing more."""
     with ExitStack() as open_channels:
         calls = []
         for _ in range(STUCK):
@@ -135,7 +135,7 @@ def measure(found: Measurements, python: str) -> None:
 
 
 def main() -> None:
-    """Measure a fresh worker for each stage, round after round, and report the medians."""
+    """Measure new workers in each round, and report the medians."""
     with tempfile.TemporaryDirectory() as directory:
         python = str(install_wheel(Path(directory)) / "python")
         found = Measurements(python)

@@ -1,6 +1,6 @@
-"""The latency of a start: what being born inside control groups and limits costs.
+"""The latency of a start: the cost of starting a process inside cgroups and with limits.
 
-posix_spawn(3) of the same command, waited for, is the limit, measured in turn with the others.
+The limit is posix_spawn(3) of the same command and waitpid(2), measured in the same run.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ Start = Callable[[], Awaitable[float]]
 
 
 async def bare() -> float:
-    """Return the seconds that posix_spawn takes, and until its child is waited for."""
+    """Return the seconds of one posix_spawn and waitpid."""
     began = time.perf_counter()
     _spawn_and_wait()
     return time.perf_counter() - began
@@ -42,7 +42,7 @@ def _spawn_and_wait() -> None:
 
 
 def start_with(worker: Worker, limits: ResourceLimits) -> Start:
-    """Return what starts a job and returns the seconds until it is executed; the job is removed after."""
+    """Return a function that starts a job, returns the seconds until its exec, and removes the job."""
 
     async def start() -> float:
         began = time.perf_counter()
@@ -56,7 +56,7 @@ def start_with(worker: Worker, limits: ResourceLimits) -> Start:
 
 
 def unified_alone(process: int) -> Hierarchy:
-    """Return what there is of cgroup v2, where a hybrid host has no controllers."""
+    """Return only the cgroup v2 hierarchy, which has no controllers on a hybrid host."""
     return replace(detect(process), legacy={})
 
 
@@ -70,7 +70,7 @@ async def measure(start: Start, idle: float) -> list[float]:
 
 
 async def main() -> None:
-    """Measure every way of starting, in turn, and report."""
+    """Measure every kind of start, and report."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         limiters = (none({}, home), CgroupLimiter("worker-placement", unified_alone), auto({}, home))

@@ -1,6 +1,6 @@
-"""How fast output is recorded and read back by the command line, beside cat(1) doing the same.
+"""The speed of recording output and of reading it by the command line, compared with cat(1).
 
-A job that writes as fast as it can is recorded to its end; `worker stream` then writes it to /dev/null.
+The output of a job that writes at full speed is recorded; then `worker stream` writes it to /dev/null.
 """
 
 import asyncio
@@ -22,33 +22,33 @@ ROUNDS = 5
 WRITER = ("head", "-c", str(SIZE), "/dev/zero")
 
 Cost = tuple[float, float]
-"""Seconds, and CPU seconds of whatever moves the bytes."""
+"""Seconds, and CPU seconds of the process that moves the bytes."""
 
 
 def _cat_to(file: Path) -> Cost:
-    """Return what cat costs that writes to a file what another process writes to a pipe."""
+    """Return the cost of a cat that copies a pipe to a file."""
     began = time.perf_counter()
     with subprocess.Popen(WRITER, stdout=subprocess.PIPE) as writer, file.open("wb") as target:
         return _waited(subprocess.Popen(["cat"], stdin=writer.stdout, stdout=target), began)
 
 
 def _command(*command: str, env: Mapping[str, str] | None = None) -> Cost:
-    """Return what a command costs that writes to /dev/null."""
+    """Return the cost of a command that writes to /dev/null."""
     began = time.perf_counter()
     return _waited(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL), began)
 
 
 def _waited(process: "subprocess.Popen[bytes]", began: float) -> Cost:
-    """Return what a process, with its children, has cost once it has ended well."""
+    """Wait for a process, which must succeed, and return the cost of it and its children."""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"{process.args!r} ended with {process.returncode}")
+        sys.exit(f"{process.args!r} exited with {process.returncode}")
     return time.perf_counter() - began, used.ru_utime + used.ru_stime
 
 
 async def _record(installation: Installation) -> tuple[str, Cost]:
-    """Have a job write; return its id, and what it cost the recorder until all was recorded."""
+    """Run a job; return its id, and the cost to the recorder until all output was recorded."""
     async with installation.client() as client:
         await client.health()  # connects
         began, before = time.perf_counter(), cpu_seconds(installation.recorder)
@@ -63,7 +63,7 @@ async def _remove(installation: Installation, job: str) -> None:
 
 
 def _round(installation: Installation) -> dict[str, tuple[Cost, Cost]]:
-    """Return what each way costs, with the cost of its limit."""
+    """Return the cost of each way, with the cost of its limit."""
     file, worker = installation.home / "same", str(Path(sys.executable).with_name("worker"))
     write = _cat_to(file)
     job, recorded = asyncio.run(_record(installation))
@@ -82,9 +82,9 @@ def _round(installation: Installation) -> dict[str, tuple[Cost, Cost]]:
 
 
 def main() -> None:
-    """Measure in turn, round after round, and report the medians."""
+    """Measure all ways in each round, and report the medians."""
     with installed() as installation:
-        installation.worker("run", "true")  # what is there only after the first job
+        installation.worker("run", "true")  # the first job starts the helper processes
         rounds = [_round(installation) for _ in range(ROUNDS)]
     rows: list[dict[str, str | float]] = []
     for way in rounds[0]:

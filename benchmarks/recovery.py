@@ -1,6 +1,6 @@
-"""How soon a server that was started answers: after jobs that are over, and with jobs that run.
+"""The time until a started server answers, with finished jobs in its journal and with running jobs.
 
-The same server with an empty journal is the limit, measured in turn with the others.
+The limit is the same server with an empty journal, measured in the same run.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ LIMITS = ResourceLimits(memory=MemoryLimit(max=256 << 20), pids=100)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a start of a server took until it had answered: seconds, CPU seconds, and resident megabytes."""
+    """The cost of a server start until its first answer: seconds, CPU seconds, and resident megabytes."""
 
     wall: float
     cpu: float
@@ -51,7 +51,7 @@ class Start:
 
 
 def finished(number: int) -> JobRecord:
-    """Return the record of a job as people start them."""
+    """Return the record of a typical job."""
     at = time.time() - 86400 + number
     spec = JobSpec(
         "make",
@@ -69,7 +69,7 @@ def finished(number: int) -> JobRecord:
 
 
 async def fill(directory: Path, number: int) -> JobId:
-    """Make a journal of so many jobs and their output; return one of them, or one that is not there."""
+    """Create a journal of this many jobs and their output; return one of them, or an unknown id if none."""
     (directory / "jobs").mkdir(parents=True)
     journal = SqliteJournal(directory / "journal.db")
     job = new_job_id()
@@ -85,7 +85,7 @@ async def fill(directory: Path, number: int) -> JobId:
 
 
 def swap(home: Path, directory: Path) -> None:
-    """Exchange the jobs of a home with those that lie elsewhere; no server runs."""
+    """Exchange the jobs of a home with those of another directory, while no server runs."""
     for name in ("jobs", "journal.db", "journal.db-wal", "journal.db-shm"):
         here, there, between = home / name, directory / name, directory / f"{name}.new"
         for source, target in ((there, between), (here, there), (between, here)):
@@ -95,7 +95,7 @@ def swap(home: Path, directory: Path) -> None:
 
 @asynccontextmanager
 async def server(installation: Installation, job: JobId) -> AsyncIterator[Start]:
-    """Start a server, ask it for a job until it answers, and kill it in the end."""
+    """Start a server, query a job until it answers, and kill it at the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     (installation.home / "address").write_text(address)
@@ -132,7 +132,7 @@ def _listens(address: str) -> bool:
 
 
 async def after_finished(installation: Installation, directory: Path) -> dict[int, list[Start]]:
-    """Return the starts after each number of jobs, in turn."""
+    """Return the starts for each number of finished jobs."""
     jobs = {number: await fill(directory / str(number), number) for number in FINISHED}
     starts: dict[int, list[Start]] = {number: [] for number in FINISHED}
     for _ in range(ROUNDS):
@@ -145,7 +145,7 @@ async def after_finished(installation: Installation, directory: Path) -> dict[in
 
 
 async def with_running(installation: Installation) -> list[Start]:
-    """Return the starts beside jobs that run."""
+    """Return the starts with running jobs."""
     async with server(installation, new_job_id()), installation.client() as client:
         turn = asyncio.Semaphore(AT_ONCE)
 
@@ -164,7 +164,7 @@ async def with_running(installation: Installation) -> list[Start]:
 
 
 def row(what: str, starts: list[Start], empty: list[Start], number: int) -> dict[str, str | float]:
-    """Return a line of the report."""
+    """Return a row of the report."""
     wall, cpu, resident = (
         [statistics.median(getattr(start, name) for start in each) for each in (starts, empty)]
         for name in ("wall", "cpu", "resident")
@@ -187,7 +187,7 @@ async def main() -> None:
         rows = [row(f"{number} finished", each, starts[0], number) for number, each in starts.items()]
         running = await with_running(installation)
         rows.append(row(f"{RUNNING} running", running, starts[0], RUNNING))
-        installation.worker("up")  # ends them all
+        installation.worker("up")  # `worker down --jobs` then stops the jobs
     report("recovery", f"A server that is started, {ROUNDS} times each", rows)
 
 

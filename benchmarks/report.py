@@ -1,4 +1,4 @@
-"""How every benchmark reports: a table for people, JSON for programs."""
+"""The report of a benchmark: a table, and the same as JSON."""
 
 import json
 import platform
@@ -9,7 +9,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value below which so many percent lie."""
+    """Return the value below which this percentage of the values lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 

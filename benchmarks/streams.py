@@ -1,4 +1,4 @@
-"""Throughput of streams: recorded output to grpcio clients, beside grpc.aio serving the same bytes."""
+"""Throughput of streams: recorded output to grpcio clients, compared with grpc.aio and the same bytes."""
 
 import asyncio
 import statistics
@@ -20,7 +20,7 @@ TEXT_METHOD = "/WorkerService/Stream"
 
 
 async def _output(installation: Installation) -> tuple[str, Path]:
-    """Have a job write output, and return its id and a file with the same bytes."""
+    """Run a job with output, and return its id and a file with the same bytes."""
     async with installation.client() as client:
         job = str(await client.start(JobSpec("sh", ["-c", f"yes | head -c {SIZE}"])))
         await client.wait(job)
@@ -43,7 +43,7 @@ def _measure(
 
 
 def main() -> None:
-    """Measure each server in turn, round after round, and report the medians."""
+    """Measure all servers in each round, and report the medians."""
     with installed() as installation:
         job, file = asyncio.run(_output(installation))
         request = bytes(StreamRequest(job_id=job))

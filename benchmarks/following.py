@@ -62,7 +62,7 @@ def _percentiles(what: str, ours: list[float], theirs: list[float]) -> Figures:
 
 
 def _first_message(channel: grpc.Channel, method: str, request: bytes) -> float:
-    """Return the milliseconds from a request to the first message of the stream, over an open connection."""
+    """Return the milliseconds from a request to the first message, over an open connection."""
     began = time.perf_counter()
     call = channel.unary_stream(method)(request)
     next(call)

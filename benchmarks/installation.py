@@ -72,7 +72,7 @@ class Installation:
         return _holder(self.home / "supervisor" / this_generation() / "recorder.lock")
 
     def processes(self) -> dict[str, int]:
-        """Return the pids of the server, the supervisor, and the helpers that the supervisor has started."""
+        """Return the pids of the server, the supervisor, and the helpers of the supervisor."""
         supervisor = self.supervisor
         found = {"server": self.server, "supervisor": supervisor}
         for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
@@ -86,7 +86,7 @@ class Installation:
 def install_wheel(directory: Path) -> Path:
     """Build the wheel, install it in a new environment, and return the directory of its programs.
 
-    This is what users have: an editable installation adds a finder, and may lack compiled modules.
+    This is what users have: an editable installation adds a finder and may lack compiled modules.
     The dependencies are those of the environment that runs the benchmark.
     """
     root, home = Path(__file__).parent.parent, directory / "venv"

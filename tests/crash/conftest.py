@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ..integration.conftest import (
-    _assert_nothing_left,
-    _install,
-    install,
-    installation,
-    pki,
-    until,
-)
+from ..support.fixtures import install, installation, pki, until
+from ..support.installation import assert_nothing_left, create_installation
 from ..support.persistent_client import CheckedJob, Ledger
 from ..support.restarting_installation import RestartingInstallation
 
@@ -25,7 +19,8 @@ def restarting_installation(
     tmp_path_factory: pytest.TempPathFactory, pki: Path
 ) -> Iterator[RestartingInstallation]:
     """A worker for all tests of a module; nothing is left after it."""
-    restarting = RestartingInstallation(_install(tmp_path_factory.mktemp("restarting") / "home", pki))
+    home = tmp_path_factory.mktemp("restarting") / "home"
+    restarting = RestartingInstallation(create_installation(home, pki))
     restarting.up()
     # Whatever is opened on first use is open from now on, and is not a leak.
     asyncio.run(Ledger(restarting).do_all([CheckedJob("first", 0)]))
@@ -33,7 +28,7 @@ def restarting_installation(
     yield restarting
     restarting.down()
     restarting.installation.down()
-    _assert_nothing_left(restarting.installation)
+    assert_nothing_left(restarting.installation)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from worker.core.model.job import JobStatus
 from worker.core.model.limits import ResourceLimits
 from worker.core.model.stream_start import FromOffset
 
-from ..integration.conftest import PATIENCE
 from .restarting_installation import MARK, RestartingInstallation
+from .waiting import PATIENCE
 
 FORGETFUL_KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 15)
 """Whether the kernel does not keep the exit code of another process's child: its job is then LOST."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from worker.core.steps import Step
 from worker.linux.crash_points import VARIABLE
 
-from ..integration.conftest import PATIENCE, Installation
+from .installation import Installation
+from .waiting import PATIENCE
 
 MARK = "WORKER_CRASH_SUITE"
 """Set in the environment of every job, to the home of its worker: this finds all processes of jobs."""

@@ -5,6 +5,7 @@ import os
 import resource
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from ...core.model.ending import Channel, End
@@ -96,13 +97,20 @@ class JobTable:
         if name in self.running:  # its output needs the FIFOs
             return
         ended = self.ended_jobs.pop(name, None)
+        delete = partial(self._delete_files, name, keep_history=ended is not None and ended.main.pid == 0)
+        try:
+            delete()
+        except OSError:  # a read-only file system; the server waits for the reply
+            self._services.writes.write(delete)
+
+    def _delete_files(self, name: str, *, keep_history: bool) -> None:
         directory = self._layout.job(name)
         # The history last: while it exists, the job is known.
         for channel in Channel:
             with suppress(FileNotFoundError):
                 os.unlink(fifo_path(directory, channel))
         history = history_path(directory)
-        if ended is not None and ended.main.pid == 0:  # keep an unreadable history for inspection
+        if keep_history:  # it is unreadable: keep it for inspection
             with suppress(OSError):
                 os.rename(history, f"{history}.unreadable")
         remove_history(history)

@@ -16,6 +16,8 @@ from worker.core.model.ending import Channel
 from worker.core.model.stream_start import LastLines
 from worker.linux.kernel import procfs
 
+from ..support.waiting import PATIENCE
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
 
@@ -46,6 +48,11 @@ def waiting(gate, then):
     return JobSpec("sh", ["-c", f"echo before; while [ ! -e {gate} ]; do sleep 0.05; done; {then}"])
 
 
+async def first_output(until, home, job):
+    """Wait until output is recorded; while the recorder opens files, ``home`` cannot be remounted."""
+    await asyncio.to_thread(until, lambda: (home / "jobs" / str(job) / "output-0").stat().st_size > 0)
+
+
 async def rejection(client):
     """Return why no job can be started, and check that no such job is known."""
     known = {each.record.id for each in await client.list()}
@@ -72,7 +79,7 @@ async def streamed(client, job):
     ("trouble", "reason"),
     [(read_only, "Read-only file system"), (moved_away, "put it back, or restart the server")],
 )
-async def test_a_state_directory_that_cannot_be_written(install, tmp_path, trouble, reason):
+async def test_a_state_directory_that_cannot_be_written(install, tmp_path, until, trouble, reason):
     """New jobs are rejected with the reason, server and jobs continue; once repaired, all works again."""
     home = tmp_path / "home"
     worker = install(home)
@@ -80,6 +87,7 @@ async def test_a_state_directory_that_cannot_be_written(install, tmp_path, troub
     gate = tmp_path / "gate"
     async with worker.client() as client:
         job = await client.start(waiting(gate, "echo after; exit 7"))
+        await first_output(until, home, job)
         with trouble(home):
             refusal = await rejection(client)
             assert ("FailedPrecondition", True) == (refusal.code, reason in refusal.message)
@@ -90,6 +98,22 @@ async def test_a_state_directory_that_cannot_be_written(install, tmp_path, troub
         assert b"before\nafter\n" == await streamed(client, job)
         another = await client.start(JobSpec("echo", ["again"]))
         assert b"again\n" == await streamed(client, another)
+
+
+@needs_root
+async def test_a_job_that_ends_on_a_read_only_file_system(install, tmp_path, until):
+    """The end of a job is reported although its history cannot be deleted; the deletion is retried."""
+    home, gate = tmp_path / "home", tmp_path / "gate"
+    worker = install(home)
+    worker.worker("up")
+    async with worker.client() as client:
+        job = str(await client.start(waiting(gate, "exit 7")))
+        await first_output(until, home, job)
+        with read_only(home):
+            gate.touch()
+            status = await asyncio.wait_for(client.wait(job), PATIENCE)
+        assert 7 == status.ending.code
+    until(lambda: not (home / "jobs" / job / "history").exists())
 
 
 async def test_a_full_disk(small_disk, install, tmp_path):

@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Each core runs tests; a worker that has finished takes tests from the others.
 PARALLEL := --numprocesses=auto --dist=worksteal
+# The tests of a file share a server.
+PARALLEL_FILES := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest soak bench proto format clean
 
@@ -37,7 +39,7 @@ pythons: .venv/ready ## Run the unit tests under each other Python from 3.11 to 
 	$(BIN)/python tests/pythons.py
 
 integration: .venv/ready ## Run the tests with real processes, cgroups and servers
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest $(PARALLEL_FILES) tests/integration
 
 crash: .venv/ready ## Kill our processes at each step of a job, at random moments and under load
 	$(BIN)/pytest tests/crash

@@ -2,6 +2,8 @@
 
 import ast
 import importlib.util
+import re
+import subprocess
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -73,6 +75,22 @@ def test_a_python_that_does_not_run_is_skipped(tmp_path: Path) -> None:
     environ = {"PATH": f"{broken.parent}:{working.parent}", "PYENV_ROOT": str(tmp_path)}
     assert pythons.Interpreter(working, "3.13.7") == pythons.find(13, environ)
     assert None is pythons.find(14, environ)
+
+
+def test_help_lists_every_target() -> None:
+    """`make help` describes each target of the Makefile, and `make test` runs what CI needs."""
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    described = [line.split()[0] for line in done.stdout.splitlines() if len(line.split()) > 1]
+    assert sorted(phony.split()) == sorted(described)
+    hooks = re.findall(r"entry: make (\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert ["lint", "types", "layers"] == hooks
+    (suites,) = re.findall(r"^test: (.*?) ##", makefile, re.MULTILINE)
+    expected = {*hooks, "wheel", "unit", "pythons", "integration", "crash", "guest"}
+    assert expected == set(suites.split())
 
 
 def test_generated_modules_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:

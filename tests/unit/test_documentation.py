@@ -13,7 +13,7 @@ from worker.cli.settings import resolve
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 COMMAND_LINE = re.compile(r"(?:`|\$ |^    )worker ([a-z]+\b[^`\n]*)", re.MULTILINE)
 
@@ -28,7 +28,7 @@ def test_readme_example():
     assert "bin\n" in done.stdout
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links(page):
     """The target of every link to a file exists."""
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -45,7 +45,7 @@ def test_every_command_is_shown_by_help():
         assert re.search(rf"^  {name}\b", done.stdout, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_command_lines(page):
     """Each command line in a page names a command and options that exist."""
     commands = {each.name: each for each in COMMANDS}
@@ -60,7 +60,7 @@ def test_command_lines(page):
         command.make_parser(context).parse_args(words)  # raises NoSuchOption
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_configuration_files(page, tmp_path):
     """`worker serve --config` accepts each TOML file in a page."""
     for text in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL):

@@ -18,7 +18,7 @@ from .hierarchy.private_mount import unmount
 from .scope import CgroupScope
 from .settings import write_new
 from .subtree import Subtree
-from .survey import left_in, scope_at, worker_scopes
+from .survey import left_in, scope_at, worker_systemd_scopes
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class CgroupLimiter:
     async def sweep(self, keep: Collection[JobId]) -> None:
         """Remove the cgroups of all other jobs below our parent cgroups, except those with processes."""
         top = self._own.hierarchy.top
-        scopes_of_workers = worker_scopes(top) if top else ()
+        scopes_of_workers = worker_systemd_scopes(top) if top else ()
         known = frozenset(keep)
         parents = self._parents | {scope / self._parent for scope in scopes_of_workers}
         for job, placements in left_in(parents, top).items():

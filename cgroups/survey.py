@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..core.host.unit_names import contains_units, is_worker_scope
+from ..core.host.unit_names import contains_units, is_worker_systemd_scope
 from ..core.model.job import JobId, job_ids_among
 from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement
@@ -65,9 +65,9 @@ def left_in(parents: Iterable[Path], top: Path | None) -> dict[JobId, list[Place
     }
 
 
-def worker_scopes(top: Path) -> Iterator[Path]:
+def worker_systemd_scopes(top: Path) -> Iterator[Path]:
     """Return the cgroups of all systemd scopes of workers, also of those started by users' systemd."""
     with suppress(OSError):
         for path in walk(str(top), contains_units):
-            if is_worker_scope(os.path.basename(path)):
+            if is_worker_systemd_scope(os.path.basename(path)):
                 yield Path(path)

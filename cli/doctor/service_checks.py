@@ -5,7 +5,7 @@ import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...core.host.unit_names import is_supervisor_scope
+from ...core.host.unit_names import is_supervisor_systemd_scope
 from ...linux.spawner import systemd_scope
 from ...linux.state.generations import running_supervisors
 from ...linux.state.layout import Layout
@@ -31,7 +31,7 @@ def check_service(home: Home) -> Iterator[Finding]:
 
 def _unit_of(supervisor: int) -> Finding:
     unit = systemd_scope.unit_of(supervisor)
-    if unit is None or is_supervisor_scope(unit):
+    if unit is None or is_supervisor_systemd_scope(unit):
         return ok(_SUBJECT, f"the supervisor runs in {unit or 'no unit'}")
     return warning(
         _SUBJECT,

@@ -25,7 +25,7 @@ from .show import job_object
 
 @dataclass(frozen=True, slots=True)
 class DebugReport:
-    """What each source says about a job; a text is why a source says nothing."""
+    """The answer of each source about a job; a text is the reason why there is none."""
 
     job: str
     server: JobStatus | str
@@ -124,7 +124,7 @@ def _placement(history: History | None) -> Iterator[str]:
     for group in groups:
         yield group if os.path.isdir(group) else f"{group} (removed)"
     if placement is None:
-        yield "unknown: the history does not tell"
+        yield "unknown: there is no history"
     elif not groups:
         yield "no cgroup: the job's session and the processes that inherited WORKER_JOB_ID"
 

@@ -21,7 +21,7 @@ def worker_name(state_dir: PurePath) -> str:
     return _PREFIX + sha256(str(state_dir).encode()).hexdigest()[:8]
 
 
-def scope_name(state_dir: PurePath, role: str, unique: str) -> str:
+def systemd_scope_name(state_dir: PurePath, role: str, unique: str) -> str:
     """Return the name of a systemd scope for one process of a worker, without the suffix.
 
     ``role`` is supervisor or server; ``unique`` is 8 hexadecimal digits.
@@ -29,12 +29,12 @@ def scope_name(state_dir: PurePath, role: str, unique: str) -> str:
     return f"{worker_name(state_dir)}-{role}-{unique}"
 
 
-def is_supervisor_scope(unit: str) -> bool:
+def is_supervisor_systemd_scope(unit: str) -> bool:
     """Whether a unit is a systemd scope that a supervisor was started in."""
     return _SUPERVISOR_SCOPE.fullmatch(unit) is not None
 
 
-def is_worker_scope(unit: str) -> bool:
+def is_worker_systemd_scope(unit: str) -> bool:
     """Whether a unit is a systemd scope of any worker."""
     return unit.startswith(_PREFIX) and unit.endswith(_SCOPE)
 

@@ -1,6 +1,5 @@
 """Asking a supervisor about one job, without asyncio and without waiting long."""
 
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..ipc.framing import BadMessage, Decoder, encode
-from ..ipc.unix_sockets import socket_address
+from ..ipc.unix_sockets import connect
 
 PATIENCE = 2.0
 """Seconds that a supervisor may take to answer: it needs a millisecond, unless it is stopped."""
@@ -24,7 +23,7 @@ class NoAnswer:
 def inspect(generation: Path, job: str) -> Mapping[str, Any] | NoAnswer:
     """Return what the supervisor in a generation's directory knows about a job."""
     try:
-        with _connected(generation) as peer:
+        with connect(generation, "socket", PATIENCE) as peer:
             peer.sendall(encode({"call": 1, "do": "inspect", "job": job}))
             answer = _receive(peer)
     except TimeoutError:
@@ -36,20 +35,6 @@ def inspect(generation: Path, job: str) -> Mapping[str, Any] | NoAnswer:
     if "state" not in answer:
         return NoAnswer("it does not know the job")
     return answer
-
-
-def _connected(generation: Path) -> socket.socket:
-    directory = os.open(generation, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    peer = socket.socket(socket.AF_UNIX)
-    peer.settimeout(PATIENCE)
-    try:
-        peer.connect(socket_address(directory, "socket"))
-    except OSError:
-        peer.close()
-        raise
-    finally:
-        os.close(directory)
-    return peer
 
 
 def _receive(peer: socket.socket) -> Mapping[str, Any]:

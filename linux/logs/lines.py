@@ -16,7 +16,7 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
 DEFAULT = ("info", "text")
-"""Level and format of a process that was told nothing else."""
+"""Level and format of a process before it receives others."""
 
 _STDERR = 2
 

@@ -18,7 +18,7 @@ from ..ipc.framing import (
     Message,
     encode,
 )
-from ..ipc.unix_sockets import peer_process, socket_address
+from ..ipc.unix_sockets import connect, peer_process
 from ..state.layout import Layout
 from .systemd_scope import environment, supervisor_scope
 
@@ -62,7 +62,7 @@ class SupervisorClient(asyncio.BufferedProtocol):
     async def connect(self) -> bool:
         """Connect to the supervisor of this generation; return False if there is none."""
         try:
-            connection = self._reach()
+            connection = connect(self._directory, "socket")
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         self.supervisor = peer_process(connection)
@@ -112,18 +112,6 @@ class SupervisorClient(asyncio.BufferedProtocol):
             await asyncio.wait({self._lost}, timeout=_CLOSE_PATIENCE)
             self._transport.abort()  # for a supervisor that is stuck; otherwise this does nothing
             await asyncio.wait({self._lost})
-
-    def _reach(self) -> socket.socket:
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(socket_address(directory, "socket"))
-        except OSError:
-            connection.close()
-            raise
-        finally:
-            os.close(directory)
-        return connection
 
     def _dispatch(self, message: Message) -> None:
         call = message.get("call")

@@ -11,7 +11,7 @@ import secrets
 import subprocess
 from pathlib import Path
 
-from ...core.host.unit_names import innermost_unit, scope_name
+from ...core.host.unit_names import innermost_unit, systemd_scope_name
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def scope(state_dir: Path, role: str) -> list[str]:
 
     It keeps pid, parent and descriptors; its environment should be ``environment()``.
     """
-    unit = scope_name(state_dir.resolve(), role, secrets.token_hex(4))
+    unit = systemd_scope_name(state_dir.resolve(), role, secrets.token_hex(4))
     # Delegate=yes implies OOMPolicy=continue, which not every build of systemd 252 accepts.
     return [
         *_systemd_run(),

@@ -13,7 +13,7 @@ from pathlib import Path
 from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
-from worker.cgroups.survey import worker_scopes
+from worker.cgroups.survey import worker_systemd_scopes
 from worker.linux.kernel.locks import lock_holder, open_lock
 from worker.linux.kernel.procfs import command_line
 from worker.linux.state.code_digest import this_generation
@@ -134,7 +134,7 @@ class Installation:
     def parent_cgroups(self) -> list[Path]:
         """Return this worker's parent cgroups: one per v1 hierarchy, and one on v2."""
         name, root = default_parent(self.home), Path("/sys/fs/cgroup")
-        bases = [root, *root.glob("*/"), *worker_scopes(root)]
+        bases = [root, *root.glob("*/"), *worker_systemd_scopes(root)]
         return [base / name for base in bases if (base / name).is_dir()]
 
     def await_pidfd(self, pidfd: int) -> None:

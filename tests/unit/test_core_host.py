@@ -95,11 +95,12 @@ def test_scope_names_are_recognized() -> None:
     """A supervisor's systemd scope is one of a worker; that of a server is not a supervisor's."""
     state_dir = PurePath("/var/lib/worker")
     names = [
-        f"{unit_names.scope_name(state_dir, role, '0a1b2c3d')}.scope" for role in ("supervisor", "server")
+        f"{unit_names.systemd_scope_name(state_dir, role, '0a1b2c3d')}.scope"
+        for role in ("supervisor", "server")
     ]
     assert all(name.startswith(unit_names.worker_name(state_dir)) for name in names)
-    assert [True, True] == [unit_names.is_worker_scope(name) for name in names]
-    assert [True, False] == [unit_names.is_supervisor_scope(name) for name in names]
+    assert [True, True] == [unit_names.is_worker_systemd_scope(name) for name in names]
+    assert [True, False] == [unit_names.is_supervisor_systemd_scope(name) for name in names]
 
 
 @pytest.mark.parametrize(

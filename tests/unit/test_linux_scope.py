@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.host.unit_names import is_supervisor_scope, worker_name
+from worker.core.host.unit_names import is_supervisor_systemd_scope, worker_name
 from worker.linux.spawner import systemd_scope
 
 
@@ -34,7 +34,7 @@ def test_a_supervisor_gets_its_own_delegated_scope(systemd_run: Path, tmp_path: 
     assert 2 == len(set(names))
     for name in names:
         assert name.startswith(worker_name(tmp_path))
-        assert is_supervisor_scope(f"{name}.scope")
+        assert is_supervisor_systemd_scope(f"{name}.scope")
 
 
 def test_without_a_scope_the_log_states_the_consequence(

@@ -41,6 +41,7 @@ MODULES = {
         "exit_code",
     ),
     "model.job": (
+        "DEFAULT_PATH",
         "Chunk",
         "Extent",
         "JobId",
@@ -50,6 +51,7 @@ MODULES = {
         "JobStatus",
         "Leftovers",
         "PastRequest",
+        "job_ids_among",
         "new_job_id",
         "parse_job_id",
     ),
@@ -70,7 +72,9 @@ MODULES = {
         "StreamStart",
     ),
     "ports": (
+        "AppendedFile",
         "Clock",
+        "InProcessSink",
         "JobJournal",
         "OutputStore",
         "Placement",
@@ -78,6 +82,7 @@ MODULES = {
         "Process",
         "ProcessSpawner",
         "Progress",
+        "RecordedFifo",
         "ResourceLimiter",
         "Scope",
         "Sink",
@@ -120,6 +125,7 @@ if TYPE_CHECKING:
     from .model.ending import Lost as Lost
     from .model.ending import Signaled as Signaled
     from .model.ending import exit_code as exit_code
+    from .model.job import DEFAULT_PATH as DEFAULT_PATH
     from .model.job import Chunk as Chunk
     from .model.job import Extent as Extent
     from .model.job import JobId as JobId
@@ -129,6 +135,7 @@ if TYPE_CHECKING:
     from .model.job import JobStatus as JobStatus
     from .model.job import Leftovers as Leftovers
     from .model.job import PastRequest as PastRequest
+    from .model.job import job_ids_among as job_ids_among
     from .model.job import new_job_id as new_job_id
     from .model.job import parse_job_id as parse_job_id
     from .model.limits import CpuLimit as CpuLimit
@@ -143,7 +150,9 @@ if TYPE_CHECKING:
     from .model.stream_start import LastBytes as LastBytes
     from .model.stream_start import LastLines as LastLines
     from .model.stream_start import StreamStart as StreamStart
+    from .ports import AppendedFile as AppendedFile
     from .ports import Clock as Clock
+    from .ports import InProcessSink as InProcessSink
     from .ports import JobJournal as JobJournal
     from .ports import OutputStore as OutputStore
     from .ports import Placement as Placement
@@ -151,6 +160,7 @@ if TYPE_CHECKING:
     from .ports import Process as Process
     from .ports import ProcessSpawner as ProcessSpawner
     from .ports import Progress as Progress
+    from .ports import RecordedFifo as RecordedFifo
     from .ports import ResourceLimiter as ResourceLimiter
     from .ports import Scope as Scope
     from .ports import Sink as Sink

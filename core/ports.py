@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .model.ending import (
     Cause,
@@ -28,7 +28,11 @@ from .model.limits import ResourceLimits, ResourceUsage
 
 
 class PlacementKind(StrEnum):
-    """How a process can be put where its limits hold."""
+    """What a limiter prepares for a job, and what a spawner must do with it.
+
+    NONE: nothing; the limiter enforces no limit. CGROUPS: directories of cgroupfs (``Placement``); the
+    spawner places the main process in each of them before the command's first instruction.
+    """
 
     NONE = "none"
     CGROUPS = "cgroups"
@@ -83,7 +87,11 @@ class Scope(Protocol):
 
 
 class ResourceLimiter(Protocol):
-    """Prepares scopes, in which limits are enforced."""
+    """Prepares scopes, in which limits are enforced.
+
+    It cannot place a process: the spawner does. Nor can it know when a scope can be removed and its usage
+    is final: the spawner reports with ``Process.wait`` that no process is left.
+    """
 
     @property
     def kind(self) -> PlacementKind:
@@ -111,19 +119,98 @@ class ResourceLimiter(Protocol):
 
 
 class SinkKind(StrEnum):
-    """What a spawner must do to have output recorded."""
+    """What a spawner must do with a sink, by the class of the sink.
 
-    FIFO = "fifo"
-    MEMORY = "memory"
+    RECORDED_FIFO: ``RecordedFifo``. APPENDED_FILE: ``AppendedFile``. IN_PROCESS: ``InProcessSink``.
+    A spawner and a store of the same author may use another string for a kind of their own.
+    """
+
+    RECORDED_FIFO = "recorded-fifo"
+    APPENDED_FILE = "appended-file"
+    IN_PROCESS = "in-process"
 
 
 class Sink(Protocol):
-    """Where one channel of a job's output goes; which attributes it has depends on the kind."""
+    """Where a spawner sends one channel of a job's output."""
+
+    @property
+    def kind(self) -> str:
+        """One of SinkKind, or a kind of the adapter's own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFifo:
+    """A FIFO that the spawner's recorder empties into segment files, whatever happens to the server.
+
+    The store creates the FIFO at ``path`` and the directory. The job has the FIFO as its stdout or stderr;
+    the spawner unlinks it when the job is forgotten. A segment is the file ``CHANNEL-OFFSET`` in
+    ``directory``: OFFSET is that of its first byte in the channel, in decimal. A segment that holds
+    ``segment_size`` bytes is followed by another. The latest ``most_segments`` are kept, including the one
+    that is being written; 0: all. At least one segment exists from the first byte on, and its name and size
+    give the end of the channel. No other job may use ``directory`` for the same channel.
+    """
+
+    path: str
+    directory: str
+    segment_size: int
+    most_segments: int = 0
+
+    def __post_init__(self) -> None:
+        _check_absolute(self.path)
+        _check_absolute(self.directory)
+        if self.segment_size < 1 or self.most_segments < 0:
+            raise ValueError(f"segments of {self.segment_size} bytes, {self.most_segments} of them")
 
     @property
     def kind(self) -> SinkKind:
         """How it is written to."""
+        return SinkKind.RECORDED_FIFO
+
+
+@dataclass(frozen=True, slots=True)
+class AppendedFile:
+    """A regular file that the job itself appends to: its stdout or stderr, opened O_WRONLY | O_APPEND.
+
+    The store creates the file; the job's first byte goes to ``start``, the size of the file at that time.
+    The output is complete when no process of the job is left. Such a file cannot be bounded, a full disk is
+    an error of the job (ENOSPC), and a job can truncate its own output.
+    """
+
+    path: str
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        _check_absolute(self.path)
+        if self.start < 0:
+            raise ValueError(f"the output begins at {self.start}; must be 0 or more")
+
+    @property
+    def kind(self) -> SinkKind:
+        """How it is written to."""
+        return SinkKind.APPENDED_FILE
+
+
+@runtime_checkable
+class InProcessSink(Sink, Protocol):
+    """An object that the spawner writes to, in the process of the Worker: for fakes and embedded use.
+
+    Output that a job writes while no Worker runs is lost, unless the spawner keeps it.
+    """
+
+    @property
+    def size(self) -> int:
+        """How many bytes have been written since the sink was made."""
         ...
+
+    def write(self, data: bytes) -> None:
+        """Append the bytes, and wake the watches."""
+        ...
+
+
+def _check_absolute(path: str) -> None:
+    if not path.startswith("/"):  # the supervisor has another working directory
+        raise ValueError(f"{path!r} is not an absolute path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +280,12 @@ class Process(Protocol):
 
 
 class ProcessSpawner(Protocol):
-    """Starts, stops and watches processes, also while no Worker is running."""
+    """Starts, stops and watches processes, also while no Worker is running.
+
+    It enforces no limit: the limiter does, by the placement. Without cgroups it cannot guarantee that no
+    process of an ended job is left, and counts no OOM kills. It cannot keep output after the job: the store
+    does, and only a sink that does not depend on the Worker (not IN_PROCESS) receives all of it.
+    """
 
     @property
     def accepts(self) -> frozenset[PlacementKind]:
@@ -201,8 +293,8 @@ class ProcessSpawner(Protocol):
         ...
 
     @property
-    def accepts_sinks(self) -> frozenset[SinkKind]:
-        """The kinds of sink it can connect processes to."""
+    def accepts_sinks(self) -> frozenset[str]:
+        """The kinds of sink that it writes to: of SinkKind, or of its own."""
         ...
 
     async def parent(self) -> int:
@@ -247,11 +339,16 @@ class Watch(Protocol):
 
 
 class OutputStore(Protocol):
-    """Stores the output of jobs."""
+    """Stores the output of jobs.
+
+    It cannot know that the output of a job is complete: ``End.output`` of the spawner says so, with the
+    exact size of each channel. Whether output survives a crash of the server depends on what writes to the
+    sink.
+    """
 
     @property
-    def sink_kind(self) -> SinkKind:
-        """The kind of its sinks."""
+    def sink_kind(self) -> str:
+        """The kind of all its sinks: one of SinkKind, or a kind of its own."""
         ...
 
     async def create(
@@ -260,8 +357,8 @@ class OutputStore(Protocol):
         """Prepare the output of a new job and return one sink for each channel.
 
         The store keeps at most ``most`` bytes, divided equally among the channels, and at least half of
-        that, discarding the oldest; 0 keeps all. Raises QuotaExceeded if there is no space,
-        StorageUnavailable if the storage cannot be written.
+        that, discarding the oldest; 0 keeps all. Raises InvalidJobSpec if the store cannot bound output,
+        QuotaExceeded if there is no space, StorageUnavailable if the storage cannot be written.
         """
         ...
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import signal as signals
-from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 
 from .engine import following
+from .engine.compatibility import check_adapters
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
 from .engine.idempotency import fingerprint
@@ -17,7 +18,6 @@ from .engine.runner import JobRunner
 from .engine.status import status_of
 from .engine.tasks import Tasks
 from .errors import (
-    IncompatibleAdapters,
     InvalidJobSpec,
     JobAlreadyFinished,
     JobNotFound,
@@ -81,15 +81,7 @@ class Worker:
         output_max: int = 0,
     ) -> None:
         check_output_max(output_max)
-        if limiter.kind not in spawner.accepts:
-            raise IncompatibleAdapters(
-                f"the spawner cannot place processes in {limiter.kind}; it can in {_names(spawner.accepts)}"
-            )
-        if outputs.sink_kind not in spawner.accepts_sinks:
-            raise IncompatibleAdapters(
-                f"the spawner cannot write to a {outputs.sink_kind} sink; "
-                f"it can to {_names(spawner.accepts_sinks)}"
-            )
+        check_adapters(spawner, limiter, outputs)
         self._outputs = outputs
         self._clock = clock or SystemClock()
         self._policy = policy or LimitPolicy()
@@ -312,7 +304,3 @@ def _channel(spec: JobSpec, requested: Channel | None) -> Channel:
     if requested not in spec.channels:
         raise InvalidJobSpec("channel", f"the job was not started with split output and has no {requested}")
     return requested
-
-
-def _names(kinds: Collection[str]) -> str:
-    return ", ".join(sorted(kinds))

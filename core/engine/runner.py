@@ -17,6 +17,7 @@ from ..ports import (
     ResourceLimiter,
 )
 from ..steps import Step, reached
+from .compatibility import check_placement, check_sinks
 from .idempotency import fingerprint
 from .job_entry import JobEntry, Launching, Running
 from .registry import JobRegistry
@@ -60,8 +61,10 @@ class JobRunner:
             launching.scope = scope
             reached(Step.CGROUP_MADE, job_id)
             undo.append(scope.remove)
+            check_placement(self.limiter.kind, scope.placement)
             undo.append(partial(self.outputs.remove, job_id))
             sinks = await self.outputs.create(job_id, spec.channels, job.record.output_max)
+            check_sinks(self.outputs.sink_kind, spec.channels, sinks)
             reached(Step.FIFO_MADE, job_id)
             process = await self.spawner.spawn(job_id, spec, scope.placement, sinks)
         except asyncio.CancelledError:

@@ -34,6 +34,7 @@ from ..model.ending import (
 from ..model.job import JobId, JobSpec
 from ..ports import (
     Clock,
+    InProcessSink,
     Placement,
     PlacementKind,
     Process,
@@ -42,7 +43,6 @@ from ..ports import (
     SinkKind,
     Survivor,
 )
-from .memory_outputs import MemorySink
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class FakeProcess:
         program: FakeProgram,
         spec: JobSpec,
         placement: Placement,
-        sinks: Mapping[Channel, MemorySink],
+        sinks: Mapping[Channel, InProcessSink],
         clock: Clock,
     ) -> None:
         self.pid = pid
@@ -202,8 +202,8 @@ class FakeSpawner:
 
     @property
     def accepts_sinks(self) -> frozenset[SinkKind]:
-        """Sinks of a MemoryOutputStore."""
-        return frozenset({SinkKind.MEMORY})
+        """Objects with a ``write``, as those of a MemoryOutputStore."""
+        return frozenset({SinkKind.IN_PROCESS})
 
     async def parent(self) -> int:
         """Return the pid of this process."""
@@ -216,8 +216,8 @@ class FakeSpawner:
         program = self._programs.get(spec.command)
         if program is None:
             raise SpawnFailed(errno.ENOENT, f"{spec.command}: {os.strerror(errno.ENOENT)}")
-        memory = {channel: sink for channel, sink in sinks.items() if isinstance(sink, MemorySink)}
-        process = FakeProcess(next(self._pids), program(spec.args), spec, placement, memory, self._clock)
+        written = {channel: sink for channel, sink in sinks.items() if isinstance(sink, InProcessSink)}
+        process = FakeProcess(next(self._pids), program(spec.args), spec, placement, written, self._clock)
         self._processes[job] = process
         return process
 

@@ -42,6 +42,15 @@ class LimiterContract(Contract):
             assert limiter.kind == scope.placement.kind
             await scope.remove()
 
+    async def check_paths_of_a_placement_are_absolute(self) -> None:
+        """The paths of a placement do not depend on a working directory."""
+        async with self._make() as limiter:
+            scope = await limiter.prepare(new_job_id(), NO_LIMITS, os.getpid())
+            placement = scope.placement
+            paths = [placement.unified, *placement.legacy, placement.oom_events]
+            assert all(path.startswith("/") for path in paths if path is not None)
+            await scope.remove()
+
     async def check_each_job_has_cgroups_of_its_own(self) -> None:
         """No two jobs share a cgroup, also if they are prepared concurrently."""
         async with self._make() as limiter:

@@ -24,7 +24,7 @@ class MemorySink:
     @property
     def kind(self) -> SinkKind:
         """How it is written to: by ``write``."""
-        return SinkKind.MEMORY
+        return SinkKind.IN_PROCESS
 
     @property
     def size(self) -> int:
@@ -69,8 +69,8 @@ class MemoryOutputStore:
 
     @property
     def sink_kind(self) -> SinkKind:
-        """Sinks with a ``write``."""
-        return SinkKind.MEMORY
+        """Objects with a ``write``."""
+        return SinkKind.IN_PROCESS
 
     async def create(
         self, job: JobId, channels: Collection[Channel], most: int = 0

@@ -1,11 +1,14 @@
 """The contract suite of OutputStore."""
 
 import asyncio
+import os
+import stat
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from ..errors import NoOutputKept, OutputUnavailable
+from ..engine.compatibility import check_sinks
+from ..errors import InvalidJobSpec, NoOutputKept, OutputUnavailable
 from ..model.ending import Channel
 from ..model.job import (
     SMALLEST_OUTPUT,
@@ -13,7 +16,12 @@ from ..model.job import (
     JobId,
     new_job_id,
 )
-from ..ports import OutputStore, Sink
+from ..ports import (
+    AppendedFile,
+    OutputStore,
+    RecordedFifo,
+    Sink,
+)
 from .contract import Contract
 
 BOTH = (Channel.STDOUT, Channel.STDERR)
@@ -25,10 +33,14 @@ TIMEOUT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class OutputBench:
-    """A store, and a function that writes as a job would and returns when the bytes are recorded."""
+    """A store, and a function that writes as a job would and returns when the bytes are recorded.
+
+    ``bounds`` is False for a store that can only keep all output, and refuses a bound.
+    """
 
     outputs: OutputStore
     write: Callable[[Sink, bytes], Awaitable[None]]
+    bounds: bool = True
 
 
 class OutputStoreContract(Contract):
@@ -43,6 +55,38 @@ class OutputStoreContract(Contract):
             sinks = await bench.outputs.create(new_job_id(), BOTH)
             assert set(BOTH) == set(sinks)
             assert {bench.outputs.sink_kind} == {sink.kind for sink in sinks.values()}
+            check_sinks(bench.outputs.sink_kind, BOTH, sinks)
+
+    async def check_files_of_sinks_exist_and_belong_to_one_job(self) -> None:
+        """What a sink names exists before the job starts, and no two sinks share it."""
+        async with self._make() as bench:
+            paths: list[str] = []
+            for _ in range(2):
+                for sink in (await bench.outputs.create(new_job_id(), BOTH)).values():
+                    match sink:
+                        case RecordedFifo(path, directory):
+                            paths.append(path)
+                            assert stat.S_ISFIFO(os.stat(path).st_mode)
+                            assert stat.S_ISDIR(os.stat(directory).st_mode)
+                        case AppendedFile(path, start):
+                            paths.append(path)
+                            assert stat.S_ISREG(os.stat(path).st_mode)
+                            assert start == os.stat(path).st_size
+            assert len(set(paths)) == len(paths)
+
+    async def check_a_bound_that_is_refused_leaves_nothing(self) -> None:
+        """A store that cannot bound output refuses a bound, with a reason, and leaves nothing."""
+        async with self._make() as bench:
+            if not bench.bounds:
+                job = new_job_id()
+                refusal: InvalidJobSpec | None = None
+                try:
+                    await bench.outputs.create(job, ONE, SMALLEST_OUTPUT)
+                except InvalidJobSpec as error:
+                    refusal = error
+                assert refusal is not None
+                assert str(refusal)
+                await _check_not_kept(bench.outputs, job, Channel.OUTPUT)
 
     async def check_the_output_of_a_new_job_is_empty(self) -> None:
         """The output of a new job is empty, begins at offset 0 and can be read."""
@@ -98,6 +142,8 @@ class OutputStoreContract(Contract):
     async def check_a_bound_keeps_the_newest_output(self) -> None:
         """Each channel keeps at most its part of the bound, at least half of it, at unchanged offsets."""
         async with self._make() as bench:
+            if not bench.bounds:
+                return
             job = new_job_id()
             sinks = await bench.outputs.create(job, BOTH, SMALLEST_OUTPUT)
             part = SMALLEST_OUTPUT // len(BOTH)

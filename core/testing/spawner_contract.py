@@ -283,6 +283,16 @@ class SpawnerContract(Contract):
             assert spawned.job not in await bench.spawner.recover()
             assert b"out\n" == await _output(bench, spawned.job, Channel.OUTPUT)
 
+    async def check_output_may_be_removed_before_the_job_is_forgotten(self) -> None:
+        """A job can be forgotten after the store has deleted its output; no spawner knows it then."""
+        async with self._make() as bench, _spawned(bench, JobSpec("echo", ["out"])) as spawned:
+            await _wait(spawned.process)
+            await bench.outputs.remove(spawned.job)
+            await bench.spawner.forget(spawned.job)
+            assert spawned.job not in await bench.spawner.recover()
+            await bench.restart()
+            assert spawned.job not in await bench.spawner.recover()
+
     async def check_close_can_be_repeated(self) -> None:
         """A second ``close`` is no error."""
         async with self._make() as bench:

@@ -4,10 +4,13 @@ import array
 import fcntl
 import os
 import termios
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...core.model.channel import Channel
+from ...core.ports import AppendedFile, RecordedFifo, Sink
 from ..kernel import procfs
 from ..kernel.locks import lock_holder, open_lock
 from ..state.history import History, HistoryUnreadable, read_history
@@ -15,6 +18,9 @@ from ..state.job_directory import fifo_path, history_path, segment_bases, segmen
 from ..state.layout import Layout
 from ..supervisor.job_processes import processes_of
 from .holders import Holder, command_of, holders_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +80,45 @@ def read_files(layout: Layout, job: str) -> JobFiles | None:
         history,
         error,
         os.path.exists(f"{history_path(directory)}.unborn"),
-        tuple(_channels(directory)),
+        tuple(_channels(directory, history)),
         tuple(_processes(job, history)),
-        tuple(holders_of(directory)),
+        tuple(holders_of(directory, _paths(history))),
         _holder(generation / "lock") if generation else 0,
         _holder(generation / "recorder.lock") if generation else 0,
     )
 
 
-def _channels(directory: str) -> list[RecordedChannel]:
+def _channels(directory: str, history: History | None) -> list[RecordedChannel]:
+    """Return the channels that the history names; without one, those of the store ``recorder``."""
+    sinks: Mapping[Channel, Sink] = (
+        history.start.plan.sinks
+        if history
+        else {channel: RecordedFifo(fifo_path(directory, channel), directory, 1) for channel in Channel}
+    )
     found = []
-    for channel in Channel:
-        bases = segment_bases(directory, channel)
-        if not bases:
-            continue
-        with_size = os.stat(segment_path(directory, channel, bases[-1])).st_size
-        in_fifo = _bytes_in(fifo_path(directory, channel))
-        found.append(RecordedChannel(channel, bases[0], bases[-1] + with_size, in_fifo))
+    for channel, sink in sinks.items():
+        with suppress(FileNotFoundError):  # deleted, or never created
+            match sink:
+                case RecordedFifo(path, segments):
+                    found += _recorded(channel, path, segments)
+                case AppendedFile(path, start):
+                    size = os.stat(path).st_size - start
+                    found.append(RecordedChannel(channel, 0, size, None))
     return found
+
+
+def _recorded(channel: Channel, fifo: str, directory: str) -> list[RecordedChannel]:
+    bases = segment_bases(directory, channel)
+    if not bases:
+        return []
+    with_size = os.stat(segment_path(directory, channel, bases[-1])).st_size
+    return [RecordedChannel(channel, bases[0], bases[-1] + with_size, _bytes_in(fifo))]
+
+
+def _paths(history: History | None) -> set[str]:
+    """Return the FIFOs and files that another store than ``recorder`` may have made anywhere."""
+    sinks = history.start.plan.sinks.values() if history else ()
+    return {sink.path for sink in sinks if isinstance(sink, (RecordedFifo, AppendedFile))}
 
 
 def _bytes_in(fifo: str) -> int | None:

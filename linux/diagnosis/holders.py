@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from ..kernel import procfs
@@ -20,13 +20,16 @@ class Holder:
     files: tuple[str, ...]
 
 
-def holders_of(directory: str) -> list[Holder]:
-    """Return the processes that hold files of a job's directory; those that we may not read are missing."""
+def holders_of(directory: str, paths: Container[str] = ()) -> list[Holder]:
+    """Return the processes that hold these files or files in a directory.
+
+    Processes that we may not read are missing.
+    """
     files: defaultdict[int, set[str]] = defaultdict(set)
     for pid in procfs.pids():
         for path in _open_files(pid):
             folder, _, name = path.rpartition("/")
-            if folder == directory:
+            if folder == directory or path in paths:
                 files[pid].add(name)
     return [Holder(pid, command_of(pid), tuple(sorted(files[pid]))) for pid in sorted(files)]
 

@@ -30,7 +30,7 @@ def _running(files: JobFiles, history: History, supervisor: Mapping[str, Any], n
     if history.main is None:
         return _main_process(files, history.start.pid, supervisor, now)
     if files.processes:
-        return _leftovers(files, history.start.plan.leftovers, supervisor, now)
+        return _leftovers(files, history.start.plan.spec.leftovers, supervisor, now)
     return _drain(files, supervisor)
 
 

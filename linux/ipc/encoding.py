@@ -4,9 +4,10 @@ By hand and without cattrs: the supervisor reads them too, and must stay small.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ...core.errors import IncompatibleAdapters
 from ...core.model.ending import (
     Cause,
     Channel,
@@ -16,8 +17,15 @@ from ...core.model.ending import (
     Lost,
     Signaled,
 )
-from ...core.model.job import Leftovers
-from ...core.ports import Placement
+from ...core.model.job import JobSpec, Leftovers
+from ...core.ports import (
+    AppendedFile,
+    Placement,
+    RecordedFifo,
+    Sink,
+    SinkKind,
+)
+from .dataclass_messages import from_message, to_message
 
 if TYPE_CHECKING:
     from .framing import Message
@@ -25,77 +33,145 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SpawnPlan:
-    """All that the supervisor needs to run a job: names are looked up, nothing is left to choose.
+    """All that the supervisor needs to run a job, with every name resolved.
 
-    ``uid`` None: the supervisor's own user. ``groups`` are supplementary. Times in seconds.
-    ``most_segments`` are kept of each channel, 0: all.
+    The environment of ``spec`` is complete. ``uid`` None: the supervisor's own user. ``groups`` are
+    supplementary.
     """
 
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    working_directory: str
-    uid: int | None
-    gid: int | None
-    groups: tuple[int, ...]
-    placement: Placement
-    channels: tuple[Channel, ...]
-    segment_size: int
-    timeout: float | None
-    grace: float
-    leftovers: Leftovers
-    most_segments: int = 0
+    spec: JobSpec
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] = ()
+    placement: Placement = field(default_factory=Placement)
+    sinks: Mapping[Channel, Sink] = field(default_factory=dict)
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Command and arguments."""
+        return (self.spec.command, *self.spec.args)
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The complete environment."""
+        return self.spec.env
+
+    @property
+    def working_directory(self) -> str:
+        """Where the command is executed."""
+        return self.spec.working_directory
+
+    @property
+    def recorded(self) -> Mapping[Channel, RecordedFifo]:
+        """The channels that the recorder records."""
+        return {channel: sink for channel, sink in self.sinks.items() if isinstance(sink, RecordedFifo)}
+
+    @property
+    def fifos(self) -> tuple[str, ...]:
+        """The paths of all FIFOs."""
+        return tuple(sink.path for sink in self.recorded.values())
 
 
-def plan_to_message(plan: SpawnPlan) -> "Message":
-    """Write a plan."""
+def plan_to_message(plan: SpawnPlan, directory: str) -> "Message":
+    """Write a plan; IncompatibleAdapters for a sink that no supervisor supports.
+
+    Paths in the job's ``directory`` are written relative to it: WORKER_HOME may be moved between two
+    supervisors.
+    """
     return {
-        "argv": list(plan.argv),
-        "env": dict(plan.env),
-        "working_directory": plan.working_directory,
+        "spec": to_message(plan.spec),
         "uid": plan.uid,
         "gid": plan.gid,
         "groups": list(plan.groups),
         "placement": placement_to_message(plan.placement),
-        "channels": list(plan.channels),
-        "segment_size": plan.segment_size,
-        "timeout": plan.timeout,
-        "grace": plan.grace,
-        "leftovers": plan.leftovers,
-        "most_segments": plan.most_segments,
+        "sinks": {channel: _sink_to_message(sink, directory) for channel, sink in plan.sinks.items()},
     }
 
 
-def plan_from_message(message: Mapping[str, Any]) -> SpawnPlan:
-    """Read a plan."""
+def plan_from_message(message: Mapping[str, Any], directory: str) -> SpawnPlan:
+    """Read a plan of the job with this directory; also one of the versions that had no ``spec`` in it."""
+    if "spec" in message:
+        spec = from_message(JobSpec, message["spec"])
+        sinks = {
+            Channel(channel): _sink_from_message(sink, directory)
+            for channel, sink in message["sinks"].items()
+        }
+    else:
+        spec, sinks = _flat_spec(message), _flat_sinks(message, directory)
     return SpawnPlan(
-        argv=tuple(message["argv"]),
-        env=message["env"],
-        working_directory=message["working_directory"],
+        spec=spec,
         uid=message["uid"],
         gid=message["gid"],
         groups=tuple(message["groups"]),
         placement=placement_from_message(message["placement"]),
-        channels=tuple(Channel(each) for each in message["channels"]),
-        segment_size=message["segment_size"],
+        sinks=sinks,
+    )
+
+
+def _flat_spec(message: Mapping[str, Any]) -> JobSpec:
+    """Read what commit 9acfd5d and earlier wrote side by side."""
+    command, *args = message["argv"]
+    return JobSpec(
+        command,
+        args,
+        env=message["env"],
+        working_directory=message["working_directory"],
         timeout=message["timeout"],
         grace=message["grace"],
         leftovers=Leftovers(message["leftovers"]),
-        most_segments=message.get("most_segments", 0),
+        split_output=Channel.STDERR in message["channels"],
     )
+
+
+def _flat_sinks(message: Mapping[str, Any], directory: str) -> dict[Channel, Sink]:
+    size, most = message["segment_size"], message.get("most_segments", 0)
+    return {
+        Channel(channel): RecordedFifo(f"{directory}/{channel}.fifo", directory, size, most)
+        for channel in message["channels"]
+    }
+
+
+def _sink_to_message(sink: Sink, directory: str) -> "Message":
+    if not isinstance(sink, tuple(_SINKS.values())):
+        raise IncompatibleAdapters(f"the supervisor supports no sinks of kind {sink.kind}")
+    paths = {name: _relative(getattr(sink, name), directory) for name in _PATHS if hasattr(sink, name)}
+    return {"kind": sink.kind, **to_message(sink), **paths}
+
+
+def _sink_from_message(message: Mapping[str, Any], directory: str) -> Sink:
+    paths = {name: _absolute(message[name], directory) for name in _PATHS if name in message}
+    sink: Sink = from_message(_SINKS[message["kind"]], {**message, **paths})
+    return sink
+
+
+_SINKS: Mapping[str, type[Sink]] = {
+    SinkKind.RECORDED_FIFO: RecordedFifo,
+    SinkKind.APPENDED_FILE: AppendedFile,
+}
+_PATHS = ("path", "directory")
+
+
+def _relative(path: str, directory: str) -> str:
+    """Return a path below a directory relative to it, "" for the directory itself."""
+    if path == directory:
+        return ""
+    return path.removeprefix(f"{directory}/")
+
+
+def _absolute(path: str, directory: str) -> str:
+    if not path:
+        return directory
+    return path if path.startswith("/") else f"{directory}/{path}"
 
 
 def placement_to_message(placement: Placement) -> "Message":
     """Write where a job was born."""
-    return {
-        "unified": placement.unified,
-        "legacy": list(placement.legacy),
-        "oom_events": placement.oom_events,
-    }
+    return to_message(placement)
 
 
 def placement_from_message(message: Mapping[str, Any]) -> Placement:
     """Read where a job was born."""
-    return Placement(message["unified"], tuple(message["legacy"]), message["oom_events"])
+    return from_message(Placement, message)
 
 
 def ending_to_message(ending: Ending | None) -> "Message | None":

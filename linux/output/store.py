@@ -7,7 +7,6 @@ import shutil
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import (
@@ -18,7 +17,7 @@ from ...core.errors import (
 )
 from ...core.model.ending import Channel
 from ...core.model.job import Extent, JobId, job_ids_among
-from ...core.ports import Sink, SinkKind
+from ...core.ports import RecordedFifo, Sink, SinkKind
 from ..state.job_directory import fifo_path, segment_bases, segment_path
 from ..state.layout import Layout
 from .inotify import DirectoryWatch, Inotify
@@ -38,22 +37,6 @@ _LONGEST_FILE = (1 << 63) - 1
 
 _MOST_READ = 1024
 # Segments whose paths are remembered.
-
-
-@dataclass(frozen=True, slots=True)
-class FifoSink:
-    """A FIFO that the recorder empties into segments of this size.
-
-    The last ``most_segments`` are kept, the one that is being filled among them; 0: all.
-    """
-
-    path: Path
-    segment_size: int
-    most_segments: int = 0
-
-    @property
-    def kind(self) -> SinkKind:
-        return SinkKind.FIFO
 
 
 class _SpareDescriptor:
@@ -88,7 +71,7 @@ class RecorderStore:
     """Reads what the recorder has recorded."""
 
     def __init__(self, state_dir: Path, *, segment_size: int = SEGMENT_SIZE) -> None:
-        self._layout = Layout(state_dir)
+        self._layout = Layout(state_dir.absolute())
         self._layout.make()
         self._segment_size = segment_size
         self._inotify = Inotify()
@@ -98,7 +81,7 @@ class RecorderStore:
 
     @property
     def sink_kind(self) -> SinkKind:
-        return SinkKind.FIFO
+        return SinkKind.RECORDED_FIFO
 
     async def create(
         self, job: JobId, channels: Collection[Channel], most: int = 0
@@ -123,7 +106,7 @@ class RecorderStore:
             os.chmod(path, 0o622)  # noqa: S103
             segment = segment_path(directory, channel, 0)
             os.close(os.open(segment, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            sinks[channel] = FifoSink(Path(path), size, count)
+            sinks[channel] = RecordedFifo(path, directory, size, count)
         return sinks
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:

@@ -6,12 +6,12 @@ import select
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from ...core.model.channel import Channel
 from ...core.steps import Step, reached
 from .segments import Segments
 
+TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
 if TYPE_CHECKING:
     from .job_recording import JobRecording
     from .recorder import Recorder

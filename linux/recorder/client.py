@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from ...core.model.ending import Channel
+from ...core.ports import RecordedFifo
 from ..ipc.connection import MessageConnection
-from ..ipc.encoding import SpawnPlan
+from ..ipc.dataclass_messages import to_message
 from ..ipc.event_loop import Loop, boottime
 from ..ipc.framing import Message
 from ..logs.lines import DEFAULT
@@ -100,15 +101,17 @@ class RecorderClient:
         self._log = level, form
         self._send_log()
 
-    def record(self, job: str, directory: str, plan: SpawnPlan, fifos: Collection[int]) -> None:
+    def record(self, job: str, sinks: Mapping[Channel, RecordedFifo], fifos: Collection[int]) -> None:
         """Record a job's FIFOs; the message holds them open until the recorder does."""
+        first = next(iter(sinks.values()))
         message: Message = {
             "record": job,
-            "directory": directory,
-            "channels": list(plan.channels),
-            "segment_size": plan.segment_size,
-            "most_segments": plan.most_segments,
-            "ends": self._assign_indexes(job, len(plan.channels)),
+            "directory": first.directory,
+            "channels": list(sinks),
+            "segment_size": first.segment_size,
+            "most_segments": first.most_segments,
+            "ends": self._assign_indexes(job, len(sinks)),
+            "sinks": [to_message(sink) for sink in sinks.values()],
         }
         self._jobs[job] = message
         self._send(message, list(fifos))

@@ -2,36 +2,54 @@
 
 import os
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from ...core.model.channel import Channel
 from ..state.job_directory import fifo_path
 from .channel_recording import ChannelRecording
 from .segments import Segments
 
+TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
 if TYPE_CHECKING:
+    from ..ipc.framing import Message
     from .recorder import Recorder
 
 
-class JobRecording:
-    """The channels of one job; ``indexes`` are those of the channels in the shared offsets."""
+Sink = tuple[Channel, int, str, str, int, int]
+"""A channel, its index in the shared offsets, and the fields of its RecordedFifo.
 
-    def __init__(
-        self,
-        recorder: "Recorder",
-        job: str,
-        directory: str,
-        indexes: Mapping[Channel, int],
-        segment_size: int,
-        most_segments: int,
-    ) -> None:
+No class: dataclasses or typing would make a recorder larger.
+"""
+
+
+def sinks_of(message: "Message") -> list[Sink]:
+    """Return what a ``record`` message requests; nothing if it is incomplete."""
+    match message:
+        case {"channels": list(channels), "ends": list(indexes), "sinks": list(sinks)}:
+            found = [(s["path"], s["directory"], s["segment_size"], s["most_segments"]) for s in sinks]
+        case {
+            "channels": list(channels),
+            "ends": list(indexes),
+            "directory": str(directory),
+            "segment_size": int(size),
+        }:  # from a supervisor of commit d0089e9 or earlier: all files are in the directory of the job
+            most = int(str(message.get("most_segments", 0)))
+            found = [(fifo_path(directory, each), directory, size, most) for each in channels]
+        case _:
+            return []
+    return [
+        (Channel(channel), int(index), *sink)
+        for channel, index, sink in zip(channels, indexes, found, strict=True)
+    ]
+
+
+class JobRecording:
+    """The channels of one job."""
+
+    def __init__(self, recorder: "Recorder", job: str, sinks: Sequence[Sink]) -> None:
         self.job = job
         self._recorder = recorder
-        self._directory = directory
-        self._indexes = indexes
-        self._segment_size = segment_size
-        self._most_segments = most_segments
+        self._sinks = sinks
         self._lock = threading.Lock()
         self._sizes: dict[Channel, int] = {}
         self._troubles: dict[Channel | None, str] = {}
@@ -41,12 +59,12 @@ class JobRecording:
     def open(self) -> None:
         """Open FIFOs and segments, all or none; OSError if that fails."""
         try:
-            for name, index in self._indexes.items():
+            for name, index, path, directory, segment_size, most_segments in self._sinks:
                 # O_RDWR: there is never an end of file, whichever processes have it open.
-                fifo = os.open(fifo_path(self._directory, name), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
                     end = self._recorder.offsets[index]
-                    segments = Segments(self._directory, name, self._segment_size, self._most_segments, end)
+                    segments = Segments(directory, name, segment_size, most_segments, end, job=self.job)
                 except OSError:
                     os.close(fifo)
                     raise

@@ -13,7 +13,7 @@ ARGUMENTS = ("SOCKET_FD", "LOCK", "OFFSETS_FD")
 """The supervisor's socket, the path of the lock, and the memory of the shared offsets."""
 
 TO_RECORDER = {
-    "record": ("directory", "channels", "segment_size", "ends", "most_segments"),
+    "record": ("directory", "channels", "segment_size", "ends", "most_segments", "sinks"),
     "finish": (),
     "drop": (),
     "log": ("format",),
@@ -22,8 +22,9 @@ TO_RECORDER = {
 
 ``record`` starts recording; it carries descriptors of the FIFOs, which hold them open until the recorder
 has opened them. ``directory`` is that of the job, ``ends`` the index of each channel in the shared
-offsets. ``most_segments`` is optional; 0 keeps all. ``finish``: no process writes any more, drain.
-``drop``: stop at once. ``log``: the level and the format of the recorder's log.
+offsets. ``most_segments`` is optional; 0 keeps all. ``sinks`` is optional and takes precedence over
+``directory`` and the sizes: it has the fields of the RecordedFifo of each channel. ``finish``: no process
+writes any more, drain. ``drop``: stop at once. ``log``: the level and the format of the recorder's log.
 """
 
 TO_SUPERVISOR = {

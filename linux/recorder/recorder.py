@@ -22,7 +22,7 @@ from ..ipc.framing import (
 )
 from ..logs.lines import log_steps
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
-from .job_recording import JobRecording
+from .job_recording import JobRecording, sinks_of
 
 
 class Recorder:
@@ -97,17 +97,8 @@ class Recorder:
             self._supervisor.close()
         for message in self._decoder.feed(data):
             match message:
-                case {
-                    "record": str(job),
-                    "directory": str(directory),
-                    "channels": list(channels),
-                    "segment_size": int(segment_size),
-                    "ends": list(numbers),
-                }:
-                    names = [Channel(str(each)) for each in channels]
-                    most = int(str(message.get("most_segments", 0)))
-                    indexes = dict(zip(names, map(int, numbers), strict=True))
-                    self._record(JobRecording(self, job, directory, indexes, segment_size, most))
+                case {"record": str(job)} if sinks := sinks_of(message):
+                    self._record(JobRecording(self, job, sinks))
                 case {"log": str(level), "format": str(form)}:
                     log_steps("recorder", level, form)
                 case {"finish": str(job)} if job in self._jobs:

@@ -18,9 +18,11 @@ class Segments:
     even if other processes have deleted segments.
     """
 
-    def __init__(self, directory: str, channel: Channel, size: int, most: int, end: int = 0) -> None:
+    def __init__(
+        self, directory: str, channel: Channel, size: int, most: int, end: int = 0, *, job: str = ""
+    ) -> None:
         self._directory = directory
-        self._job = os.path.basename(directory)
+        self._job = job
         self._channel = channel
         self._size = size
         self._most = most

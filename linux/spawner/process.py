@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from ...core.model.ending import (
     Cause,
-    Channel,
     End,
     Lost,
 )
@@ -17,7 +16,7 @@ from ...core.ports import Placement, Progress, Survivor
 from ..ipc.encoding import end_from_message, ending_from_message, placement_from_message
 from ..kernel import procfs
 from ..state.history import HistoryUnreadable, read_history
-from ..state.job_directory import fifo_path, history_path
+from ..state.job_directory import history_path
 
 
 class Caller(Protocol):
@@ -57,11 +56,10 @@ class SupervisedProcess:
         """Whether the end is known."""
         return self._end.done()
 
-    def hold_fifos(self, directory: str) -> None:
+    def hold_fifos(self, paths: Iterable[str]) -> None:
         """Hold the FIFOs open: the bytes in them then outlive supervisor and recorder."""
-        for channel in Channel:
+        for path in paths:
             with suppress(FileNotFoundError):
-                path = fifo_path(directory, channel)
                 self._fifos.append(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
 
     def apply(self, message: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ...core.errors import (
     SpawnFailed,
 )
 from ...core.model.ending import Channel
-from ...core.model.job import DEFAULT_PATH, JobId, JobSpec
+from ...core.model.job import DEFAULT_PATH, JobId, JobSpec, job_ids_among
 from ...core.ports import (
     Placement,
     PlacementKind,
@@ -31,11 +32,10 @@ from ...core.ports import (
 from ..ipc.encoding import SpawnPlan, plan_to_message
 from ..ipc.framing import Message
 from ..logs.handler import current
-from ..output.store import FifoSink
 from ..state.code_digest import this_generation
 from ..state.generations import known_generations, remove_if_dead
-from ..state.history import read_history
-from ..state.job_directory import history_path
+from ..state.history import read_history, remove_provisional_history
+from ..state.job_directory import fifos_in, history_path, remove_if_empty
 from ..state.layout import Layout
 from .process import SupervisedProcess
 from .supervisor_client import SupervisorClient, SupervisorGone, start_supervisor
@@ -55,7 +55,7 @@ class SupervisorSpawner:
     """Spawns through the supervisor of its generation, and stays connected to older ones with jobs."""
 
     def __init__(self, state_dir: Path, *, generation: str | None = None) -> None:
-        self._layout = Layout(state_dir)
+        self._layout = Layout(state_dir.absolute())
         self._layout.make()
         self._generation = generation or this_generation()
         self._processes: dict[JobId, SupervisedProcess] = {}
@@ -70,7 +70,7 @@ class SupervisorSpawner:
 
     @property
     def accepts_sinks(self) -> frozenset[SinkKind]:
-        return frozenset({SinkKind.FIFO})
+        return frozenset({SinkKind.RECORDED_FIFO, SinkKind.APPENDED_FILE})
 
     async def parent(self) -> int:
         for _ in range(_ATTEMPTS):
@@ -89,7 +89,7 @@ class SupervisorSpawner:
         process = self._processes[job] = SupervisedProcess(self, job, self._generation)
         process.placement = placement
         try:
-            process.hold_fifos(self._layout.job(job))
+            process.hold_fifos(plan.fifos)
             await self._spawn(job, spec, plan, process)
         except BaseException:
             del self._processes[job]
@@ -99,6 +99,7 @@ class SupervisorSpawner:
 
     async def recover(self) -> Mapping[JobId, Process]:
         await self._connected()
+        self._remove_unstarted()
         return dict(self._processes)
 
     async def forget(self, job: JobId) -> None:
@@ -204,7 +205,8 @@ class SupervisorSpawner:
             process = self._processes.get(job)
             if process is None:
                 process = self._processes[job] = SupervisedProcess(self, job, generation)
-                process.hold_fifos(self._layout.job(job))
+                # A supervisor of an earlier version names none: they are where its store made them.
+                process.hold_fifos(each.get("fifos", fifos_in(self._layout.job(job))))
             process.generation = generation
             process.apply(each)
             if "placement" not in each:  # it speaks protocol 1
@@ -250,13 +252,22 @@ class SupervisorSpawner:
                 log.error("no supervisor can be had, trying again: %s", error)  # noqa: TRY400 - a line each second
                 await asyncio.sleep(_LONG_PAUSE)
 
+    def _remove_unstarted(self) -> None:
+        """Remove what a supervisor left that died during a start; output belongs to its store."""
+        for job in job_ids_among(os.listdir(self._layout.jobs)):
+            if job not in self._processes:
+                directory = self._layout.job(job)
+                remove_provisional_history(history_path(directory))
+                remove_if_empty(directory)
+
     async def _spawn(self, job: JobId, spec: JobSpec, plan: SpawnPlan, process: SupervisedProcess) -> None:
         await self._connected()
         client = self._clients.get(self._generation)
         answer: Mapping[str, Any] | None = None
         with suppress(SupervisorGone):
             if client is not None:
-                answer = await client.call("spawn", job=str(job), plan=plan_to_message(plan))
+                message = plan_to_message(plan, self._layout.job(job))
+                answer = await client.call("spawn", job=str(job), plan=message)
         if answer is None:
             await self._reconnected()  # tells whether it was started all the same
             if not process.pid:
@@ -274,7 +285,6 @@ def _ignore(*_: object) -> None:
 def _plan(
     job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink], who: Account
 ) -> SpawnPlan:
-    fifos = [sink for sink in sinks.values() if isinstance(sink, FifoSink)]  # all alike
     environment = {
         "PATH": DEFAULT_PATH,
         "HOME": who.home,
@@ -284,21 +294,7 @@ def _plan(
         **spec.env,
         "WORKER_JOB_ID": str(job),  # last: without cgroups it is how the job's processes are found
     }
-    return SpawnPlan(
-        argv=(spec.command, *spec.args),
-        env=environment,
-        working_directory=spec.working_directory,
-        uid=who.uid,
-        gid=who.gid,
-        groups=who.groups,
-        placement=placement,
-        channels=tuple(sinks),
-        segment_size=fifos[0].segment_size,
-        most_segments=fifos[0].most_segments,
-        timeout=spec.timeout,
-        grace=spec.grace,
-        leftovers=spec.leftovers,
-    )
+    return SpawnPlan(replace(spec, env=environment), who.uid, who.gid, who.groups, placement, sinks)
 
 
 def _failure(spec: JobSpec, stage: str, number: int) -> Exception:

@@ -21,6 +21,7 @@ MODULES = (
     "linux/crash_points.py",
     "linux/ipc/__init__.py",
     "linux/ipc/connection.py",
+    "linux/ipc/dataclass_messages.py",
     "linux/ipc/encoding.py",
     "linux/ipc/event_loop.py",
     "linux/ipc/framing.py",

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.errors import InvalidJobSpec
 from ...core.lifecycle import MainEnded
 from ...core.model.ending import Cause, End
 from ..ipc.encoding import (
@@ -78,6 +79,10 @@ def open_history(path: StrPath) -> int:
     ``write_start`` gives it its final name.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(_provisional(path), flags, 0o600)
+    except FileNotFoundError:  # the output store keeps output elsewhere
+        os.mkdir(os.path.dirname(path), 0o700)
     return os.open(_provisional(path), flags, 0o600)
 
 
@@ -89,7 +94,7 @@ def write_start(path: StrPath, history: int, record: StartRecord, generation: st
         "boot_id": record.boot_id,
         "started_at": record.started_at,
         "deadline": record.deadline,
-        "plan": plan_to_message(record.plan),
+        "plan": plan_to_message(record.plan, os.path.dirname(path)),
     }
     _write(history, {"start": start, "generation": generation})
     os.rename(_provisional(path), path)
@@ -100,6 +105,12 @@ def remove_history(path: StrPath) -> None:
     for each in (_provisional(path), path):
         with suppress(FileNotFoundError):
             os.unlink(each)
+
+
+def remove_provisional_history(path: StrPath) -> None:
+    """Delete a history without a main process: the supervisor died during the start. Idempotent."""
+    with suppress(FileNotFoundError):
+        os.unlink(_provisional(path))
 
 
 def write_generation(path: StrPath, generation: str) -> None:
@@ -143,8 +154,8 @@ def read_history(path: StrPath) -> History | None:
             return None
         raise HistoryUnreadable(f"{path} does not name a main process")
     try:
-        return _history(facts)
-    except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        return _history(facts, os.path.dirname(path))
+    except (InvalidJobSpec, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         raise HistoryUnreadable(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -165,10 +176,10 @@ def _facts(text: bytes) -> dict[str, Any]:
     return facts
 
 
-def _history(facts: Mapping[str, Any]) -> History:
+def _history(facts: Mapping[str, Any], directory: str) -> History:
     main = ending_from_message(facts.get("main"))
     return History(
-        start=_start_record(facts["start"]),
+        start=_start_record(facts["start"], directory),
         generation=facts.get("generation", ""),
         never_executed="stillborn" in facts,
         stop=tuple(facts["stop"]) if "stop" in facts else None,
@@ -177,14 +188,14 @@ def _history(facts: Mapping[str, Any]) -> History:
     )
 
 
-def _start_record(message: Mapping[str, Any]) -> StartRecord:
+def _start_record(message: Mapping[str, Any], directory: str) -> StartRecord:
     return StartRecord(
         message["pid"],
         message["start"],
         message["boot_id"],
         message["started_at"],
         message["deadline"],
-        plan_from_message(message["plan"]),
+        plan_from_message(message["plan"], directory),
     )
 
 

@@ -1,5 +1,7 @@
 """The files in the directory of a job.
 
+The output store ``recorder`` creates it. With another store the supervisor does, for the history alone.
+
 CHANNEL.fifo       stdout and stderr of the job, until the output is complete
 CHANNEL-OFFSET     a segment of recorded output; OFFSET is the offset of its first byte
 history            the supervisor's record of the job, until the job's end is journaled
@@ -10,6 +12,7 @@ Paths are strings: pathlib would make a recorder 5 % larger, and each start slow
 """
 
 import os
+from contextlib import suppress
 
 from ...core.model.channel import Channel
 
@@ -19,6 +22,11 @@ StrPath = str | os.PathLike[str]
 def fifo_path(directory: StrPath, channel: Channel) -> str:
     """Return the path of a channel's FIFO."""
     return f"{directory}/{channel}.fifo"
+
+
+def fifos_in(directory: StrPath) -> tuple[str, ...]:
+    """Return the paths of all FIFOs that the store ``recorder`` may have made."""
+    return tuple(fifo_path(directory, channel) for channel in Channel)
 
 
 def segment_path(directory: StrPath, channel: Channel, base: int) -> str:
@@ -31,6 +39,12 @@ def segment_bases(directory: StrPath, channel: Channel) -> list[int]:
     prefix = f"{channel}-"
     offsets = (name.removeprefix(prefix) for name in os.listdir(directory) if name.startswith(prefix))
     return sorted(int(offset) for offset in offsets if offset.isdecimal())
+
+
+def remove_if_empty(directory: StrPath) -> None:
+    """Remove the directory of a job unless it holds output."""
+    with suppress(OSError):
+        os.rmdir(directory)
 
 
 def history_path(directory: StrPath) -> str:

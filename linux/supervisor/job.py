@@ -41,7 +41,7 @@ from ..state.history import (
     write_main,
     write_stop,
 )
-from ..state.job_directory import history_path
+from ..state.job_directory import history_path, remove_if_empty
 from .birth import Zygote
 from .job_output import JobOutput
 from .job_processes import (
@@ -91,20 +91,27 @@ class Job:
     """A job from its start, or its adoption, to its end."""
 
     def __init__(
-        self, name: str, directory: str, plan: SpawnPlan, services: Services, observer: Observer
+        self,
+        name: str,
+        directory: str,
+        plan: SpawnPlan,
+        timeout: float | None,
+        services: Services,
+        observer: Observer,
     ) -> None:
         self.name = name
         self.plan = plan
         self.main = MainProcess()
         self.end: End | None = None
         self.output_trouble = ""
-        self.life = Lifecycle(timeout=plan.timeout, grace=plan.grace, leftovers=plan.leftovers)
+        self.life = Lifecycle(timeout=timeout, grace=plan.spec.grace, leftovers=plan.spec.leftovers)
         self._history_path = history_path(directory)
         self._services = services
         self._loop = services.loop
         self._writes = services.writes
         self._observer = observer
-        self._output = JobOutput(name, directory, plan, services.recorder)
+        self._directory = directory
+        self._output = JobOutput(name, plan, services.recorder)
         self._start: JobStart | None = None
         self._stop_after_exec: StopRequested | None = None
         self._processes: JobProcesses | None = None
@@ -155,6 +162,7 @@ class Job:
         """Delete what exists of a job that never ran."""
         self._output.discard()
         remove_history(self._history_path)
+        remove_if_empty(self._directory)
         self._close()
 
     def _find_processes(self, main: int) -> JobProcesses:
@@ -236,7 +244,11 @@ class Job:
     def drained(self, output: Mapping[Channel, int]) -> None:
         """Handle that all output is recorded: ``output`` bytes per channel."""
         reached(Step.DRAINED, self.name)
-        self._handle(OutputDrained(output, time.time()))
+        sizes = {**output, **self._output.appended_sizes()}
+        self._handle(OutputDrained(sizes, time.time()))
+
+    def _appended(self) -> None:
+        self.drained({})
 
     def output_troubled(self, reason: str) -> None:
         """Handle that the output cannot be recorded; ``reason`` is empty when it can be again."""
@@ -282,7 +294,8 @@ class Job:
                 self._processes.kill()
             case Drain():
                 reached(Step.ALL_ENDED, self.name)
-                self._output.drain()
+                if not self._output.drain():  # next turn: the event that leads here is still being handled
+                    self._loop.call_at(self._appended, boottime())
             case Finish(end):
                 self._writes.write(partial(write_end, self._history_path, end))
                 reached(Step.EXIT_RECORDED, self.name)
@@ -295,4 +308,5 @@ class Job:
         if self._leftovers is not None:
             self._leftovers.close()
         self._leftovers = self._processes = None
+        self._loop.call_at(self._appended, None)
         self._output.close()

@@ -90,7 +90,8 @@ class JobStart:
     def _write_start(self, history: int) -> None:
         stat = procfs.stat(self.main.pid)
         self.main = self.main._replace(start=stat.start if stat else 0)
-        deadline = None if self._plan.timeout is None else boottime() + self._plan.timeout
+        timeout = self._plan.spec.timeout
+        deadline = None if timeout is None else boottime() + timeout
         pid, start, started_at = self.main
         record = StartRecord(pid, start, procfs.boot_id(), started_at, deadline, self._plan)
         write_start(self._history_path, history, record, self._generation)

@@ -3,7 +3,7 @@
 import errno
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from ...core.ports import Placement
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
 from ..state.history import remove_history
-from ..state.job_directory import fifo_path, history_path
+from ..state.job_directory import fifos_in, history_path, remove_if_empty
 from ..state.layout import Layout
 from .job import Job, Observer, Services
 from .job_start import MainProcess
@@ -32,6 +32,7 @@ class EndedJob(NamedTuple):
     main: MainProcess
     placement: Placement
     end: End
+    fifos: tuple[str, ...]
 
 
 class JobTable:
@@ -49,9 +50,13 @@ class JobTable:
     def __contains__(self, name: object) -> bool:
         return name in self.running or name in self.ended_jobs
 
-    def make(self, name: str, plan: SpawnPlan) -> Job:
-        """Return a job that is not in the table yet."""
-        return Job(name, self._layout.job(name), plan, self._services, self)
+    def directory(self, name: str) -> str:
+        """Return the directory of a job."""
+        return self._layout.job(name)
+
+    def make(self, name: str, plan: SpawnPlan, timeout: float | None) -> Job:
+        """Return a job that is not in the table yet; ``timeout`` seconds are left to it."""
+        return Job(name, self.directory(name), plan, timeout, self._services, self)
 
     def refusal(self, name: str) -> tuple[str, int] | None:
         """Return stage and errno if no job can be started with this name now, None if one can."""
@@ -63,7 +68,7 @@ class JobTable:
 
     def spawn(self, name: str, plan: SpawnPlan) -> None:
         """Start a job; the observer receives the outcome."""
-        job = self.make(name, plan)
+        job = self.make(name, plan, plan.spec.timeout)
         try:
             job.spawn()
         except OSError as error:
@@ -97,23 +102,26 @@ class JobTable:
         if name in self.running:  # its output needs the FIFOs
             return
         ended = self.ended_jobs.pop(name, None)
-        delete = partial(self._delete_files, name, keep_history=ended is not None and ended.main.pid == 0)
+        fifos = fifos_in(self.directory(name)) if ended is None else ended.fifos
+        keep_history = ended is not None and ended.main.pid == 0
+        delete = partial(self._delete_files, name, fifos, keep_history=keep_history)
         try:
             delete()
         except OSError:  # a read-only file system; the server waits for the reply
             self._services.writes.write(delete)
 
-    def _delete_files(self, name: str, *, keep_history: bool) -> None:
+    def _delete_files(self, name: str, fifos: Sequence[str], *, keep_history: bool) -> None:
         directory = self._layout.job(name)
         # The history last: while it exists, the job is known.
-        for channel in Channel:
+        for fifo in fifos:
             with suppress(FileNotFoundError):
-                os.unlink(fifo_path(directory, channel))
+                os.unlink(fifo)
         history = history_path(directory)
         if keep_history:  # it is unreadable: keep it for inspection
             with suppress(OSError):
                 os.rename(history, f"{history}.unreadable")
         remove_history(history)
+        remove_if_empty(directory)
         reached(Step.FORGOTTEN, name)
 
     # --- events of jobs
@@ -146,7 +154,8 @@ class JobTable:
         """Keep the end of a job, whose record is written, and notify the observer."""
         assert job.end is not None
         self.running.pop(job.name, None)
-        self.ended_jobs[job.name] = EndedJob(job.main, job.plan.placement, job.end)
+        plan = job.plan
+        self.ended_jobs[job.name] = EndedJob(job.main, plan.placement, job.end, plan.fifos)
         self.observer.ended(job)
 
 

@@ -119,7 +119,7 @@ class RequestServer:
             stage, number = refusal
             connection.send({"call": call, "failed": stage, "errno": number})
             return
-        spawn_plan = plan_from_message(plan)
+        spawn_plan = plan_from_message(plan, self._table.directory(name))
         self._recorder.begin()  # a server of protocol 1 does not request an adoption
         self._pending_spawns[name] = connection, call
         self._table.spawn(name, spawn_plan)
@@ -132,8 +132,9 @@ class RequestServer:
         jobs: list[Message] = []
         for name, job in self._table.running.items():
             place = placement_to_message(job.plan.placement)
-            jobs.append({"job": name, "placement": place, **_identity(job.main), **_progress(job)})
-        for name, (main, placement, end) in self._table.ended_jobs.items():
+            known = {"placement": place, "fifos": list(job.plan.fifos)}
+            jobs.append({"job": name, **known, **_identity(job.main), **_progress(job)})
+        for name, (main, placement, end, _) in self._table.ended_jobs.items():
             known = {"placement": placement_to_message(placement), "end": end_to_message(end)}
             jobs.append({"job": name, "pid": main.pid, "started_at": main.started_at, **known})
         connection.send({"call": call, "protocol": PROTOCOL, "jobs": jobs})

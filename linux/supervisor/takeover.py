@@ -4,13 +4,13 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...core.model.ending import Cause, End, Lost
 from ...core.ports import Placement
 from ...core.steps import Step, reached
 from ..ipc.event_loop import boottime
 from ..state.history import History, HistoryUnreadable
+from ..state.job_directory import fifos_in
 from ..state.layout import Layout
 from .job_processes import MarkedProcesses
 from .job_start import MainProcess
@@ -67,10 +67,9 @@ class Takeover:
 
     def _hold_output(self, name: str, history: History) -> bool:
         """Hold the output of a job to adopt; abandon the job if that fails."""
-        plan, deadline = history.start.plan, history.start.deadline
-        if deadline is not None:
-            plan = replace(plan, timeout=max(0.0, deadline - boottime()))
-        job = self._table.running[name] = self._table.make(name, plan)
+        deadline = history.start.deadline
+        timeout = None if deadline is None else max(0.0, deadline - boottime())
+        job = self._table.running[name] = self._table.make(name, history.start.plan, timeout)
         try:
             job.hold_output()
         except OSError as error:
@@ -101,12 +100,14 @@ class Takeover:
         """Kill the processes of a job whose history cannot be read."""
         log.error("job %s: cannot be taken over, killing its processes: %s", name, reason)
         MarkedProcesses(name).kill()
-        self._table.ended_jobs[name] = EndedJob(MainProcess(), Placement(), _lost(reason))
+        fifos = fifos_in(self._layout.job(name))
+        self._table.ended_jobs[name] = EndedJob(MainProcess(), Placement(), _lost(reason), fifos)
 
     def _add_ended(self, name: str, history: History, end: End) -> None:
         start = history.start
         main = MainProcess(start.pid, start.start, start.started_at)
-        self._table.ended_jobs[name] = EndedJob(main, start.plan.placement, end)
+        plan = start.plan
+        self._table.ended_jobs[name] = EndedJob(main, plan.placement, end, plan.fifos)
 
 
 def _lost(reason: Exception) -> End:

@@ -136,7 +136,7 @@ class Recorders:
         self._store = RecorderStore(directory)
         job = new_job_id()
         (self._sink,) = asyncio.run(self._store.create(job, [Channel.OUTPUT], bound)).values()
-        self.directory = self._sink.path.parent
+        self.directory = Path(self._sink.directory)
         self._lock = directory / "lock"
         self._ends = create_shared_offsets()
         self.fifo = os.open(self._sink.path, os.O_RDWR)

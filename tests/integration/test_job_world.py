@@ -189,8 +189,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 CROWDED = """
 import os, resource
-from worker.core.model.job import Leftovers
-from worker.core.ports import Placement
+from worker.core.model.job import JobSpec
 from worker.linux.supervisor.birth import Zygote
 from worker.linux.ipc.encoding import SpawnPlan
 
@@ -198,7 +197,7 @@ hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 crowd = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(1100)]
 env = {"PATH": "/usr/bin:/bin"}
-plan = SpawnPlan(("true",), env, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL)
+plan = SpawnPlan(JobSpec("true", env=env))
 newborn = Zygote().bear(plan, 1, 2, os.open("/dev/null", os.O_WRONLY))
 os.write(newborn.release, b"!")
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(newborn.pid, 0)[1]))

@@ -16,7 +16,7 @@ import pytest
 
 from worker.core.model.ending import Channel
 from worker.core.model.job import parse_job_id
-from worker.core.ports import Sink
+from worker.core.ports import RecordedFifo, Sink
 from worker.core.testing import (
     OutputBench,
     OutputStoreContract,
@@ -25,7 +25,7 @@ from worker.core.testing import (
 )
 from worker.linux.ipc.framing import Message, encode
 from worker.linux.kernel.locks import lock_holder
-from worker.linux.output.store import SEGMENT_SIZE, FifoSink, RecorderStore
+from worker.linux.output.store import SEGMENT_SIZE, RecorderStore
 from worker.linux.recorder.shared_offsets import create_shared_offsets
 from worker.linux.spawner.spawner import SupervisorSpawner
 from worker.linux.state.code_digest import this_generation
@@ -88,6 +88,26 @@ async def test_supervisor_spawner(check: str, state_dir: Path) -> None:
     await getattr(contract, check)()
 
 
+@asynccontextmanager
+async def elsewhere(state_dir: Path) -> AsyncIterator[SpawnerBench]:
+    """Connect to the supervisor of a state directory; the store has another one."""
+    outputs = RecorderStore(state_dir / "elsewhere")
+    bench = SpawnerBench(outputs, lambda: SupervisorSpawner(state_dir))
+    try:
+        yield bench
+    finally:
+        await bench.spawner.close()
+        await outputs.close()
+
+
+@pytest.mark.parametrize("check", checks_of(SpawnerContract))
+def test_supervisor_spawner_with_fifos_elsewhere(check: str, state_dir: Path) -> None:
+    """The FIFOs and segments of a store may be anywhere; nothing is left in the directory of a job."""
+    contract = SpawnerContract(partial(elsewhere, state_dir))
+    asyncio.run(getattr(contract, check)())
+    assert [] == list(Layout(state_dir / "elsewhere").jobs.iterdir())
+
+
 # --- the store
 
 
@@ -115,8 +135,8 @@ class Writer:
 
     async def write(self, sink: Sink, data: bytes) -> None:
         """Write, and return when it is recorded."""
-        assert isinstance(sink, FifoSink)
-        job, channel = parse_job_id(sink.path.parent.name), Channel(sink.path.stem)
+        assert isinstance(sink, RecordedFifo)
+        job, channel = parse_job_id(Path(sink.directory).name), Channel(Path(sink.path).stem)
         self._record(sink)
         end = (await self._outputs.extent(job, channel)).end + len(data)
         # O_RDWR, as a job has it; open until all is recorded: a FIFO without a holder loses its content.
@@ -134,8 +154,8 @@ class Writer:
         for job in self._recorded:
             self._send({"drop": job})
 
-    def _record(self, sink: FifoSink) -> None:
-        directory = sink.path.parent
+    def _record(self, sink: RecordedFifo) -> None:
+        directory = Path(sink.directory)
         if directory.name not in self._recorded:
             self._recorded.add(directory.name)
             channels = [each for each in Channel if os.path.exists(fifo_path(directory, each))]

@@ -14,8 +14,8 @@ from worker.core.model.ending import (
     End,
     Exited,
 )
-from worker.core.model.job import Leftovers
-from worker.core.ports import Placement
+from worker.core.model.job import JobSpec
+from worker.core.ports import RecordedFifo
 from worker.linux.ipc.encoding import SpawnPlan
 from worker.linux.state.history import (
     History,
@@ -30,7 +30,7 @@ from worker.linux.state.history import (
 )
 
 PLAN = SpawnPlan(
-    ("true",), {}, "/", None, None, (), Placement(), (Channel.OUTPUT,), 65536, None, 10.0, Leftovers.KILL, 4
+    JobSpec("true"), sinks={Channel.OUTPUT: RecordedFifo("/far/output.fifo", "/far/output", 65536, 4)}
 )
 START = StartRecord(7, 8, "boot", 1.5, None, PLAN)
 MAIN = MainEnded(Exited(3), 0)

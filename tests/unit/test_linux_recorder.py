@@ -1,7 +1,9 @@
 """The recorder over a real FIFO: frequent small writes, the end of the output, and its messages."""
 
+import json
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,10 +13,9 @@ from typing import Any
 import pytest
 
 from worker.core.model.ending import Channel
-from worker.core.model.job import Leftovers
-from worker.core.ports import Placement
+from worker.core.ports import RecordedFifo
 from worker.core.steps import Step, add_step_hook, remove_step_hook
-from worker.linux.ipc.encoding import SpawnPlan
+from worker.linux.ipc.dataclass_messages import to_message
 from worker.linux.ipc.event_loop import Loop
 from worker.linux.ipc.framing import Decoder, Message, encode
 from worker.linux.recorder import channel_recording
@@ -72,6 +73,64 @@ def test_the_message_holds_output_written_before_it_is_received(tmp_path: Path) 
     ours.close()
     recorder.join()
     assert b"last output" == Path(segment_path(tmp_path, Channel.OUTPUT, 0)).read_bytes()
+
+
+# As a supervisor of commit 9acfd5d sent it, but for the directory.
+OLD_MESSAGE = (
+    b'{"record":"job","directory":"DIRECTORY","channels":["stdout","stderr"],"segment_size":4,'
+    b'"most_segments":2,"ends":[1,0]}'
+)
+
+
+def test_the_message_of_the_previous_version(tmp_path: Path) -> None:
+    """FIFOs and segments of all channels are in the directory of the job, with one size for all."""
+    message = OLD_MESSAGE.replace(b"DIRECTORY", bytes(tmp_path))
+    for channel in ("stdout", "stderr"):
+        os.mkfifo(tmp_path / f"{channel}.fifo")
+    written = {f"{tmp_path}/stdout.fifo": b"0123456789", f"{tmp_path}/stderr.fifo": b"abc"}
+    assert {"stdout": 10, "stderr": 3} == drained(message, written)
+    assert {"stdout-4": b"4567", "stdout-8": b"89", "stderr-0": b"abc"} == segments_in(tmp_path)
+
+
+def test_sinks_anywhere(tmp_path: Path) -> None:
+    """Each channel has a FIFO, a directory, and segments of its own, as the message names them."""
+    sinks = []
+    for number, (size, most) in enumerate([(4, 0), (8, 2)]):
+        (tmp_path / f"{number}").mkdir()
+        os.mkfifo(tmp_path / f"{number}" / "any name")
+        sinks.append(RecordedFifo(f"{tmp_path}/{number}/any name", f"{tmp_path}/{number}", size, most))
+    message = {"record": "job", "channels": ["stdout", "stderr"], "ends": [0, 1]}
+    message["sinks"] = [to_message(sink) for sink in sinks]
+    written = {sinks[0].path: b"0123456789", sinks[1].path: b"abc"}
+    assert {"stdout": 10, "stderr": 3} == drained(json.dumps(message).encode(), written)
+    assert {"stdout-0": b"0123", "stdout-4": b"4567", "stdout-8": b"89"} == segments_in(tmp_path / "0")
+    assert {"stderr-0": b"abc"} == segments_in(tmp_path / "1")
+
+
+def drained(message: bytes, written: dict[str, bytes]) -> object:
+    """Have a recorder record a job that has written to its FIFOs; return the sizes that it reports."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    fifos = [os.open(path, os.O_RDWR) for path in written]
+    for fifo, data in zip(fifos, written.values(), strict=True):
+        os.write(fifo, data)
+    framed = struct.pack(">I", len(message)) + message
+    assert len(framed) == socket.send_fds(ours, [framed], fifos)
+    recorder = threading.Thread(target=Recorder(theirs, memoryview(bytearray(16)).cast("Q")).run)
+    recorder.start()
+    ours.sendall(encode({"finish": "job"}))
+    (answer,) = Decoder().feed(ours.recv(65536))
+    ours.close()
+    recorder.join()
+    for fifo in fifos:
+        os.close(fifo)
+    assert "job" == answer["drained"]
+    return answer["output"]
+
+
+def segments_in(directory: Path) -> dict[str, bytes]:
+    """Return the segments in a directory."""
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
 @pytest.fixture
@@ -142,10 +201,7 @@ def fields(messages: list[Message]) -> dict[str, set[str]]:
 def test_a_supervisor_sends_the_messages_of_the_protocol(tmp_path: Path) -> None:
     """A recorder of the next version understands these: a change must be made in the table first."""
     client = SentMessages(tmp_path / "lock")
-    plan = SpawnPlan(
-        ("true",), {}, "/", None, None, (), Placement(), (Channel.OUTPUT,), 1, None, 1, Leftovers.KILL
-    )
-    client.record("job", str(tmp_path), plan, [])
+    client.record("job", {Channel.OUTPUT: RecordedFifo(f"{tmp_path}/fifo", str(tmp_path), 1)}, [])
     client.finish("job")
     client.drop("job")
     client.set_log("debug", "json")

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.core.model.ending import Ending, Exited, Signaled
-from worker.core.model.job import Leftovers, new_job_id
-from worker.core.ports import Placement
+from worker.core.model.job import JobSpec, new_job_id
 from worker.linux.ipc.encoding import SpawnPlan
 from worker.linux.kernel import procfs
 from worker.linux.state.history import (
@@ -25,7 +24,7 @@ from worker.linux.supervisor.orphaned_process import OrphanedProcess
 PATIENCE = 60.0
 """Seconds after which an expected event counts as missing."""
 
-PLAN = SpawnPlan(("true",), {}, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL)
+PLAN = SpawnPlan(JobSpec("true"))
 
 
 @pytest.mark.skipif(

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from worker.core.model.ending import Channel
-from worker.core.model.job import Leftovers, new_job_id
-from worker.core.ports import Placement
+from worker.core.model.job import JobSpec, new_job_id
+from worker.core.ports import RecordedFifo
 from worker.linux.ipc.encoding import SpawnPlan
 from worker.linux.ipc.event_loop import Loop
 from worker.linux.recorder.client import RecorderClient
@@ -29,9 +29,7 @@ from worker.linux.zygote import ANSWER, LENGTH, Request
 PATIENCE = 60.0
 """Seconds after which an expected event counts as missing."""
 
-PLAN = SpawnPlan(
-    ("true",), {"PATH": "/usr/bin:/bin"}, "/", None, None, (), Placement(), (), 1, None, 1, Leftovers.KILL
-)
+PLAN = SpawnPlan(JobSpec("true", env={"PATH": "/usr/bin:/bin"}))
 
 
 def children() -> set[str]:
@@ -99,9 +97,10 @@ def test_a_child_that_cannot_be_watched(tmp_path: Path) -> None:
     loop, zygote = FullLoop(), Zygote()
     recorder = RecorderClient(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
     os.mkfifo(fifo_path(tmp_path, Channel.OUTPUT))
-    plan = replace(PLAN, channels=(Channel.OUTPUT,))
+    sink = RecordedFifo(fifo_path(tmp_path, Channel.OUTPUT), str(tmp_path), 65536)
+    plan = replace(PLAN, sinks={Channel.OUTPUT: sink})
     services = Services("g", loop, zygote, recorder, RetriedWrites())
-    job = Job(str(new_job_id()), str(tmp_path), plan, services, NoObserver())
+    job = Job(str(new_job_id()), str(tmp_path), plan, None, services, NoObserver())
     try:
         with pytest.raises(OSError, match="No space left"):
             job.spawn()

@@ -1,0 +1,1 @@
+"""Example adapters for worker: an output store, a limiter and a spawner."""

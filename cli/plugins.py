@@ -1,7 +1,7 @@
-"""Adapters, found by the name they are registered under (entry points).
+"""Adapters, found by their entry points.
 
-A factory takes its own settings and the directory for its state:
-``factory(settings: Mapping[str, object], state_dir: Path) -> port``.
+An entry point names a factory: ``factory(settings: Mapping[str, object], state_dir: Path) -> port``, with
+the settings of the adapter and an absolute path for its state. docs/adapters.md shows how to write one.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,30 +20,54 @@ Port = TypeVar("Port")
 
 @dataclass(frozen=True, slots=True)
 class PluginGroup(Generic[Port]):
-    """All adapters for one port: the group of entry points, and what a user calls one of them."""
+    """All adapters for one port. ``noun`` is the word for such an adapter in messages."""
 
     entry_points: str
     noun: str
+    members: tuple[str, ...]
 
     def make(self, plugin: Plugin, state_dir: Path) -> Port:
-        """Return a new adapter; raise Failure if there is none of that name or it cannot be made."""
+        """Return a new adapter; raise Failure if none has that name or it cannot be made."""
+        about = f"{self.noun} {plugin.name!r}"
         factory = self._factory(plugin.name)
         try:
-            return factory(plugin.settings, state_dir)
-        except (WorkerError, OSError, ValueError, TypeError) as error:
-            raise Failure(f"{self.noun} {plugin.name!r}: {error}") from error
+            made = factory(plugin.settings, state_dir)
+        except (WorkerError, OSError, ValueError) as error:
+            raise Failure(f"{about}: {error}") from error
+        except Exception as error:  # code of another distribution
+            raise Failure(f"{about}: {type(error).__name__}: {error}") from error
+        if missing := [member for member in self.members if not hasattr(made, member)]:
+            raise Failure(
+                f"{about}: the factory returned {type(made).__name__} without {', '.join(missing)}"
+            )
+        return made
 
     def _factory(self, name: str) -> Callable[[Mapping[str, object], Path], Port]:
-        found = {each.name: each for each in entry_points(group=self.entry_points)}
-        if name not in found:
-            raise Failure(f"there is no {self.noun} {name!r}; there are {', '.join(sorted(found))}")
+        found = entry_points(group=self.entry_points)
+        named = tuple(found.select(name=name))
+        if not named:
+            names = ", ".join(sorted(found.names))
+            raise Failure(f"there is no {self.noun} {name!r}; there are {names}")
+        if len(named) > 1:
+            owners = ", ".join(sorted(each.dist.name for each in named if each.dist))
+            raise Failure(f"{self.noun} {name!r} is registered by several distributions: {owners}")
         try:
-            factory: Callable[[Mapping[str, object], Path], Port] = found[name].load()
-        except (ImportError, AttributeError) as error:
-            raise Failure(f"{self.noun} {name!r} cannot be loaded: {error}") from error
+            factory: Callable[[Mapping[str, object], Path], Port] = named[0].load()
+        except Exception as error:  # code of another distribution
+            raise Failure(
+                f"{self.noun} {name!r} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
         return factory
 
 
-SPAWNERS: PluginGroup[ProcessSpawner] = PluginGroup("worker.spawners", "spawner")
-LIMITERS: PluginGroup[ResourceLimiter] = PluginGroup("worker.limiters", "limiter")
-OUTPUT_STORES: PluginGroup[OutputStore] = PluginGroup("worker.output_stores", "output store")
+def _members(port: type) -> tuple[str, ...]:
+    return tuple(name for name in vars(port) if not name.startswith("_"))
+
+
+SPAWNERS: PluginGroup[ProcessSpawner] = PluginGroup("worker.spawners", "spawner", _members(ProcessSpawner))
+LIMITERS: PluginGroup[ResourceLimiter] = PluginGroup(
+    "worker.limiters", "limiter", _members(ResourceLimiter)
+)
+OUTPUT_STORES: PluginGroup[OutputStore] = PluginGroup(
+    "worker.output_stores", "output store", _members(OutputStore)
+)

@@ -1,4 +1,4 @@
-"""What the entry points of this package name: adapters made from settings."""
+"""The factories that the entry points name: spawner ``supervisor``, output store ``recorder``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,22 +18,20 @@ class RecorderSettings:
 
 
 def supervisor(settings: Mapping[str, object], state_dir: Path) -> SupervisorSpawner:
-    """Make the spawner ``supervisor``; ValueError for any setting."""
+    """Return the spawner ``supervisor``; ValueError for any setting."""
     if settings:
-        raise ValueError(f"the spawner has no settings, but was given {', '.join(sorted(settings))}")
+        raise ValueError(f"unknown {', '.join(sorted(settings))}; there are no settings")
     return SupervisorSpawner(state_dir)
 
 
 def recorder(settings: Mapping[str, object], state_dir: Path) -> RecorderStore:
-    """Make the output store ``recorder``; ValueError for settings that are none or wrong."""
+    """Return the output store ``recorder``; ValueError for unknown or invalid settings."""
     try:
         chosen = Converter(forbid_extra_keys=True, detailed_validation=False).structure(
             settings, RecorderSettings
         )
     except ForbiddenExtraKeysError as error:
-        raise ValueError(
-            f"unknown {', '.join(sorted(error.extra_fields))}; there is segment_size"
-        ) from None
+        raise ValueError(f"unknown {', '.join(sorted(error.extra_fields))}; valid: segment_size") from None
     if chosen.segment_size < PIPE_SIZE:
-        raise ValueError(f"segment_size {chosen.segment_size}: a segment holds at least {PIPE_SIZE} bytes")
+        raise ValueError(f"segment_size {chosen.segment_size}: must be {PIPE_SIZE} bytes or more")
     return RecorderStore(state_dir, segment_size=chosen.segment_size)

@@ -166,7 +166,11 @@ def _absolute(path: str, directory: str) -> str:
 
 def placement_to_message(placement: Placement) -> "Message":
     """Write where a job was born."""
-    return to_message(placement)
+    return {  # all fields: a server of the version before needs them
+        "unified": placement.unified,
+        "legacy": list(placement.legacy),
+        "oom_events": placement.oom_events,
+    }
 
 
 def placement_from_message(message: Mapping[str, Any]) -> Placement:

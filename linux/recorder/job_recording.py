@@ -26,7 +26,10 @@ def sinks_of(message: "Message") -> list[Sink]:
     """Return what a ``record`` message requests; nothing if it is incomplete."""
     match message:
         case {"channels": list(channels), "ends": list(indexes), "sinks": list(sinks)}:
-            found = [(s["path"], s["directory"], s["segment_size"], s["most_segments"]) for s in sinks]
+            found = [
+                (each["path"], each["directory"], each["segment_size"], each.get("most_segments", 0))
+                for each in sinks
+            ]
         case {
             "channels": list(channels),
             "ends": list(indexes),

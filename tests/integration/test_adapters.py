@@ -206,6 +206,7 @@ def test_jobs_through_the_server(
     split = installation.start("--split-output", "sh", "-c", "echo out; echo err >&2")
     assert b"no-such-command: No such file" in installation.run("start", "no-such-command").stderr
 
+    assert job in installation.worker("debug", job)
     installation.kill(installation.server_pid())
     installation.worker("up")
     gate.write_bytes(b"-" * 100_000)
@@ -294,11 +295,11 @@ def test_a_pair_that_does_not_fit(
 
 
 class Machine:
-    """A state directory, and our spawner on it with the store of the example."""
+    """A state directory, and our spawner on it with a store that keeps output elsewhere."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, store: str) -> None:
         self.layout = Layout(home)
-        self.outputs = OUTPUT_STORES.make(Plugin("example-files"), home)
+        self.outputs = OUTPUT_STORES.make(Plugin(store), home / "elsewhere")
         self.spawner = SupervisorSpawner(home)
 
     async def start(self, *command: str) -> JobId:
@@ -334,11 +335,12 @@ def lock_holder_of(lock: Path) -> int:
 
 @keeps_exit_codes
 @pytest.mark.parametrize("with_server", [True, False])
-async def test_appended_files_survive_the_supervisor(
-    site: Path, tmp_path: Path, *, with_server: bool
+@pytest.mark.parametrize("store", ["example-files", "recorder"])
+async def test_output_elsewhere_survives_supervisor_and_recorder(
+    site: Path, tmp_path: Path, store: str, *, with_server: bool
 ) -> None:
-    """The size in the end is exact, and the history is in a directory that goes with the job."""
-    gate, machine = tmp_path / "gate", Machine(tmp_path / "state")
+    """The size in the end is exact, and the directory of the history goes with the job."""
+    gate, machine = tmp_path / "gate", Machine(tmp_path / "state", store)
     os.mkfifo(gate)
     job = await machine.start("sh", "-c", f"echo one; cat {gate}; exit 7")
     assert [str(job)] == [each.name for each in machine.layout.jobs.iterdir()]
@@ -346,7 +348,7 @@ async def test_appended_files_survive_the_supervisor(
         await machine.close()
     machine.kill()
     if not with_server:
-        machine = Machine(tmp_path / "state")
+        machine = Machine(tmp_path / "state", store)
     process = (await machine.spawner.recover())[job]
     await asyncio.to_thread(gate.write_bytes, b"-" * 1000)
     end = await asyncio.wait_for(process.wait(), PATIENCE)
@@ -359,7 +361,7 @@ async def test_appended_files_survive_the_supervisor(
 
 async def test_what_an_interrupted_start_leaves_is_removed(site: Path, tmp_path: Path) -> None:
     """The directory that a supervisor made for a history, when it died before it recorded the process."""
-    machine = Machine(tmp_path / "state")
+    machine = Machine(tmp_path / "state", "example-files")
     for name in ([], ["history.unborn"]):
         directory = Path(machine.layout.job(new_job_id()))
         directory.mkdir()

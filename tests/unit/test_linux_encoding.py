@@ -1,6 +1,7 @@
 """Plans in messages and histories: of this version, of the previous one, and of a newer one."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def passed_on(plan: SpawnPlan, written_in: str = DIRECTORY, read_in: str = DIREC
 def test_a_plan_arrives_as_it_was_sent() -> None:
     """Every field of the spec, the account, the placement and each kind of sink is passed on."""
     assert passed_on(PLAN) == PLAN
+
+
+def test_every_field_of_a_spec_is_passed_on() -> None:
+    """A new field of JobSpec needs no code here, but a value other than its default in SPEC."""
+    default = JobSpec("true")
+    same = [
+        each.name for each in fields(JobSpec) if getattr(SPEC, each.name) == getattr(default, each.name)
+    ]
+    assert [] == same
+    assert SPEC == passed_on(PLAN).spec
 
 
 def test_a_plan_of_defaults_arrives_as_it_was_sent() -> None:

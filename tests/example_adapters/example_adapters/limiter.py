@@ -60,7 +60,9 @@ class PidsLimiter:
         self._unified = (CGROUPFS / "cgroup.controllers").exists()
         top = CGROUPFS if self._unified else CGROUPFS / "pids"
         self._parent = top / name
-        self._make_parent()
+        self._make_parent()  # raises where no job could be placed
+        with suppress(OSError):  # jobs run in it
+            self._parent.rmdir()
 
     async def prepare(self, job: JobId, limits: ResourceLimits, parent: int) -> PidsScope:
         """Make a cgroup with the limit set; the spawner places the job in it."""

@@ -56,7 +56,9 @@ EVERYTHING = JobSpec(
     grace=0.0,
     leftovers=Leftovers.WAIT,
     split_output=True,
+    output_max=10 << 20,
 )
+"""No field has its default."""
 
 USAGE = ResourceUsage(1, 2, 3, 4, 5, 6, 7, 8, 1 << 62)
 

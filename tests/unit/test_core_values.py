@@ -3,6 +3,7 @@
 import math
 import uuid
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from worker.core import (
     parse_job_id,
 )
 from worker.core.model.limits import parse_cpus
+from worker.core.testing.journal_contract import EVERYTHING
 
 # --- job ids
 
@@ -255,3 +257,14 @@ def test_huge_lists_of_cpus_are_rejected(text: str, reason: str) -> None:
     """A small request cannot make the server spend seconds on parsing."""
     with pytest.raises(InvalidJobSpec, match=reason):
         parse_cpus(text)
+
+
+def test_the_journal_contract_sets_every_field_of_a_spec() -> None:
+    """A field with its default value would survive a journal that does not store it."""
+    default = JobSpec("true")
+    unset = [
+        each.name
+        for each in fields(JobSpec)
+        if getattr(EVERYTHING, each.name) == getattr(default, each.name)
+    ]
+    assert [] == unset

@@ -1,4 +1,4 @@
-"""How values of the core are written in messages and in the supervisor's histories.
+"""Values of the core as JSON objects, in messages and in histories.
 
 By hand and without cattrs: the supervisor reads them too, and must stay small.
 """
@@ -165,7 +165,7 @@ def _absolute(path: str, directory: str) -> str:
 
 
 def placement_to_message(placement: Placement) -> "Message":
-    """Write where a job was born."""
+    """Write a placement."""
     return {  # all fields: a server of the version before needs them
         "unified": placement.unified,
         "legacy": list(placement.legacy),
@@ -174,7 +174,7 @@ def placement_to_message(placement: Placement) -> "Message":
 
 
 def placement_from_message(message: Mapping[str, Any]) -> Placement:
-    """Read where a job was born."""
+    """Read a placement."""
     return from_message(Placement, message)
 
 

@@ -23,52 +23,52 @@ from ..state.layout import Layout
 from .inotify import DirectoryWatch, Inotify
 
 SEGMENT_SIZE = 64 << 20
-"""Bytes in a segment: what is deleted at once when a log is bounded."""
+"""Bytes in a segment: bounded output is deleted in steps of this size."""
 
 PIPE_SIZE = 65536
-"""Bytes in a FIFO (pipe(7)): a segment smaller than that would only make more files."""
+"""Bytes in a FIFO (pipe(7)): smaller segments would only mean more files."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _LONGEST_FILE = (1 << 63) - 1
-# What off_t can hold: pread(2) refuses to look beyond.
+"""The maximum of off_t: pread(2) rejects larger offsets."""
 
-_MOST_READ = 1024
-# Segments whose paths are remembered.
+_MOST_CACHED = 1024
+"""Channels whose last read segment is cached."""
 
 
 class _SpareDescriptor:
-    """One that is given up when there is no other to read with: those who come must not end who follows."""
+    """A reserved descriptor for reads when no other is free: new clients must not break running streams."""
 
     def __init__(self) -> None:
         self._fd = -1
-        self._take()
+        self._reserve()
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Have one descriptor more, unless somebody else has it just now."""
+    def released(self) -> Iterator[None]:
+        """Free the descriptor for the caller, unless another caller uses it now."""
         self.close()
         try:
             yield
         finally:
-            self._take()
+            self._reserve()
 
     def close(self) -> None:
-        """Give it up."""
+        """Close the descriptor."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    def _take(self) -> None:
+    def _reserve(self) -> None:
         if self._fd < 0:
             with suppress(OSError):
                 self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class RecorderStore:
-    """Reads what the recorder has recorded."""
+    """Makes FIFOs for the recorder, and reads the segments that it has recorded."""
 
     def __init__(self, state_dir: Path, *, segment_size: int = SEGMENT_SIZE) -> None:
         self._layout = Layout(state_dir.absolute())
@@ -91,7 +91,7 @@ class RecorderStore:
         except OSError as error:
             await self.remove(job)
             if error.errno in _NO_ROOM:
-                raise QuotaExceeded(f"there is no room for the output of a job: {error}") from error
+                raise QuotaExceeded(f"there is no space for the output of a job: {error}") from error
             raise StorageUnavailable(f"the output of a job cannot be kept: {error}") from error
 
     def _create(self, directory: str, channels: Collection[Channel], most: int) -> Mapping[Channel, Sink]:
@@ -101,8 +101,8 @@ class RecorderStore:
         for channel in channels:
             path = fifo_path(directory, channel)
             os.mkfifo(path)
-            # `> /dev/stderr` opens it anew, as whatever user the job is by then. Nobody else
-            # gets here: the directories above are closed.
+            # `> /dev/stderr` opens the FIFO again, as the user of the job. Other users cannot reach it:
+            # only this user may enter the directories above.
             os.chmod(path, 0o622)  # noqa: S103
             segment = segment_path(directory, channel, 0)
             os.close(os.open(segment, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -115,11 +115,11 @@ class RecorderStore:
             try:
                 size = os.lstat(segment_path(directory, channel, bases[-1])).st_size
             except FileNotFoundError:
-                continue  # deleted since the look
+                continue  # deleted after it was listed
             return Extent(bases[0], bases[-1] + size)
 
     async def read(self, job: JobId, channel: Channel, offset: int, size: int) -> bytes:
-        # Looking for segments costs as much as reading from one: most reads go on where the last one was.
+        # Listing segments costs as much as reading from one, and most reads continue in the last one.
         base, path = self._read_last.get((job, channel), (_LONGEST_FILE, ""))
         if base <= offset and (data := await self._read_segment(path, offset - base, size)):
             return data
@@ -135,7 +135,7 @@ class RecorderStore:
                 path = segment_path(directory, channel, base)
                 data = await self._read_segment(path, offset - base, size)
             if data is None:
-                continue  # deleted since the look
+                continue  # deleted after it was listed
             if not data and size and following < len(bases):
                 first = bases[following]
                 raise OutputUnavailable(f"output before byte {first} is not kept", first)
@@ -144,7 +144,7 @@ class RecorderStore:
             return data
 
     def _remember(self, job: JobId, channel: Channel, base: int, path: str) -> None:
-        if len(self._read_last) >= _MOST_READ:
+        if len(self._read_last) >= _MOST_CACHED:
             self._read_last.clear()
         self._read_last[job, channel] = base, path
 
@@ -170,7 +170,7 @@ class RecorderStore:
             bases = self._listed(directory, channel)
         except FileNotFoundError:
             bases = []
-        except OSError as error:  # a broken disk, perhaps
+        except OSError as error:  # such as EIO of a broken disk
             if error.errno in _NO_DESCRIPTOR:
                 raise
             raise OutputUnavailable(f"the output of job {job} cannot be read: {error}") from error
@@ -184,17 +184,17 @@ class RecorderStore:
         except OSError as error:
             if error.errno not in _NO_DESCRIPTOR:
                 raise
-        with self._spare.lent():
+        with self._spare.released():
             return segment_bases(directory, channel)
 
     async def _read_segment(self, path: str, offset: int, size: int) -> bytes | None:
-        """Return what is there, None if the segment is not."""
+        """Return bytes of a segment, None if it does not exist."""
         try:
             return await self._read_file(path, offset, size)
         except OSError as error:
             if error.errno not in _NO_DESCRIPTOR:
                 raise
-        with self._spare.lent():
+        with self._spare.released():
             return await self._read_file(path, offset, size)
 
     async def _read_file(self, path: str, offset: int, size: int) -> bytes | None:
@@ -206,7 +206,7 @@ class RecorderStore:
             return None
         try:
             try:
-                # Linux 4.14: what is not in the page cache is EAGAIN, and no reason to stop the loop.
+                # Linux 4.14: EAGAIN if the bytes are not in the page cache, so that a disk never blocks us.
                 room = memoryview(self._room(size))[:size]
                 return bytes(room[: os.preadv(fd, [room], offset, os.RWF_NOWAIT)])
             except OSError:  # EAGAIN, or EOPNOTSUPP from the file system
@@ -222,11 +222,10 @@ class RecorderStore:
 
 
 def segments_within(most: int, size: int) -> tuple[int, int]:
-    """Return size and number of segments that together hold ``most`` bytes; number 0: any, of ``size``.
+    """Return size and number of segments that together hold ``most`` bytes; number 0: unbounded.
 
-    All but one are full as soon as something was deleted, so at least half of the bytes are kept. There
-    are eight, fewer where they would hold less than a pipe, and more where they would be larger than
-    ``size``.
+    All but one are full once a segment was deleted, so at least half of the bytes are kept. There are
+    eight segments; fewer if each would hold less than a pipe, more if each would be larger than ``size``.
     """
     if not most:
         return size, 0

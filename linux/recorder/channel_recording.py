@@ -55,7 +55,7 @@ class ChannelRecording:
         self._job = job
         self._segments = segments
         self._lock = threading.Lock()
-        self._finishing = False
+        self._draining = False
         self._pumping = False
         self._wake_fd = -1  # an eventfd(2), while the thread may be waiting for more output
         self._troubled = False
@@ -74,10 +74,10 @@ class ChannelRecording:
             self._pumping = False
             self._recorder.retry_later(self.wake)
 
-    def finish(self) -> None:
-        """Record what is left, then complete."""
+    def drain(self) -> None:
+        """Record the rest, then complete."""
         with self._lock:
-            self._finishing = True
+            self._draining = True
             if self._wake_fd >= 0:
                 os.eventfd_write(self._wake_fd, 1)
         self.wake()
@@ -94,7 +94,7 @@ class ChannelRecording:
         try:
             self._wake_fd = wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             more.register(wake_fd, select.POLLIN)
-        except OSError:  # no descriptor left: finish() waits until _LINGER has passed
+        except OSError:  # no descriptor left: drain() waits until _LINGER has passed
             wake_fd = -1
         complete = self._pump_until_silent(more)
         if wake_fd >= 0:
@@ -113,18 +113,18 @@ class ChannelRecording:
             moved, before, moved_at = self._move_all(), moved_at, time.monotonic()
             # Falls slowly: a pause does not end a flood.
             rate = max(rate / 2, moved / max(moved_at - before, 1e-6))
-            if not self._finishing and more.poll(_LINGER):
+            if not self._draining and more.poll(_LINGER):
                 if rate < _FLOOD and time.monotonic() - moved_at < _GATHER and self._readable.poll(0):
                     time.sleep(_GATHER)
                 continue
             with self._lock:
-                if not self._finishing:
+                if not self._draining:
                     self._recorder.wait_for_output(self)
                 elif self._readable.poll(0):
                     continue
                 self._wake_fd = -1
-                self._pumping = self._finishing
-                return self._finishing
+                self._pumping = self._draining
+                return self._draining
 
     def _move_all(self) -> int:
         """Splice until the FIFO is empty; return the number of bytes."""

@@ -47,7 +47,7 @@ class RecorderClient:
         self._indexes: dict[str, list[int]] = {}
         self._free: list[int] = []
         self._most_indexes = 0
-        self._finishing: set[str] = set()
+        self._draining: set[str] = set()
         self._recorder: MessageConnection | None = None
         self._log = DEFAULT
         self._begun = False
@@ -93,7 +93,7 @@ class RecorderClient:
         self._send_log()
         for job, message in self._jobs.items():
             self._send(message)
-            if job in self._finishing:
+            if job in self._draining:
                 self._send({"finish": job})
 
     def set_log(self, level: str, form: str) -> None:
@@ -116,9 +116,9 @@ class RecorderClient:
         self._jobs[job] = message
         self._send(message, list(fifos))
 
-    def finish(self, job: str) -> None:
-        """Record the rest: no process writes any more."""
-        self._finishing.add(job)
+    def drain(self, job: str) -> None:
+        """Record the rest of the output: no process writes any more."""
+        self._draining.add(job)
         self._send({"finish": job})
 
     def drop(self, job: str) -> None:
@@ -169,7 +169,7 @@ class RecorderClient:
             case {"drained": str(job), "output": dict(output)} if job in self._jobs:
                 del self._jobs[job]
                 self._free += self._indexes.pop(job)
-                self._finishing.discard(job)
+                self._draining.discard(job)
                 sizes = {
                     Channel(channel): size for channel, size in output.items() if isinstance(size, int)
                 }

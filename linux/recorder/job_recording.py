@@ -56,7 +56,7 @@ class JobRecording:
         self._lock = threading.Lock()
         self._sizes: dict[Channel, int] = {}
         self._troubles: dict[Channel | None, str] = {}
-        self._finishing = False
+        self._draining = False
         self.channels: list[ChannelRecording] = []
 
     def open(self) -> None:
@@ -78,16 +78,16 @@ class JobRecording:
             raise
 
     def opened(self) -> None:
-        """Clear the trouble, and apply a ``finish`` that arrived before."""
+        """Clear the trouble, and drain if that was requested before."""
         self.trouble(None, "")
-        if self._finishing:
-            self.finish()
+        if self._draining:
+            self.drain()
 
-    def finish(self) -> None:
-        """Record what is still in the FIFOs, then report the sizes."""
-        self._finishing = True
+    def drain(self) -> None:
+        """Record the bytes that are still in the FIFOs, then report the sizes."""
+        self._draining = True
         for channel in self.channels:
-            channel.finish()
+            channel.drain()
 
     def drop(self) -> None:
         """Stop at once."""

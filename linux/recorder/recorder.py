@@ -102,7 +102,7 @@ class Recorder:
                 case {"log": str(level), "format": str(form)}:
                     log_steps("recorder", level, form)
                 case {"finish": str(job)} if job in self._jobs:
-                    self._jobs[job].finish()
+                    self._jobs[job].drain()
                 case {"drop": str(job)} if job in self._jobs:
                     self._jobs.pop(job).drop()
         for fd in held:

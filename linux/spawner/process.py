@@ -6,11 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from ...core.model.ending import (
-    Cause,
-    End,
-    Lost,
-)
+from ...core.model.ending import Cause, End, Lost
 from ...core.model.job import JobId, JobState
 from ...core.ports import Placement, Progress, Survivor
 from ..ipc.encoding import end_from_message, ending_from_message, placement_from_message
@@ -27,7 +23,7 @@ class Caller(Protocol):
 
 
 class SupervisedProcess:
-    """A Process. It holds the FIFOs and a pidfd, so that they outlive the supervisor."""
+    """A Process. It holds the FIFOs and a pidfd of the main process open: both outlive the supervisor."""
 
     def __init__(self, caller: Caller, job: JobId, generation: str) -> None:
         self.job = job
@@ -52,7 +48,7 @@ class SupervisedProcess:
         return await asyncio.shield(self._end)
 
     @property
-    def over(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the end is known."""
         return self._end.done()
 
@@ -69,7 +65,7 @@ class SupervisedProcess:
         if "placement" in message:
             self.placement = placement_from_message(message["placement"])
         if "end" in message:
-            self.finish(end_from_message(message["end"]))
+            self.set_end(end_from_message(message["end"]))
             return
         if "start" in message:
             self._hold_process(self.pid, message["start"])
@@ -87,16 +83,16 @@ class SupervisedProcess:
             if history is not None:
                 self._hold_process(history.start.pid, history.start.start)
 
-    def finish(self, end: End) -> None:
-        """Set the end, and wake all waiters."""
+    def set_end(self, end: End) -> None:
+        """Set the end, wake all waiters, and release all descriptors. Idempotent."""
         if not self._end.done():
             self.progress = Progress.at_end(end)
             self._end.set_result(end)
         self.release()
 
-    def lose(self, reason: str, at: float) -> None:
-        """Finish with the ending Lost."""
-        self.finish(End(Lost(reason), Cause.NONE, 0, {}, at))
+    def set_lost(self, reason: str, at: float) -> None:
+        """Set the end of a lost job."""
+        self.set_end(End(Lost(reason), Cause.NONE, 0, {}, at))
 
     def release(self) -> None:
         """Release all descriptors."""

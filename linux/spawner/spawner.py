@@ -1,4 +1,4 @@
-"""The ProcessSpawner that works through supervisors."""
+"""The ProcessSpawner: starts, stops and watches jobs through supervisors."""
 
 import asyncio
 import errno
@@ -44,15 +44,15 @@ from .users import Account, account
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
-_PAUSE = 0.02
-"""Seconds between attempts: a supervisor that was just leaving is gone by then."""
+_RETRY_INTERVAL = 0.02
+"""Seconds between attempts: a supervisor that was about to exit has exited by then."""
 
-_LONG_PAUSE = 1.0
-"""Seconds until more attempts, where somebody depends on it."""
+_RECONNECT_INTERVAL = 1.0
+"""Seconds between rounds of attempts after a supervisor has died."""
 
 
 class SupervisorSpawner:
-    """Spawns through the supervisor of its generation, and stays connected to older ones with jobs."""
+    """Spawns jobs with the supervisor of its generation; stays connected to older ones that have jobs."""
 
     def __init__(self, state_dir: Path, *, generation: str | None = None) -> None:
         self._layout = Layout(state_dir.absolute())
@@ -60,7 +60,7 @@ class SupervisorSpawner:
         self._generation = generation or this_generation()
         self._processes: dict[JobId, SupervisedProcess] = {}
         self._clients: dict[str, SupervisorClient] = {}
-        self._complete = False  # everything that supervisors know has been told to us
+        self._synchronized = False  # connected to every supervisor, and all of their jobs are listed
         self._connecting = asyncio.Lock()
         self._reconnection: asyncio.Task[None] | None = None
 
@@ -74,18 +74,18 @@ class SupervisorSpawner:
 
     async def parent(self) -> int:
         for _ in range(_ATTEMPTS):
-            await self._connected()
+            await self._ensure_connected()
             if client := self._clients.get(self._generation):
                 return client.supervisor
-        raise SpawnerUnavailable("the supervisor dies again and again; see its log")
+        raise SpawnerUnavailable("the supervisor keeps dying; see its log")
 
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
-        # NSS may ask the network, but not for the user that we are.
+        # NSS may use the network, but not for our own user.
         who = account(None) if spec.user is None else await asyncio.to_thread(account, spec.user)
         plan = _plan(job, spec, placement, sinks, who)
-        # Known before it is asked for: its end may be told together with its start.
+        # Registered before the request: the end may be reported together with the start.
         process = self._processes[job] = SupervisedProcess(self, job, self._generation)
         process.placement = placement
         try:
@@ -98,7 +98,7 @@ class SupervisorSpawner:
         return process
 
     async def recover(self) -> Mapping[JobId, Process]:
-        await self._connected()
+        await self._ensure_connected()
         self._remove_unstarted()
         return dict(self._processes)
 
@@ -106,7 +106,7 @@ class SupervisorSpawner:
         await self.call(job, "forget")
         process = self._processes.pop(job, None)
         if process is not None and process.generation != self._generation:
-            await self._retire(process.generation)
+            await self._disconnect_if_unused(process.generation)
 
     async def close(self) -> None:
         if self._reconnection:
@@ -116,63 +116,62 @@ class SupervisorSpawner:
             process.release()
 
     async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
-        """Ask for what may be asked twice; SpawnerUnavailable if there is no supervisor to be had."""
+        """Send an idempotent request; repeat it if the supervisor dies, then raise SpawnerUnavailable."""
         for _ in range(_ATTEMPTS):
-            await self._connected()
+            await self._ensure_connected()
             process = self._processes.get(job)
             client = self._clients.get(process.generation if process else self._generation)
             if client is not None:
                 with suppress(SupervisorGone):
                     return await client.call(do, job=str(job), **arguments)
-        raise SpawnerUnavailable("the supervisor dies again and again; see its log")
+        raise SpawnerUnavailable("the supervisor keeps dying; see its log")
 
     # --- connections
 
-    async def _connected(self) -> None:
-        """Be connected to every supervisor, with everything told that they know."""
+    async def _ensure_connected(self) -> None:
+        """Connect to every supervisor and list its jobs, unless that is done already."""
         async with self._connecting:
             for _ in range(_ATTEMPTS):
-                if self._complete:
+                if self._synchronized:
                     return
-                self._complete = True  # unless a connection is lost meanwhile
+                self._synchronized = True  # _on_lost resets it if a connection is lost meanwhile
                 try:
                     await self._connect()
                 except SupervisorGone:
-                    self._complete = False
-                    await asyncio.sleep(_PAUSE)
+                    self._synchronized = False
+                    await asyncio.sleep(_RETRY_INTERVAL)
                 except BaseException:
-                    self._complete = False
+                    self._synchronized = False
                     raise
             raise SpawnerUnavailable(
-                f"the supervisor ends as soon as it is started; see {self._layout.supervisor}/log"
+                f"the supervisor exits right after its start; see {self._layout.supervisor}/log"
             )
 
     async def _connect(self) -> None:
         for generation in known_generations(self._layout):
-            await self._open(generation)
+            await self._connect_to(generation)
         if self._generation not in self._clients:
             await asyncio.to_thread(start_supervisor, self._layout, self._generation)
-            await self._open(self._generation)
-        await self._hand_over()
-        known = [
-            process for process in self._processes.values() if process.pid
-        ]  # others are being asked for
-        told: set[JobId] = set()
+            await self._connect_to(self._generation)
+        await self._request_takeover()
+        # A process without a pid is being spawned: _spawn handles the loss of its supervisor.
+        known = [process for process in self._processes.values() if process.pid]
+        listed: set[JobId] = set()
         for generation, client in list(self._clients.items()):
             answer = await client.call("list")
-            told |= self._take_list(generation, answer["jobs"])
-            await self._retire(generation)
+            listed |= self._apply_list(generation, answer["jobs"])
+            await self._disconnect_if_unused(generation)
         for process in known:
-            if process.job not in told and not process.over:
-                process.lose("the supervisor ended and nothing was recorded about the job", time.time())
+            if process.job not in listed and not process.has_ended:
+                process.set_lost("the supervisor ended and nothing was recorded about the job", time.time())
         for generation in set(known_generations(self._layout)) - {self._generation, *self._clients}:
             remove_if_dead(self._layout, generation)
 
-    async def _open(self, generation: str) -> None:
+    async def _connect_to(self, generation: str) -> None:
         if generation in self._clients:
             return
         directory = self._layout.generation(generation)
-        client = SupervisorClient(directory, self._take, partial(self._lost, generation))
+        client = SupervisorClient(directory, self._apply_event, partial(self._on_lost, generation))
         try:
             if await client.connect():
                 level, form = current()
@@ -183,39 +182,40 @@ class SupervisorSpawner:
             await client.close()
             raise
 
-    async def _hand_over(self) -> None:
-        """Have the jobs of dead supervisors taken over by that of our generation."""
+    async def _request_takeover(self) -> None:
+        """Request that the supervisor of our generation takes over the jobs of dead ones."""
         pidfds = {
             str(job): process.pidfd for job, process in self._processes.items() if process.pidfd is not None
         }
-        # On a connection of its own: descriptors go with the first byte of a message, past any writer.
+        # On a separate connection: sendmsg(2) bypasses the transport, which may hold part of a message.
         client = SupervisorClient(self._layout.generation(self._generation), _ignore, _ignore)
         try:
             if not await client.connect():
                 raise SupervisorGone
-            await client.hand_over(pidfds)
+            await client.request_takeover(pidfds)
         finally:
             await client.close()
 
-    def _take_list(self, generation: str, jobs: Sequence[Mapping[str, Any]]) -> set[JobId]:
-        told = set()
+    def _apply_list(self, generation: str, jobs: Sequence[Mapping[str, Any]]) -> set[JobId]:
+        """Apply the jobs that a supervisor lists, and return their ids."""
+        listed = set()
         for each in jobs:
             job = JobId(UUID(each["job"]))
-            told.add(job)
+            listed.add(job)
             process = self._processes.get(job)
             if process is None:
                 process = self._processes[job] = SupervisedProcess(self, job, generation)
-                # A supervisor of an earlier version names none: they are where its store made them.
+                # A supervisor of an earlier version lists no FIFOs: they are in the job's directory.
                 process.hold_fifos(each.get("fifos", fifos_in(self._layout.job(job))))
             process.generation = generation
             process.apply(each)
-            if "placement" not in each:  # it speaks protocol 1
+            if "placement" not in each:  # protocol 1
                 history = read_history(history_path(self._layout.job(job)))
                 process.placement = history.start.plan.placement if history else Placement()
-        return told
+        return listed
 
-    async def _retire(self, generation: str) -> None:
-        """Let go of an older supervisor that has no job left; it leaves then."""
+    async def _disconnect_if_unused(self, generation: str) -> None:
+        """Disconnect from an older supervisor that has no jobs left; it then exits."""
         if generation == self._generation:
             return
         if all(process.generation != generation for process in self._processes.values()):
@@ -228,32 +228,32 @@ class SupervisorSpawner:
             _, client = self._clients.popitem()
             await client.close()
 
-    def _take(self, message: Message) -> None:
+    def _apply_event(self, message: Message) -> None:
         job = JobId(UUID(str(message["job"])))
         process = self._processes.get(job)
         if process is not None:
             process.apply(message)
 
-    def _lost(self, generation: str) -> None:
-        log.error("the supervisor of generation %s has gone; its jobs are taken over", generation)
+    def _on_lost(self, generation: str) -> None:
+        log.error("the supervisor of generation %s has died; another one takes over its jobs", generation)
         self._clients.pop(generation, None)
-        self._complete = False
+        self._synchronized = False
         for job, process in self._processes.items():
             process.hold_unreported(self._layout.job(job))
         if self._reconnection is None or self._reconnection.done():
-            self._reconnection = asyncio.create_task(self._reconnected())
+            self._reconnection = asyncio.create_task(self._reconnect())
 
-    async def _reconnected(self) -> None:
-        """Be connected, however long it takes: there are jobs that somebody has to see out."""
+    async def _reconnect(self) -> None:
+        """Retry until connected: the jobs of a dead supervisor need another one."""
         while True:
             try:
-                return await self._connected()
+                return await self._ensure_connected()
             except (SpawnerUnavailable, OSError) as error:
-                log.error("no supervisor can be had, trying again: %s", error)  # noqa: TRY400 - a line each second
-                await asyncio.sleep(_LONG_PAUSE)
+                log.error("no supervisor is available, retrying: %s", error)  # noqa: TRY400 - a line each second
+                await asyncio.sleep(_RECONNECT_INTERVAL)
 
     def _remove_unstarted(self) -> None:
-        """Remove what a supervisor left that died during a start; output belongs to its store."""
+        """Remove what starts left whose supervisor died; the store removes their output."""
         for job in job_ids_among(os.listdir(self._layout.jobs)):
             if job not in self._processes:
                 directory = self._layout.job(job)
@@ -261,7 +261,7 @@ class SupervisorSpawner:
                 remove_if_empty(directory)
 
     async def _spawn(self, job: JobId, spec: JobSpec, plan: SpawnPlan, process: SupervisedProcess) -> None:
-        await self._connected()
+        await self._ensure_connected()
         client = self._clients.get(self._generation)
         answer: Mapping[str, Any] | None = None
         with suppress(SupervisorGone):
@@ -269,7 +269,7 @@ class SupervisorSpawner:
                 message = plan_to_message(plan, self._layout.job(job))
                 answer = await client.call("spawn", job=str(job), plan=message)
         if answer is None:
-            await self._reconnected()  # tells whether it was started all the same
+            await self._reconnect()  # the list of jobs then shows whether it was started
             if not process.pid:
                 raise SpawnerUnavailable("the supervisor died; the job was not started")
             return
@@ -279,7 +279,7 @@ class SupervisorSpawner:
 
 
 def _ignore(*_: object) -> None:
-    """Hear nothing: another connection tells."""
+    """Ignore an event or a loss: the other connection to this supervisor reports it."""
 
 
 def _plan(
@@ -292,26 +292,26 @@ def _plan(
         "LOGNAME": who.name,
         "LANG": "C.UTF-8",
         **spec.env,
-        "WORKER_JOB_ID": str(job),  # last: without cgroups it is how the job's processes are found
+        "WORKER_JOB_ID": str(job),  # last: without cgroups it identifies the job's processes
     }
     return SpawnPlan(replace(spec, env=environment), who.uid, who.gid, who.groups, placement, sinks)
 
 
 def _failure(spec: JobSpec, stage: str, number: int) -> Exception:
-    """Return the error that tells the user what could not be done for the job."""
+    """Return the error for a start that failed at this stage with this errno."""
     reason = os.strerror(number)
     match stage:
         case "exec":
             return SpawnFailed(number, f"{spec.command}: {reason}")
         case "descriptors":
             return QuotaExceeded(
-                "the supervisor could not see another job out with the files that it may have open; "
-                "raise that limit (LimitNOFILE= or ulimit -n) where the server is started"
+                "the supervisor's open-file limit is too low for another job; "
+                "raise it (LimitNOFILE= or ulimit -n) where the server is started"
             )
         case "working directory":
             return InvalidJobSpec(stage, f"{spec.working_directory}: {reason}")
         case "clone" if number == errno.ECONNRESET:
-            return SpawnerUnavailable("the zygote dies again and again; the job was not started")
+            return SpawnerUnavailable("the zygote keeps dying; the job was not started")
         case "cgroup" if number not in {errno.EAGAIN, errno.ENOMEM}:
             return LimitsRejected(f"the job cannot join its control group: {reason}")
         case _:

@@ -25,7 +25,7 @@ from .systemd_scope import environment, supervisor_scope
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 200
-"""Descriptors in one message; SCM_MAX_FD of the kernel is 253."""
+"""Descriptors in one message; the kernel accepts 253 (SCM_MAX_FD)."""
 
 _CLOSE_PATIENCE = 2.0
 """Seconds that a supervisor has to receive unsent bytes when we disconnect."""
@@ -88,7 +88,7 @@ class SupervisorClient(asyncio.BufferedProtocol):
         self._calls[self._last_call] = answer
         return encode({"call": self._last_call, "do": do, **arguments}), answer
 
-    async def hand_over(self, pidfds: Mapping[str, int]) -> None:
+    async def request_takeover(self, pidfds: Mapping[str, int]) -> None:
         """Request the takeover of the jobs of dead supervisors; the pidfds, by job, give the exit codes.
 
         No other call may be in progress.

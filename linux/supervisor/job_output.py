@@ -53,7 +53,7 @@ class JobOutput:
         Return whether there is a FIFO: if not, the output is complete.
         """
         if self._plan.recorded:
-            self._recorder.finish(self._job)
+            self._recorder.drain(self._job)
         return bool(self._plan.recorded)
 
     def appended_sizes(self) -> Mapping[Channel, int]:

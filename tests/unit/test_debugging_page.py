@@ -39,7 +39,9 @@ def test_reasons(reason: str) -> None:
     assert any(reason in text for text in texts())
 
 
-@pytest.mark.parametrize("line", ["output cannot be recorded", "the recorder has died", "no supervisor"])
+@pytest.mark.parametrize(
+    "line", ["output cannot be recorded", "the recorder has died", "no supervisor is available"]
+)
 def test_log_lines(line: str) -> None:
     """The log lines that the page quotes are written by the code."""
     assert f'"{line}"' in " ".join(PAGE.split())

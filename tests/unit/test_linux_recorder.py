@@ -202,7 +202,7 @@ def test_a_supervisor_sends_the_messages_of_the_protocol(tmp_path: Path) -> None
     """A recorder of the next version understands these: a change must be made in the table first."""
     client = SentMessages(tmp_path / "lock")
     client.record("job", {Channel.OUTPUT: RecordedFifo(f"{tmp_path}/fifo", str(tmp_path), 1)}, [])
-    client.finish("job")
+    client.drain("job")
     client.drop("job")
     client.set_log("debug", "json")
     assert {name: set(names) for name, names in TO_RECORDER.items()} == fields(client.sent)

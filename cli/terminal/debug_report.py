@@ -35,7 +35,7 @@ class DebugReport:
 
 
 def report_lines(report: DebugReport) -> list[str]:
-    """Return the report for people."""
+    """Return the report as lines of text."""
     lines = [f"Job {report.job}", f"Waits for: {report.waits_for}", f"Server: {_server(report.server)}"]
     files = report.files
     if files is None:
@@ -51,7 +51,7 @@ def report_lines(report: DebugReport) -> list[str]:
 
 
 def report_object(report: DebugReport) -> dict[str, object]:
-    """Return the report for programs."""
+    """Return the report as a JSON object."""
     files = report.files
     server = {"error": report.server} if isinstance(report.server, str) else job_object(report.server)
     answer = report.supervisor

@@ -1,4 +1,4 @@
-"""The status of jobs: lines and tables for people, JSON for programs.
+"""The status of jobs: as lines, as tables, and as JSON.
 
 The JSON of a job is an object with these keys, in this order. Keys may be added, but are never
 renamed. A value that is unknown or does not apply is null.

@@ -1,1 +1,1 @@
-"""What `worker debug` shows of a job: its files, its processes, who holds what, and what it waits for."""
+"""What `worker debug` shows of a job: files, processes, their open files, and what the job waits for."""

@@ -1,4 +1,4 @@
-"""What the files of a job say, read without any process of ours."""
+"""The state of a job on disk, read from its files without asking the server or the supervisor."""
 
 import array
 import fcntl
@@ -111,8 +111,8 @@ def _recorded(channel: Channel, fifo: str, directory: str) -> list[RecordedChann
     bases = segment_bases(directory, channel)
     if not bases:
         return []
-    with_size = os.stat(segment_path(directory, channel, bases[-1])).st_size
-    return [RecordedChannel(channel, bases[0], bases[-1] + with_size, _bytes_in(fifo))]
+    size = os.stat(segment_path(directory, channel, bases[-1])).st_size
+    return [RecordedChannel(channel, bases[0], bases[-1] + size, _bytes_in(fifo))]
 
 
 def _paths(history: History | None) -> set[str]:
@@ -124,7 +124,7 @@ def _paths(history: History | None) -> set[str]:
 def _bytes_in(fifo: str) -> int | None:
     """Return how many bytes wait in a FIFO, None if it is removed.
 
-    The extra reader changes nothing: where nobody else holds the FIFO open, it is empty.
+    The extra reader changes nothing: if no other process holds the FIFO open, it is empty.
     """
     try:
         fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

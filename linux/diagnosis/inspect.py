@@ -1,4 +1,4 @@
-"""Asking a supervisor about one job, without asyncio and without waiting long."""
+"""Queries a supervisor about one job, without asyncio and with a short timeout."""
 
 import socket
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from typing import Any
 from ..ipc.framing import BadMessage, Decoder, encode
 from ..ipc.unix_sockets import connect
 
-PATIENCE = 2.0
-"""Seconds that a supervisor may take to answer: it needs a millisecond, unless it is stopped."""
+TIMEOUT = 2.0
+"""Seconds to wait for the answer, which takes a millisecond unless the supervisor is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,15 @@ class NoAnswer:
 def inspect(generation: Path, job: str) -> Mapping[str, Any] | NoAnswer:
     """Return what the supervisor in a generation's directory knows about a job."""
     try:
-        with connect(generation, "socket", PATIENCE) as peer:
+        with connect(generation, "socket", TIMEOUT) as peer:
             peer.sendall(encode({"call": 1, "do": "inspect", "job": job}))
             answer = _receive(peer)
     except TimeoutError:
-        return NoAnswer(f"it has not answered for {PATIENCE:g} s")
+        return NoAnswer(f"it has not answered for {TIMEOUT:g} s")
     except (OSError, BadMessage) as error:
-        return NoAnswer(f"it cannot be asked: {error}")
+        return NoAnswer(f"it cannot be reached: {error}")
     if "error" in answer:
-        return NoAnswer("it is of an older version, which cannot be asked")
+        return NoAnswer("it is of an older version, which does not support this request")
     if "state" not in answer:
         return NoAnswer("it does not know the job")
     return answer

@@ -1,4 +1,4 @@
-"""What a job waits for, derived from what the supervisor and the files say. No I/O."""
+"""What a job waits for, derived from its files and the answer of its supervisor. No I/O."""
 
 import signal
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def _running(files: JobFiles, history: History, supervisor: Mapping[str, Any], n
 def _server(files: JobFiles, history: History | None) -> str:
     """Return what the server or the supervisor has to do for a job without a process of its own."""
     if files.history_error:
-        return "Nothing: its history is unreadable, so it is LOST. The server has to journal that."
+        return "Nothing: its history is unreadable, so it is LOST. The server has to journal this."
     if history is None:
         return _before_the_record(files)
     assert history.end is not None

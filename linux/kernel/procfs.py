@@ -16,7 +16,6 @@ class Stat:
     """
 
     state: str
-    parent: int
     session: int
     start: int
     before_exec: bool
@@ -35,9 +34,7 @@ def stat(pid: int) -> Stat | None:
     if fields is None:
         return None
     flags = int(fields[6])
-    return Stat(
-        fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]), bool(flags & _PF_FORKNOEXEC)
-    )
+    return Stat(fields[0].decode(), int(fields[3]), int(fields[19]), bool(flags & _PF_FORKNOEXEC))
 
 
 def zombie_status(pid: int) -> int | None:

@@ -1,4 +1,4 @@
-"""What a supervisor answers about one job when `worker debug` asks."""
+"""The answer of a supervisor to `worker debug`: the state of one job."""
 
 from ...core.ports import Progress
 from ...core.steps import Step, add_step_hook

@@ -43,7 +43,7 @@ def test_a_job_that_is_being_stopped(installation, until):
 
 
 def test_a_stopped_supervisor(installation):
-    """A supervisor that does not answer is named; the files still tell the rest."""
+    """The report names a supervisor that does not answer, and has the rest from the files."""
     job = installation.start("sleep", "1000")
     supervisor = installation.supervisor_pid()
     os.kill(supervisor, signal.SIGSTOP)

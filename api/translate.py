@@ -20,6 +20,7 @@ from ..core.model.ending import (
 )
 from ..core.model.job import (
     DEFAULT_GRACE,
+    LARGEST_OUTPUT,
     Extent,
     JobRecord,
     JobSpec,
@@ -58,8 +59,6 @@ _CHANNELS = {
     Channel.STDERR: proto.Channel.STDERR,
 }
 _LEFTOVERS = {Leftovers.KILL: proto.Leftovers.KILL, Leftovers.WAIT: proto.Leftovers.WAIT}
-
-LONGEST_OUTPUT = 1 << 62
 
 _Core = TypeVar("_Core")
 _Proto = TypeVar("_Proto", bound=int)
@@ -210,7 +209,7 @@ def stream_start(message: proto.StreamRequest) -> StreamStart:
 
     Raises InvalidJobSpec for an offset that a file cannot have (off_t has 63 bits), and for two starts.
     """
-    if message.offset >= LONGEST_OUTPUT:
+    if message.offset >= LARGEST_OUTPUT:
         raise InvalidJobSpec("offset", f"{message.offset} is greater than any output")
     starts: dict[str, StreamStart] = {}
     if message.offset:

@@ -6,8 +6,8 @@ import click
 
 from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
-from ...api.translate import LONGEST_OUTPUT
 from ...core.model.ending import Channel
+from ...core.model.job import LARGEST_OUTPUT
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
 from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
@@ -15,7 +15,7 @@ from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
 from ..terminal.output_copy import OutputCopy, resumable
 
-_OFFSET = click.IntRange(0, LONGEST_OUTPUT - 1)
+_OFFSET = click.IntRange(0, LARGEST_OUTPUT - 1)
 _COUNT = click.IntRange(0, (1 << 63) - 1)
 
 

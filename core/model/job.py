@@ -29,7 +29,7 @@ SMALLEST_OUTPUT = 256 << 10
 """Minimum of ``output_max`` in bytes: two full pipes for each of two channels (pipe(7))."""
 
 LARGEST_OUTPUT = 1 << 62
-"""Maximum of ``output_max`` in bytes: off_t has 63 bits."""
+"""Maximum of ``output_max``, and bound of an offset, in bytes: off_t has 63 bits."""
 
 
 def new_job_id() -> JobId:

@@ -17,7 +17,7 @@ from .exit_status import INTERRUPTED, report
 
 
 class LazyCommand(click.Command):
-    """A command known by its name and summary, and imported from commands/NAME.py when invoked.
+    """A command known by its name and summary; its module in cli/commands is imported when it is invoked.
 
     ``function`` names the command in that module; by default it is NAME.
     """

@@ -1,7 +1,9 @@
-"""Every file and function that a page of the documentation names exists."""
+"""Every file and function that a page, a docstring or a comment names exists."""
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -26,7 +28,7 @@ def below_root(pattern: str) -> Iterator[str]:
 
 @cache
 def files() -> frozenset[str]:
-    """Return all files that a page can refer to."""
+    """Return all files that a text can refer to."""
     return frozenset(name for kind in ("*.py", "*.proto", "*.sh") for name in below_root(kind))
 
 
@@ -54,7 +56,7 @@ def definitions(file: str) -> frozenset[str]:
 def missing(text: str) -> list[str]:
     """Return the references in a text to files or definitions that do not exist.
 
-    A reference is `path/file.py` or `path/file.py:Class.method`. The path may omit leading folders.
+    A reference is `core/worker.py` or `core/worker.py:Worker.start`. The path may omit leading folders.
     """
     wrong = []
     for match in REFERENCE.finditer(URL.sub("", text)):
@@ -71,6 +73,31 @@ def missing(text: str) -> list[str]:
 def test_every_name_exists(page: str) -> None:
     """A page names only files and functions that exist: readers search for these names."""
     assert [] == missing((ROOT / page).read_text())
+
+
+def prose(source: str) -> str:
+    """Return the comments of a module, and its docstrings, those of attributes included."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
+    expressions = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr))
+    texts = (node.value for node in expressions if isinstance(node, ast.Constant))
+    return "\n".join([*comments, *(text for text in texts if isinstance(text, str))])
+
+
+@pytest.mark.parametrize(
+    "package", ["api", "benchmarks", "cgroups", "cli", "core", "linux", "proto", "tests"]
+)
+def test_every_name_in_code_exists(package: str) -> None:
+    """Docstrings and comments name only files that exist, also after a module was moved or renamed."""
+    modules = sorted((ROOT / package).rglob("*.py"))
+    found = {str(path.relative_to(ROOT)): missing(prose(path.read_text())) for path in modules}
+    assert {} == {name: wrong for name, wrong in found.items() if wrong}
+
+
+def test_comments_and_docstrings_are_prose() -> None:
+    """Comments and docstrings are checked, strings in the code are not: they may name files to create."""
+    source = '"""see a.py"""\nX = "b.py"  # see c.py\n"""see d.py"""\n'
+    assert ["c.py", "a.py", "d.py"] == missing(prose(source))
 
 
 def test_a_wrong_name_is_found() -> None:

@@ -7,7 +7,7 @@ from ..core.errors import WorkerError
 
 
 class ShuttingDown(WorkerError):
-    """The server accepts no more calls, or has ended this one; the message says how to continue."""
+    """The server accepts no more calls, or has ended this one; the message states how to continue."""
 
     def __init__(self, advice: str) -> None:
         super().__init__(f"the server is shutting down; {advice}")

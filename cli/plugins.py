@@ -47,7 +47,7 @@ class PluginGroup(Generic[Port]):
         named = tuple(found.select(name=name))
         if not named:
             names = ", ".join(sorted(found.names))
-            raise Failure(f"there is no {self.noun} {name!r}; there are {names}")
+            raise Failure(f"there is no {self.noun} {name!r}; valid: {names}")
         if len(named) > 1:
             owners = ", ".join(sorted(each.dist.name for each in named if each.dist))
             raise Failure(f"{self.noun} {name!r} is registered by several distributions: {owners}")

@@ -125,7 +125,7 @@ class ServerSettings:
     )
     output_max: int = field(
         default=0,
-        metadata=_setting(OUTPUT_MAX, "Output to keep of a job that sets no --output-max, as 10M; 0: all."),
+        metadata=_setting(OUTPUT_MAX, "Output to keep of jobs without --output-max, such as 10M; 0: all."),
     )
     shutdown_grace: float = field(
         default=10.0, metadata=_setting(DURATION, "Time for calls to end at shutdown.")
@@ -136,7 +136,7 @@ class ServerSettings:
     )
     max_streams_per_client: int = field(
         default=_BOUNDS.max_streams_per_client,
-        metadata=_setting(_positive(COUNT), "Maximum number of them per client (name in the certificate)."),
+        metadata=_setting(_positive(COUNT), "Maximum for one client (the name in its certificate)."),
     )
     stalled_client_timeout: float = field(
         default=_BOUNDS.stalled_client_timeout,
@@ -167,9 +167,11 @@ class ServerSettings:
         ),
     )
     log_format: str = field(
-        default="text", metadata=_setting(_FORMAT, f"Format of each line: {' or '.join(FORMATS)}.")
+        default="text", metadata=_setting(_FORMAT, f"Format of the log: {' or '.join(FORMATS)}.")
     )
-    log_level: str = field(default="info", metadata=_setting(_LEVEL, f"One of {', '.join(LEVELS)}."))
+    log_level: str = field(
+        default="info", metadata=_setting(_LEVEL, f"Level of the log: {', '.join(LEVELS)}.")
+    )
     limits: LimitPolicy = field(default_factory=LimitPolicy)
 
     @property
@@ -259,7 +261,7 @@ def _parse(table: dict[str, object]) -> _Settings:
         table |= {f"{section}_{key}": value for key, value in keys.items()}
     for key in table:
         if key not in _SETTINGS:
-            raise ValueError(f"unknown setting {key!r}; there are {', '.join(_SETTINGS)}, limits")
+            raise ValueError(f"unknown setting {key!r}; valid: {', '.join(_SETTINGS)}, limits")
     values = {
         key: _with_key(key, partial(_from_file, _SETTINGS[key]), value) for key, value in table.items()
     }

@@ -341,9 +341,9 @@ class Watch(Protocol):
 class OutputStore(Protocol):
     """Stores the output of jobs.
 
-    It cannot know that the output of a job is complete: ``End.output`` of the spawner says so, with the
-    exact size of each channel. Whether output survives a crash of the server depends on what writes to the
-    sink.
+    It cannot know that the output of a job is complete: the spawner reports that in ``End.output``, with
+    the exact size of each channel. Whether output survives a crash of the server depends on what writes
+    to the sink.
     """
 
     @property

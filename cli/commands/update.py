@@ -24,7 +24,7 @@ def update(settings: ClientSettings, job: str, form: str | None, **limits: objec
     with invalid_specs_rejected():
         changes = resource_limits(limits)
     if changes == ResourceLimits():
-        raise click.UsageError("no limit to change is given; name one, as --memory 1G")
+        raise click.UsageError("no limit to change is given; name one, such as --memory 1G")
     call(settings, lambda client: client.update(job, changes))
     if form == "json":
         show_json({"id": job, "updated": True})

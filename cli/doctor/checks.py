@@ -33,7 +33,7 @@ from .service_checks import check_service
 _SCARCE_SPACE = 1 << 30
 _SCARCE_DAYS = 30
 _SCARCE_FILES = 4096
-# The supervisor needs about four descriptors per job, the recorder three.
+# A job needs up to three descriptors in the supervisor, and three for each channel in the recorder.
 
 
 def examine(home: Home) -> list[Finding]:

@@ -43,7 +43,7 @@ _OPTIONS = (
         help="Working directory.",
     ),
     click.option("--user", metavar="NAME", help="Run as this user, by name or number."),
-    click.option("--timeout", type=DURATION, help="Stop the job after this time, as 90s or 1h30m."),
+    click.option("--timeout", type=DURATION, help="Stop the job after this time, such as 90s or 1h30m."),
     click.option(
         "--grace",
         type=DURATION,
@@ -71,7 +71,7 @@ _OPTIONS = (
         "--output-max",
         type=OUTPUT_MAX,
         help=(
-            "Keep at most this much output, as 10M, discarding the oldest; 0: keep all.  "
+            "Keep at most this much output, such as 10M, discarding the oldest; 0: keep all.  "
             "[default: as set on the server]"
         ),
     ),

@@ -1,7 +1,7 @@
 """Limits for all jobs of a server: the default of a job that sets none, and the maximum.
 
 In the file they are the tables ``[limits.default]`` and ``[limits.maximum]``, whose keys are the
-names of the options of ``worker start``; each is also an option and a variable, as
+names of the options of ``worker start``; each is also an option and a variable, such as
 ``--default-memory`` and ``WORKER_MAX_MEMORY``.
 """
 
@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 _TABLES = {"default": "default", "maximum": "max"}
 """The tables, and the prefixes of their options."""
 
-_MEANING = {"default": "the value for jobs that set none", "maximum": "the highest value of a job"}
+_HELP = {"default": "Default of {} for jobs that do not set it.", "maximum": "Maximum of {} for a job."}
 
 
 def policy_options(command: Command) -> Command:
@@ -29,7 +29,7 @@ def policy_options(command: Command) -> Command:
             add = server_option(
                 f"{prefix}_{limit.name}",
                 limit.kind,
-                f"As {limit.option} of `worker start`: {_MEANING[table]}.",
+                _HELP[table].format(limit.option),
                 multiple=limit.per_device,
             )
             command = add(command)
@@ -70,7 +70,7 @@ def _read_table(name: str, table: object) -> ResourceLimits:
     values: dict[str, object] = {}
     for key, value in table.items():
         if key not in known:
-            raise ValueError(f"{name}: unknown limit {key!r}; there are {', '.join(known)}")
+            raise ValueError(f"{name}: unknown limit {key!r}; valid: {', '.join(known)}")
         try:
             values[key] = known[key].read(value)
         except ValueError as error:

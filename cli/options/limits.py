@@ -48,7 +48,7 @@ class Limit:
 
     @property
     def option(self) -> str:
-        """The name of the option, as ``--io-read``."""
+        """The name of the option, such as ``--io-read``."""
         return option_name(self.name)
 
     @property
@@ -71,20 +71,20 @@ class Limit:
             return self.kind.from_file(value, self.name)
         if not isinstance(value, dict):
             raise ValueError(  # noqa: TRY004 - one error for everything in a file
-                "write a table, as { '/dev/vda' = '1M' }"
+                "write a table, such as { '/dev/vda' = '1M' }"
             )
         return tuple(self.kind.from_file(f"{device}={limit}", self.name) for device, limit in value.items())
 
 
 LIMITS = (
-    Limit("cpu", "cpu.quota", CORES, "CPU time, as 0.5 or 50% of one core.", "{:g}".format),
-    Limit("cpu_weight", "cpu.weight", WEIGHT, "Share of a busy CPU, 1 to 10000; without it, 100."),
-    Limit("cpus", "cpuset", CPU_LIST, "CPUs that the job may run on, as 0-1,4."),
+    Limit("cpu", "cpu.quota", CORES, "CPU time, such as 0.5 or 50% of one core.", "{:g}".format),
+    Limit("cpu_weight", "cpu.weight", WEIGHT, "Share of a busy CPU, 1 to 10000; 100 if not set."),
+    Limit("cpus", "cpuset", CPU_LIST, "CPUs that the job may run on, such as 0-1,4."),
     Limit(
         "memory",
         "memory.max",
         SIZE,
-        "Memory, as 512K, 100MB, 1.5GiB (K, KB and KiB: 1024 bytes); above it the kernel kills.",
+        "Memory, such as 512K, 100MB or 1.5GiB (K, KB, KiB: 1024 bytes); above it, OOM kill.",
         format_size,
     ),
     Limit("memory_high", "memory.high", SIZE, "Memory above which the job is slowed down.", format_size),
@@ -94,7 +94,7 @@ LIMITS = (
         "io_read",
         "io.read_bytes_per_second",
         DEVICE_RATE,
-        "Bytes read per second, as /dev/vda=1M, 254:0=1M or /var=1M.",
+        "Bytes read per second, such as /dev/vda=1M, 254:0=1M or /var=1M.",
         format_size,
     ),
     Limit("io_write", "io.write_bytes_per_second", DEVICE_RATE, "Bytes written per second.", format_size),
@@ -102,7 +102,7 @@ LIMITS = (
         "io_read_iops",
         "io.read_operations_per_second",
         DEVICE_OPERATIONS,
-        "Reads per second, as /dev/vda=500; K is 1000.",
+        "Reads per second, such as /dev/vda=500; K is 1000.",
     ),
     Limit("io_write_iops", "io.write_operations_per_second", DEVICE_OPERATIONS, "Writes per second."),
 )

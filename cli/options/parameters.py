@@ -31,7 +31,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         self.parse = parse
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        """Return the parsed value; raise UsageError, as `--memory 10X: unknown unit 'X'`."""
+        """Return the parsed value; raise UsageError, such as `--memory 10X: unknown unit 'X'`."""
         if not isinstance(value, str):
             return value
         try:
@@ -83,7 +83,7 @@ def parse_signal(text: str) -> int:
         return int(text)
     name = text.upper().removeprefix("SIG")
     if f"SIG{name}" not in signal.Signals.__members__:
-        raise ValueError("unknown signal; write a name as TERM or a number as 15")
+        raise ValueError("unknown signal; write a name such as TERM, or a number such as 15")
     return signal.Signals[f"SIG{name}"].value
 
 

@@ -35,7 +35,7 @@ def test_a_full_disk_delays_and_loses_nothing(small_disk, install, tmp_path, unt
 
 
 def test_server_killed_while_the_supervisor_is_busy(installation, until):
-    """A start whose client has gone ends as a known job or without a trace, never as an unknown process."""
+    """A start whose client disconnected leaves a known job or nothing, never an unknown process."""
     supervisor = installation.supervisor_pid()
     os.kill(supervisor, signal.SIGSTOP)
     try:

@@ -128,7 +128,7 @@ def test_a_server_that_cannot_start_reports_the_reason(installation):
     done = installation.run("up", "--limiter", "nonesuch")
     assert (1, b"") == (done.returncode, done.stdout)
     assert "the server did not start; " in done.stderr.decode()
-    assert "there is no limiter 'nonesuch'; there are auto, cgroups, none\n" in done.stderr.decode()
+    assert "there is no limiter 'nonesuch'; valid: auto, cgroups, none\n" in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
     assert 0 == installation.server_pid()
 

@@ -139,7 +139,7 @@ def test_host_without_cgroups_is_rejected_with_a_remedy() -> None:
 
 
 async def test_controller_that_is_not_writable_is_rejected_with_its_path(tmp_path: Path) -> None:
-    """The path tells the administrator what to delegate; the other limits work."""
+    """The path shows the administrator what to delegate; the other limits work."""
     hierarchy = Hierarchy({"cpu": tmp_path / "not ours", "pids": tmp_path})
     with pytest.raises(LimitsUnsupported, match=r"limits\.cpu: .*/not ours is not writable for uid"):
         await CgroupLimiter("worker", lambda _: hierarchy).prepare(

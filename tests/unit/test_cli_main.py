@@ -80,7 +80,7 @@ def test_summaries_are_those_of_the_commands() -> None:
         (["start", "--memroy", "1G", "ls"], "No such option"),
         (["start", "--memory", "10X", "ls"], "--memory 10X: unknown unit 'X'; use K, M, G or T"),
         (["run", "--io-write", "4M", "ls"], "--io-write 4M: write DEVICE=LIMIT, as in /dev/vda=1M"),
-        (["update", "x"], "no limit to change is given; name one, as --memory 1G"),
+        (["update", "x"], "no limit to change is given; name one, such as --memory 1G"),
         (["update", "--cpu-weight", "high", "x"], "--cpu-weight high: not a whole number; use 1 to 10000"),
         (["certs", "issue", "x"], "use either --role for a client, or --server"),
         (["certs", "issue", "--role", "reader", "--host", "h", "x"], "use either --role for a client"),

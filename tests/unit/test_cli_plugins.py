@@ -20,9 +20,9 @@ def test_built_in_adapters_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (SPAWNERS.make, "there is no spawner 'x'; there are supervisor"),
-        (LIMITERS.make, "there is no limiter 'x'; there are auto, cgroups, none"),
-        (OUTPUT_STORES.make, "there is no output store 'x'; there are recorder"),
+        (SPAWNERS.make, "there is no spawner 'x'; valid: supervisor"),
+        (LIMITERS.make, "there is no limiter 'x'; valid: auto, cgroups, none"),
+        (OUTPUT_STORES.make, "there is no output store 'x'; valid: recorder"),
     ],
 )
 def test_a_wrong_name_lists_the_right_ones(tmp_path: Path, make: object, message: str) -> None:

@@ -1,6 +1,6 @@
-"""Run as ``python -m example_adapters.shim DIRECTORY``: executes one job and sees it to its end.
+"""Run as ``python -m example_adapters.shim DIRECTORY``: runs one job from its start to its end.
 
-What happens when is decided by the state machine of worker.core, as in worker's own supervisor.
+The state machine of worker.core decides each action, as in worker's own supervisor.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from worker.core.lifecycle import (
 )
 
 POLL = 0.02
-"""Seconds between looks at a process group whose first process has ended."""
+"""Seconds between checks of a process group whose first process has ended."""
 
 
 class Shim:
@@ -120,7 +120,7 @@ class Shim:
         return {channel: os.fstat(file).st_size - starts[channel] for channel, file in self._files.items()}
 
     def _write(self, name: str, text: Mapping[str, object]) -> None:
-        """Write a file that is whole as soon as it has its name."""
+        """Write a file that is complete as soon as it has its name."""
         new = self._directory / f"{name}.new"
         new.write_text(json.dumps(text))
         new.rename(self._directory / name)

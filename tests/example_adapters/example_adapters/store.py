@@ -21,7 +21,7 @@ from worker.core import (
 )
 
 POLL = 0.05
-"""Seconds between looks at a file that is followed."""
+"""Seconds between checks of a file that is followed."""
 
 LONGEST_FILE = (1 << 63) - 1
 """pread(2) takes no larger offset."""
@@ -44,7 +44,7 @@ class FileWatch:
         self._notified.clear()
 
     def notify(self) -> None:
-        """Have ``changed`` return."""
+        """Make ``changed`` return."""
         self._notified.set()
 
     def _sizes(self) -> list[int]:

@@ -67,7 +67,7 @@ COMMANDS = (
     LazyCommand("remove", "Remove a finished job and its output."),
     LazyCommand("serve", "Run the server in the foreground."),
     LazyCommand("certs", "Create keys and certificates for servers and clients."),
-    LazyCommand("debug", "Show what a job waits for, and which process and file that is."),
+    LazyCommand("debug", "Show what a job waits for, and its state, processes and files."),
     LazyCommand("doctor", "Check what this machine supports and what is missing."),
 )
 

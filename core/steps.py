@@ -1,6 +1,6 @@
 """The steps in the life of a job, by name: each is logged, and a test can kill a process at any of them.
 
-A step is reached right after the fact that it names; what only the killed process knew is lost then.
+A step is reported right after it was taken. What only the killed process knew is then lost.
 """
 
 from collections.abc import Callable

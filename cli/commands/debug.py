@@ -1,4 +1,4 @@
-"""`worker debug`: what is known about one job, where it comes from, and what the job waits for."""
+"""`worker debug`: what a job waits for, and what server, supervisor and files know about the job."""
 
 import time
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ from ..terminal.show import format_option, show_json
 @format_option("json")
 @client_options
 def debug(settings: ClientSettings, job: str, form: str | None) -> None:
-    """Show what a job waits for, and which process and file that is.
+    """Show what a job waits for, and its state, processes and files.
 
-    Asks the server, the supervisor on this machine, and reads the files in WORKER_HOME; each of them may be
-    missing. Run it on the machine of the server, as the server's user or as root, to see everything.
+    Queries the server and the supervisor, and reads the files in WORKER_HOME; each of them may be missing.
+    To see everything, run it on the machine of the server, as the server's user or as root.
     """
     try:
         name = str(parse_job_id(job))

@@ -100,15 +100,15 @@ async def _listen(server: ApiServer, wanted: Address, *, free_port_if_busy: bool
     return wanted._replace(port=addresses[0][1])
 
 
-async def _shut_down(server: ApiServer, grace: float, hurry: asyncio.Event) -> None:
+async def _shut_down(server: ApiServer, grace: float, second_request: asyncio.Event) -> None:
     """Wait for calls to end, for at most ``grace`` seconds or until a second request to stop."""
-    draining = asyncio.ensure_future(server.shut_down(grace))
-    hurrying = asyncio.ensure_future(hurry.wait())
+    shutdown = asyncio.ensure_future(server.shut_down(grace))
+    interrupted = asyncio.ensure_future(second_request.wait())
     try:
-        await asyncio.wait({draining, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({shutdown, interrupted}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        draining.cancel()
-        hurrying.cancel()
+        shutdown.cancel()
+        interrupted.cancel()
 
 
 def _allow_many_descriptors() -> None:

@@ -42,19 +42,19 @@ class OutputCopy:
 
     async def run(self, client: ResumingClient, meter: Meter | None = None) -> None:
         """Write the output until the stream ends; print a note where output was discarded."""
-        sink = OutputDescriptor(self._into)
+        target = OutputDescriptor(self._into)
         chunks = client.stream(
             self._job,
             channel=self._channel,
             start=self._start,
             follow=self._follow,
         )
-        async with meter.ticking() if meter else nullcontext(), sink.until_closed(), aclosing(chunks):
+        async with meter.ticking() if meter else nullcontext(), target.until_closed(), aclosing(chunks):
             async for chunk in chunks:
                 if self._position is not None and chunk.offset > self._position:
                     missing = chunk.offset - self._position
                     note(f"{missing} bytes from offset {self._position} on are no longer kept")
-                await sink.write(chunk.data)
+                await target.write(chunk.data)
                 if meter is not None:
                     meter.add(len(chunk.data))
                 self._position = chunk.offset + len(chunk.data)

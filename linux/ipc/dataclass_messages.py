@@ -41,7 +41,7 @@ def from_message(kind: type[_T], message: Mapping[str, object]) -> _T:
 
 _WRITERS: dict[object, _Convert] = {}
 _READERS: dict[object, _Convert] = {}
-# By type, as an annotation of a field has it: made once.
+"""The converters made so far, by the type in the annotation of a field."""
 
 
 def _writer(kind: Any) -> _Convert:

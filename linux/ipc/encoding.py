@@ -1,6 +1,6 @@
 """Values of the core as JSON objects, in messages and in histories.
 
-By hand and without cattrs: the supervisor reads them too, and must stay small.
+Without cattrs: the supervisor uses this, and must stay small.
 """
 
 from collections.abc import Mapping

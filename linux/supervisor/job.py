@@ -126,8 +126,8 @@ class Job:
         except OSError:
             self._close()
             raise
-        # Before the clone: from here on at least one process holds the output, whichever of them dies. And
-        # the recorder has done its part by the time of the exec, which then has the CPU for itself.
+        # Before the clone: from here on the recorder holds the FIFOs too, even if server and supervisor
+        # die. And it has finished this work by the time of the exec, and does not compete for the CPU.
         self._output.record()
         self._start = JobStart(
             self.name,
@@ -294,7 +294,7 @@ class Job:
                 self._processes.kill()
             case Drain():
                 reached(Step.ALL_ENDED, self.name)
-                if not self._output.drain():  # next turn: the event that leads here is still being handled
+                if not self._output.drain():  # in the next round: an event is being handled now
                     self._loop.call_at(self._appended, boottime())
             case Finish(end):
                 self._writes.write(partial(write_end, self._history_path, end))

@@ -49,10 +49,10 @@ def processes_of(placement: Placement, main: int, marker: bytes) -> JobProcesses
     return legacy if placement.legacy else SessionProcesses(main, marker)
 
 
-def is_empty(group: JobProcesses) -> bool:
+def is_empty(processes: JobProcesses) -> bool:
     """Whether no process is left; False if that cannot be checked, as without a free descriptor."""
     try:
-        return group.empty()
+        return processes.empty()
     except OSError:
         return False
 

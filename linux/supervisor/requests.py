@@ -26,7 +26,7 @@ from .takeover import Takeover
 
 
 class RequestServer:
-    """Serves the requests of servers; ``serve`` has all of them."""
+    """Serves the requests of servers, and notifies them of the events of jobs."""
 
     def __init__(
         self,

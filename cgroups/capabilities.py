@@ -144,7 +144,7 @@ def _file(unified: Cgroup | None, name: str, remedy: str) -> Capability:
 def _limit(
     subtree: Subtree, probes: Mapping[Path, Path], controller: Controller, sample: ResourceLimits
 ) -> Capability:
-    """Return whether one limit could be set, by planning it for an existing cgroup."""
+    """Return whether one limit could be set, from the settings for an existing cgroup."""
     if obstacle := subtree.obstacle(controller):
         return _unavailable(obstacle)
     root = subtree.roots[controller.name]

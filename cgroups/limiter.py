@@ -11,7 +11,7 @@ from ..core.model.job import JobId
 from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement, PlacementKind
 from .block_devices import with_devices
-from .controllers.all_controllers import CONTROLLERS, plan
+from .controllers.all_controllers import CONTROLLERS, all_settings
 from .hierarchy.detection import detect, own_cgroups_text
 from .hierarchy.hierarchy import Hierarchy
 from .hierarchy.private_mount import unmount
@@ -59,10 +59,9 @@ class CgroupLimiter:
                 cgroup.create()
             subtree.initialize_v1(job)
             subtree.admit(limits)
-            requested = {
-                each.name for each in CONTROLLERS if each.requested(limits)
-            }  # the rest is unlimited
-            write_new(plan({name: scope.controllers[name] for name in requested}, limits))
+            requested = {each.name for each in CONTROLLERS if each.requested(limits)}
+            # The files of the other controllers have no limit yet.
+            write_new(all_settings({name: scope.controllers[name] for name in requested}, limits))
         except BaseException:
             await subtree.scope(job).remove()
             raise
@@ -79,9 +78,9 @@ class CgroupLimiter:
     async def sweep(self, keep: Collection[JobId]) -> None:
         """Remove the cgroups of all other jobs below our parent cgroups, except those with processes."""
         top = self._own.hierarchy.top
-        scopes_of_workers = worker_systemd_scopes(top) if top else ()
+        systemd_scopes = worker_systemd_scopes(top) if top else ()
         known = frozenset(keep)
-        parents = self._parents | {scope / self._parent for scope in scopes_of_workers}
+        parents = self._parents | {systemd_scope / self._parent for systemd_scope in systemd_scopes}
         for job, placements in left_in(parents, top).items():
             if job in known:
                 continue

@@ -11,7 +11,7 @@ from ..core.ports import Placement
 from .block_devices import with_devices
 from .cgroup import Cgroup
 from .controllers import memory
-from .controllers.all_controllers import plan
+from .controllers.all_controllers import all_settings
 from .hierarchy.hierarchy import Version
 from .rollback import replace_all
 from .usage import read_usage
@@ -74,7 +74,7 @@ class CgroupScope:
         limits = await with_devices(limits)
         self._admit(limits)
         # Lowering memory blocks while the kernel reclaims it.
-        await asyncio.to_thread(replace_all, plan(self.controllers, limits))
+        await asyncio.to_thread(replace_all, all_settings(self.controllers, limits))
 
     async def usage(self) -> ResourceUsage:
         """Return the usage so far; final once no process is left."""
@@ -86,7 +86,7 @@ class CgroupScope:
         Logs a cgroup that the kernel does not remove, and leaves it to the next sweep.
         """
         if memory.name in self.controllers:
-            await memory.release(self.controllers[memory.name])
+            await memory.drop_cache(self.controllers[memory.name])
         for cgroup in self.cgroups:
             try:
                 await cgroup.remove()

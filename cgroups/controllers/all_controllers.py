@@ -19,7 +19,7 @@ from .controller import Controller
 CONTROLLERS: Final[tuple[Controller, ...]] = (cpu, cpuacct, cpuset, io, memory, pids)
 
 
-def plan(cgroups: Mapping[str, Cgroup], limits: ResourceLimits) -> list[Setting]:
+def all_settings(cgroups: Mapping[str, Cgroup], limits: ResourceLimits) -> list[Setting]:
     """Return the settings of all cgroups of a job, which are given by controller."""
     return [
         setting

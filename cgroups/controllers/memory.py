@@ -57,7 +57,7 @@ def oom_events(cgroup: Cgroup) -> str | None:
     return cgroup.file(file) if cgroup.has(file) else None
 
 
-async def release(cgroup: Cgroup) -> None:
+async def drop_cache(cgroup: Cgroup) -> None:
     """Make the kernel drop the page cache of a cgroup without processes.
 
     Every remaining page would keep the cgroup allocated, invisible after rmdir

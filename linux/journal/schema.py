@@ -26,10 +26,10 @@ CREATE TABLE requests (
 """
 _BY_REMOVAL = "CREATE INDEX requests_by_removal ON requests (removed_at)"
 
-_STEPS = ((_JOBS,), (_REQUESTS, _BY_REMOVAL))
+_MIGRATIONS = ((_JOBS,), (_REQUESTS, _BY_REMOVAL))
 """The statements that migrate each version to the next one; an empty file has version 0."""
 
-VERSION = len(_STEPS)
+VERSION = len(_MIGRATIONS)
 
 _MAGIC = b"SQLite format 3\0"
 """The first bytes of a database (https://www.sqlite.org/fileformat.html)."""
@@ -111,10 +111,10 @@ def _check_version(database: sqlite3.Connection, path: Path) -> int:
 
 def _migrate(database: sqlite3.Connection, path: Path) -> None:
     version = _check_version(database, path)
-    for step in _STEPS[version:]:
+    for statements in _MIGRATIONS[version:]:
         version += 1
         database.execute("BEGIN IMMEDIATE")
-        for statement in step:
+        for statement in statements:
             database.execute(statement)
         database.execute(f"PRAGMA user_version = {version}")
         database.execute("COMMIT")

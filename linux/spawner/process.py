@@ -84,18 +84,18 @@ class SupervisedProcess:
                 self._hold_process(history.start.pid, history.start.start)
 
     def set_end(self, end: End) -> None:
-        """Set the end, wake all waiters, and release all descriptors. Idempotent."""
+        """Set the end, wake all waiters, and close all descriptors. Idempotent."""
         if not self._end.done():
             self.progress = Progress.at_end(end)
             self._end.set_result(end)
-        self.release()
+        self.close()
 
     def set_lost(self, reason: str, at: float) -> None:
         """Set the end of a lost job."""
         self.set_end(End(Lost(reason), Cause.NONE, 0, {}, at))
 
-    def release(self) -> None:
-        """Release all descriptors."""
+    def close(self) -> None:
+        """Close all descriptors. Idempotent."""
         for fd in self._fifos:
             os.close(fd)
         self._fifos.clear()

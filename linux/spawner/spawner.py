@@ -93,7 +93,7 @@ class SupervisorSpawner:
             await self._spawn(job, spec, plan, process)
         except BaseException:
             del self._processes[job]
-            process.release()
+            process.close()
             raise
         return process
 
@@ -113,7 +113,7 @@ class SupervisorSpawner:
             self._reconnection.cancel()
         await self._disconnect()
         for process in self._processes.values():
-            process.release()
+            process.close()
 
     async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
         """Send an idempotent request; repeat it if the supervisor dies, then raise SpawnerUnavailable."""

@@ -64,7 +64,7 @@ class RequestServer:
         self._takeover.run()
         self._recorder.begin()
         self._zygote.begin()
-        self._takeover.release()
+        self._takeover.close_pidfds()
 
     # --- requests
 

@@ -59,7 +59,7 @@ class Takeover:
             for name, history in held:
                 self._adopt(name, history)
 
-    def release(self) -> None:
+    def close_pidfds(self) -> None:
         """Close the pidfds that were not needed."""
         for pidfd in self._pidfds.values():
             os.close(pidfd)
@@ -79,7 +79,7 @@ class Takeover:
 
     def _adopt(self, name: str, history: History) -> None:
         """Adopt a job whose output is held; a failure affects this job alone."""
-        # Once the ending is recorded the pidfd is not needed; release() closes it.
+        # Once the ending is recorded the pidfd is not needed; close_pidfds() closes it.
         pidfd = self._pidfds.pop(name, None) if history.main is None else None
         try:
             self._table.running[name].adopt(history, pidfd)

@@ -115,7 +115,7 @@ async def append(sink: Sink, data: bytes) -> None:
 
 @asynccontextmanager
 async def file_store() -> AsyncIterator[OutputBench]:
-    """Give the store of the example."""
+    """Yield the store of the example."""
     with TemporaryDirectory() as directory:
         outputs = OUTPUT_STORES.make(Plugin("example-files"), Path(directory))
         yield OutputBench(outputs, append, bounds=False)
@@ -124,13 +124,13 @@ async def file_store() -> AsyncIterator[OutputBench]:
 
 @pytest.mark.parametrize("check", checks_of(OutputStoreContract))
 async def test_the_store_of_the_example(check: str, site: Path) -> None:
-    """It keeps the promises of an OutputStore."""
+    """The store of the example passes the suite of an OutputStore."""
     await getattr(OutputStoreContract(file_store), check)()
 
 
 @asynccontextmanager
 async def pids_limiter() -> AsyncIterator[ResourceLimiter]:
-    """Give the limiter of the example."""
+    """Yield the limiter of the example."""
     with TemporaryDirectory() as directory:
         try:
             limiter = LIMITERS.make(Plugin("example-pids"), Path(directory))
@@ -142,13 +142,13 @@ async def pids_limiter() -> AsyncIterator[ResourceLimiter]:
 
 @pytest.mark.parametrize("check", checks_of(LimiterContract))
 async def test_the_limiter_of_the_example(check: str, site: Path) -> None:
-    """It keeps the promises of a ResourceLimiter."""
+    """The limiter of the example passes the suite of a ResourceLimiter."""
     await getattr(LimiterContract(pids_limiter), check)()
 
 
 @asynccontextmanager
 async def shims() -> AsyncIterator[SpawnerBench]:
-    """Give the spawner of the example, with its store."""
+    """Yield the spawner of the example, with its store."""
     with TemporaryDirectory() as directory:
         outputs = OUTPUT_STORES.make(Plugin("example-files"), Path(directory))
         bench = SpawnerBench(outputs, lambda: SPAWNERS.make(Plugin("example-shims"), Path(directory)))
@@ -161,13 +161,13 @@ async def shims() -> AsyncIterator[SpawnerBench]:
 
 @pytest.mark.parametrize("check", checks_of(SpawnerContract))
 async def test_the_spawner_of_the_example(check: str, site: Path) -> None:
-    """It keeps the promises of a ProcessSpawner, with a store of its own."""
+    """The spawner of the example, with its store, passes the suite of a ProcessSpawner."""
     await getattr(SpawnerContract(shims), check)()
 
 
 @pytest.fixture(scope="module")
 def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give one state directory to all checks: nothing is left in it."""
+    """Yield one state directory for all checks, and check that nothing is left in it."""
     path = tmp_path_factory.mktemp("state")
     yield path
     assert [] == list((path / "jobs").iterdir())
@@ -176,7 +176,7 @@ def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @asynccontextmanager
 async def supervised_files(state_dir: Path) -> AsyncIterator[SpawnerBench]:
-    """Give our spawner with the store of the example."""
+    """Yield our spawner with the store of the example."""
     outputs = OUTPUT_STORES.make(Plugin("example-files"), state_dir)
     bench = SpawnerBench(outputs, lambda: SupervisorSpawner(state_dir))
     yield bench
@@ -186,7 +186,7 @@ async def supervised_files(state_dir: Path) -> AsyncIterator[SpawnerBench]:
 
 @pytest.mark.parametrize("check", checks_of(SpawnerContract))
 async def test_our_spawner_with_the_store_of_the_example(check: str, site: Path, state_dir: Path) -> None:
-    """SupervisorSpawner keeps the promises of a ProcessSpawner with files that jobs append to."""
+    """SupervisorSpawner passes the suite of a ProcessSpawner with files that jobs append to."""
     await getattr(SpawnerContract(partial(supervised_files, state_dir)), check)()
 
 
@@ -339,7 +339,7 @@ def lock_holder_of(lock: Path) -> int:
 async def test_output_elsewhere_survives_supervisor_and_recorder(
     site: Path, tmp_path: Path, store: str, *, with_server: bool
 ) -> None:
-    """The size in the end is exact, and the directory of the history goes with the job."""
+    """The size in the end is exact, and the directory of the history is removed with the job."""
     gate, machine = tmp_path / "gate", Machine(tmp_path / "state", store)
     os.mkfifo(gate)
     job = await machine.start("sh", "-c", f"echo one; cat {gate}; exit 7")
@@ -384,7 +384,7 @@ def shown_commands() -> list[str]:
 
 
 def test_the_code_of_the_page() -> None:
-    """Each file that the page shows is that of the example, to the letter."""
+    """Each file that the page shows is identical to that of the example."""
     shown = re.findall(
         r"`tests/example_adapters/([\w./]+)`:\n\n```\w+\n(.*?)```", PAGE.read_text(), re.DOTALL
     )

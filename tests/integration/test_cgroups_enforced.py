@@ -263,7 +263,7 @@ async def test_page_cache_does_not_keep_a_cgroup_allocated(on_disk: Path, parent
         command = f"dd if=/dev/zero of={on_disk}/file bs=1M count=8 conv=fsync 2>&1"
         run_inside(scope, command).communicate()
         before = (await scope.usage()).memory_current
-        await memory.release(cgroup)
+        await memory.drop_cache(cgroup)
         after = (await scope.usage()).memory_current
         assert before is not None
         assert after is not None

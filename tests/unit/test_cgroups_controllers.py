@@ -214,5 +214,5 @@ async def test_page_cache_is_dropped_unless_it_is_certainly_empty(
     drop.touch()
     (tmp_path / "memory.stat").write_text(stat)
     (tmp_path / "memory.usage_in_bytes").write_text("249856\n")
-    await memory.release(Cgroup(str(tmp_path), Version.V1))
+    await memory.drop_cache(Cgroup(str(tmp_path), Version.V1))
     assert ("0" if dropped else "") == drop.read_text()

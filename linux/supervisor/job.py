@@ -187,7 +187,8 @@ class Job:
         orphan = OrphanedProcess.find(record, pidfd) if same_boot and known is None else None
         # The pid of a dead main process may be the session of an unrelated process by now.
         self._find_processes(record.pid if orphan else 0)
-        self._writes.write(partial(write_generation, self._history_path, self._services.generation))
+        adopted = partial(write_generation, self._history_path, self._services.generation)
+        self._writes.write(self.name, adopted)
         self._output.record()
         self._handle(Started())
         if known is not None:
@@ -222,7 +223,7 @@ class Job:
             self._start.check_exec()
         if self.main.pid and self.life.ending is None and self._processes is not None:
             main = MainEnded(ending, oom_kills(self.plan.placement), self.life.cause)
-            self._writes.write(partial(write_main, self._history_path, main))
+            self._writes.write(self.name, partial(write_main, self._history_path, main))
             reached(Step.MAIN_EXIT_RECORDED, self.name)
             if is_empty(self._processes):  # then there are no leftovers to stop
                 self._handle(AllEnded(main.oom_kills))
@@ -237,7 +238,7 @@ class Job:
             self._stop_after_exec = request
         elif self.end is None:
             write = partial(write_stop, self._history_path, number, boottime() + grace)
-            self._writes.write(write)
+            self._writes.write(self.name, write)
             self._handle(request)
             self._observer.progressed(self)
 
@@ -297,7 +298,7 @@ class Job:
                 if not self._output.drain():  # in the next round: an event is being handled now
                     self._loop.call_at(self._appended, boottime())
             case Finish(end):
-                self._writes.write(partial(write_end, self._history_path, end))
+                self._writes.write(self.name, partial(write_end, self._history_path, end))
                 reached(Step.EXIT_RECORDED, self.name)
                 self.end = end
                 self._close()

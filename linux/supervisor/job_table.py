@@ -108,7 +108,7 @@ class JobTable:
         try:
             delete()
         except OSError:  # a read-only file system; the server waits for the reply
-            self._services.writes.write(delete)
+            self._services.writes.write(name, delete)
 
     def _delete_files(self, name: str, fifos: Sequence[str], *, keep_history: bool) -> None:
         directory = self._layout.job(name)

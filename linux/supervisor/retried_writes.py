@@ -13,46 +13,54 @@ _RETRY_INTERVAL = 1.0
 
 
 class RetriedWrites:
-    """Writes in the order of the calls. ``retry_at``: when ``retry`` is due, None if nothing is pending."""
+    """Writes of each job in the order of the calls; a job whose write fails delays no other job.
+
+    ``retry_at``: when ``retry`` is due, None if nothing is pending.
+    """
 
     def __init__(self) -> None:
-        self._pending: deque[Callable[[], None]] = deque()
+        self._pending: dict[str, deque[Callable[[], None]]] = {}
+        self._refusals: dict[str, str] = {}
         self.retry_at: float | None = None
-        self._logged = ""
 
     @property
     def pending(self) -> int:
         """How many writes are waiting to be retried."""
-        return len(self._pending)
+        return sum(map(len, self._pending.values()))
 
     @property
     def refusal(self) -> str:
-        """Why the disk refused the last write; empty if it did not."""
-        return self._logged
+        """Why the first pending write failed; empty if none is pending."""
+        return next(iter(self._refusals.values()), "")
 
-    def write(self, write: Callable[[], None]) -> None:
+    def write(self, job: str, write: Callable[[], None]) -> None:
         """Write now, or as soon as the disk accepts it: a full disk must not block the life of a job."""
-        self._pending.append(write)
-        if self.retry_at is None:
-            self._write_pending()
+        queue = self._pending.setdefault(job, deque())
+        queue.append(write)
+        if len(queue) == 1:
+            self._write_pending(job)
 
     def retry(self, now: float) -> None:
         """Retry the pending writes, if they are due."""
         if self.retry_at is not None and now >= self.retry_at:
-            self._write_pending()
+            self.retry_at = None
+            for job in list(self._pending):
+                self._write_pending(job)
 
-    def _write_pending(self) -> None:
-        self.retry_at = None
-        while self._pending:
+    def _write_pending(self, job: str) -> None:
+        queue = self._pending[job]
+        while queue:
             try:
-                self._pending[0]()
+                queue[0]()
             except FileNotFoundError:
                 pass  # the job's directory was removed: its history is no longer needed
             except OSError as error:
-                if str(error) != self._logged:  # once, not a line per second onto a full disk
-                    self._logged = str(error)
-                    log.warning("cannot write a job's history, retrying: %s", error)
-                self.retry_at = boottime() + _RETRY_INTERVAL
+                if self._refusals.get(job) != str(error):  # once, not a line per second onto a full disk
+                    self._refusals[job] = str(error)
+                    log.warning("job %s: cannot write or delete its files, retrying: %s", job, error)
+                if self.retry_at is None:
+                    self.retry_at = boottime() + _RETRY_INTERVAL
                 return
-            self._pending.popleft()
-        self._logged = ""
+            queue.popleft()
+        del self._pending[job]
+        self._refusals.pop(job, None)

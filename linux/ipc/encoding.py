@@ -155,7 +155,8 @@ def _relative(path: str, directory: str) -> str:
     """Return a path below a directory relative to it, "" for the directory itself."""
     if path == directory:
         return ""
-    return path.removeprefix(f"{directory}/")
+    below = path.removeprefix(f"{directory}/")
+    return path if below.startswith("/") else below  # "DIRECTORY//x" would be read as "/x"
 
 
 def _absolute(path: str, directory: str) -> str:

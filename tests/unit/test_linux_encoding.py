@@ -1,7 +1,7 @@
 """Plans in messages and histories: of this version, of the previous one, and of a newer one."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +86,12 @@ def test_paths_in_the_directory_of_a_job_move_with_it() -> None:
         Channel.STDOUT: RecordedFifo("/moved/7/stdout.fifo", "/moved/7", 8192, 4),
         Channel.STDERR: AppendedFile("/elsewhere/7/stderr", 100),
     } == passed_on(PLAN, read_in="/moved/7").sinks
+
+
+def test_a_path_with_two_slashes_stays_in_the_directory() -> None:
+    """A store may build the path of its FIFO from a directory that ends with a slash."""
+    sink = AppendedFile(f"{DIRECTORY}//output")
+    assert sink == passed_on(replace(PLAN, sinks={Channel.OUTPUT: sink})).sinks[Channel.OUTPUT]
 
 
 def test_a_history_of_the_previous_version_is_read(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ class Inspection:
     def __init__(self, table: JobTable, writes: RetriedWrites) -> None:
         self._table = table
         self._writes = writes
-        self._last_steps: dict[str, Step] = {}
+        self.last_steps: dict[str, Step] = {}
+        """The last step of each job that the supervisor knows."""
         add_step_hook(self._remember)
 
     def describe(self, name: str) -> Message:
@@ -37,7 +38,7 @@ class Inspection:
             "state": progress.state,
             "ending": ending_to_message(progress.ending),
             "cause": progress.cause,
-            "step": self._last_steps.get(name, ""),
+            "step": self.last_steps.get(name, ""),
             "deadline": deadline,
             "next_signal": next_signal,
             "output_trouble": progress.output_trouble,
@@ -45,9 +46,13 @@ class Inspection:
             "write_error": self._writes.refusal,
         }
 
+    def drop(self, name: str) -> None:
+        """Forget the last step of a job. Idempotent."""
+        self.last_steps.pop(name, None)
+
     def _remember(self, step: Step, job: object) -> None:
         name = str(job)
         if step is Step.FORGOTTEN:
-            self._last_steps.pop(name, None)
+            self.drop(name)
         elif name:
-            self._last_steps[name] = step
+            self.last_steps[name] = step

@@ -16,6 +16,7 @@ from ..ipc.encoding import (
 from ..ipc.event_loop import Loop
 from ..ipc.framing import OLDEST_PROTOCOL, PROTOCOL, Message
 from ..logs.handler import configure
+from ..logs.lines import FORMATS, LEVELS
 from ..recorder.client import RecorderClient
 from .birth import Zygote
 from .inspection import Inspection
@@ -74,8 +75,9 @@ class RequestServer:
             case {"call": int(call), "do": "hello"}:
                 connection.send({"call": call, "protocol": PROTOCOL, "oldest": OLDEST_PROTOCOL})
             case {"call": int(call), "do": "log", "level": str(level), "format": str(form)}:
-                configure("supervisor", level, form)
-                self._recorder.set_log(level, form)
+                if level in LEVELS and form in FORMATS:  # a newer server may know others
+                    configure("supervisor", level, form)
+                    self._recorder.set_log(level, form)
                 connection.send({"call": call})
             case {"call": int(call), "do": "hold", "jobs": list(names)}:
                 self._takeover.hold_pidfds([str(name) for name in names], connection.take_descriptors())
@@ -151,6 +153,7 @@ class RequestServer:
     def failed(self, job: Job, stage: str, number: int) -> None:
         """Answer the server that requested the job, and notify the others."""
         connection, call = self._pending_spawns.pop(job.name)
+        self._inspection.drop(job.name)  # no server asks to forget a job that never ran
         connection.send({"call": call, "failed": stage, "errno": number})
         # A server that connected meanwhile has listed the job as starting.
         lost = Lost(f"it could not be started: {stage}: {os.strerror(number)}")

@@ -1,13 +1,15 @@
 """`worker debug`: what a job waits for, and what server, supervisor and files know about the job."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from ...api.resuming import ResumingClient
 from ...core.errors import JobNotFound
-from ...core.model.job import JobStatus, parse_job_id
+from ...core.model.job import JobState, JobStatus, parse_job_id
 from ...linux.diagnosis.files import JobFiles, read_files
 from ...linux.diagnosis.inspect import NoAnswer, inspect
 from ...linux.diagnosis.waiting import waits_for
@@ -18,6 +20,9 @@ from ..options.job import job_argument
 from ..terminal.console import Failure, say
 from ..terminal.debug_report import DebugReport, report_lines, report_object
 from ..terminal.show import format_option, show_json
+
+PATIENCE = 5.0
+"""Seconds that a connected server may take to answer."""
 
 
 @click.command()
@@ -35,15 +40,15 @@ def debug(settings: ClientSettings, job: str, form: str | None) -> None:
     except JobNotFound as error:
         raise Failure(str(error)) from None
     layout = Layout(worker_home().path)
-    files = read_files(layout, name)
-    supervisor = _ask_supervisor(layout, name, files)
+    files = _read_files(layout, name)
+    found = None if isinstance(files, str) else files
+    supervisor = _ask_supervisor(layout, name, found)
     answer = None if isinstance(supervisor, NoAnswer) else supervisor
     server = _ask_server(settings, name)
     if files is None and isinstance(server, str) and server.endswith(str(JobNotFound(name))):
         raise Failure(server)
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    finished = not isinstance(server, str) and server.state.over
-    reason = "Nothing: the job has finished." if finished else waits_for(files, answer, now)
+    reason = _waits_for(server, files) or waits_for(found, answer, now)
     report = DebugReport(name, server, supervisor, files, reason)
     if form == "json":
         show_json(report_object(report))
@@ -51,10 +56,34 @@ def debug(settings: ClientSettings, job: str, form: str | None) -> None:
         say("\n".join(report_lines(report)))
 
 
+def _read_files(layout: Layout, job: str) -> JobFiles | str | None:
+    """Return what is on disk of the job, None if nothing is, or why it cannot be read."""
+    try:
+        return read_files(layout, job)
+    except OSError as error:
+        return f"{error.filename or layout.jobs}: {error.strerror}"
+
+
+def _waits_for(server: JobStatus | str, files: JobFiles | str | None) -> str:
+    """Return what the job waits for, if the server or the lack of files tells; else an empty text."""
+    if isinstance(server, JobStatus) and server.state.over:
+        return "Nothing: the job has finished."
+    if isinstance(server, JobStatus) and server.state is JobState.STARTING and files is None:
+        return "The server to prepare the start: it journals the job, makes the cgroups, then the FIFOs."
+    return f"Unknown: {files}" if isinstance(files, str) else ""
+
+
 def _ask_server(settings: ClientSettings, job: str) -> JobStatus | str:
     """Return the server's status of the job, or why there is none."""
+
+    async def query(client: ResumingClient) -> JobStatus:
+        async with asyncio.timeout(PATIENCE):
+            return await client.query(job)
+
     try:
-        return call(settings, lambda client: client.query(job))
+        return call(settings, query)
+    except TimeoutError:
+        return f"the server has not answered for {PATIENCE:g} s"
     except Failure as error:
         return str(error)
 

@@ -25,12 +25,15 @@ from .show import job_object
 
 @dataclass(frozen=True, slots=True)
 class DebugReport:
-    """The answer of each source about a job; a text is the reason why there is none."""
+    """The answer of each source about a job; a text is the reason why there is none.
+
+    ``files`` None: there are none.
+    """
 
     job: str
     server: JobStatus | str
     supervisor: Mapping[str, Any] | NoAnswer
-    files: JobFiles | None
+    files: JobFiles | str | None
     waits_for: str
 
 
@@ -38,10 +41,11 @@ def report_lines(report: DebugReport) -> list[str]:
     """Return the report as lines of text."""
     lines = [f"Job {report.job}", f"Waits for: {report.waits_for}", f"Server: {_server(report.server)}"]
     files = report.files
-    if files is None:
-        return [printable(line) for line in (*lines, "Files: none on this machine in WORKER_HOME")]
+    if files is None or isinstance(files, str):
+        lines.append(f"Files: {files or 'none on this machine in WORKER_HOME'}")
+        return [printable(line) for line in lines]
     lines += [f"Supervisor: {_supervisor(files, report.supervisor)}"]
-    lines += [f"Recorder: {f'process {files.recorder}' if files.recorder else 'does not run'}"]
+    lines += [f"Recorder: {_recorder(files)}"]
     lines += [f"History: {files.directory}/history", *(f"  {line}" for line in _history(files))]
     lines += ["Placement:", *(f"  {line}" for line in _placement(files.history))]
     lines += ["Processes:", *(f"  {line}" for line in _processes(files))]
@@ -52,7 +56,7 @@ def report_lines(report: DebugReport) -> list[str]:
 
 def report_object(report: DebugReport) -> dict[str, object]:
     """Return the report as a JSON object."""
-    files = report.files
+    files = None if isinstance(report.files, str) else report.files
     server = {"error": report.server} if isinstance(report.server, str) else job_object(report.server)
     answer = report.supervisor
     supervisor = {"error": answer.reason} if isinstance(answer, NoAnswer) else dict(answer)
@@ -88,6 +92,12 @@ def _supervisor(files: JobFiles, answer: Mapping[str, Any] | NoAnswer) -> str:
     if answer.get("output_trouble"):
         facts.append(f"output cannot be recorded: {answer['output_trouble']}")
     return process + ", ".join(facts)
+
+
+def _recorder(files: JobFiles) -> str:
+    if files.history is None:
+        return "no history names the generation of this job"
+    return f"process {files.recorder}" if files.recorder else "does not run"
 
 
 def _history(files: JobFiles) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ...core.model.channel import Channel
 from ...core.ports import AppendedFile, RecordedFifo, Sink
 from ..kernel import procfs
-from ..kernel.locks import lock_holder, open_lock
+from ..kernel.locks import lock_holder
 from ..state.history import History, HistoryUnreadable, read_history
 from ..state.job_directory import fifo_path, history_path, segment_bases, segment_path
 from ..state.layout import Layout
@@ -65,9 +65,11 @@ class JobFiles:
 
 
 def read_files(layout: Layout, job: str) -> JobFiles | None:
-    """Return what is on disk of a job, None if nothing is."""
+    """Return what is on disk of a job, None if nothing is; OSError if it cannot be read."""
     directory = layout.job(job)
-    if not os.path.isdir(directory):
+    try:
+        os.stat(directory)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     history, error = None, ""
     try:
@@ -157,9 +159,10 @@ def _processes(job: str, history: History | None) -> list[JobProcess]:
 
 def _holder(lock: Path) -> int:
     """Return the pid that holds a lock; 0 if none does, or the file is not there."""
-    if not lock.exists():
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)  # the file system may be read-only
+    except FileNotFoundError:
         return 0
-    fd = open_lock(lock)
     try:
         return lock_holder(fd)
     finally:

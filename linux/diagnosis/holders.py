@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ..kernel import procfs
@@ -20,11 +20,13 @@ class Holder:
     files: tuple[str, ...]
 
 
-def holders_of(directory: str, paths: Container[str] = ()) -> list[Holder]:
+def holders_of(directory: str, paths: Collection[str] = ()) -> list[Holder]:
     """Return the processes that hold these files or files in a directory.
 
     Processes that we may not read are missing.
     """
+    directory = os.path.realpath(directory)  # as /proc shows it: WORKER_HOME may be a symbolic link
+    paths = {os.path.realpath(path) for path in paths}
     files: defaultdict[int, set[str]] = defaultdict(set)
     for pid in procfs.pids():
         for path in _open_files(pid):

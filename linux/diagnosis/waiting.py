@@ -51,7 +51,7 @@ def _before_the_record(files: JobFiles) -> str:
         return "The supervisor to record the cloned process: the history has no name yet."
     if any(channel.in_fifo is not None for channel in files.channels):
         return "The supervisor to clone the process: cgroups and FIFOs are there, the history is not."
-    return "The server to journal the end: supervisor and history have released the job."
+    return "Nothing: the end is journaled, and the supervisor has released the job."
 
 
 def _main_process(files: JobFiles, main: int, supervisor: Mapping[str, Any], now: float) -> str:

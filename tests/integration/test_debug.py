@@ -1,8 +1,18 @@
 """`worker debug`: what a job waits for, from the server, the supervisor and the files."""
 
+import asyncio
 import json
 import os
 import signal
+import sys
+
+import pytest
+
+from worker import JobSpec
+from worker.core.testing import MemoryOutputStore
+
+from ..support.mounts import read_only
+from ..support.served import make_worker, serving
 
 
 def debug(installation, job):
@@ -76,6 +86,64 @@ def test_a_finished_and_an_unknown_job(installation):
     done = installation.run("debug", "6ba7b810-9dad-41d1-80b4-00c04fd430c8")
     assert 1 == done.returncode
     assert b"Job 6ba7b810-9dad-41d1-80b4-00c04fd430c8 not found" in done.stderr
+
+
+def test_a_finished_job_without_a_server(installation):
+    """The history is deleted once the end is journaled: nothing is left to do for any process."""
+    job = installation.start("true")
+    installation.wait(job)
+    installation.worker("down")
+    waits_for = "Nothing: the end is journaled, and the supervisor has released the job."
+    assert waits_for == debug(installation, job)["waits_for"]
+    assert "\nRecorder: no history names the generation of this job\n" in installation.worker("debug", job)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_read_only_home(installation):
+    """The report needs to write nothing: a read-only file system is what a job may wait for."""
+    job = installation.start("sleep", "1000")
+    with read_only(installation.home):
+        found = debug(installation, job)
+    assert ("running", "running") == (found["server"]["state"], found["supervisor"]["state"])
+    assert installation.recorder_pid() == found["recorder"]["pid"]
+    installation.worker("stop", job)
+
+
+def test_a_home_that_is_a_symbolic_link(installation, tmp_path):
+    """The open files are found: /proc shows them by their real path."""
+    job = installation.start("sleep", "1000")
+    (tmp_path / "link").symlink_to(installation.home)
+    direct = debug(installation, job)["holders"]
+    assert [] != direct
+    installation.env["WORKER_HOME"] = str(tmp_path / "link")
+    assert direct == debug(installation, job)["holders"]
+    installation.env["WORKER_HOME"] = str(installation.home)
+    installation.worker("stop", job)
+
+
+async def test_a_server_that_does_not_answer(pki, tmp_path):
+    """A server may hang in a call to an adapter; the report ends all the same, and without a retry."""
+
+    class StuckStore(MemoryOutputStore):
+        async def extent(self, job, channel):
+            await asyncio.Event().wait()
+            return await super().extent(job, channel)
+
+    async with serving(pki, make_worker(outputs=StuckStore())) as served:
+        job = await served.worker.start(JobSpec("sleep", ["1000"]))
+        (tmp_path / "pki").symlink_to(pki)
+        command = [sys.executable, "-P", "-m", "worker.cli.main", "debug", "-o", "json", str(job)]
+        environment = {
+            **os.environ,
+            "WORKER_HOME": str(tmp_path),
+            "WORKER_SERVER": f"{served.host}:{served.port}",
+        }
+        debugging = await asyncio.create_subprocess_exec(
+            *command, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await asyncio.wait_for(debugging.communicate(), 60)
+        await served.worker.stop(job)
+    assert "the server has not answered for 5 s" == json.loads(output)["server"]["error"]
 
 
 def test_the_log_settings_reach_running_processes(install, tmp_path):

@@ -16,20 +16,10 @@ from worker.core.model.ending import Channel
 from worker.core.model.stream_start import LastLines
 from worker.linux.kernel import procfs
 
+from ..support.mounts import read_only
 from ..support.waiting import PATIENCE
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-
-
-@contextmanager
-def read_only(path):
-    """Make a directory read-only by a mount over it: open files stay usable, new ones cannot be created."""
-    subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
 
 
 @contextmanager

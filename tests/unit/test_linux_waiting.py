@@ -40,7 +40,7 @@ FULL = replace(FILES, channels=(RecordedChannel(Channel.OUTPUT, 0, 5, 65536),))
         (None, None, "Unknown: nothing is on disk here."),
         (replace(FILES, history=None), None, "The supervisor to clone the process"),
         (replace(FILES, history=None, awaits_record=True), None, "The supervisor to record the cloned"),
-        (replace(FILES, history=None, channels=()), None, "The server to journal the end"),
+        (replace(FILES, history=None, channels=()), None, "Nothing: the end is journaled"),
         (replace(FILES, history=None, history_error="torn"), None, "its history is unreadable"),
         (replace(FILES, supervisor=0), None, "A supervisor to take it over"),
         (FILES, None, "supervisor 100 does not answer"),

@@ -18,8 +18,9 @@ class Launching:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Running:
-    """The job has a process; ``scope`` is None if its cgroups were not found at recovery.
+    """The job has a process.
 
+    ``scope`` is None if its cgroups were not found at recovery, or are being removed at its end.
     ``updating`` serializes changes of the limits and the end of the job; ``finished`` is set once
     the job is Finished.
     """

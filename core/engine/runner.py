@@ -130,6 +130,8 @@ class JobRunner:
             record = replace(job.record, end=end, usage=usage or ResourceUsage())
             kept_by_spawner = not await self._journal_end(record)
             if running.scope:  # after the usage, which is removed with it, is journaled
+                job.record = replace(job.record, usage=record.usage)  # for queries until the end
+                job.phase = replace(running, scope=None)
                 await _attempt(job_id, running.scope.remove())
                 reached(Step.CGROUP_REMOVED, job_id)
             if not kept_by_spawner:

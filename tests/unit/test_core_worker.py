@@ -58,6 +58,23 @@ class GatedSpawner(FakeSpawner):
         return await super().spawn(job, spec, placement, sinks)
 
 
+class GatedForget(FakeSpawner):
+    """A FakeSpawner that forgets a job only after its gate is opened."""
+
+    def __init__(self, machine: FakeMachine) -> None:
+        super().__init__(programs=machine.programs, clock=machine.clock)
+        self.machine = machine
+        self.forgetting = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def forget(self, job: JobId) -> None:
+        """Check that the scope is removed, wait for the gate, then forget."""
+        assert {} == self.machine.limiter.scopes
+        self.forgetting.set()
+        await self.gate.wait()
+        await super().forget(job)
+
+
 def gated() -> tuple[FakeMachine, asyncio.Event]:
     """Return a machine, and the gate that its spawner waits for."""
     machine = FakeMachine(ALL_PROGRAMS)
@@ -107,6 +124,22 @@ async def test_usage_of_a_job() -> None:
     assert {} == machine.limiter.scopes
     status = await worker.query(job)
     assert ResourceUsage(cpu_usec=2) == status.usage == status.record.usage
+
+
+async def test_usage_while_a_job_is_being_finished() -> None:
+    """Once its cgroups are removed, a query returns the last reading: a removed scope may raise."""
+    machine = FakeMachine(ALL_PROGRAMS)
+    machine.spawner = spawner = GatedForget(machine)
+    worker = machine.worker()
+    job = await worker.start(LONG)
+    scope = machine.limiter.scopes[job]
+    scope.consumed = ResourceUsage(cpu_usec=2)
+    stopping = asyncio.ensure_future(worker.stop(job))
+    await spawner.forgetting.wait()
+    scope.consumed = ResourceUsage()
+    assert ResourceUsage(cpu_usec=2) == (await worker.query(job)).usage
+    spawner.gate.set()
+    await stopping
 
 
 async def test_list_filters() -> None:

@@ -18,7 +18,7 @@ _SUPERVISOR_SCOPE = re.compile(rf"{_PREFIX}[0-9a-f]{{8}}-supervisor-[0-9a-f]{{8}
 
 def worker_name(state_dir: PurePath) -> str:
     """Return a name that is unique for this state directory; its path must have no symbolic links."""
-    return _PREFIX + sha256(str(state_dir).encode()).hexdigest()[:8]
+    return _PREFIX + sha256(bytes(state_dir)).hexdigest()[:8]
 
 
 def systemd_scope_name(state_dir: PurePath, role: str, unique: str) -> str:

@@ -32,7 +32,7 @@ class BadMessage(Exception):
 
 def encode(message: Message) -> bytes:
     """Return the bytes of a message."""
-    body = _encode(message).encode()
+    body = _encode(message).encode(errors="surrogatepass")  # a path may not be UTF-8
     return _LENGTH.pack(len(body)) + body
 
 

@@ -358,3 +358,13 @@ def test_a_server_restarts_on_a_full_disk(small_disk, install):
     os.unlink(small_disk / "filler")
     worker.worker("up")
     assert b"kept\n" == worker.stream(job)
+
+
+def test_a_home_whose_name_is_not_text(install, tmp_path):
+    """The name of a directory is bytes: jobs run in it, and are stopped, as in any other."""
+    installation = install(tmp_path / os.fsdecode(b"not \xff UTF-8"))
+    installation.worker("up")
+    job = installation.start("sh", "-c", "echo out; exec sleep 1000")
+    installation.kill(installation.supervisor_pid())
+    installation.worker("stop", job)
+    assert b"out\n" == installation.stream(job)

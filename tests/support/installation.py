@@ -170,7 +170,7 @@ def installing(pki: Path) -> Iterator[Callable[[Path], Installation]]:
 
 def assert_nothing_left(installation: Installation) -> None:
     """Assert that no process, cgroup, socket or FIFO of a worker is left."""
-    home = str(installation.home).encode()
+    home = os.fsencode(installation.home)
     left = []
     for entry in os.listdir("/proc"):
         try:

@@ -89,21 +89,20 @@ def test_killed_at_a_step(restarting: RestartingInstallation, until, role, step)
 @pytest.mark.parametrize(
     ("role", "step"), [(role, step) for role, steps in BOUNDED.items() for step in steps], ids=str
 )
-def test_killed_while_the_oldest_output_is_dropped(restarting: RestartingInstallation, until, role, step):
+async def test_killed_while_the_oldest_output_is_dropped(
+    restarting: RestartingInstallation, until, role, step
+):
     """After the kill the end of the output is kept, at its true offset."""
     crash_point = restarting.set_crash_point(role, step)
     command = ["-c", "import os\nfor n in range(100000): os.write(1, b'%d\\n' % n)"]
     written = b"".join(b"%d\n" % number for number in range(100000))
 
-    async def scenario():
-        async with restarting.installation.client() as client:
-            job = str(await client.start(JobSpec(sys.executable, command, output_max=256 << 10)))
-            assert Exited(0) == (await client.wait(job)).ending
-            chunks = [chunk async for chunk in client.stream(job)]
-            await client.remove(job)
-            return chunks[0].offset, b"".join(chunk.data for chunk in chunks)
-
-    offset, kept = asyncio.run(scenario())
+    async with restarting.installation.client() as client:
+        job = str(await client.start(JobSpec(sys.executable, command, output_max=256 << 10)))
+        assert Exited(0) == (await client.wait(job)).ending
+        chunks = [chunk async for chunk in client.stream(job)]
+        await client.remove(job)
+    offset, kept = chunks[0].offset, b"".join(chunk.data for chunk in chunks)
     assert written[offset:] == kept
     assert 128 << 10 <= len(kept) <= 256 << 10
     until(lambda: not crash_point.exists())

@@ -52,31 +52,27 @@ async def settled(installation, before):
     assert before == descriptors(installation)
 
 
-def check(installation, rounds):
+async def check(installation, rounds):
     """Run jobs in rounds, and compare descriptors and processes before and after."""
-
-    async def scenario():
-        async with installation.client() as client:
-            await run_and_check(client, 0)  # whatever is opened on first use is open now
-            before = descriptors(installation)
-            for numbers in rounds:
-                await asyncio.gather(*(run_and_check(client, number) for number in numbers))
-            await settled(installation, before)
-
-    asyncio.run(scenario())
+    async with installation.client() as client:
+        await run_and_check(client, 0)  # whatever is opened on first use is open now
+        before = descriptors(installation)
+        for numbers in rounds:
+            await asyncio.gather(*(run_and_check(client, number) for number in numbers))
+        await settled(installation, before)
     assert [] == installation.cgroups()
     assert helpers(installation) == children(installation.supervisor_pid())
     assert [] == os.listdir(installation.home / "jobs")
 
 
-def test_one_after_the_other(installation):
+async def test_one_after_the_other(installation):
     """A thousand jobs in a row leave no cgroup, descriptor, process or file."""
-    check(installation, [[number] for number in range(1000)])
+    await check(installation, [[number] for number in range(1000)])
 
 
-def test_200_at_once(installation):
+async def test_200_at_once(installation):
     """Two hundred jobs at once, three times, leave nothing either."""
-    check(installation, [range(200)] * 3)
+    await check(installation, [range(200)] * 3)
 
 
 def test_supervisor_stays_small(installation):

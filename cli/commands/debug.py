@@ -65,7 +65,7 @@ def _read_files(layout: Layout, job: str) -> JobFiles | str | None:
 
 
 def _waits_for(server: JobStatus | str, files: JobFiles | str | None) -> str:
-    """Return what the job waits for, if the server or the lack of files tells; else an empty text."""
+    """Return what the job waits for if this follows without the supervisor; otherwise an empty text."""
     if isinstance(server, JobStatus) and server.state.over:
         return "Nothing: the job has finished."
     if isinstance(server, JobStatus) and server.state is JobState.STARTING and files is None:

@@ -114,7 +114,7 @@ async def test_a_stop_reports_unkillable_processes() -> None:
     await machine.clock.advance(0)
     assert "Event.wait" not in {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
     assert JobState.STOPPING is (await worker.query(job)).state
-    machine.spawner.kill(job)  # as when the disk responds at last
+    machine.spawner.kill(job)  # as the kernel does once the disk responds
     status = await worker.wait(job)
     assert (Signaled(signal.SIGKILL), Cause.STOPPED) == (status.ending, status.cause)
 

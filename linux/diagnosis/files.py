@@ -13,7 +13,12 @@ from ...core.model.channel import Channel
 from ...core.ports import AppendedFile, RecordedFifo, Sink
 from ..kernel import procfs
 from ..kernel.locks import lock_holder
-from ..state.history import History, HistoryUnreadable, read_history
+from ..state.history import (
+    History,
+    HistoryUnreadable,
+    has_provisional_history,
+    read_history,
+)
 from ..state.job_directory import fifo_path, history_path, segment_bases, segment_path
 from ..state.layout import Layout
 from ..supervisor.job_processes import processes_of
@@ -81,7 +86,7 @@ def read_files(layout: Layout, job: str) -> JobFiles | None:
         directory,
         history,
         error,
-        os.path.exists(f"{history_path(directory)}.unborn"),
+        has_provisional_history(history_path(directory)),
         tuple(_channels(directory, history)),
         tuple(_processes(job, history)),
         tuple(holders_of(directory, _paths(history))),
@@ -144,11 +149,8 @@ def _processes(job: str, history: History | None) -> list[JobProcess]:
     if history is None:
         return []
     record = history.start
-    stat = procfs.stat(record.pid)
-    is_main = stat is not None and stat.start == record.start  # else the pid was reused
-    members = processes_of(
-        record.plan.placement, record.pid if is_main else 0, f"WORKER_JOB_ID={job}".encode()
-    )
+    main = record.pid if procfs.is_process(record.pid, record.start) else 0
+    members = processes_of(record.plan.placement, main, job)
     found = []
     for pid in sorted(members.pids()):
         stat = procfs.stat(pid)

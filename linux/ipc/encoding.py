@@ -21,6 +21,7 @@ from ...core.model.job import JobSpec, Leftovers
 from ...core.ports import (
     AppendedFile,
     Placement,
+    Progress,
     RecordedFifo,
     Sink,
     SinkKind,
@@ -177,6 +178,16 @@ def placement_to_message(placement: Placement) -> "Message":
 def placement_from_message(message: Mapping[str, Any]) -> Placement:
     """Read a placement."""
     return from_message(Placement, message)
+
+
+def progress_to_message(progress: Progress) -> "Message":
+    """Write the progress of a job."""
+    return {
+        "state": progress.state,
+        "ending": ending_to_message(progress.ending),
+        "cause": progress.cause,
+        "output_trouble": progress.output_trouble,
+    }
 
 
 def ending_to_message(ending: Ending | None) -> "Message | None":

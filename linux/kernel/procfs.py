@@ -37,6 +37,12 @@ def stat(pid: int) -> Stat | None:
     return Stat(fields[0].decode(), int(fields[3]), int(fields[19]), bool(flags & _PF_FORKNOEXEC))
 
 
+def is_process(pid: int, start: int) -> bool:
+    """Whether a pid still is that of the process with this start time; pids are reused."""
+    found = stat(pid)
+    return found is not None and found.start == start
+
+
 def zombie_status(pid: int) -> int | None:
     """Return the wait(2) status of a zombie, None if it is not a zombie or we may not trace it."""
     try:

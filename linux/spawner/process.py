@@ -109,11 +109,11 @@ class SupervisedProcess:
             return
         with suppress(OSError):  # it has ended, or no descriptor is free: continue without the pidfd
             pidfd = os.pidfd_open(pid)
-            stat = None
+            same = False
             try:
-                stat = procfs.stat(pid)
+                same = procfs.is_process(pid, start)
             finally:
-                if stat is not None and stat.start == start:
+                if same:
                     self.pidfd = pidfd
-                else:  # the pid has been reused
+                else:
                     os.close(pidfd)

@@ -107,6 +107,11 @@ def remove_history(path: StrPath) -> None:
             os.unlink(each)
 
 
+def has_provisional_history(path: StrPath) -> bool:
+    """Whether a start has begun whose main process is not recorded yet."""
+    return os.path.exists(_provisional(path))
+
+
 def remove_provisional_history(path: StrPath) -> None:
     """Delete a history without a main process: the supervisor died during the start. Idempotent."""
     with suppress(FileNotFoundError):

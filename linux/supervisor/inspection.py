@@ -2,7 +2,7 @@
 
 from ...core.ports import Progress
 from ...core.steps import Step, add_step_hook
-from ..ipc.encoding import ending_to_message
+from ..ipc.encoding import progress_to_message
 from ..ipc.framing import Message
 from .job_table import JobTable
 from .retried_writes import RetriedWrites
@@ -27,21 +27,16 @@ class Inspection:
         job = self._table.running.get(name)
         ended = self._table.ended_jobs.get(name)
         if job is not None:
-            life = job.life
-            progress = Progress(life.state, life.ending, life.cause, job.output_trouble)
-            deadline, next_signal = life.deadline, life.next_signal
+            progress, deadline, next_signal = job.progress, job.life.deadline, job.life.next_signal
         elif ended is not None:
             progress, deadline, next_signal = Progress.at_end(ended.end), None, None
         else:
             return {}
         return {
-            "state": progress.state,
-            "ending": ending_to_message(progress.ending),
-            "cause": progress.cause,
+            **progress_to_message(progress),
             "step": self.last_steps.get(name, ""),
             "deadline": deadline,
             "next_signal": next_signal,
-            "output_trouble": progress.output_trouble,
             "unwritten": self._writes.pending,
             "write_error": self._writes.refusal,
         }

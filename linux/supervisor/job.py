@@ -27,6 +27,7 @@ from ...core.model.ending import (
     Ending,
     Lost,
 )
+from ...core.ports import Progress
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
@@ -168,8 +169,7 @@ class Job:
     def _find_processes(self, main: int) -> JobProcesses:
         if self._leftovers is not None:  # of an adoption that failed
             self._leftovers.close()
-        marker = f"WORKER_JOB_ID={self.name}".encode()
-        self._processes = processes_of(self.plan.placement, main, marker)
+        self._processes = processes_of(self.plan.placement, main, self.name)
         self._leftovers = LeftoversWatch(self._loop, self._processes, self._emptied)
         return self._processes
 
@@ -256,6 +256,11 @@ class Job:
         if reason != self.output_trouble:
             self.output_trouble = reason
             self._observer.progressed(self)
+
+    @property
+    def progress(self) -> Progress:
+        """The state of the job now."""
+        return Progress(self.life.state, self.life.ending, self.life.cause, self.output_trouble)
 
     def survivors(self) -> list[tuple[int, str]]:
         """Return pid and state of each process that is left."""

@@ -37,16 +37,16 @@ class JobProcesses(Protocol):
         ...
 
 
-def processes_of(placement: Placement, main: int, marker: bytes) -> JobProcesses:
+def processes_of(placement: Placement, main: int, job: str) -> JobProcesses:
     """Return the processes of the job with this placement.
 
-    Without cgroups: those in the session of ``main``, or with ``marker`` in their environment.
+    Without cgroups: those in the session of ``main``, or with the id of the job in their environment.
     """
     legacy = CgroupV1Processes(placement.legacy)
     if placement.unified:
         unified = CgroupV2Processes(placement.unified)
         return HybridProcesses(unified, legacy) if placement.legacy else unified
-    return legacy if placement.legacy else SessionProcesses(main, marker)
+    return legacy if placement.legacy else SessionProcesses(main, job)
 
 
 def is_empty(processes: JobProcesses) -> bool:
@@ -177,9 +177,9 @@ class SessionProcesses:
     Best effort: a process that leaves the session and clears its environment escapes.
     """
 
-    def __init__(self, main: int, marker: bytes) -> None:
+    def __init__(self, main: int, job: str) -> None:
         self._main = main
-        self._marker = marker
+        self._marker = f"WORKER_JOB_ID={job}".encode()
 
     def pids(self) -> list[int]:
         return [pid for pid in procfs.pids() if self._is_member(pid)]
@@ -211,7 +211,7 @@ class MarkedProcesses(SessionProcesses):
     """A job of which only the id is known: processes with it in their environment or cgroup path."""
 
     def __init__(self, job: str) -> None:
-        super().__init__(0, f"WORKER_JOB_ID={job}".encode())
+        super().__init__(0, job)
         self._name = job.encode()
 
     def _is_marked(self, pid: int, stat: procfs.Stat) -> bool:

@@ -102,9 +102,7 @@ def _is_before_exec(record: StartRecord) -> bool:
 
     Or of its supervisor: generations before the zygote cloned the supervisor itself.
     """
-    stat = procfs.stat(record.pid)
-    same = stat is not None and stat.start == record.start
-    if not same:
+    if not procfs.is_process(record.pid, record.start):
         return False
     command = procfs.command_line(record.pid)
     return any(b"\0worker.linux.%b\0" % each in command for each in (b"zygote", b"supervisor"))

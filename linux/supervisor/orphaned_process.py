@@ -38,8 +38,7 @@ class OrphanedProcess:
             pidfd = os.pidfd_open(record.pid)
         except ProcessLookupError:
             return None
-        stat = procfs.stat(record.pid)
-        if stat is None or stat.start != record.start:  # the pid has been reused
+        if not procfs.is_process(record.pid, record.start):
             os.close(pidfd)
             return None
         return cls(record.pid, pidfd)

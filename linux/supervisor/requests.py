@@ -9,9 +9,9 @@ from ...core.steps import Step, reached
 from ..ipc.connection import MessageConnection
 from ..ipc.encoding import (
     end_to_message,
-    ending_to_message,
     placement_to_message,
     plan_from_message,
+    progress_to_message,
 )
 from ..ipc.event_loop import Loop
 from ..ipc.framing import OLDEST_PROTOCOL, PROTOCOL, Message
@@ -135,7 +135,7 @@ class RequestServer:
         for name, job in self._table.running.items():
             place = placement_to_message(job.plan.placement)
             known = {"placement": place, "fifos": list(job.plan.fifos)}
-            jobs.append({"job": name, **known, **_identity(job.main), **_progress(job)})
+            jobs.append({"job": name, **known, **_identity(job.main), **progress_to_message(job.progress)})
         for name, (main, placement, end, _) in self._table.ended_jobs.items():
             known = {"placement": placement_to_message(placement), "end": end_to_message(end)}
             jobs.append({"job": name, "pid": main.pid, "started_at": main.started_at, **known})
@@ -148,7 +148,9 @@ class RequestServer:
         connection, call = self._pending_spawns.pop(job.name)
         connection.send({"call": call, **_identity(job.main)})
         reached(Step.REPORTED, job.name)
-        self._broadcast({"event": "progress", "job": job.name, **_progress(job)}, exclude=connection)
+        self._broadcast(
+            {"event": "progress", "job": job.name, **progress_to_message(job.progress)}, exclude=connection
+        )
 
     def failed(self, job: Job, stage: str, number: int) -> None:
         """Answer the server that requested the job, and notify the others."""
@@ -162,7 +164,7 @@ class RequestServer:
 
     def progressed(self, job: Job) -> None:
         """Notify every server of the job's state."""
-        self._broadcast({"event": "progress", "job": job.name, **_progress(job)})
+        self._broadcast({"event": "progress", "job": job.name, **progress_to_message(job.progress)})
 
     def ended(self, job: Job) -> None:
         """Notify every server of the job's end."""
@@ -179,12 +181,3 @@ class RequestServer:
 def _identity(main: MainProcess) -> Message:
     """Return what identifies a main process: pids are reused, a pid with its start time is not."""
     return {"pid": main.pid, "start": main.start, "started_at": main.started_at}
-
-
-def _progress(job: Job) -> Message:
-    return {
-        "state": job.life.state,
-        "ending": ending_to_message(job.life.ending),
-        "cause": job.life.cause,
-        "output_trouble": job.output_trouble,
-    }

@@ -8,7 +8,7 @@ from worker.linux.supervisor.job_processes import oom_kills, processes_of
 
 def test_a_removed_cgroup_is_empty(tmp_path: Path) -> None:
     """It has no processes and no events, and killing does nothing."""
-    processes = processes_of(Placement(unified=str(tmp_path / "gone")), 0, b"WORKER_JOB_ID=none")
+    processes = processes_of(Placement(unified=str(tmp_path / "gone")), 0, "none")
     assert processes.empty()
     assert [] == processes.pids()
     assert None is processes.open_events()

@@ -74,7 +74,7 @@ format: .venv/ready ## Format the code and fix what ruff can fix
 clean: ## Remove the environments, builds and caches
 	rm -rf .venv .venv-3.* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml $(wildcard linux/zygote/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "worker needs Python 3.11 or later; choose one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \

@@ -14,9 +14,12 @@ class Step(StrEnum):
     INTENT_JOURNALED = "intent-journaled"  # server
     CGROUP_MADE = "cgroup-made"  # server
     FIFO_MADE = "fifo-made"  # server
-    CLONED = "cloned"  # zygote, then supervisor: the child waits before its exec
-    RECORDED = "recorded"  # supervisor: the pid is in the history
-    RELEASED = "released"  # supervisor: the child may exec the command
+    HISTORY_MADE = "history-made"  # supervisor: the history has all but the process
+    CLONED = "cloned"  # zygote, then supervisor
+    JOINED = "joined"  # child: it is in its cgroups
+    WRITTEN = "written"  # child: it has written its pid into the history
+    RECORDED = "recorded"  # child: the history has its final name
+    PREPARED = "prepared"  # child: its next step is the exec
     EXECUTED = "executed"  # supervisor: the command runs
     REPORTED = "reported"  # supervisor: the reply to the server is sent
     STARTED = "started"  # server: before the client has its reply

@@ -16,7 +16,7 @@ from ..kernel.locks import lock_holder
 from ..state.history import (
     History,
     HistoryUnreadable,
-    has_provisional_history,
+    provisional_histories,
     read_history,
 )
 from ..state.job_directory import fifo_path, history_path, segment_bases, segment_path
@@ -86,7 +86,7 @@ def read_files(layout: Layout, job: str) -> JobFiles | None:
         directory,
         history,
         error,
-        has_provisional_history(history_path(directory)),
+        bool(provisional_histories(history_path(directory))),
         tuple(_channels(directory, history)),
         tuple(_processes(job, history)),
         tuple(holders_of(directory, _paths(history))),

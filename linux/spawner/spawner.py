@@ -34,7 +34,7 @@ from ..ipc.framing import Message
 from ..logs.handler import current
 from ..state.code_digest import this_generation
 from ..state.generations import known_generations, remove_if_dead
-from ..state.history import read_history, remove_provisional_history
+from ..state.history import read_history, revoke_start
 from ..state.job_directory import fifos_in, history_path, remove_if_empty
 from ..state.layout import Layout
 from .process import SupervisedProcess
@@ -257,7 +257,7 @@ class SupervisorSpawner:
         for job in job_ids_among(os.listdir(self._layout.jobs)):
             if job not in self._processes:
                 directory = self._layout.job(job)
-                remove_provisional_history(history_path(directory))
+                revoke_start(history_path(directory))
                 remove_if_empty(directory)
 
     async def _spawn(self, job: JobId, spec: JobSpec, plan: SpawnPlan, process: SupervisedProcess) -> None:
@@ -297,7 +297,7 @@ def _plan(
     return SpawnPlan(replace(spec, env=environment), who.uid, who.gid, who.groups, placement, sinks)
 
 
-def _failure(spec: JobSpec, stage: str, number: int) -> Exception:
+def _failure(spec: JobSpec, stage: str, number: int) -> Exception:  # noqa: PLR0911 - one line for each stage
     """Return the error for a start that failed at this stage with this errno."""
     reason = os.strerror(number)
     match stage:
@@ -312,7 +312,13 @@ def _failure(spec: JobSpec, stage: str, number: int) -> Exception:
             return InvalidJobSpec(stage, f"{spec.working_directory}: {reason}")
         case "clone" if number == errno.ECONNRESET:
             return SpawnerUnavailable("the zygote keeps dying; the job was not started")
+        case "killed":  # the number is that of a signal
+            return SpawnerUnavailable(
+                f"signal {number} killed the process before it executed {spec.command}; "
+                "the job was not started"
+            )
+        case "out of memory":
+            return LimitsRejected(f"limits.memory: the limit is too low to execute {spec.command}")
         case "cgroup" if number not in {errno.EAGAIN, errno.ENOMEM}:
             return LimitsRejected(f"the job cannot join its control group: {reason}")
-        case _:
-            return SpawnFailed(number, f"{stage}: {reason}")
+    return SpawnFailed(number, f"{stage}: {reason}")

@@ -34,7 +34,6 @@ MODULES = (
     "linux/logs/__init__.py",
     "linux/logs/handler.py",
     "linux/logs/lines.py",
-    "linux/newborn.py",
     "linux/recorder/__init__.py",
     "linux/recorder/__main__.py",
     "linux/recorder/channel_recording.py",
@@ -51,7 +50,6 @@ MODULES = (
     "linux/state/layout.py",
     "linux/supervisor/__init__.py",
     "linux/supervisor/__main__.py",
-    "linux/supervisor/birth.py",
     "linux/supervisor/inspection.py",
     "linux/supervisor/job.py",
     "linux/supervisor/job_output.py",
@@ -66,7 +64,9 @@ MODULES = (
     "linux/supervisor/supervisor.py",
     "linux/supervisor/takeover.py",
     "linux/supervisor/wait_status.py",
-    "linux/zygote.py",
+    "linux/zygote/__init__.py",
+    "linux/zygote/client.py",
+    "linux/zygote/plan.py",
 )
 """Every module that supervisor, recorder and zygote import, relative to the package ``worker``, sorted.
 
@@ -74,12 +74,18 @@ Without one of them, two builds that behave differently would share a supervisor
 change that cannot matter would start a second supervisor. A test compares the list with the imports.
 """
 
+ZYGOTE = "linux/zygote/zygote"
+"""The program that clones jobs."""
+
 
 @cache
 def this_generation() -> str:
-    """Return the generation of the code on disk; builds with the same version number differ in it."""
+    """Return the generation of the code on disk; builds with the same version number differ in it.
+
+    FileNotFoundError without the zygote: on systems other than Linux it is not installed.
+    """
     root = Path(__file__).parent.parent.parent
     digest = hashlib.sha256()
-    for module in MODULES:
-        digest.update((root / module).read_bytes())
+    for file in (*MODULES, ZYGOTE):
+        digest.update((root / file).read_bytes())
     return digest.hexdigest()[:12]

@@ -2,13 +2,18 @@
 
 A file of lines of JSON. Each line is appended before the supervisor acts on it:
 
-    {"start": ...}       the main process and the supervisor's generation; written before the process may
-                         exec, and before the file gets its final name: a history without it is damaged
-    {"stillborn": ...}   the process never executed the command; written by the process (linux/newborn.py)
+    {"start": ...}       the plan and the supervisor's generation; written under a provisional name, before
+                         there is a process
+    {"process": ...}     the main process; written by itself before its exec (linux/zygote/child.c), which
+                         then gives the file its final name: a history without it is damaged
+    {"never_executed":}  the process never executed the command; written by the process
     {"generation": ...}  another generation has adopted the job
     {"stop": ...}        a stop was requested; written before the signal is sent
     {"main": ...}        how the main process ended; written before it is reaped
     {"end": ...}         how the job ended; written before servers are notified
+
+Whoever unlinks the provisional name first, or gives the file its final name, decides: either the process
+is recorded, or it never executes the command.
 
 The death of the supervisor cannot tear a line. A power loss or a full disk can; a torn line is ignored.
 """
@@ -34,6 +39,8 @@ from ..ipc.encoding import (
     plan_to_message,
 )
 from .job_directory import StrPath
+
+_PROVISIONAL = ".starting-"
 
 
 class HistoryUnreadable(Exception):
@@ -73,49 +80,80 @@ class History:
     end: End | None = None
 
 
-def open_history(path: StrPath) -> int:
-    """Create a history, and return a descriptor for writing; FileExistsError if it exists.
+def provisional_path(path: StrPath, attempt: int) -> str:
+    """Return the name of a history before its process is recorded.
 
-    ``write_start`` gives it its final name.
+    Each attempt to clone needs its own: a child of an earlier one must not rename the file of the next.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(_provisional(path), flags, 0o600)
-    except FileNotFoundError:  # the output store keeps output elsewhere
-        os.mkdir(os.path.dirname(path), 0o700)
-    return os.open(_provisional(path), flags, 0o600)
+    return f"{path}{_PROVISIONAL}{attempt}"
 
 
-def write_start(path: StrPath, history: int, record: StartRecord, generation: str) -> None:
-    """Record the main process of a job; OSError if the write fails."""
+def create_history(path: StrPath, attempt: int, record: StartRecord, generation: str) -> int:
+    """Create a history under its provisional name, without the process; OSError if that fails.
+
+    Returns the descriptor with which the process records itself.
+    """
     start = {
-        "pid": record.pid,
-        "start": record.start,
         "boot_id": record.boot_id,
         "started_at": record.started_at,
         "deadline": record.deadline,
         "plan": plan_to_message(record.plan, os.path.dirname(path)),
     }
-    _write(history, {"start": start, "generation": generation})
-    os.rename(_provisional(path), path)
+    provisional = provisional_path(path, attempt)
+    history = _create(provisional)
+    try:
+        _write(history, {"start": start, "generation": generation})
+    except OSError:
+        os.close(history)
+        os.unlink(provisional)
+        raise
+    return history
 
 
-def remove_history(path: StrPath) -> None:
-    """Delete the history of a job: no supervisor knows its process from then on. Idempotent."""
-    for each in (_provisional(path), path):
+def _create(provisional: str) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(provisional, flags, 0o600)
+    except FileNotFoundError:  # the output store keeps output elsewhere
+        os.mkdir(os.path.dirname(provisional), 0o700)
+    return os.open(provisional, flags, 0o600)
+
+
+def provisional_histories(path: StrPath) -> list[str]:
+    """Return the provisional names that exist: a start has begun whose process is not recorded yet."""
+    directory, name = os.path.split(path)
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    prefix = f"{name}{_PROVISIONAL}"
+    return [f"{directory}/{each}" for each in names if each.startswith((prefix, f"{name}.unborn"))]
+
+
+def revoke_start(path: StrPath) -> None:
+    """Unlink the provisional names: a process that is not recorded yet will never execute the command.
+
+    If there is a history afterwards, the process has recorded itself before.
+    """
+    for each in provisional_histories(path):
         with suppress(FileNotFoundError):
             os.unlink(each)
 
 
-def has_provisional_history(path: StrPath) -> bool:
-    """Whether a start has begun whose main process is not recorded yet."""
-    return os.path.exists(_provisional(path))
+def generation_of_start(provisional: str) -> str | None:
+    """Return the generation that began a start; None if it was not written, or the start is over."""
+    try:
+        with open(provisional, "rb") as file:
+            generation = _facts(file.read()).get("generation")
+    except FileNotFoundError:
+        return None
+    return generation if isinstance(generation, str) else None
 
 
-def remove_provisional_history(path: StrPath) -> None:
-    """Delete a history without a main process: the supervisor died during the start. Idempotent."""
+def remove_history(path: StrPath) -> None:
+    """Delete the history of a job: no supervisor knows its process from then on. Idempotent."""
     with suppress(FileNotFoundError):
-        os.unlink(_provisional(path))
+        os.unlink(path)
 
 
 def write_generation(path: StrPath, generation: str) -> None:
@@ -155,18 +193,13 @@ def read_history(path: StrPath) -> History | None:
         raise HistoryUnreadable(str(error)) from error
     facts = _facts(text)
     if "start" not in facts:
-        if "stillborn" in facts:  # written by an earlier version
+        if "stillborn" in facts:  # protocol 1
             return None
         raise HistoryUnreadable(f"{path} does not name a main process")
     try:
         return _history(facts, os.path.dirname(path))
     except (InvalidJobSpec, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         raise HistoryUnreadable(f"{path} is damaged: {type(error).__name__}: {error}") from error
-
-
-def _provisional(path: StrPath) -> str:
-    """Return the path of a history until its start is recorded and its process may be released."""
-    return f"{path}.unborn"
 
 
 def _facts(text: bytes) -> dict[str, Any]:
@@ -184,9 +217,9 @@ def _facts(text: bytes) -> dict[str, Any]:
 def _history(facts: Mapping[str, Any], directory: str) -> History:
     main = ending_from_message(facts.get("main"))
     return History(
-        start=_start_record(facts["start"], directory),
+        start=_start_record({**facts["start"], **facts.get("process", {})}, directory),
         generation=facts.get("generation", ""),
-        never_executed="stillborn" in facts,
+        never_executed="never_executed" in facts or "stillborn" in facts,  # before the zygote in C
         stop=tuple(facts["stop"]) if "stop" in facts else None,
         main=MainEnded(main, facts["oom_kills"], Cause(facts.get("cause", Cause.NONE))) if main else None,
         end=end_from_message(facts["end"]) if "end" in facts else None,

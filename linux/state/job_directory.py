@@ -5,7 +5,7 @@ The output store ``recorder`` creates it. With another store the supervisor does
 CHANNEL.fifo       stdout and stderr of the job, until the output is complete
 CHANNEL-OFFSET     a segment of recorded output; OFFSET is the offset of its first byte
 history            the supervisor's record of the job, until the job's end is journaled
-history.unborn     the same before it names the job's main process
+history.starting-N the same before it names the job's main process
 history.unreadable the same of a job that is LOST because its history was damaged
 
 Paths are strings: pathlib would make a recorder 5 % larger, and each start slower.

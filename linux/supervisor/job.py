@@ -43,7 +43,7 @@ from ..state.history import (
     write_stop,
 )
 from ..state.job_directory import history_path, remove_if_empty
-from .birth import Zygote
+from ..zygote.client import Zygote
 from .job_output import JobOutput
 from .job_processes import (
     JobProcesses,
@@ -51,10 +51,13 @@ from .job_processes import (
     oom_kills,
     processes_of,
 )
-from .job_start import JobStart, MainProcess
+from .job_start import KILLED, JobStart, MainProcess
 from .leftovers_watch import LeftoversWatch
 from .orphaned_process import OrphanedProcess, OrphanWatch
 from .retried_writes import RetriedWrites
+
+OUT_OF_MEMORY = "out of memory"
+"""The stage of a failure: the OOM killer ended the process before it executed the command."""
 
 ENDED_UNOBSERVED = (
     "it ended while its supervisor was dead: its exit code is unknown, and its last output may be missing"
@@ -112,7 +115,7 @@ class Job:
         self._writes = services.writes
         self._observer = observer
         self._directory = directory
-        self._output = JobOutput(name, plan, services.recorder)
+        self._output = JobOutput(name, plan, services.recorder, services.zygote)
         self._start: JobStart | None = None
         self._stop_after_exec: StopRequested | None = None
         self._processes: JobProcesses | None = None
@@ -123,7 +126,7 @@ class Job:
     def spawn(self) -> None:
         """Start the command. The observer receives the outcome; OSError if no child can be cloned."""
         try:
-            self._output.open()
+            self._output.hold()
         except OSError:
             self._close()
             raise
@@ -144,18 +147,20 @@ class Job:
         except OSError:
             self._discard()
             raise
-        finally:
-            self.main = self._start.main
+        self.main = self._start.main
         self._find_processes(self.main.pid)
-        self._start.release()
 
     def _executed(self) -> None:
+        assert self._start is not None
+        self.main = self._start.main
         self._handle(Started())
         self._observer.started(self)
         if self._stop_after_exec is not None:
             self.stop(self._stop_after_exec.signal, self._stop_after_exec.grace)
 
     def _failed(self, stage: str, number: int) -> None:
+        if stage == KILLED and oom_kills(self.plan.placement):
+            stage = OUT_OF_MEMORY
         self._discard()
         self._observer.failed(self, stage, number)
 
@@ -177,7 +182,7 @@ class Job:
 
     def hold_output(self) -> None:
         """Hold the FIFOs open: the recorder of the dead supervisor will be stopped. OSError if refused."""
-        self._output.open()
+        self._output.hold()
 
     def adopt(self, history: History, pidfd: int | None) -> None:
         """Take over the job, whose output is held; with a pidfd of its main process, if there is one."""
@@ -189,6 +194,7 @@ class Job:
         self._find_processes(record.pid if orphan else 0)
         adopted = partial(write_generation, self._history_path, self._services.generation)
         self._writes.write(self.name, adopted)
+        self._services.zygote.hold(self._output.fifos)
         self._output.record()
         self._handle(Started())
         if known is not None:
@@ -220,7 +226,7 @@ class Job:
     def main_ended(self, ending: Ending) -> None:
         """Handle the end of the main process; our own child is not reaped yet."""
         if self._start is not None:
-            self._start.check_exec()
+            self._start.child_ended(ending)
         if self.main.pid and self.life.ending is None and self._processes is not None:
             main = MainEnded(ending, oom_kills(self.plan.placement), self.life.cause)
             self._writes.write(self.name, partial(write_main, self._history_path, main))

@@ -1,39 +1,32 @@
-"""The supervisor's part of a job's output: it opens the sinks and has the FIFOs recorded."""
+"""The supervisor's part of a job's output: it opens the sinks, and has the FIFOs held and recorded."""
 
+import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 from ...core.model.channel import Channel
 from ...core.ports import AppendedFile, RecordedFifo
 from ..ipc.encoding import SpawnPlan
 from ..recorder.client import RecorderClient
+from ..zygote.client import Zygote
 
 
 class JobOutput:
-    """The sinks of one job."""
+    """The sinks of one job.
 
-    def __init__(self, job: str, plan: SpawnPlan, recorder: RecorderClient) -> None:
+    A FIFO is held O_RDWR: a read-only end would have POLLHUP forever once the job's last process has
+    closed it. The job gets write-only ends: programs take a readable stdout for a closed pipe.
+    """
+
+    def __init__(self, job: str, plan: SpawnPlan, recorder: RecorderClient, zygote: Zygote) -> None:
         self._job = job
         self._plan = plan
         self._recorder = recorder
+        self._zygote = zygote
         self._open: dict[Channel, int] = {}
 
-    @property
-    def stdout(self) -> int:
-        """The descriptor that becomes the job's stdout."""
-        return self._descriptor(Channel.STDOUT)
-
-    @property
-    def stderr(self) -> int:
-        """The descriptor that becomes the job's stderr."""
-        return self._descriptor(Channel.STDERR)
-
-    def _descriptor(self, channel: Channel) -> int:
-        sink = self._open.get(channel, self._open.get(Channel.OUTPUT))
-        assert sink is not None
-        return sink
-
-    def open(self) -> None:
+    def hold(self) -> None:
         """Open the sinks: the bytes in FIFOs then outlive job and recorder. OSError if refused."""
         for channel, sink in self._plan.sinks.items():
             match sink:
@@ -42,10 +35,37 @@ class JobOutput:
                 case AppendedFile(path):
                     self._open[channel] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
+    @property
+    def fifos(self) -> list[int]:
+        """The descriptors of the FIFOs."""
+        return [self._open[channel] for channel in self._plan.recorded]
+
+    @contextmanager
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """Open the descriptors that become the job's stdout and stderr. OSError if refused.
+
+        Each has an open file description of its own: O_NONBLOCK on one does not affect the other.
+        """
+        with ExitStack() as opened:
+            ends = []
+            for channel in (Channel.STDOUT, Channel.STDERR):
+                ends.append(self._open_end(channel))
+                opened.callback(os.close, ends[-1])
+            yield ends[0], ends[1]
+
+    def _open_end(self, channel: Channel) -> int:
+        sink = self._plan.sinks.get(channel) or self._plan.sinks[Channel.OUTPUT]
+        match sink:
+            case RecordedFifo(path):  # does not block: we hold it for reading
+                return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            case AppendedFile(path):
+                return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        raise OSError(errno.EINVAL, f"no sink of kind {sink.kind} can be opened")
+
     def record(self) -> None:
         """Have the recorder record the FIFOs."""
         if recorded := self._plan.recorded:
-            self._recorder.record(self._job, recorded, [self._open[channel] for channel in recorded])
+            self._recorder.record(self._job, recorded, self.fifos)
 
     def drain(self) -> bool:
         """Have the recorder record the rest: no process has the FIFOs open for writing any more.
@@ -70,7 +90,8 @@ class JobOutput:
             self._recorder.drop(self._job)
 
     def close(self) -> None:
-        """Close the sinks. Idempotent."""
+        """Close the sinks, and have the zygote drop the FIFOs. Idempotent."""
+        self._zygote.drop(self._open.values())
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()

@@ -1,4 +1,4 @@
-"""The start of a job's main process: clone, record in the history, release, exec."""
+"""The start of a job's main process: its history, the clone, and whether it executed the command."""
 
 import os
 import time
@@ -6,16 +6,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from ...core.model.ending import Ending, Signaled
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
 from ..kernel import procfs
-from ..state.history import StartRecord, open_history, remove_history, write_start
-from .birth import Newborn, Zygote, ZygoteDied
+from ..state.history import (
+    StartRecord,
+    create_history,
+    provisional_path,
+    read_history,
+    revoke_start,
+)
+from ..zygote.client import Descriptors, Zygote, ZygoteDied
+from ..zygote.plan import HistoryPaths
 from .job_output import JobOutput
 
 _CLONE_ATTEMPTS = 5
 """Zygotes to try, if one after the other is killed."""
+
+KILLED = "killed"
+"""The stage of a failure: a signal, its number, ended the process before it executed the command."""
 
 
 class MainProcess(NamedTuple):
@@ -30,7 +41,7 @@ class MainProcess(NamedTuple):
 
 
 class JobStart:
-    """One start. ``on_executed`` or ``on_failed`` (stage, errno) is called once, after ``release``."""
+    """One start. ``on_executed`` or ``on_failed`` (stage, errno) is called once, after ``clone``."""
 
     def __init__(
         self,
@@ -43,6 +54,8 @@ class JobStart:
         on_failed: Callable[[str, int], None],
     ) -> None:
         self.main = MainProcess()
+        self.pending = False
+        """Whether it is unknown yet if the command was executed."""
         self._job = job
         self._plan = plan
         self._history_path = history_path
@@ -50,79 +63,105 @@ class JobStart:
         self._loop = loop
         self._on_executed = on_executed
         self._on_failed = on_failed
-        self._child: Newborn | None = None
-
-    @property
-    def pending(self) -> bool:
-        """Whether the child waits for its release or for exec."""
-        return self._child is not None
+        self._errors: int | None = None
 
     def clone(self, zygote: Zygote, output: JobOutput) -> None:
-        """Clone a child that is recorded and waits; OSError if that fails.
+        """Clone a child that records itself and executes the command; OSError if that fails.
 
         If the zygote dies, the clone is retried with another one.
         """
-        for _ in range(_CLONE_ATTEMPTS - 1):
+        now, timeout = boottime(), self._plan.spec.timeout
+        deadline = None if timeout is None else now + timeout
+        record = StartRecord(0, 0, procfs.boot_id(), time.time(), deadline, self._plan)
+        for attempt in range(_CLONE_ATTEMPTS - 1):
             with suppress(ZygoteDied):
-                return self._clone(zygote, output)
-            remove_history(self._history_path)  # a child that may exist writes into an unlinked file
-        return self._clone(zygote, output)
+                return self._attempt(attempt, record, zygote, output)
+        return self._attempt(_CLONE_ATTEMPTS - 1, record, zygote, output)
 
-    def _clone(self, zygote: Zygote, output: JobOutput) -> None:
-        history = open_history(self._history_path)
+    def _attempt(self, attempt: int, record: StartRecord, zygote: Zygote, output: JobOutput) -> None:
+        errors, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._errors = errors
         try:
-            child = zygote.bear(self._plan, output.stdout, output.stderr, history)
-            self._record(child, history)
+            self._loop.watch(errors, self.check_exec)
+            pid = self._clone(attempt, record, zygote, output, theirs)
+        except OSError:
+            self._close()
+            raise
+        finally:
+            os.close(theirs)
+        reached(Step.CLONED, self._job)
+        self.main, self.pending = MainProcess(pid, 0, record.started_at), True
+
+    def _clone(
+        self, attempt: int, record: StartRecord, zygote: Zygote, output: JobOutput, errors: int
+    ) -> int:
+        """Return the pid of a child."""
+        history = create_history(self._history_path, attempt, record, self._generation)
+        reached(Step.HISTORY_MADE, self._job)
+        paths = HistoryPaths(provisional_path(self._history_path, attempt), self._history_path)
+        try:
+            with output.ends() as ends:
+                return zygote.clone(self._plan, paths, Descriptors(history, errors, *ends), output.fifos)
+        except OSError as error:
+            revoke_start(self._history_path)
+            # A child of a zygote that died has been revoked, or has recorded itself before.
+            recorded = read_history(self._history_path) if isinstance(error, ZygoteDied) else None
+            if recorded is None:
+                raise
+            return recorded.start.pid
         finally:
             os.close(history)
 
-    def _record(self, child: Newborn, history: int) -> None:
-        reached(Step.CLONED, self._job)
-        self._child = child
-        self.main = MainProcess(child.pid, 0, time.time())
-        try:
-            self._loop.watch(child.errors, self.check_exec)
-            self._write_start(history)
-        except OSError:
-            self._close()  # without its release the child exits
-            raise
-
-    def _write_start(self, history: int) -> None:
-        stat = procfs.stat(self.main.pid)
-        self.main = self.main._replace(start=stat.start if stat else 0)
-        timeout = self._plan.spec.timeout
-        deadline = None if timeout is None else boottime() + timeout
-        pid, start, started_at = self.main
-        record = StartRecord(pid, start, procfs.boot_id(), started_at, deadline, self._plan)
-        write_start(self._history_path, history, record, self._generation)
-
-    def release(self) -> None:
-        """Let the child execute the command: its history is on disk."""
-        assert self._child is not None
-        reached(Step.RECORDED, self._job)
-        with suppress(BrokenPipeError):  # it has failed already, and reports the reason
-            os.write(self._child.release, b"!")
-        reached(Step.RELEASED, self._job)
-
     def check_exec(self) -> None:
         """Read whether the command was executed, if that is known by now."""
-        if self._child is None:
-            return
-        try:
-            failure = os.read(self._child.errors, 100)
-        except BlockingIOError:
+        failure = self._read_errors()
+        if failure is None:
             return
         self._close()
+        stat = procfs.stat(self.main.pid)
         if failure:
-            stage, _, number = failure.decode().rpartition(" ")
-            self._on_failed(stage, int(number))
+            self._fail(failure)
+        elif stat is None or not stat.before_exec:
+            self._succeed(stat)
+        # Otherwise it was killed, and ends at any moment: the signal is known then.
+
+    def child_ended(self, ending: Ending) -> None:
+        """Decide whether the command was executed: the child has ended, and is not reaped yet."""
+        if not self.pending:
+            return
+        failure = self._read_errors()
+        self._close()
+        stat = procfs.stat(self.main.pid)
+        if failure:
+            self._fail(failure)
+        elif stat is None or not stat.before_exec:
+            self._succeed(stat)
         else:
-            reached(Step.EXECUTED, self._job)
-            self._on_executed()
+            self.pending = False
+            self._on_failed(KILLED, ending.number if isinstance(ending, Signaled) else 0)
+
+    def _read_errors(self) -> str | None:
+        """Return what the child has written before its end or exec; None if neither has happened."""
+        if self._errors is None:
+            return None
+        try:
+            return os.read(self._errors, 100).decode()
+        except BlockingIOError:  # or the zygote has not closed its copy of the pipe yet
+            return None
+
+    def _fail(self, failure: str) -> None:
+        self.pending = False
+        stage, _, number = failure.rpartition(" ")
+        self._on_failed(stage, int(number))
+
+    def _succeed(self, stat: procfs.Stat | None) -> None:
+        self.pending = False
+        self.main = self.main._replace(start=stat.start if stat else 0)
+        reached(Step.EXECUTED, self._job)
+        self._on_executed()
 
     def _close(self) -> None:
-        assert self._child is not None
-        self._loop.unwatch(self._child.errors)
-        os.close(self._child.errors)
-        os.close(self._child.release)
-        self._child = None
+        if self._errors is not None:
+            self._loop.unwatch(self._errors)
+            os.close(self._errors)
+            self._errors = None

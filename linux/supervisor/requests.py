@@ -18,7 +18,7 @@ from ..ipc.framing import OLDEST_PROTOCOL, PROTOCOL, Message
 from ..logs.handler import configure
 from ..logs.lines import FORMATS, LEVELS
 from ..recorder.client import RecorderClient
-from .birth import Zygote
+from ..zygote.client import Zygote
 from .inspection import Inspection
 from .job import Job
 from .job_start import MainProcess

@@ -6,7 +6,7 @@ from ...core.model.channel import Channel
 from ..ipc.event_loop import Loop, boottime
 from ..recorder.client import RecorderClient
 from ..state.layout import Layout
-from .birth import Zygote
+from ..zygote.client import Zygote
 from .inspection import Inspection
 from .job import Services
 from .job_table import JobTable
@@ -26,7 +26,7 @@ class Supervisor:
         self._idle_since = boottime()
         self._exit_requested = False
         self._writes = RetriedWrites()
-        self._zygote = Zygote()
+        self._zygote = Zygote(layout.generation(generation) / "zygote.lock")
         lock = layout.generation(generation) / "recorder.lock"
         self._recorder = RecorderClient(loop, lock, self._drained, self._output_troubled)
         services = Services(generation, loop, self._zygote, self._recorder, self._writes)

@@ -55,7 +55,7 @@ class Takeover:
                     self._add_ended(name, history, history.end)
                 elif self._hold_output(name, history):
                     held.append((name, history))
-            orphans.stop_recorders()
+            orphans.stop_holders()
             for name, history in held:
                 self._adopt(name, history)
 

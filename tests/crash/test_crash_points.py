@@ -28,9 +28,8 @@ POINTS = {
         Step.RECOVERED,
     ],
     "supervisor": [
+        Step.HISTORY_MADE,
         Step.CLONED,
-        Step.RECORDED,
-        Step.RELEASED,
         Step.EXECUTED,
         Step.REPORTED,
         Step.MAIN_EXIT_SEEN,
@@ -45,6 +44,7 @@ POINTS = {
         Step.RETIRED,
     ],
     "zygote": [Step.CLONED],
+    "child": [Step.JOINED, Step.WRITTEN, Step.RECORDED, Step.PREPARED],
     "recorder": [Step.SEGMENT_MADE, Step.SPLICED, Step.DRAIN_REPORTED],
 }
 BOUNDED = {"recorder": [Step.SEGMENT_DROPPED]}

@@ -185,29 +185,3 @@ for signal in (32, 33):
     assert ctypes.CDLL(None).syscall(number, signal, struct.pack("4Q", 1, 0, 0, 0), None, 8) == 0
 os.execv(sys.argv[1], sys.argv[1:])
 """
-
-
-CROWDED = """
-import os, resource
-from worker.core.model.job import JobSpec
-from worker.linux.supervisor.birth import Zygote
-from worker.linux.ipc.encoding import SpawnPlan
-
-hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-crowd = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(1100)]
-env = {"PATH": "/usr/bin:/bin"}
-plan = SpawnPlan(JobSpec("true", env=env))
-newborn = Zygote().bear(plan, 1, 2, os.open("/dev/null", os.O_WRONLY))
-os.write(newborn.release, b"!")
-raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(newborn.pid, 0)[1]))
-"""
-
-
-@pytest.mark.skipif(
-    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1200, reason="the hard limit of descriptors is too low"
-)
-def test_a_supervisor_with_more_descriptors_than_a_job_may_have():
-    """A job starts with its limit of 1024 descriptors, however many its supervisor has open."""
-    done = subprocess.run([sys.executable, "-c", CROWDED], capture_output=True, check=False, timeout=60)
-    assert (0, b"") == (done.returncode, done.stderr)

@@ -48,5 +48,5 @@ async def test_running_a_job_loads_no_further_module(
         await server.found[stopped].stop(signal.SIGTERM, 5)
         await server.end(stopped)
     logs = {log.name: set(log.read_text().split()) for log in imports.iterdir()}
-    assert {"worker.linux.supervisor", "worker.linux.recorder", "worker.linux.zygote"} == logs.keys()
+    assert {"worker.linux.supervisor", "worker.linux.recorder"} == logs.keys()
     assert names_of_modules() - STARTED_BY_PATH == set[str]().union(*logs.values())

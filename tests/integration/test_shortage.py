@@ -7,10 +7,7 @@ import re
 import signal
 import subprocess
 
-import pytest
-
 from worker import JobSpec
-from worker.api.client import RpcError
 from worker.core.model.ending import Exited
 
 
@@ -110,31 +107,3 @@ def test_few_descriptors(install, tmp_path):
     assert 0 < asyncio.run(start_many())
     worker.worker("down")
     worker.worker("up")  # with enough descriptors to remove what could not be removed before
-
-
-DYING_ZYGOTES = """
-import os, sys
-if "worker.linux.zygote" in sys.orig_argv and os.path.exists({gate!r}):
-    os._exit(1)
-"""
-
-
-def test_zygotes_that_die_at_once(install, tmp_path):
-    """A start fails with Unavailable, and succeeds when it is retried later."""
-    gate, code = tmp_path / "gate", tmp_path / "code"
-    code.mkdir()
-    (code / "sitecustomize.py").write_text(DYING_ZYGOTES.format(gate=str(gate)))
-    gate.touch()
-    worker = install(tmp_path / "home")
-    worker.env["PYTHONPATH"] = str(code)
-    worker.worker("up")
-
-    async def start():
-        async with worker.client() as client:
-            with pytest.raises(RpcError, match=r"Unavailable.*zygote"):
-                await client.start(JobSpec("true"))
-            gate.unlink()
-            job = await client.start(JobSpec("true"))
-            assert Exited(0) == (await client.wait(str(job))).ending
-
-    asyncio.run(start())

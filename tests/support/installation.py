@@ -15,7 +15,6 @@ from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
 from worker.cgroups.survey import worker_systemd_scopes
 from worker.linux.kernel.locks import lock_holder, open_lock
-from worker.linux.kernel.procfs import command_line
 from worker.linux.state.code_digest import this_generation
 
 from .waiting import PATIENCE
@@ -94,14 +93,8 @@ class Installation:
         return _holder(self.generation() / "recorder.lock")
 
     def zygote_pid(self) -> int:
-        """Return the pid of the supervisor's zygote, or 0."""
-        supervisor = self.supervisor_pid()
-        children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
-        try:
-            pids = children.read_text().split()
-        except (FileNotFoundError, ProcessLookupError):
-            return 0
-        return next((int(pid) for pid in pids if _is_zygote(int(pid))), 0)
+        """Return the pid that holds the zygote's lock, or 0."""
+        return _holder(self.generation() / "zygote.lock")
 
     def generation(self) -> Path:
         """Return the directory of the supervisor of this generation."""
@@ -119,7 +112,7 @@ class Installation:
         if not self.server_pid():  # a test has killed the server; only a server removes what it left
             self.worker("up", code=None)
         self.worker("down", "--jobs", code=None)
-        for pid in (self.supervisor_pid(), self.recorder_pid()):
+        for pid in (self.supervisor_pid(), self.recorder_pid(), self.zygote_pid()):
             try:
                 pidfd = os.pidfd_open(pid) if pid else None
             except ProcessLookupError:
@@ -185,16 +178,6 @@ def assert_nothing_left(installation: Installation) -> None:
     assert [] == installation.parent_cgroups()
     special = [path for path in installation.home.rglob("*") if path.is_fifo() or path.is_socket()]
     assert [] == special
-
-
-def _is_zygote(pid: int) -> bool:
-    """True for the zygote; False for its children, which have its arguments, but not its socket."""
-    if b"worker.linux.zygote" not in command_line(pid):
-        return False
-    try:
-        return any("socket:" in os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
-    except OSError:  # the process has ended, or has closed a descriptor meanwhile
-        return False
 
 
 def _holder(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The digest of a generation covers what supervisor, recorder and zygote import, and nothing else."""
+"""The digest of a generation covers what supervisor and recorder import, and nothing else."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from worker.linux.state.code_digest import MODULES
 
 ROOT = Path(worker.__file__).parent
 
-PROCESSES = ("worker.linux.supervisor.__main__", "worker.linux.recorder.__main__", "worker.linux.zygote")
+PROCESSES = ("worker.linux.supervisor.__main__", "worker.linux.recorder.__main__")
 
 PROGRAM = """
 import sys, {module}

@@ -21,12 +21,14 @@ from worker.linux.state.history import (
     History,
     HistoryUnreadable,
     StartRecord,
-    open_history,
+    create_history,
+    provisional_histories,
+    provisional_path,
     read_history,
     remove_history,
+    revoke_start,
     write_end,
     write_main,
-    write_start,
 )
 
 PLAN = SpawnPlan(
@@ -38,12 +40,17 @@ END = End(Exited(3), Cause.NONE, 0, {Channel.OUTPUT: 6}, 3.5)
 WHOLE = History(START, "g1", main=MAIN, end=END)
 
 
+def record_process(history: int, provisional: str, path: Path) -> None:
+    """Record a process as linux/zygote/child.c does."""
+    os.write(history, b'\n{"process": {"pid": 7, "start": 8}}')
+    os.close(history)
+    os.rename(provisional, path)
+
+
 def write(path: Path) -> bytes:
     """Write a whole history and return its bytes."""
     path.unlink(missing_ok=True)
-    history = open_history(path)
-    write_start(path, history, START, "g1")
-    os.close(history)
+    record_process(create_history(path, 0, START, "g1"), provisional_path(path, 0), path)
     write_main(path, MAIN)
     write_end(path, END)
     return path.read_bytes()
@@ -58,10 +65,30 @@ def test_a_whole_history(tmp_path: Path) -> None:
 
 
 def test_a_history_has_its_name_once_it_names_the_process(tmp_path: Path) -> None:
-    """Before that the process was never released, so no supervisor needs to know the job."""
+    """Before that the process cannot execute the command, so no supervisor needs to know the job."""
     path = tmp_path / "history"
-    os.close(open_history(path))
+    os.close(create_history(path, 0, START, "g1"))
     assert None is read_history(path)
+    assert [provisional_path(path, 0)] == provisional_histories(path)
+
+
+def test_a_start_is_revoked_before_the_process_is_recorded(tmp_path: Path) -> None:
+    """The process cannot give the history its name any more, nor that of another attempt."""
+    path = tmp_path / "history"
+    history = create_history(path, 0, START, "g1")
+    revoke_start(path)
+    os.close(create_history(path, 1, START, "g1"))
+    with pytest.raises(FileNotFoundError):
+        record_process(history, provisional_path(path, 0), path)
+    assert None is read_history(path)
+
+
+def test_a_start_is_revoked_after_the_process_was_recorded(tmp_path: Path) -> None:
+    """The history stays: the process may execute the command."""
+    path = tmp_path / "history"
+    record_process(create_history(path, 0, START, "g1"), provisional_path(path, 0), path)
+    revoke_start(path)
+    assert History(START, "g1") == read_history(path)
     remove_history(path)
     assert [] == list(tmp_path.iterdir())
 
@@ -74,14 +101,14 @@ def test_a_truncated_history(tmp_path_factory: pytest.TempPathFactory, data: st.
     cut = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:cut])
     lines = whole[:cut].count(b"}\n") + (cut == len(whole))
-    expected = [None, History(START, "g1"), History(START, "g1", main=MAIN), WHOLE, WHOLE]
+    expected = [None, None, History(START, "g1"), History(START, "g1", main=MAIN), WHOLE, WHOLE]
     try:
         found = read_history(path)
     except HistoryUnreadable:
-        assert lines == 0
+        assert lines <= 1
         return
     # The last line may be complete except for the newline that begins the next one.
-    assert found in expected[max(1, lines) : lines + 2]
+    assert found in expected[max(2, lines) : lines + 2]
 
 
 @given(data=st.data(), junk=st.binary(min_size=1, max_size=40))

@@ -16,13 +16,13 @@ from worker.linux.ipc.event_loop import Loop
 from worker.linux.ipc.framing import Decoder, Message
 from worker.linux.recorder.client import RecorderClient
 from worker.linux.state.layout import Layout
-from worker.linux.supervisor.birth import Zygote
 from worker.linux.supervisor.inspection import Inspection
 from worker.linux.supervisor.job import Services
 from worker.linux.supervisor.job_table import JobTable
 from worker.linux.supervisor.requests import RequestServer
 from worker.linux.supervisor.retried_writes import RetriedWrites
 from worker.linux.supervisor.takeover import Takeover
+from worker.linux.zygote.client import Zygote
 
 from ..support.plans import plan
 
@@ -52,7 +52,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     layout, loop, writes = Layout(tmp_path), Loop(), RetriedWrites()
     layout.make()
     recorder = RecorderClient(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
-    services = Services("g", loop, Zygote(), recorder, writes)
+    services = Services("g", loop, Zygote(tmp_path / "zygote.lock"), recorder, writes)
     table = JobTable(layout, services)
     inspection = Inspection(table, writes)
     takeover = Takeover(layout, "g", table)

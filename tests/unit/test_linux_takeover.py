@@ -1,7 +1,10 @@
-"""Jobs of a dead supervisor: their endings, and children that were not released before exec."""
+"""Jobs of a dead supervisor: their endings, and children before their exec."""
 
 import os
+import signal
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,10 @@ from worker.linux.ipc.encoding import SpawnPlan
 from worker.linux.kernel import procfs
 from worker.linux.state.history import (
     History,
+    HistoryUnreadable,
     StartRecord,
-    open_history,
-    write_start,
+    create_history,
+    provisional_path,
 )
 from worker.linux.state.job_directory import history_path
 from worker.linux.state.layout import Layout
@@ -47,28 +51,88 @@ def test_the_ending_of_an_orphan_that_is_not_reaped(script: str, ending: Ending)
         child.wait(PATIENCE)
 
 
-@pytest.mark.parametrize("copy_of", ["supervisor", "zygote"])
-def test_a_child_that_was_never_released(tmp_path: Path, copy_of: str) -> None:
-    """The takeover waits until the child records that; also for generations without a zygote."""
-    layout, name = Layout(tmp_path), str(new_job_id())
-    layout.make()
+def begin_start(layout: Layout, name: str, generation: str = "g") -> tuple[Path, int]:
+    """Begin the start of a job; return its history and the descriptor for the child."""
     path = Path(history_path(layout.job(name)))
     path.parent.mkdir()
-    script = r"""echo; read release; sleep 0.2; printf '\n{"stillborn": "release 4"}' >> "$0" """
-    command = ["sh", "-c", script, str(path), f"worker.linux.{copy_of}", "/state"]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdin is not None
-    assert child.stdout is not None
-    child.stdout.readline()  # during exec the command line is empty
-    stat = procfs.stat(child.pid)
+    return path, create_history(path, 0, StartRecord(0, 0, procfs.boot_id(), 1.5, None, PLAN), generation)
+
+
+def record(pid: int, path: Path, history: int) -> None:
+    """Record a process as linux/zygote/child.c does."""
+    stat = procfs.stat(pid)
     assert stat is not None
-    history = open_history(path)
-    write_start(path, history, StartRecord(child.pid, stat.start, "boot", 1.5, None, PLAN), "g")
+    os.write(history, b'\n{"process": {"pid": %d, "start": %d}}' % (pid, stat.start))
     os.close(history)
-    child.stdin.close()
+    os.rename(provisional_path(path, 0), path)
+
+
+def orphans_of(layout: Layout) -> list[History | HistoryUnreadable]:
+    """Return the histories of the jobs that a new supervisor finds."""
     with orphaned_jobs(layout, "own", ()) as orphans:
-        (found,) = (history for _, history in orphans.jobs)
-    child.wait(PATIENCE)
-    child.stdout.close()
+        return [history for _, history in orphans.jobs]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Make an empty state directory."""
+    made = Layout(tmp_path)
+    made.make()
+    return made
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "failed"])
+def test_a_child_that_ends_before_exec(layout: Layout, *, killed: bool) -> None:
+    """The takeover waits for its end: it never executed the command."""
+    path, history = begin_start(layout, str(new_job_id()))
+    release, let_go = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # a copy of this process, as the child is one of the zygote
+        os.close(let_go)
+        os.read(release, 1)
+        if killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.write(history, b'\n{"never_executed": "exec 2"}')
+        os._exit(127)
+    record(pid, path, history)
+    timer = threading.Timer(0.1, os.close, [let_go])
+    timer.start()
+    (found,) = orphans_of(layout)
+    timer.join()
+    os.close(release)
+    os.waitpid(pid, 0)
     assert isinstance(found, History)
     assert found.never_executed
+
+
+def test_a_child_that_is_not_recorded_yet(layout: Layout) -> None:
+    """Its start is revoked: it cannot record itself later, so it never executes the command."""
+    name = str(new_job_id())
+    path, history = begin_start(layout, name)
+    assert [] == orphans_of(layout)
+    with pytest.raises(FileNotFoundError):
+        record(os.getpid(), path, history)
+
+
+LOCK = """
+import sys
+from worker.linux.kernel.locks import open_lock, try_lock
+assert try_lock(open_lock(sys.argv[1]))
+print(flush=True)
+input()
+"""
+
+
+def test_a_child_of_a_supervisor_that_runs(layout: Layout) -> None:
+    """Its start is left alone."""
+    path, history = begin_start(layout, str(new_job_id()), "running")
+    layout.generation("running").mkdir()
+    lock = str(layout.generation("running") / "lock")
+    running = subprocess.Popen(
+        [sys.executable, "-c", LOCK, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert running.stdout is not None
+    running.stdout.readline()
+    assert [] == orphans_of(layout)
+    record(os.getpid(), path, history)
+    running.communicate(b"\n", PATIENCE)

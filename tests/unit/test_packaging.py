@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-NO_PACKAGES = {"tests", "benchmarks", "docs", "build", "dist"}
+NO_PACKAGES = {"tests", "benchmarks", "docs", "build", "build_backend", "dist"}
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

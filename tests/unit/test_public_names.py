@@ -130,10 +130,6 @@ def test_mypy_sees_the_names(tmp_path: Path) -> None:
             {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"},
         ),
         ("worker.linux.supervisor.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
-        (
-            "worker.linux.zygote",
-            {"asyncio", "ssl", "grpclib", "cattrs", "dataclasses", "json", "logging", "worker.linux.state"},
-        ),
         ("worker.linux.recorder.__main__", {"asyncio", "ssl", "grpclib", "cattrs", "worker.core.worker"}),
     ],
 )

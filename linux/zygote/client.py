@@ -135,7 +135,7 @@ class Zygote:
             self._notify(request(HOLD, [self._held[fifo] for fifo in some]), some)
 
     def _started(self) -> socket.socket:
-        """Return the connection to it; it ends when that is closed."""
+        """Return the connection to it; it ends when that is closed. OSError if it cannot be started."""
         if self._peer is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
@@ -151,6 +151,8 @@ class Zygote:
                     raise
             self._peer = ours
             self._send_held(list(self._held))
+        if self._peer is None:  # it died at once
+            raise ZygoteDied(errno.ECONNRESET, "the zygote died")
         return self._peer
 
     def _abandon(self) -> None:

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
+from .kernel_files import read_file
+
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 
 
@@ -24,8 +26,7 @@ class Stat:
 @cache
 def boot_id() -> str:
     """Return an id that differs after every boot."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
+    return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def stat(pid: int) -> Stat | None:
@@ -58,8 +59,7 @@ def zombie_status(pid: int) -> int | None:
 def _stat_fields(pid: int) -> list[bytes] | None:
     """Return the fields of proc_pid_stat(5) from the third on, None if there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
+        text = read_file(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name in parentheses may itself contain spaces and parentheses.
@@ -74,8 +74,7 @@ def pids() -> list[int]:
 def has_variable(pid: int, variable: bytes) -> bool:
     """Whether a process was started with ``NAME=value`` in its environment; False if we may not read it."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return variable in file.read().split(b"\0")
+        return variable in read_file(f"/proc/{pid}/environ").split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
 
@@ -83,8 +82,7 @@ def has_variable(pid: int, variable: bytes) -> bool:
 def cgroups(pid: int) -> frozenset[bytes]:
     """Return the names of the cgroups that a process is in, and of those above them."""
     try:
-        with open(f"/proc/{pid}/cgroup", "rb") as file:
-            return frozenset(file.read().replace(b"\n", b"/").split(b"/"))
+        return frozenset(read_file(f"/proc/{pid}/cgroup").replace(b"\n", b"/").split(b"/"))
     except (FileNotFoundError, ProcessLookupError):
         return frozenset()
 
@@ -92,7 +90,6 @@ def cgroups(pid: int) -> frozenset[bytes]:
 def command_line(pid: int) -> bytes:
     """Return the arguments of a process, each ended by NUL; empty if it does not exist or is a zombie."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read()
+        return read_file(f"/proc/{pid}/cmdline")
     except (FileNotFoundError, ProcessLookupError):
         return b""

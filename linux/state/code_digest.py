@@ -28,6 +28,7 @@ MODULES = (
     "linux/ipc/unix_sockets.py",
     "linux/kernel/__init__.py",
     "linux/kernel/cgroup_tree.py",
+    "linux/kernel/kernel_files.py",
     "linux/kernel/locks.py",
     "linux/kernel/procfs.py",
     "linux/kernel/syscalls.py",

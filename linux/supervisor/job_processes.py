@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ...core.ports import Placement
 from ..kernel import cgroup_tree, procfs
+from ..kernel.kernel_files import read_file
 
 _ROUNDS = 20
 
@@ -76,8 +77,7 @@ def _oom_kills_in(events: str) -> int:
 def _text(path: str) -> str:
     """Return a cgroup file's text, empty if removed: systemd removes the cgroups of an empty scope."""
     try:
-        with open(path, "rb") as file:
-            return file.read().decode()
+        return read_file(path).decode()
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENODEV}:  # before or after it was opened
             return ""

@@ -73,6 +73,12 @@ class Installation:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def stream_now(self, job: str) -> bytes:
+        """Return the output that is recorded so far."""
+        done = self.run("stream", "--no-follow", job)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def client(self) -> Client:
         """Return a client with the writer's certificate; use it as a context manager."""
         host, port = (self.home / "address").read_text().strip().rsplit(":", 1)

@@ -104,15 +104,18 @@ static void join_session_keyring(const struct job *job)
 static const char *start_time(const struct job *job, struct text *stat)
 {
 	long fd = check(job, "record", sys(openat, AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC));
-	const char *field;
+	const char *field = stat->bytes;
 	int spaces = 0;
 
 	stat->length = (size_t)check(job, "record", sys(read, fd, stat->bytes, sizeof(stat->bytes) - 1));
 	stat->bytes[stat->length] = '\0';
 	sys(close, fd);
-	/* Our own name, field 2, is "zygote" in parentheses: without spaces. */
-	for (field = stat->bytes; *field && spaces < 21; field++)
-		spaces += *field == ' ';
+	/* Field 2 is a name in parentheses, which may itself contain spaces and parentheses. */
+	for (size_t i = 0; i < stat->length; i++)
+		if (stat->bytes[i] == ')')
+			field = stat->bytes + i;
+	while (*field && spaces < 20)
+		spaces += *field++ == ' ';
 	return field;
 }
 

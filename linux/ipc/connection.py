@@ -1,5 +1,6 @@
 """A non-blocking connection that carries messages, on the event loop."""
 
+import array
 import os
 import select
 import socket
@@ -18,6 +19,8 @@ from .unix_sockets import peer_user
 
 _AT_ONCE = 65536
 """Bytes received at once; from 128 KiB on malloc(3) would map and unmap memory for each."""
+
+_ANCILLARY = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
 
 _MOST_UNSENT = 64 << 20
 """Bytes queued for a peer. A peer that stops reading is disconnected; it lists all jobs on reconnect."""
@@ -56,11 +59,17 @@ class MessageConnection:
         if not self.open:
             return
         data = encode(message)
-        if descriptors and not self._unsent:
+        if not self._unsent:
             with suppress(OSError):  # an error shows again when the rest is sent
-                data = data[socket.send_fds(self._peer, [data], descriptors) :]
+                sent = self._peer.send(data) if not descriptors else self._send_with(descriptors, data)
+                if sent == len(data):
+                    return
+                data = data[sent:]
         self._unsent += data
         self._flush()
+
+    def _send_with(self, descriptors: Sequence[int], data: bytes) -> int:
+        return socket.send_fds(self._peer, [data], descriptors)
 
     def take_descriptors(self) -> list[int]:
         """Return the descriptors received so far; the caller must close them."""
@@ -77,14 +86,15 @@ class MessageConnection:
         if not self.open:
             return False
         try:
-            data, descriptors, *_ = socket.recv_fds(self._peer, _AT_ONCE, MOST_DESCRIPTORS)
+            data, ancillary, *_ = self._peer.recvmsg(_AT_ONCE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return False
         except ConnectionError:
-            data, descriptors = b"", []
-        for fd in descriptors:  # Python 3.11 ignores the flags of recv_fds, MSG_CMSG_CLOEXEC among them
-            os.set_inheritable(fd, False)
-        self._descriptors += descriptors
+            data, ancillary = b"", []
+        for _, _, received in ancillary:
+            descriptors = array.array("i")
+            descriptors.frombytes(received[: len(received) - len(received) % descriptors.itemsize])
+            self._descriptors += descriptors
         if not data:
             self.close()
             return False

@@ -4,7 +4,7 @@ Times are whole milliseconds on the wire. A field that is absent from a message 
 The types of the core reject invalid values and name the field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from ..core.errors import InvalidJobSpec
@@ -38,6 +38,7 @@ from ..core.model.limits import (
     ResourceUsage,
 )
 from ..core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
+from ..core.model.ulimits import Ulimit
 from ..proto import worker as proto
 
 _STATES = {
@@ -83,6 +84,9 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
         leftovers=_LEFTOVERS[spec.leftovers],
         split_output=spec.split_output,
         output_max=spec.output_max,
+        ulimits=_ulimits_message(spec.ulimits),
+        new_privileges=spec.new_privileges,
+        pipe_size=spec.pipe_size,
     )
 
 
@@ -102,6 +106,9 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
         leftovers=_known("leftovers", _LEFTOVERS, message.leftovers),
         split_output=message.split_output,
         output_max=message.output_max if isinstance(message, proto.StartRequest) else None,
+        ulimits=[Ulimit(each.name, each.soft, each.hard) for each in message.ulimits],
+        new_privileges=message.new_privileges,
+        pipe_size=message.pipe_size,
     )
 
 
@@ -153,6 +160,9 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         split_output=spec.split_output,
         output_max=record.output_max,
         output_trouble=status.output_trouble,
+        ulimits=_ulimits_message(spec.ulimits),
+        new_privileges=spec.new_privileges,
+        pipe_size=spec.pipe_size,
     )
 
 
@@ -314,6 +324,10 @@ def _limits(message: proto.Limits | None) -> ResourceLimits:
         pids=message.pids_max,
         cpuset=message.cpuset_cpus,
     )
+
+
+def _ulimits_message(ulimits: Sequence[Ulimit]) -> list[proto.Ulimit]:
+    return [proto.Ulimit(name=each.name, soft=each.soft, hard=each.hard) for each in ulimits]
 
 
 def _usage_message(usage: ResourceUsage) -> proto.Usage:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from errno import EACCES, EISDIR, ENOENT, ENOEXEC
+from errno import E2BIG, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOEXEC, ENOTDIR, ETXTBSY
 
 import click
 
@@ -18,7 +18,9 @@ PIPE_CLOSED = 141
 RUN_FAILED = 125
 """`worker run`: worker itself failed, not the job; as with docker run and env(1)."""
 
-_SPAWN_FAILED = {ENOENT: 127, EACCES: 126, ENOEXEC: 126, EISDIR: 126}
+_SPAWN_FAILED = {ENOENT: 127} | dict.fromkeys(
+    (E2BIG, EACCES, ELOOP, ENAMETOOLONG, ENOEXEC, ENOTDIR, ETXTBSY), 126
+)
 
 
 def spawn_failed(errno: int | None) -> int:

@@ -71,6 +71,7 @@ MODULES = {
         "LastLines",
         "StreamStart",
     ),
+    "model.ulimits": ("Ulimit",),
     "ports": (
         "AppendedFile",
         "Clock",
@@ -150,6 +151,7 @@ if TYPE_CHECKING:
     from .model.stream_start import LastBytes as LastBytes
     from .model.stream_start import LastLines as LastLines
     from .model.stream_start import StreamStart as StreamStart
+    from .model.ulimits import Ulimit as Ulimit
     from .ports import AppendedFile as AppendedFile
     from .ports import Clock as Clock
     from .ports import InProcessSink as InProcessSink

@@ -24,6 +24,7 @@ __all__ = (
     "StopResponse",
     "StreamRequest",
     "StreamResponse",
+    "Ulimit",
     "UpdateRequest",
     "UpdateResponse",
     "Usage",
@@ -409,6 +410,15 @@ class QueryResponse(betterproto2.Message):
     Why its output cannot be recorded at present; the job blocks when it writes. Empty: no problem.
     """
 
+    ulimits: "list[Ulimit]" = betterproto2.field(34, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    As in StartRequest.
+    """
+
+    new_privileges: "bool" = betterproto2.field(35, betterproto2.TYPE_BOOL)
+
+    pipe_size: "int | None" = betterproto2.field(36, betterproto2.TYPE_UINT64, optional=True)
+
 
 default_message_pool.register_message("worker.v1", "QueryResponse", QueryResponse)
 
@@ -481,6 +491,21 @@ class StartRequest(betterproto2.Message):
     """
     Maximum bytes of output kept for all channels together, discarding the oldest; 0: all;
     absent: the server's setting.
+    """
+
+    ulimits: "list[Ulimit]" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Limits that replace the defaults of the job; at most one of each name.
+    """
+
+    new_privileges: "bool" = betterproto2.field(19, betterproto2.TYPE_BOOL)
+    """
+    Lets set-user-ID and similar programs give privileges to a job whose user the worker changed.
+    """
+
+    pipe_size: "int | None" = betterproto2.field(20, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Bytes of output of a channel that may wait to be recorded; the kernel rounds up. Absent: its default.
     """
 
 
@@ -566,6 +591,28 @@ class StreamResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("worker.v1", "StreamResponse", StreamResponse)
+
+
+@dataclass(eq=False, repr=False)
+class Ulimit(betterproto2.Message):
+    """
+    A limit of each process of the job (setrlimit(2)), in the kernel's unit.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    As of prlimit(1) and docker: "nofile", "nproc", "core".
+    """
+
+    soft: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Absent: unlimited.
+    """
+
+    hard: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
+
+
+default_message_pool.register_message("worker.v1", "Ulimit", Ulimit)
 
 
 @dataclass(eq=False, repr=False)

@@ -11,7 +11,7 @@ from ..terminal.show import format_option, show_json
 
 @click.command()
 @job_argument
-@click.option("--signal", type=SIGNAL, help="The first signal to send.  [default: TERM]")
+@click.option("--signal", type=SIGNAL, help="The first signal to send, as for kill(1).  [default: TERM]")
 @click.option(
     "--grace", type=DURATION, help="Time until SIGKILL.  [default: as set when the job was started]"
 )

@@ -8,9 +8,10 @@ from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
 from ...core.model.ending import Channel
 from ...core.model.job import LARGEST_OUTPUT
-from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
+from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, StreamStart
 from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
+from ..options.parameters import TAIL
 from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
 from ..terminal.output_copy import OutputCopy, resumable
@@ -22,7 +23,7 @@ _COUNT = click.IntRange(0, (1 << 63) - 1)
 @click.command()
 @job_argument
 @click.option("--offset", type=_OFFSET, metavar="BYTE", help="Start at this byte.")
-@click.option("--tail", type=_COUNT, metavar="LINES", help="Start this many lines before the end.")
+@click.option("--tail", type=TAIL, help="Start this many lines before the end; all: print everything.")
 @click.option("--tail-bytes", type=_COUNT, metavar="BYTES", help="Start this many bytes before the end.")
 @click.option("--no-follow", is_flag=True, help="Print only the output that exists now.")
 @click.option(
@@ -37,7 +38,7 @@ def stream(
     settings: ClientSettings,
     job: str,
     offset: int | None,
-    tail: int | None,
+    tail: StreamStart | None,
     tail_bytes: int | None,
     *,
     no_follow: bool,
@@ -51,7 +52,7 @@ def stream(
     """
     starts: list[StreamStart] = [
         *([FromOffset(offset)] if offset is not None else []),
-        *([LastLines(tail)] if tail is not None else []),
+        *([tail] if tail is not None else []),
         *([LastBytes(tail_bytes)] if tail_bytes is not None else []),
     ]
     if len(starts) > 1:

@@ -13,7 +13,7 @@ from ...core.errors import InvalidJobSpec
 from ...core.model.job import DEFAULT_GRACE, JobSpec, Leftovers
 from ..terminal.console import Failure
 from .limits import LIMITS, limit_options, resource_limits
-from .parameters import DURATION, OUTPUT_MAX, PAIR
+from .parameters import DURATION, OUTPUT_MAX, PAIR, SIZE, ULIMIT
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -42,7 +42,11 @@ _OPTIONS = (
         show_default=True,
         help="Working directory.",
     ),
-    click.option("--user", metavar="NAME", help="Run as this user, by name or number."),
+    click.option(
+        "--user",
+        metavar="USER[:GROUP]",
+        help="Run as this user, by name or number, and in this group instead of the user's own groups.",
+    ),
     click.option("--timeout", type=DURATION, help="Stop the job after this time, such as 90s or 1h30m."),
     click.option(
         "--grace",
@@ -74,6 +78,24 @@ _OPTIONS = (
             "Keep at most this much output, such as 10M, discarding the oldest; 0: keep all.  "
             "[default: as set on the server]"
         ),
+    ),
+    click.option(
+        "--ulimit",
+        "ulimits",
+        type=ULIMIT,
+        multiple=True,
+        help="Limit each process of the job, such as nofile=4096:8192, core=0 or nproc=unlimited.",
+    ),
+    click.option(
+        "--new-privs",
+        "new_privileges",
+        is_flag=True,
+        help="Let sudo and other set-user-ID programs work although --user changed the user.",
+    ),
+    click.option(
+        "--pipe-size",
+        type=SIZE,
+        help="Output that may wait to be recorded before the job blocks.  [default: 64K]",
     ),
 )
 _REQUEST_ID = click.option(

@@ -1,6 +1,6 @@
 """Option types: a metavar and the function that parses the text."""
 
-import signal
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -8,6 +8,7 @@ import click
 
 from ...core.errors import InvalidJobSpec
 from ...core.model.job import check_output_max
+from ...core.model.stream_start import BEGINNING, LastLines, StreamStart
 from ..server_address import parse_address
 from .quantities import (
     parse_cores,
@@ -18,6 +19,8 @@ from .quantities import (
     parse_size,
     parse_weight,
 )
+from .signals import parse_signal
+from .ulimits import parse_ulimit
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Value = TypeVar("Value")
@@ -77,14 +80,13 @@ def parse_pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def parse_signal(text: str) -> int:
-    """Return the number of ``TERM``, ``SIGTERM`` or ``15``."""
-    if text.isascii() and text.isdigit() and len(text) <= 3:
-        return int(text)
-    name = text.upper().removeprefix("SIG")
-    if f"SIG{name}" not in signal.Signals.__members__:
-        raise ValueError("unknown signal; write a name such as TERM, or a number such as 15")
-    return signal.Signals[f"SIG{name}"].value
+def parse_tail(text: str) -> StreamStart:
+    """Return the start of the last lines, such as ``100``, or of everything for ``all``."""
+    if text == "all":
+        return BEGINNING
+    if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) or int(text) >= 1 << 63:
+        raise ValueError("not a number of lines; write 100, or all")
+    return LastLines(int(text))
 
 
 def parse_output_max(text: str) -> int:
@@ -108,4 +110,6 @@ OUTPUT_MAX = Parsed("SIZE", parse_output_max)
 PAIR = Parsed("NAME=VALUE", parse_pair)
 SIGNAL = Parsed("SIGNAL", parse_signal)
 SIZE = Parsed("SIZE", parse_size)
+TAIL = Parsed("LINES", parse_tail)
+ULIMIT = Parsed("NAME=SOFT[:HARD]", parse_ulimit)
 WEIGHT = Parsed("WEIGHT", parse_weight)

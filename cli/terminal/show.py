@@ -12,6 +12,9 @@ renamed. A value that is unknown or does not apply is null.
     output_max      the most bytes of output that are stored, of all channels together
     output_trouble  why its output cannot be recorded at present; the job blocks when it writes
     warnings  what this machine does not support for the job, as text
+    ulimits   for each ulimit that was requested {soft, hard}; null: unlimited
+    new_privileges  whether set-user-ID programs may give it privileges although its user was changed
+    pipe_size       the bytes of output that may wait to be recorded, if requested
 
 ``exit_code`` is 128 + signal after a signal and -1 for a lost job.
 """
@@ -96,6 +99,9 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "output_max": record.output_max or None,
         "output_trouble": status.output_trouble or None,
         "warnings": list(record.warnings),
+        "ulimits": {each.name: {"soft": each.soft, "hard": each.hard} for each in record.spec.ulimits},
+        "new_privileges": record.spec.new_privileges,
+        "pipe_size": record.spec.pipe_size,
     }
 
 
@@ -117,6 +123,7 @@ def job_details(status: JobStatus) -> list[str]:
         ("Started", _local(record.started_at)),
         ("Ended", _local(record.end.ended_at if record.end else None)),
         ("Limits", limits_line(record.limits)),
+        ("Ulimits", ", ".join(map(str, record.spec.ulimits))),
         *usage_details(status.usage),
         ("OOM kills", status.oom_kills or None),
         *(("Output", line) for line in _output(status)),

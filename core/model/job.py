@@ -17,6 +17,7 @@ from .ending import (
     Lost,
 )
 from .limits import ResourceLimits, ResourceUsage
+from .ulimits import Ulimit, check_ulimits
 
 JobId = NewType("JobId", UUID)
 
@@ -30,6 +31,10 @@ SMALLEST_OUTPUT = 256 << 10
 
 LARGEST_OUTPUT = 1 << 62
 """Maximum of ``output_max``, and bound of an offset, in bytes: off_t has 63 bits."""
+
+SMALLEST_PIPE = 4096
+LARGEST_PIPE = 1 << 30
+"""Bounds of ``pipe_size`` in bytes: a page, and what F_SETPIPE_SZ of fcntl(2) can round up."""
 
 
 def new_job_id() -> JobId:
@@ -70,8 +75,10 @@ class JobSpec:
 
     ``timeout`` and ``grace`` are in seconds; ``user`` None is the worker's own user. ``output_max`` is
     the number of bytes of output to keep, of all channels together, discarding the oldest; 0 keeps all,
-    None applies the default of the Worker. Raises InvalidJobSpec, which names the field, for a spec
-    that the kernel can never run.
+    None applies the default of the Worker. ``new_privileges`` lets set-user-ID programs give privileges
+    to the job although the worker changed its user (prctl(2), PR_SET_NO_NEW_PRIVS). ``pipe_size`` is
+    how many bytes of output of a channel may wait to be recorded; None is the kernel's default. Raises
+    InvalidJobSpec, which names the field, for a spec that the kernel can never run.
     """
 
     command: str
@@ -86,11 +93,15 @@ class JobSpec:
     leftovers: Leftovers = Leftovers.KILL
     split_output: bool = False
     output_max: int | None = None
+    ulimits: Sequence[Ulimit] = ()
+    new_privileges: bool = False
+    pipe_size: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", tuple(self.args))
         object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        object.__setattr__(self, "ulimits", tuple(self.ulimits))
         self._check_text()
         if not self.command:
             raise InvalidJobSpec("command", "is empty")
@@ -105,6 +116,9 @@ class JobSpec:
             raise InvalidJobSpec("grace", f"{self.grace:g} s; must be 0 or more, at most 10 years")
         if self.output_max is not None:
             check_output_max(self.output_max)
+        check_ulimits(self.ulimits)
+        if self.pipe_size is not None and not SMALLEST_PIPE <= self.pipe_size <= LARGEST_PIPE:
+            raise InvalidJobSpec("pipe size", f"{self.pipe_size} bytes; must be 4K to 1G")
 
     def _check_text(self) -> None:
         """Reject text that execve(2) cannot take: NUL bytes and lone surrogates."""

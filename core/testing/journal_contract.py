@@ -28,6 +28,7 @@ from ..model.limits import (
     ResourceLimits,
     ResourceUsage,
 )
+from ..model.ulimits import Ulimit
 from ..ports import JobJournal
 from .contract import Contract
 
@@ -57,6 +58,9 @@ EVERYTHING = JobSpec(
     leftovers=Leftovers.WAIT,
     split_output=True,
     output_max=10 << 20,
+    ulimits=[Ulimit("nofile", 1024, None), Ulimit("core", 0, (1 << 64) - 2)],
+    new_privileges=True,
+    pipe_size=1 << 20,
 )
 """No field has its default."""
 

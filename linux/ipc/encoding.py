@@ -26,6 +26,7 @@ from ...core.ports import (
     Sink,
     SinkKind,
 )
+from ..kernel import rlimits
 from .dataclass_messages import from_message, to_message
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class SpawnPlan:
     """All that the supervisor needs to run a job, with every name resolved.
 
     The environment of ``spec`` is complete. ``uid`` None: the supervisor's own user. ``groups`` are
-    supplementary.
+    supplementary. ``no_new_privs``: as of prctl(2).
     """
 
     spec: JobSpec
@@ -46,6 +47,7 @@ class SpawnPlan:
     groups: tuple[int, ...] = ()
     placement: Placement = field(default_factory=Placement)
     sinks: Mapping[Channel, Sink] = field(default_factory=dict)
+    no_new_privs: bool = False
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -61,6 +63,14 @@ class SpawnPlan:
     def working_directory(self) -> str:
         """Where the command is executed."""
         return self.spec.working_directory
+
+    @property
+    def rlimits(self) -> tuple[tuple[int, int, int], ...]:
+        """Number, soft and hard limit for setrlimit(2), with RLIM_INFINITY as 2^64 - 1."""
+        return tuple(
+            (rlimits.NUMBERS[each.name], rlimits.value(each.soft), rlimits.value(each.hard))
+            for each in self.spec.ulimits
+        )
 
     @property
     def recorded(self) -> Mapping[Channel, RecordedFifo]:
@@ -86,6 +96,7 @@ def plan_to_message(plan: SpawnPlan, directory: str) -> "Message":
         "groups": list(plan.groups),
         "placement": placement_to_message(plan.placement),
         "sinks": {channel: _sink_to_message(sink, directory) for channel, sink in plan.sinks.items()},
+        "no_new_privs": plan.no_new_privs,
     }
 
 
@@ -106,6 +117,7 @@ def plan_from_message(message: Mapping[str, Any], directory: str) -> SpawnPlan:
         groups=tuple(message["groups"]),
         placement=placement_from_message(message["placement"]),
         sinks=sinks,
+        no_new_privs=message.get("no_new_privs", False),
     )
 
 

@@ -17,10 +17,14 @@ _CLONE3 = 435  # the same on all architectures
 _CLONE_INTO_CGROUP = 0x200000000  # Linux 5.7
 _CLONE_ARGS = struct.Struct("=11Q")
 _PR_SET_CHILD_SUBREAPER = 36
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
 _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 _PIDFD_INFO = struct.Struct("=QQ11Ii")
+
+# An older call has no common number: asm/unistd_64.h on x86, asm-generic/unistd.h elsewhere.
+_KEYCTL = 250 if os.uname().machine == "x86_64" else 219
 
 
 def _checked(result: int, what: str) -> int:
@@ -44,6 +48,11 @@ def clone3_into_cgroup(cgroup_fd: int) -> int:
 def become_subreaper() -> None:
     """Reparent orphaned descendants to this process (prctl(2))."""
     _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def join_new_session_keyring() -> None:
+    """Join a new, empty session keyring (keyctl(2)); EDQUOT, EPERM or ENOSYS where that is refused."""
+    _checked(_syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0), "keyctl")
 
 
 def pidfd_wait_status(pidfd: int) -> int | None:

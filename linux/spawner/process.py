@@ -13,6 +13,7 @@ from ..ipc.encoding import end_from_message, ending_from_message, placement_from
 from ..kernel import procfs
 from ..state.history import HistoryUnreadable, read_history
 from ..state.job_directory import history_path
+from .pipe_size import set_pipe_size
 
 
 class Caller(Protocol):
@@ -52,11 +53,16 @@ class SupervisedProcess:
         """Whether the end is known."""
         return self._end.done()
 
-    def hold_fifos(self, paths: Iterable[str]) -> None:
-        """Hold the FIFOs open: the bytes in them then outlive supervisor and recorder."""
+    def hold_fifos(self, paths: Iterable[str], size: int | None = None) -> None:
+        """Hold the FIFOs open: the bytes in them then outlive supervisor and recorder.
+
+        ``size`` is for FIFOs that nobody else has open yet, see ``set_pipe_size``.
+        """
         for path in paths:
             with suppress(FileNotFoundError):
                 self._fifos.append(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+                if size is not None:
+                    set_pipe_size(self._fifos[-1], size)
 
     def apply(self, message: Mapping[str, Any]) -> None:
         """Apply what the supervisor reports."""

@@ -1,27 +1,21 @@
 """The ProcessSpawner: starts, stops and watches jobs through supervisors."""
 
 import asyncio
-import errno
 import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from ...core.errors import (
-    InvalidJobSpec,
-    LimitsRejected,
-    QuotaExceeded,
     SpawnerUnavailable,
-    SpawnFailed,
 )
 from ...core.model.ending import Channel
-from ...core.model.job import DEFAULT_PATH, JobId, JobSpec, job_ids_among
+from ...core.model.job import JobId, JobSpec, job_ids_among
 from ...core.ports import (
     Placement,
     PlacementKind,
@@ -37,9 +31,11 @@ from ..state.generations import known_generations, remove_if_dead
 from ..state.history import read_history, revoke_start
 from ..state.job_directory import fifos_in, history_path, remove_if_empty
 from ..state.layout import Layout
+from .plan import NoNewPrivs, spawn_plan
 from .process import SupervisedProcess
+from .start_failure import start_failure
 from .supervisor_client import SupervisorClient, SupervisorGone, start_supervisor
-from .users import Account, account
+from .users import account
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +50,17 @@ _RECONNECT_INTERVAL = 1.0
 class SupervisorSpawner:
     """Spawns jobs with the supervisor of its generation; stays connected to older ones that have jobs."""
 
-    def __init__(self, state_dir: Path, *, generation: str | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        generation: str | None = None,
+        no_new_privs: NoNewPrivs = NoNewPrivs.AUTO,
+    ) -> None:
         self._layout = Layout(state_dir.absolute())
         self._layout.make()
         self._generation = generation or this_generation()
+        self._no_new_privs = no_new_privs
         self._processes: dict[JobId, SupervisedProcess] = {}
         self._clients: dict[str, SupervisorClient] = {}
         self._synchronized = False  # connected to every supervisor, and all of their jobs are listed
@@ -84,13 +87,13 @@ class SupervisorSpawner:
     ) -> Process:
         # NSS may use the network, but not for our own user.
         who = account(None) if spec.user is None else await asyncio.to_thread(account, spec.user)
-        plan = _plan(job, spec, placement, sinks, who)
+        plan = spawn_plan(job, spec, placement, sinks, who, self._no_new_privs)
         # Registered before the request: the end may be reported together with the start.
         process = self._processes[job] = SupervisedProcess(self, job, self._generation)
         process.placement = placement
         try:
-            process.hold_fifos(plan.fifos)
-            await self._spawn(job, spec, plan, process)
+            process.hold_fifos(plan.fifos, spec.pipe_size)
+            await self._spawn(job, plan, process)
         except BaseException:
             del self._processes[job]
             process.close()
@@ -260,7 +263,7 @@ class SupervisorSpawner:
                 revoke_start(history_path(directory))
                 remove_if_empty(directory)
 
-    async def _spawn(self, job: JobId, spec: JobSpec, plan: SpawnPlan, process: SupervisedProcess) -> None:
+    async def _spawn(self, job: JobId, plan: SpawnPlan, process: SupervisedProcess) -> None:
         await self._ensure_connected()
         client = self._clients.get(self._generation)
         answer: Mapping[str, Any] | None = None
@@ -274,51 +277,10 @@ class SupervisorSpawner:
                 raise SpawnerUnavailable("the supervisor died; the job was not started")
             return
         if "failed" in answer:
-            raise _failure(spec, answer["failed"], answer["errno"])
+            # It reads the file of the command, which may be on a file system that does not respond.
+            raise await asyncio.to_thread(start_failure, plan, answer["failed"], answer["errno"])
         process.apply(answer)
 
 
 def _ignore(*_: object) -> None:
     """Ignore an event or a loss: the other connection to this supervisor reports it."""
-
-
-def _plan(
-    job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink], who: Account
-) -> SpawnPlan:
-    environment = {
-        "PATH": DEFAULT_PATH,
-        "HOME": who.home,
-        "USER": who.name,
-        "LOGNAME": who.name,
-        "LANG": "C.UTF-8",
-        **spec.env,
-        "WORKER_JOB_ID": str(job),  # last: without cgroups it identifies the job's processes
-    }
-    return SpawnPlan(replace(spec, env=environment), who.uid, who.gid, who.groups, placement, sinks)
-
-
-def _failure(spec: JobSpec, stage: str, number: int) -> Exception:  # noqa: PLR0911 - one line for each stage
-    """Return the error for a start that failed at this stage with this errno."""
-    reason = os.strerror(number)
-    match stage:
-        case "exec":
-            return SpawnFailed(number, f"{spec.command}: {reason}")
-        case "descriptors":
-            return QuotaExceeded(
-                "the supervisor's open-file limit is too low for another job; "
-                "raise it (LimitNOFILE= or ulimit -n) where the server is started"
-            )
-        case "working directory":
-            return InvalidJobSpec(stage, f"{spec.working_directory}: {reason}")
-        case "clone" if number == errno.ECONNRESET:
-            return SpawnerUnavailable("the zygote keeps dying; the job was not started")
-        case "killed":  # the number is that of a signal
-            return SpawnerUnavailable(
-                f"signal {number} killed the process before it executed {spec.command}; "
-                "the job was not started"
-            )
-        case "out of memory":
-            return LimitsRejected(f"limits.memory: the limit is too low to execute {spec.command}")
-        case "cgroup" if number not in {errno.EAGAIN, errno.ENOMEM}:
-            return LimitsRejected(f"the job cannot join its control group: {reason}")
-    return SpawnFailed(number, f"{stage}: {reason}")

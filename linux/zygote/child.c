@@ -146,8 +146,16 @@ static void set_limits(const struct job *job)
 {
 	const struct plan_rlimit *each = (const void *)(job->plan + 1);
 
-	for (uint32_t i = 0; i < job->plan->rlimits; i++, each++)
-		check(job, "ulimit", sys(prlimit64, 0, each->resource, &each->soft, NULL));
+	for (uint32_t i = 0; i < job->plan->rlimits; i++, each++) {
+		long result = sys(prlimit64, 0, each->resource, &each->soft, NULL);
+		struct text stage = { 0 };
+
+		if (result == 0)
+			continue;
+		add(&stage, "ulimit ");
+		add_number(&stage, each->resource);
+		fail(job, stage.bytes, result);
+	}
 }
 
 static void change_user(const struct job *job)

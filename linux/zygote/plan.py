@@ -53,7 +53,7 @@ def sealed(plan: bytes) -> int:
 
 def packed(plan: SpawnPlan, history: HistoryPaths) -> bytes:
     """Return a plan in the layout of struct plan and what follows it."""
-    limits = _rlimits()
+    limits = _rlimits(plan)
     joins = _joins(plan.placement.legacy)
     paths = _executables(plan)
     env = [f"{name}={value}" for name, value in plan.env.items()]
@@ -69,7 +69,7 @@ def packed(plan: SpawnPlan, history: HistoryPaths) -> bytes:
     )
     changes_user = plan.uid is not None and plan.gid is not None
     header = _PLAN.pack(
-        _CHANGE_USER if changes_user else 0,
+        (_CHANGE_USER if changes_user else 0) | (_NO_NEW_PRIVS if plan.no_new_privs else 0),
         _NO_ONE if plan.uid is None else plan.uid,
         _NO_ONE if plan.gid is None else plan.gid,
         len(plan.groups),
@@ -90,12 +90,15 @@ def packed(plan: SpawnPlan, history: HistoryPaths) -> bytes:
     )
 
 
-def _rlimits() -> list[tuple[int, int, int]]:
+def _rlimits(plan: SpawnPlan) -> list[tuple[int, int, int]]:
     """Return the limits of setrlimit(2) that a job does not inherit: number, soft and hard limit."""
+    chosen = list(plan.rlimits)
+    if any(number == resource.RLIMIT_NOFILE for number, *_ in chosen):
+        return chosen
     # The soft limit of a fresh service: many programs break with more than 1024 descriptors. The zygote
     # itself needs more, for the FIFOs.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return [(resource.RLIMIT_NOFILE, min(1024, hard), hard)]
+    return [(resource.RLIMIT_NOFILE, min(1024, hard), hard), *chosen]
 
 
 def _joins(legacy: Sequence[str]) -> list[str]:

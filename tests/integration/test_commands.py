@@ -34,8 +34,8 @@ def test_killed_by_a_signal(shared):
     ("command", "reason"),
     [
         ("no-such-command-anywhere", "No such file or directory"),
-        ("/etc/passwd", "Permission denied"),
-        ("/etc", "Permission denied"),
+        ("/etc/passwd", "Permission denied: it is not executable (chmod +x)"),
+        ("/etc", "Permission denied: it is a directory"),
         ("./relative", "No such file or directory"),
     ],
 )

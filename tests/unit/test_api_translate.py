@@ -20,7 +20,9 @@ from worker.core.model.ending import (
 )
 from worker.core.model.job import (
     LARGEST_OUTPUT,
+    LARGEST_PIPE,
     SMALLEST_OUTPUT,
+    SMALLEST_PIPE,
     Extent,
     JobId,
     JobRecord,
@@ -39,6 +41,7 @@ from worker.core.model.limits import (
     ResourceUsage,
 )
 from worker.core.model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
+from worker.core.model.ulimits import ULIMITS, Ulimit
 from worker.proto import worker as proto
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -66,6 +69,16 @@ limits = st.builds(
 )
 
 
+@st.composite
+def _ulimits(draw: st.DrawFn) -> Ulimit:
+    hard = draw(st.none() | st.integers(0, (1 << 64) - 2))
+    soft = draw(st.none() | st.integers(0, (1 << 64) - 2)) if hard is None else draw(st.integers(0, hard))
+    return Ulimit(draw(st.sampled_from(ULIMITS)), soft, hard)
+
+
+ulimits = _ulimits()
+
+
 def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
     """Return a strategy for jobs."""
     parts: dict[str, st.SearchStrategy[Any]] = {
@@ -81,6 +94,9 @@ def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
         "leftovers": st.sampled_from(Leftovers),
         "split_output": st.booleans(),
         "output_max": st.none() | OUTPUT_MAX,
+        "ulimits": st.lists(ulimits, max_size=3, unique_by=lambda each: each.name),
+        "new_privileges": st.booleans(),
+        "pipe_size": st.none() | st.integers(SMALLEST_PIPE, LARGEST_PIPE),
     }
     return st.builds(JobSpec, **(parts | changes))
 

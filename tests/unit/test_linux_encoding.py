@@ -10,6 +10,7 @@ from worker.core.errors import IncompatibleAdapters
 from worker.core.model.ending import Channel
 from worker.core.model.job import JobSpec, Leftovers
 from worker.core.model.limits import CpuLimit, IoLimit, ResourceLimits
+from worker.core.model.ulimits import Ulimit
 from worker.core.ports import (
     AppendedFile,
     Placement,
@@ -40,6 +41,9 @@ SPEC = JobSpec(
     leftovers=Leftovers.WAIT,
     split_output=True,
     output_max=1 << 20,
+    ulimits=(Ulimit("nofile", 4096, 8192), Ulimit("core", None, None), Ulimit("fsize", 0, (1 << 64) - 2)),
+    new_privileges=True,
+    pipe_size=1 << 20,
 )
 SINKS: dict[Channel, Sink] = {
     Channel.STDOUT: RecordedFifo(f"{DIRECTORY}/stdout.fifo", DIRECTORY, 8192, 4),
@@ -48,7 +52,7 @@ SINKS: dict[Channel, Sink] = {
 PLACEMENT = Placement(
     "/sys/fs/cgroup/w/0d7f", ("/sys/fs/cgroup/pids/w/0d7f",), "/sys/fs/cgroup/w/0d7f/memory.events"
 )
-PLAN = SpawnPlan(SPEC, 1000, 100, (4, 24), PLACEMENT, SINKS)
+PLAN = SpawnPlan(SPEC, 1000, 100, (4, 24), PLACEMENT, SINKS, no_new_privs=True)
 
 # As commit 9acfd5d wrote it.
 FLAT_HISTORY = rb"""

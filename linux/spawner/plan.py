@@ -1,0 +1,60 @@
+"""What the supervisor is to do for a job, with every name resolved."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+
+from ...core.errors import AccessDenied
+from ...core.model.channel import Channel
+from ...core.model.job import DEFAULT_PATH, JobId, JobSpec
+from ...core.ports import Placement, Sink
+from ..ipc.encoding import SpawnPlan
+from .users import Account
+
+
+class NoNewPrivs(StrEnum):
+    """Which jobs run with no_new_privs: prctl(2).
+
+    AUTO: those whose user the worker changes, unless they request new privileges. sudo(8) and
+    newuidmap(1) go on working in the jobs of a worker that does not run as root.
+    """
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+    def applies(self, spec: JobSpec, who: Account) -> bool:
+        """Whether it applies to a job; AccessDenied if the job requests what no job may have."""
+        if self is NoNewPrivs.ALWAYS and spec.new_privileges:
+            raise AccessDenied("no job of this server may get new privileges (no_new_privs = always)")
+        wanted = who.is_another_user and not spec.new_privileges
+        return self is NoNewPrivs.ALWAYS or (self is NoNewPrivs.AUTO and wanted)
+
+
+def spawn_plan(
+    job: JobId,
+    spec: JobSpec,
+    placement: Placement,
+    sinks: Mapping[Channel, Sink],
+    who: Account,
+    no_new_privs: NoNewPrivs,
+) -> SpawnPlan:
+    """Return the plan of a job; AccessDenied as ``NoNewPrivs.applies``."""
+    environment = {
+        "PATH": DEFAULT_PATH,
+        "HOME": who.home,
+        "USER": who.name,
+        "LOGNAME": who.name,
+        "LANG": "C.UTF-8",
+        **spec.env,
+        "WORKER_JOB_ID": str(job),  # last: without cgroups it identifies the job's processes
+    }
+    return SpawnPlan(
+        replace(spec, env=environment),
+        who.uid,
+        who.gid,
+        who.groups,
+        placement,
+        sinks,
+        no_new_privs.applies(spec, who),
+    )

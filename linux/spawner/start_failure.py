@@ -1,0 +1,62 @@
+"""The error for a job that could not be started: what failed, why, and what helps."""
+
+import errno
+import os
+
+from ...core.errors import (
+    InvalidJobSpec,
+    LimitsRejected,
+    QuotaExceeded,
+    SpawnerUnavailable,
+    SpawnFailed,
+    WorkerError,
+)
+from ..ipc.encoding import SpawnPlan
+from ..kernel import rlimits
+from .exec_failure import exec_failure, search_denied
+
+_SCARCE = {errno.EAGAIN, errno.ENOMEM}
+
+
+def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # noqa: PLR0911 - by stage
+    """Return the error for a start that failed at this stage with this errno. Reads files; may block."""
+    if number not in _SCARCE and (field := _invalid_field(plan, stage, number)):
+        return InvalidJobSpec(*field)
+    reason = os.strerror(number)
+    match stage:
+        case "exec":
+            return SpawnFailed(number, exec_failure(plan, number))
+        case "descriptors":
+            return QuotaExceeded(
+                "the supervisor's open-file limit is too low for another job; "
+                "raise it (LimitNOFILE= or ulimit -n) where the server is started"
+            )
+        case "clone" if number == errno.ECONNRESET:
+            return SpawnerUnavailable("the zygote keeps dying; the job was not started")
+        case "killed":  # the number is that of a signal
+            return SpawnerUnavailable(
+                f"signal {number} killed the process before it executed {plan.spec.command}; "
+                "the job was not started"
+            )
+        case "out of memory":
+            return LimitsRejected(f"limits.memory: the limit is too low to execute {plan.spec.command}")
+        case "cgroup" if number not in _SCARCE:
+            return LimitsRejected(f"the job cannot join its control group: {reason}")
+        case _:
+            return SpawnFailed(number, f"{stage}: {reason}")
+
+
+def _invalid_field(plan: SpawnPlan, stage: str, number: int) -> tuple[str, str] | None:
+    """Return the field of the job spec that the kernel rejected, and the reason."""
+    reason = os.strerror(number)
+    if stage == "working directory":
+        why = search_denied(plan, plan.working_directory) if number == errno.EACCES else ""
+        return stage, ": ".join(filter(None, (plan.working_directory, reason, why)))
+    if stage == "user":
+        return stage, f"cannot become {plan.spec.user!r} (uid {plan.uid}, gid {plan.gid}): {reason}"
+    kind, _, rlimit = stage.partition(" ")
+    if kind != "ulimit":
+        return None
+    ulimit = next(each for each in plan.spec.ulimits if rlimits.NUMBERS[each.name] == int(rlimit))
+    why = rlimits.bound(ulimit.name) if number == errno.EPERM else ""
+    return ulimit.field, ": ".join(filter(None, (str(ulimit), reason, why)))

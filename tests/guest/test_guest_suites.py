@@ -7,7 +7,11 @@ import pytest
 from .machine import Guest
 from .payload import CHECKOUT
 
-SUITES = ("guest/inside/limits_on_v2.py", "integration/test_cgroups_enforced.py")
+SUITES = (
+    "guest/inside/limits_on_v2.py",
+    "integration/test_cgroups_enforced.py",
+    "integration/test_job_environment.py",
+)
 
 AS_USER = (
     *("systemd-run", "--wait", "--pipe", "--quiet", "--collect", "--uid=tester"),

@@ -15,7 +15,6 @@ from worker.api.certificates import KeyType
 from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.linux.kernel.locks import lock_holder, open_lock
-from worker.linux.state.code_digest import this_generation
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -64,23 +63,37 @@ class Installation:
     @property
     def supervisor(self) -> int:
         """The pid of the supervisor."""
-        return _holder(self.home / "supervisor" / this_generation() / "lock")
+        return supervisor_of(self.home)
 
     @property
     def recorder(self) -> int:
         """The pid of the recorder."""
-        return _holder(self.home / "supervisor" / this_generation() / "recorder.lock")
+        return _holder(_generation(self.home) / "recorder.lock")
 
     def processes(self) -> dict[str, int]:
         """Return the pids of the server, the supervisor, and the helpers of the supervisor."""
-        supervisor = self.supervisor
-        found = {"server": self.server, "supervisor": supervisor}
-        for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
-            words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-            found |= {
-                word.rpartition(".")[2]: int(child) for word in words if word.startswith("worker.linux.")
-            }
-        return found
+        return {"server": self.server, **supervisor_processes(self.home)}
+
+
+def supervisor_of(home: Path) -> int:
+    """Return the pid of the only supervisor of this home, of whichever version."""
+    return _holder(_generation(home) / "lock")
+
+
+def supervisor_processes(home: Path) -> dict[str, int]:
+    """Return the pids of the supervisor and its helpers; no job may be running."""
+    supervisor = supervisor_of(home)
+    found = {"supervisor": supervisor}
+    for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
+        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        found["recorder" if "worker.linux.recorder" in words else "zygote"] = int(child)
+    return found
+
+
+def _generation(home: Path) -> Path:
+    """Return the directory of the only generation of a home."""
+    (lock,) = (home / "supervisor").glob("*/lock")
+    return lock.parent
 
 
 def install_wheel(directory: Path) -> Path:

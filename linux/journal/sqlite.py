@@ -1,26 +1,19 @@
 """The JobJournal in SQLite."""
 
 import asyncio
-import json
 import logging
 import sqlite3
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
-import cattrs
-
 from ...core.errors import JournalUnusable
-from ...core.model.ending import End
 from ...core.model.job import JobId, JobRecord, PastRequest
-from ...core.model.limits import ResourceLimits
-from ..ipc.encoding import end_from_message, end_to_message
+from .records import record_from_text, record_to_text, spec_to_text
 from .schema import open_database, open_read_only, unusable
 
 # As bytes: sqlite3 fails at the first text that is not UTF-8.
@@ -28,14 +21,19 @@ _ALL = "SELECT id, CAST(record AS BLOB) FROM jobs ORDER BY created_at"
 _PAST = """
 SELECT owner, request_id, job, fingerprint, removed_at FROM requests WHERE owner = ? AND request_id = ?
 """
-_SHARED = 256
+_PUT = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)"
 _T = TypeVar("_T")
+_Step = Callable[[sqlite3.Connection], object]
 
 log = logging.getLogger(__name__)
 
 
 class SqliteJournal:
-    """One row per job, in WAL mode: a put survives a kill of this process, but not a loss of power."""
+    """One row per job, in WAL mode: a write survives a kill of this process, but not a loss of power.
+
+    Writes that are requested while others are being committed are committed together (group commit): a
+    transaction and the switch to the thread and back cost ten times as much as a row.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,6 +42,10 @@ class SqliteJournal:
         self._database: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._unreadable: Collection[JobId] = ()
+        self._specs: dict[JobId, str] = {}
+        self._waiting: list[tuple[_Step, asyncio.Future[None]]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def load(self) -> Sequence[JobRecord]:
         records, bad = await self._run(_read_all)
@@ -57,11 +59,15 @@ class SqliteJournal:
         return self._unreadable
 
     async def put(self, record: JobRecord) -> None:
-        row = (str(record.id), record.created_at, _to_json(record))
-        await self._run(lambda db: db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", row))
+        spec = self._specs.pop(record.id, None) or spec_to_text(record.spec)
+        if record.end is None:  # there will be another one
+            self._specs[record.id] = spec
+        row = (str(record.id), record.created_at, record_to_text(record, spec))
+        await self._write(lambda database: database.execute(_PUT, row))
 
     async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
-        await self._run(partial(_remove, job, remember))
+        self._specs.pop(job, None)
+        await self._write(partial(_remove, job, remember))
 
     async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
         row = await self._run(lambda db: db.execute(_PAST, (owner, request_id)).fetchone())
@@ -71,13 +77,64 @@ class SqliteJournal:
         return PastRequest(owner, request_id, JobId(UUID(job)), fingerprint, removed_at)
 
     async def forget_requests(self, before: float) -> None:
-        await self._run(lambda db: db.execute("DELETE FROM requests WHERE removed_at < ?", (before,)))
+        await self._write(lambda db: db.execute("DELETE FROM requests WHERE removed_at < ?", (before,)))
 
     async def close(self) -> None:
+        await self._idle.wait()
         if self._database is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
             self._database = None
         self._thread.shutdown()
+
+    async def _write(self, step: _Step) -> None:
+        """Commit a write with all others that wait."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((step, done))
+        if self._idle.is_set():
+            self._idle.clear()
+            loop.call_soon(self._commit_waiting, loop)  # the other calls of this round may write too
+        await done
+
+    def _commit_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Commit all writes that wait, in the thread."""
+        writes, self._waiting = self._waiting, []
+        commit = self._thread.submit(self._commit, [step for step, _ in writes])
+        finish = partial(self._committed, [done for _, done in writes], loop)
+        commit.add_done_callback(lambda committed: loop.call_soon_threadsafe(finish, committed))
+
+    def _committed(
+        self,
+        writes: Sequence[asyncio.Future[None]],
+        loop: asyncio.AbstractEventLoop,
+        commit: "Future[Sequence[Exception | None]]",
+    ) -> None:
+        """Wake the callers, and commit what was requested meanwhile."""
+        for done, error in zip(writes, commit.result(), strict=True):
+            if done.done():  # its caller was cancelled
+                continue
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+        if self._waiting:
+            self._commit_waiting(loop)
+        else:
+            self._idle.set()
+
+    def _commit(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
+        """Return the outcome of each write. If all together fail, each one succeeds or fails by itself."""
+        error = self._outcome(steps)
+        if error is None or len(steps) == 1:
+            return [error] * len(steps)
+        return [self._outcome([step]) for step in steps]
+
+    def _outcome(self, steps: Sequence[_Step]) -> Exception | None:
+        try:
+            self._do(partial(_transaction, steps))
+        except Exception as error:  # noqa: BLE001 - raised by the callers
+            return error
+        return None
 
     async def _run(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, step)
@@ -115,7 +172,7 @@ def _read_all(database: sqlite3.Connection) -> tuple[list[JobRecord], dict[str, 
     bad: dict[str, str] = {}
     for job, text in database.execute(_ALL):
         try:
-            records.append(_from_json(text))
+            records.append(record_from_text(text))
         except Exception as error:  # noqa: BLE001 - a converter may raise anything for a foreign row
             bad[str(job)] = f"{type(error).__name__}: {error}"
     return records, bad
@@ -136,71 +193,22 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-def _remove(job: JobId, remember: PastRequest | None, database: sqlite3.Connection) -> None:
-    delete = "DELETE FROM jobs WHERE id = ?"
-    if remember is None:
-        database.execute(delete, (str(job),))
-        return
-    past = (
-        remember.owner,
-        remember.request_id,
-        str(remember.job),
-        remember.fingerprint,
-        remember.removed_at,
-    )
-    with database:  # both or neither
+def _transaction(steps: Sequence[_Step], database: sqlite3.Connection) -> None:
+    """Do all steps or none."""
+    with database:  # commits, or rolls back
         database.execute("BEGIN IMMEDIATE")
+        for step in steps:
+            step(database)
+
+
+def _remove(job: JobId, remember: PastRequest | None, database: sqlite3.Connection) -> None:
+    if remember is not None:
+        past = (
+            remember.owner,
+            remember.request_id,
+            str(remember.job),
+            remember.fingerprint,
+            remember.removed_at,
+        )
         database.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)", past)
-        database.execute(delete, (str(job),))
-
-
-def _unchanged(value: object, _: object) -> object:
-    return value
-
-
-def _shared(
-    structure: Callable[[object, type], ResourceLimits],
-) -> Callable[[object, type], ResourceLimits]:
-    """Return equal limits as one object: thousands of jobs share few different limits, each twice."""
-    known: dict[str, ResourceLimits] = {}
-
-    def structured(part: object, kind: type) -> ResourceLimits:
-        key = repr(part)  # it contains only JSON types; takes a quarter of the time of json.dumps
-        limits = known.get(key)
-        if limits is None:
-            limits = structure(part, kind)
-            if len(known) < _SHARED:
-                known[key] = limits
-        return limits
-
-    return structured
-
-
-def _converter() -> cattrs.Converter:
-    # Naming the invalid field would cost a try for each field; a row is valid or invalid as a whole.
-    converter = cattrs.Converter(omit_if_default=True, detailed_validation=False)
-    converter.register_unstructure_hook(UUID, str)
-    converter.register_structure_hook(UUID, lambda text, _: UUID(text))
-    converter.register_unstructure_hook(MappingProxyType, dict)
-    # JSON has these types itself; cattrs would call three functions for each of the many optional fields.
-    for kind in (int | None, float | None, str | None, int, float, str):
-        converter.register_structure_hook(kind, _unchanged)
-    converter.register_structure_hook(ResourceLimits, _shared(converter.get_structure_hook(ResourceLimits)))
-    converter.register_unstructure_hook(End, end_to_message)
-    converter.register_structure_hook(End, lambda message, _: end_from_message(message))
-    return converter
-
-
-_CONVERTER = _converter()
-
-
-def _to_json(record: JobRecord) -> str:
-    return json.dumps(_CONVERTER.unstructure(record, JobRecord), ensure_ascii=False)
-
-
-def _from_json(text: bytes) -> JobRecord:
-    record = json.loads(text)
-    if "owner" in record:  # thousands of jobs share few different owners
-        record["owner"] = sys.intern(record["owner"])
-    record["spec"]["command"] = sys.intern(record["spec"]["command"])
-    return _CONVERTER.structure(record, JobRecord)
+    database.execute("DELETE FROM jobs WHERE id = ?", (str(job),))

@@ -1,5 +1,6 @@
 """The journal's file: files of older versions are read, those of newer ones are not changed."""
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from worker.core.model.ending import (
     Exited,
 )
 from worker.core.model.job import (
+    JobId,
     JobRecord,
     JobSpec,
     PastRequest,
@@ -206,3 +208,64 @@ async def test_a_journal_that_is_moved_while_a_server_uses_it(tmp_path: Path) ->
     elsewhere.rename(path)
     assert [RECORD] == list(await journal.load())
     await journal.close()
+
+
+# --- writes that are committed together
+
+
+async def test_concurrent_writes(tmp_path: Path) -> None:
+    """Each is durable when it returns, in the order of the requests, as another connection sees it."""
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path)
+    jobs = [new_job_id() for _ in range(50)]
+    unended = replace(RECORD, end=None)
+
+    async def run(job: JobId) -> None:
+        await journal.put(replace(unended, id=job))
+        assert job in ids(path)
+        await journal.put(replace(RECORD, id=job))
+        if job is jobs[0]:
+            await journal.remove(job, PastRequest("alice", "r", job, "f", 1.0))
+            assert job not in ids(path)
+
+    await asyncio.gather(*map(run, jobs))
+    assert set(jobs[1:]) == ids(path)
+    assert all(END == record.end for record in await journal.load())
+    await journal.close()
+
+
+def ids(path: Path) -> set[JobId]:
+    """Return the jobs in a database."""
+    with closing(sqlite3.connect(path)) as database:
+        return {parse_job_id(text) for (text,) in database.execute("SELECT id FROM jobs")}
+
+
+async def test_a_write_that_fails_among_others(tmp_path: Path) -> None:
+    """Only the one that SQLite refuses fails."""
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path)
+    await journal.put(RECORD)
+    refused = new_job_id()
+    write(
+        path,
+        f"CREATE TRIGGER refuse BEFORE INSERT ON jobs WHEN NEW.id = '{refused}' "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END;",
+    )
+    jobs = [new_job_id(), refused, new_job_id()]
+    puts = [journal.put(replace(RECORD, id=job)) for job in jobs]
+    first, failed, last = await asyncio.gather(*puts, return_exceptions=True)
+    assert (None, None) == (first, last)
+    assert isinstance(failed, JournalUnusable)
+    assert {JOB, jobs[0], jobs[2]} == ids(path)
+    await journal.close()
+
+
+async def test_a_write_whose_caller_is_cancelled(tmp_path: Path) -> None:
+    """It is committed nevertheless, also if the journal is closed at once."""
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path)
+    put = asyncio.ensure_future(journal.put(RECORD))
+    await asyncio.sleep(0)
+    put.cancel()
+    await journal.close()
+    assert {JOB} == ids(path)

@@ -1,4 +1,7 @@
-"""The recording of one channel: a thread that splices its FIFO into its segments."""
+"""The recording of one channel: splices its FIFO into its segments.
+
+The main thread does it while there is little output, otherwise a thread of the channel's own.
+"""
 
 import os
 import re
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 
 _SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 1 << 20
+
+_LITTLE = 65536
+"""Bytes that the main thread moves at once: the default size of a pipe (pipe(7))."""
+
+_FEW = 8
+"""Moves by the main thread, each within ``_LINGER`` of the one before: then a thread is started."""
 
 _LINGER = 20
 """Milliseconds that a thread waits for more output before it ends; starting another takes 0.1 ms."""
@@ -59,20 +68,52 @@ class ChannelRecording:
         self._pumping = False
         self._wake_fd = -1  # an eventfd(2), while the thread may be waiting for more output
         self._troubled = False
+        self._moves = 0
+        self._moved_at = 0.0
         self._readable = select.poll()
         self._readable.register(fifo, select.POLLIN)
 
     def wake(self) -> None:
-        """Start the thread, unless it runs: there is output."""
+        """Record what is in the FIFO: now if it is little, otherwise in a thread, unless one runs."""
         with self._lock:
             if self._pumping:
                 return
             self._pumping = True
+        if self._is_little() and self._move_little():
+            return
         try:
             threading.Thread(target=self._pump, daemon=True).start()
         except RuntimeError:  # the system's limit of threads is reached
             self._pumping = False
             self._recorder.retry_later(self.wake)
+
+    def _is_little(self) -> bool:
+        """Whether the main thread may move output of this channel: it must not be kept from others."""
+        before, self._moved_at = self._moved_at, time.monotonic()
+        if self._moved_at - before > _LINGER / 1000:
+            self._moves = 0
+        self._moves += 1
+        return self._moves <= _FEW and not self._recorder.disk_is_slow
+
+    def _move_little(self) -> bool:
+        """Record what is in the FIFO; return False if a thread is needed: there is more, or an error."""
+        if self._readable.poll(0):
+            if not self._segments.fits(_LITTLE):  # the next one is begun, and the oldest deleted
+                return False
+            began = time.monotonic()
+            try:
+                self._splice(_LITTLE)
+            except OSError:
+                return False
+            self._recorder.note_write(time.monotonic() - began)
+        if not self._draining:
+            self._pumping = False
+            self._recorder.wait_for_output(self)
+        elif self._readable.poll(0):
+            return False
+        else:
+            self._complete()
+        return True
 
     def drain(self) -> None:
         """Record the rest, then complete."""
@@ -100,11 +141,15 @@ class ChannelRecording:
         if wake_fd >= 0:
             os.close(wake_fd)
         if complete:
-            with suppress(OSError):  # a full disk: readers get the error that no output is kept
-                self._segments.replace_deleted()
-            size = self._segments.end
-            self.close()
-            self._job.complete(self, size)
+            self._complete()
+
+    def _complete(self) -> None:
+        """Close, and report the size."""
+        with suppress(OSError):  # a full disk: readers get the error that no output is kept
+            self._segments.replace_deleted()
+        size = self._segments.end
+        self.close()
+        self._job.complete(self, size)
 
     def _pump_until_silent(self, more: select.poll) -> bool:
         """Record until there is no output for a while; return whether the channel is complete."""
@@ -132,17 +177,7 @@ class ChannelRecording:
         # Poll first: without output no segment is begun, and none deleted for it.
         while self._readable.poll(0):
             try:
-                size, room = self._segments.room()
-                spliced = os.splice(
-                    self.fifo,
-                    self._segments.file,
-                    min(_AT_ONCE, room),
-                    offset_dst=size,
-                    flags=_SPLICE_F_NONBLOCK,
-                )
-                moved += spliced
-                self._recorder.offsets[self._index] = self._segments.base + size + spliced
-                reached(Step.SPLICED, self._job.job)
+                moved += self._splice(_AT_ONCE)
             except BlockingIOError:  # another process has read it
                 break
             except OSError as error:  # most likely a full disk; the bytes stay in the pipe
@@ -153,6 +188,20 @@ class ChannelRecording:
                 if self._troubled:
                     self._troubled = False
                     self._job.trouble(self.name, "")
-        if moved and not _SPLICE_NOTIFIES:
-            os.utime(self._segments.file)
         return moved
+
+    def _splice(self, most: int) -> int:
+        """Move at most this many bytes from the FIFO; return how many."""
+        size, room = self._segments.room()
+        spliced = os.splice(
+            self.fifo,
+            self._segments.file,
+            min(most, room),
+            offset_dst=size,
+            flags=_SPLICE_F_NONBLOCK,
+        )
+        self._recorder.offsets[self._index] = self._segments.base + size + spliced
+        reached(Step.SPLICED, self._job.job)
+        if not _SPLICE_NOTIFIES:
+            os.utime(self._segments.file)
+        return spliced

@@ -1,14 +1,16 @@
 """The recorder: moves the output of jobs from their FIFOs into segments, by splice(2).
 
 This process may die at any moment: what is recorded is exactly what is in the file, so the next recorder
-continues at the end of the file. The main thread waits for output and messages; a channel has a thread
-only while it has output, so that a slow disk delays no other channel.
+continues at the end of the file. The main thread waits for output and messages, and records small output
+itself. A channel has a thread only while it has more, or while the disk is slow, so that a slow disk delays
+no other channel.
 """
 
 import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -24,6 +26,12 @@ from ..logs.lines import log_steps
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
 from .job_recording import JobRecording, sinks_of
 
+_SLOW = 0.05
+"""Seconds of one write of the main thread after which the disk is slow."""
+
+_SLOW_FOR = 10.0
+"""Seconds for which the main thread does not write to a slow disk."""
+
 
 class Recorder:
     """All channels being recorded, and the connection to the supervisor."""
@@ -37,6 +45,7 @@ class Recorder:
         self._sending = threading.Lock()
         self._decoder = Decoder()
         self._retries: list[Callable[[], None]] = []
+        self._slow_until = 0.0
 
     def run(self) -> None:
         """Record until the supervisor has disconnected and nothing is left to record."""
@@ -53,6 +62,16 @@ class Recorder:
                 retry()
 
     # --- for the recordings
+
+    @property
+    def disk_is_slow(self) -> bool:
+        """Whether a write could keep the main thread from its work."""
+        return time.monotonic() < self._slow_until
+
+    def note_write(self, seconds: float) -> None:
+        """Note how long a write of the main thread took."""
+        if seconds > _SLOW:
+            self._slow_until = time.monotonic() + _SLOW_FOR
 
     def wait_for_output(self, channel: ChannelRecording) -> None:
         """Wake a channel once when it has output."""

@@ -46,6 +46,11 @@ class Segments:
         """The offset of the next byte, and so the size of the output."""
         return self._bases[-1] + os.fstat(self.file).st_size
 
+    def fits(self, size: int) -> bool:
+        """Whether this many bytes fit in ``file``."""
+        status = os.fstat(self.file)
+        return bool(status.st_nlink) and status.st_size + size <= self._size
+
     def room(self) -> tuple[int, int]:
         """Return the position of the next byte in ``file`` and how many fit; begin a segment if full."""
         while True:

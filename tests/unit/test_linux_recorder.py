@@ -35,7 +35,8 @@ class Recorded:
         os.mkfifo(fifo_path(directory, Channel.OUTPUT))
         self.fifo = os.open(fifo_path(directory, Channel.OUTPUT), os.O_RDWR)
         Path(segment_path(directory, Channel.OUTPUT, 0)).touch()
-        self.thread = threading.Thread(target=Recorder(other, memoryview(bytearray(8)).cast("Q")).run)
+        self.recorder = Recorder(other, memoryview(bytearray(8)).cast("Q"))
+        self.thread = threading.Thread(target=self.recorder.run)
         self.thread.start()
         self.send(
             record="job", directory=str(directory), channels=["output"], segment_size=1 << 20, ends=[0]
@@ -175,10 +176,57 @@ def test_a_single_write_is_recorded_at_once(recorded: Recorded) -> None:
 def test_finish_wakes_a_thread_that_lingers(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that waits for more output stops waiting when the job has ended."""
     monkeypatch.setattr(channel_recording, "_LINGER", 70_000)
+    monkeypatch.setattr(channel_recording, "_FEW", 0)
     os.write(recorded.fifo, b"x")
     while not Path(segment_path(recorded.directory, Channel.OUTPUT, 0)).stat().st_size:
         time.sleep(0.02)  # then the thread waits for more output
     assert b"x" == recorded.finish()
+
+
+def threads_for(recorded: Recorded, written: Sequence[bytes]) -> int:
+    """Write to the job's FIFO, waiting for each to be recorded; return how many threads recorded it."""
+    threads: set[int] = set()
+
+    def note(step: Step, job: object) -> None:
+        del job
+        if step is Step.SPLICED:
+            threads.add(threading.get_ident())
+
+    segment = Path(segment_path(recorded.directory, Channel.OUTPUT, 0))
+    size = 0
+    add_step_hook(note)
+    try:
+        for data in written:
+            os.write(recorded.fifo, data)
+            size += len(data)
+            while segment.stat().st_size < size:
+                pass
+    finally:
+        remove_step_hook(note)
+    return len(threads - {recorded.thread.ident})
+
+
+def test_small_output_needs_no_thread(recorded: Recorded) -> None:
+    """The main thread records a few writes, of one pipe at most each."""
+    written = [b"x", b"y" * 65536, b"z"]
+    assert 0 == threads_for(recorded, written)
+    assert b"".join(written) == recorded.finish()
+
+
+def test_output_on_a_slow_disk_is_recorded_in_a_thread(recorded: Recorded) -> None:
+    """After one slow write the main thread does not write, so that the disk delays no message."""
+    recorded.recorder.note_write(1.0)
+    assert 1 == threads_for(recorded, [b"x"])
+    assert b"x" == recorded.finish()
+
+
+def test_small_output_that_does_not_fit_the_segment(tmp_path: Path) -> None:
+    """The thread begins the next segment, and no byte is lost."""
+    os.mkfifo(tmp_path / "output.fifo")
+    job = {"record": "job", "directory": str(tmp_path), "channels": ["output"], "ends": [0]}
+    message = json.dumps({**job, "segment_size": 4}).encode()
+    assert {"output": 6} == drained(message, {f"{tmp_path}/output.fifo": b"012345"})
+    assert {"output-0": b"0123", "output-4": b"45"} == segments_in(tmp_path)
 
 
 class SentMessages(RecorderClient):

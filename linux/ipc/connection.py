@@ -1,6 +1,5 @@
 """A non-blocking connection that carries messages, on the event loop."""
 
-import array
 import os
 import select
 import socket
@@ -9,18 +8,12 @@ from contextlib import suppress
 
 from .event_loop import Loop
 from .framing import (
-    MOST_DESCRIPTORS,
     BadMessage,
     Decoder,
     Message,
     encode,
 )
-from .unix_sockets import peer_user
-
-_AT_ONCE = 65536
-"""Bytes received at once; from 128 KiB on malloc(3) would map and unmap memory for each."""
-
-_ANCILLARY = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
+from .unix_sockets import peer_user, receive
 
 _MOST_UNSENT = 64 << 20
 """Bytes queued for a peer. A peer that stops reading is disconnected; it lists all jobs on reconnect."""
@@ -86,15 +79,12 @@ class MessageConnection:
         if not self.open:
             return False
         try:
-            data, ancillary, *_ = self._peer.recvmsg(_AT_ONCE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors = receive(self._peer)
         except BlockingIOError:
             return False
         except ConnectionError:
-            data, ancillary = b"", []
-        for _, _, received in ancillary:
-            descriptors = array.array("i")
-            descriptors.frombytes(received[: len(received) - len(received) % descriptors.itemsize])
-            self._descriptors += descriptors
+            data, descriptors = b"", []
+        self._descriptors += descriptors
         if not data:
             self.close()
             return False

@@ -16,12 +16,8 @@ from functools import partial
 
 from ...core.model.channel import Channel
 from ...core.steps import Step, reached
-from ..ipc.framing import (
-    MOST_DESCRIPTORS,
-    Decoder,
-    Message,
-    encode,
-)
+from ..ipc.framing import Decoder, Message, encode
+from ..ipc.unix_sockets import receive
 from ..logs.lines import log_steps
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
 from .job_recording import JobRecording, sinks_of
@@ -108,7 +104,7 @@ class Recorder:
     def _receive(self) -> None:
         try:
             # ``record`` carries descriptors of the FIFOs: held until the FIFOs are opened here.
-            data, held, *_ = socket.recv_fds(self._supervisor, 65536, MOST_DESCRIPTORS)
+            data, held = receive(self._supervisor)
         except ConnectionError:  # the supervisor died with unread messages of ours
             data, held = b"", []
         if not data:

@@ -66,11 +66,13 @@ class Cgroup:
     def create(self) -> None:
         """Create the cgroup, and its parent if it does not exist.
 
-        Raises LimitsUnsupported if that is not allowed here, QuotaExceeded if the kernel's limit on
-        the number of cgroups is reached.
+        Raises FileExistsError, LimitsUnsupported if that is not allowed here, QuotaExceeded if the
+        kernel's limit on the number of cgroups is reached.
         """
         try:
             self._create()
+        except FileExistsError:
+            raise
         except OSError as error:
             if error.errno in {EACCES, EPERM, EROFS}:
                 raise LimitsUnsupported(f"cannot create the control group {self.path}: {error}") from error
@@ -107,6 +109,11 @@ class Cgroup:
             except OSError as error:
                 obstacles[name] = f"{error.filename}: {error.strerror}"
         return obstacles
+
+    def discard(self) -> None:
+        """Remove the cgroup if it exists and is empty."""
+        with suppress(OSError):
+            os.rmdir(self.path)
 
     async def remove(self) -> None:
         """Remove the cgroup and those below it. Idempotent.

@@ -1,8 +1,8 @@
-"""The ResourceLimiter on cgroups: in each hierarchy <base>/<parent>/<job id>."""
+"""The ResourceLimiter on cgroups: <base>/<parent>/<job id> in the hierarchies that a job needs."""
 
 import logging
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,10 +10,13 @@ from ..core.errors import LimitsRejected
 from ..core.model.job import JobId
 from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement, PlacementKind
+from .accounting import Accounting, needed, requested
 from .block_devices import with_devices
-from .controllers.all_controllers import CONTROLLERS, all_settings
+from .cgroup import Cgroup
+from .controllers import cpuset, io
+from .controllers.all_controllers import all_settings
 from .hierarchy.detection import detect, own_cgroups_text
-from .hierarchy.hierarchy import Hierarchy
+from .hierarchy.hierarchy import Hierarchy, Version
 from .hierarchy.private_mount import unmount
 from .scope import CgroupScope
 from .settings import write_new
@@ -24,7 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 class CgroupLimiter:
-    """Creates one cgroup per job in each hierarchy, and nothing outside of its own parent cgroups.
+    """Creates cgroups for each job, and nothing outside of its own parent cgroups.
+
+    There is one in v2. In v1 there is one for each controller that a limit of the job or the accounting
+    needs.
 
     ``parent`` is the path of those below every base; two limiters with the same parent share their
     jobs. ``detect`` returns where the children of a process can be placed. Raises LimitsUnsupported
@@ -34,8 +40,15 @@ class CgroupLimiter:
 
     kind = PlacementKind.CGROUPS
 
-    def __init__(self, parent: str, detect: Callable[[int], Hierarchy] = detect) -> None:
+    def __init__(
+        self,
+        parent: str,
+        detect: Callable[[int], Hierarchy] = detect,
+        accounting: Accounting = Accounting.FULL,
+    ) -> None:
         self._parent = parent
+        self._accounting = accounting
+        self._pressure = accounting is Accounting.FULL
         self._detect = detect
         self._own = self._latest = Subtree(parent, detect(os.getpid()))
         self._latest_process = os.getpid(), own_cgroups_text(os.getpid())
@@ -51,25 +64,35 @@ class CgroupLimiter:
         limits = await with_devices(limits)
         subtree = self._subtree(parent)
         subtree.refuse_unavailable(limits)
-        scope = subtree.scope(job)
-        if scope.exists():
-            await _clear(scope, job)
+        tracked = subtree.unified is not None
+        names = needed(limits, self._accounting, subtree.roots, tracked=tracked)
+        cgroups = subtree.cgroups(job, names)
         try:
-            for cgroup in scope.cgroups:
-                cgroup.create()
-            subtree.initialize_v1(job)
-            subtree.admit(limits)
-            requested = {each.name for each in CONTROLLERS if each.requested(limits)}
-            # The files of the other controllers have no limit yet.
-            write_new(all_settings({name: scope.controllers[name] for name in requested}, limits))
+            _create(cgroups)
+        except FileExistsError:
+            await _clear(subtree.scope(job, subtree.cgroups(job, subtree.roots)), job)
+            _create(cgroups)
+        try:
+            self._initialize(subtree, cgroups, limits)
         except BaseException:
-            await subtree.scope(job).remove()
+            await subtree.scope(job, cgroups).remove()
             raise
-        return subtree.scope(job)  # enabled controllers have added files
+        # Only now: enabled controllers have added files.
+        return subtree.scope(job, cgroups, pressure=self._pressure)
+
+    def _initialize(self, subtree: Subtree, cgroups: Mapping[str, Cgroup], limits: ResourceLimits) -> None:
+        """Set the limits of new cgroups, and what v1 needs before a process can join."""
+        if cpuset.name in cgroups and cgroups[cpuset.name].version is Version.V1:
+            cpuset.inherit(cgroups[cpuset.name])
+        if io.name in cgroups:
+            subtree.count_io()
+        subtree.admit(limits)
+        # The files of the other controllers have no limit yet.
+        write_new(all_settings({name: cgroups[name] for name in requested(limits)}, limits))
 
     async def reopen(self, job: JobId, placement: Placement) -> CgroupScope | None:  # noqa: ARG002 - the port's signature
         """Return the scope of a job whose cgroups exist, also those of another limiter."""
-        scope = scope_at(placement, self._own.hierarchy)
+        scope = scope_at(placement, self._own.hierarchy, pressure=self._pressure)
         if not scope.exists():
             return None
         self._parents |= {Path(cgroup.path).parent for cgroup in scope.cgroups}
@@ -109,6 +132,19 @@ class CgroupLimiter:
             self._latest, self._latest_process = Subtree(self._parent, self._detect(process)), latest
             self._parents |= self._latest.parents()
         return self._latest
+
+
+def _create(cgroups: Mapping[str, Cgroup]) -> None:
+    """Create all cgroups, or none: FileExistsError if one exists."""
+    made: list[Cgroup] = []
+    try:
+        for cgroup in dict.fromkeys(cgroups.values()):
+            cgroup.create()
+            made.append(cgroup)
+    except BaseException:
+        for cgroup in made:
+            cgroup.discard()
+        raise
 
 
 async def _clear(scope: CgroupScope, job: JobId) -> None:

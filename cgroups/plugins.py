@@ -11,6 +11,7 @@ from cattrs import Converter, ForbiddenExtraKeysError
 from ..core.errors import LimitsUnsupported
 from ..core.host.unit_names import worker_name
 from ..core.ports import ResourceLimiter
+from .accounting import Accounting
 from .hierarchy.detection import detect
 from .hierarchy.private_mount import MOUNT_NAME, unmount, with_unified
 from .limiter import CgroupLimiter
@@ -21,9 +22,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CgroupSettings:
-    """``parent``: path of the worker's own cgroup below each base; by default from the state directory."""
+    """``parent``: path of the worker's own cgroup below each base; by default from the state directory.
+
+    ``accounting``: how much is counted of each job.
+    """
 
     parent: str | None = None
+    accounting: Accounting = Accounting.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,9 @@ def cgroups(settings: Mapping[str, object], state_dir: Path) -> ResourceLimiter:
     chosen = _structure(settings, CgroupSettings)
     parent = chosen.parent or default_parent(state_dir)
     try:
-        return CgroupLimiter(parent, lambda process: with_unified(detect(process), state_dir))
+        return CgroupLimiter(
+            parent, lambda process: with_unified(detect(process), state_dir), chosen.accounting
+        )
     except (LimitsUnsupported, ValueError):
         unmount(state_dir / MOUNT_NAME)
         raise
@@ -87,6 +94,15 @@ def _text(value: object, _: type[str]) -> str:
     return value
 
 
+def _accounting(value: object, _: type[Accounting]) -> Accounting:
+    try:
+        return Accounting(value)  # type: ignore[arg-type] # anything from the file
+    except ValueError:
+        names = ", ".join(Accounting)
+        raise ValueError(f"limiter settings: unknown accounting {value!r}; valid: {names}") from None
+
+
 # Without this hook cattrs would accept any value and use str(value).
 _converter = Converter(forbid_extra_keys=True, detailed_validation=False)
 _converter.register_structure_hook(str, _text)
+_converter.register_structure_hook(Accounting, _accounting)

@@ -8,11 +8,13 @@ from functools import cached_property
 
 from ..core.model.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement
+from .accounting import requested
 from .block_devices import with_devices
 from .cgroup import Cgroup
-from .controllers import memory
+from .controllers import cpuset, memory
 from .controllers.all_controllers import all_settings
 from .hierarchy.hierarchy import Version
+from .moving import move_all
 from .rollback import replace_all
 from .usage import read_usage
 
@@ -28,7 +30,8 @@ class CgroupScope:
     """A Scope in the cgroups of a placement; ``find`` returns which of them has which controller.
 
     It is called on first use: a new server that recovers many jobs does not need it for each of them.
-    ``admit`` raises LimitsUnsupported for limits that these cgroups cannot have.
+    ``admit`` raises LimitsUnsupported for limits that these cgroups cannot have. ``locate`` returns where a
+    controller of v1 has its cgroup, for a limit that is set later. ``pressure`` is part of the usage.
     """
 
     def __init__(
@@ -36,6 +39,9 @@ class CgroupScope:
         placement: Placement,
         find: Callable[[], Mapping[str, Cgroup]],
         admit: Callable[[ResourceLimits], None],
+        locate: Callable[[str], Cgroup],
+        *,
+        pressure: bool = True,
     ) -> None:
         self.placement = placement
         self.unified = Cgroup(placement.unified, Version.V2) if placement.unified else None
@@ -45,6 +51,8 @@ class CgroupScope:
         )
         self._find = find
         self._admit = admit
+        self._locate = locate
+        self._pressure = pressure
 
     @cached_property
     def controllers(self) -> Mapping[str, Cgroup]:
@@ -74,11 +82,30 @@ class CgroupScope:
         limits = await with_devices(limits)
         self._admit(limits)
         # Lowering memory blocks while the kernel reclaims it.
-        await asyncio.to_thread(replace_all, all_settings(self.controllers, limits))
+        await asyncio.to_thread(self._replace, limits)
+
+    def _replace(self, limits: ResourceLimits) -> None:
+        for name in sorted(requested(limits) - self.controllers.keys()):
+            self._add(name)
+        replace_all(all_settings(self.controllers, limits))
+
+    def _add(self, name: str) -> None:
+        """Create the cgroup of a controller of v1 that had no limit so far, and move the job into it."""
+        cgroup = self._locate(name)
+        if cgroup not in self.controllers.values():  # joined with another controller
+            cgroup.create()
+            try:
+                if name == cpuset.name:
+                    cpuset.inherit(cgroup)
+                move_all(self.cgroups[0], cgroup)
+            except BaseException:
+                cgroup.discard()  # unless some processes are in it already: it has no limits
+                raise
+        self.controllers = {**self.controllers, name: cgroup}
 
     async def usage(self) -> ResourceUsage:
         """Return the usage so far; final once no process is left."""
-        return read_usage(self.controllers, self.unified)
+        return read_usage(self.controllers, self.unified if self._pressure else None)
 
     async def remove(self) -> None:
         """Remove the cgroups, including those that the job created in them.
@@ -87,7 +114,7 @@ class CgroupScope:
         """
         if memory.name in self.controllers:
             await memory.drop_cache(self.controllers[memory.name])
-        for cgroup in self.cgroups:
+        for cgroup in dict.fromkeys((*self.cgroups, *self.controllers.values())):
             try:
                 await cgroup.remove()
             except OSError as error:

@@ -1,7 +1,7 @@
 """The part of each hierarchy where the children of one process can be placed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import LimitsUnsupported
@@ -9,7 +9,7 @@ from ..core.model.job import JobId
 from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement
 from .cgroup import Cgroup
-from .controllers import cpuset, io, memory
+from .controllers import io, memory
 from .controllers.all_controllers import CONTROLLERS
 from .controllers.controller import Controller
 from .hierarchy.delegation import vacate
@@ -38,7 +38,9 @@ class Subtree:
         self._parent = _checked(parent)
         self.unified = self._writable(hierarchy.unified)
         self.roots = dict(self._find_roots())
-        self._accounting = False
+        self._directories = {name: f"{root.base}/{self._parent}" for name, root in self.roots.items()}
+        self._unified = f"{self.unified}/{self._parent}" if self.unified else None
+        self._counts_io = False
         if not self.bases():
             raise self._no_base()
 
@@ -51,19 +53,33 @@ class Subtree:
         """Return the cgroups that contain those of the jobs."""
         return {base / self._parent for base in self.bases()}
 
-    def scope(self, job: JobId) -> CgroupScope:
-        """Return the scope of a job, whether or not its cgroups exist."""
-        path = f"{self._parent}/{job}"
-        cgroups = {name: Cgroup(f"{root.base}/{path}", root.version) for name, root in self.roots.items()}
-        # Several controllers may share a cgroup: all of v2, and joined ones of v1.
+    def cgroups(self, job: JobId, names: Collection[str]) -> dict[str, Cgroup]:
+        """Return the cgroups of a job by controller: those of v1 for these names, and that of v2.
+
+        They need not exist. Several controllers may share a cgroup: all of v2, and joined ones of v1.
+        """
+        return {
+            name: Cgroup(f"{self._directories[name]}/{job}", root.version)
+            for name, root in self.roots.items()
+            if name in names or root.version is Version.V2
+        }
+
+    def scope(self, job: JobId, cgroups: Mapping[str, Cgroup], *, pressure: bool = True) -> CgroupScope:
+        """Return the scope of a job with these cgroups; ``pressure`` is part of its usage."""
         legacy = dict.fromkeys(each.path for each in cgroups.values() if each.version is Version.V1)
         accountant = cgroups.get(memory.name)
         placement = Placement(
-            unified=f"{self.unified}/{path}" if self.unified else None,
+            unified=f"{self._unified}/{job}" if self._unified else None,
             legacy=tuple(legacy),
             oom_events=memory.oom_events(accountant) if accountant else None,
         )
-        return CgroupScope(placement, lambda: cgroups, self.admit)
+        return CgroupScope(
+            placement,
+            lambda: cgroups,
+            self.admit,
+            lambda name: self.cgroups(job, {name})[name],
+            pressure=pressure,
+        )
 
     def obstacle(self, controller: Controller) -> Unenforceable | None:
         """Return why no cgroup can have a controller here, None if it can; changes nothing."""
@@ -90,14 +106,11 @@ class Subtree:
                 reason = f"cannot be enabled here: {obstacles[controller.name]}"
                 raise Unenforceable(f"limits.{controller.name}", reason, _EMPTY_IT)
 
-    def initialize_v1(self, job: JobId) -> None:
-        """Write what v1 needs before a process can join a job's cgroups, or is counted in them."""
-        roots = {name: root for name, root in self.roots.items() if root.version is Version.V1}
-        if cpuset.name in roots:
-            cpuset.inherit(_path_down(roots[cpuset.name].base, self._parent / str(job)))
-        if io.name in roots and not self._accounting:
-            io.enable_accounting(Cgroup(f"{roots[io.name].base}/{self._parent}", Version.V1))
-            self._accounting = True
+    def count_io(self) -> None:
+        """Make the kernel count the I/O of jobs, which v1 does not do by itself. Idempotent."""
+        if not self._counts_io and self.roots[io.name].version is Version.V1:
+            io.enable_accounting(Cgroup(self._directories[io.name], Version.V1))
+        self._counts_io = True
 
     def _enable_controllers(self) -> dict[str, str]:
         """Enable the controllers of v2 for the job's cgroup, from the base down.

@@ -20,8 +20,8 @@ from .unenforceable import Unenforceable
 _START_AGAIN = "start the job again; `worker doctor` shows whether new jobs can have this limit"
 
 
-def scope_at(placement: Placement, hierarchy: Hierarchy) -> CgroupScope:
-    """Return the scope with these cgroups; they need not exist."""
+def scope_at(placement: Placement, hierarchy: Hierarchy, *, pressure: bool = True) -> CgroupScope:
+    """Return the scope with these cgroups; they need not exist. ``pressure`` is part of its usage."""
 
     def find() -> dict[str, Cgroup]:
         offered = scope.unified.words("cgroup.controllers") if scope.unified else ()
@@ -31,10 +31,16 @@ def scope_at(placement: Placement, hierarchy: Hierarchy) -> CgroupScope:
     def admit(limits: ResourceLimits) -> None:
         for each in CONTROLLERS:
             if each.requested(limits) and each.name not in scope.controllers:
-                reason = f"no control group of the job has the {each.name} controller"
-                raise Unenforceable(f"limits.{each.name}", reason, _START_AGAIN)
+                locate(each.name)
 
-    scope = CgroupScope(placement, find, admit)
+    def locate(name: str) -> Cgroup:
+        cgroup = _legacy_cgroup(name, placement, hierarchy)
+        if cgroup is None:
+            reason = f"no control group of the job has the {name} controller"
+            raise Unenforceable(f"limits.{name}", reason, _START_AGAIN)
+        return cgroup
+
+    scope = CgroupScope(placement, find, admit, locate, pressure=pressure)
     return scope
 
 
@@ -43,9 +49,25 @@ def _cgroup_with(
 ) -> Cgroup | None:
     if placement.unified and (controller == CPU_TIME or controller in offered):
         return Cgroup(placement.unified, Version.V2)
+    cgroup = _legacy_cgroup(controller, placement, hierarchy)
+    # Not in the placement: it was created for a limit that was set later.
+    known = cgroup is not None and (cgroup.path in placement.legacy or os.path.isdir(cgroup.path))
+    return cgroup if known else None
+
+
+def _legacy_cgroup(controller: str, placement: Placement, hierarchy: Hierarchy) -> Cgroup | None:
+    """Return the cgroup of a controller of v1, at the same path as the others of the job."""
     base = hierarchy.legacy.get(controller)
-    paths = (path for path in placement.legacy if base and Path(path).is_relative_to(base))
-    return next((Cgroup(path, Version.V1) for path in paths), None)
+    if base is None:
+        return None
+    for path in placement.legacy:
+        for other in hierarchy.legacy.values():
+            if path.startswith(f"{other}/"):
+                return Cgroup(f"{base}/{path.removeprefix(f'{other}/')}", Version.V1)
+    top = f"{hierarchy.unified}/"
+    if placement.unified and placement.unified.startswith(top):
+        return Cgroup(f"{base}/{placement.unified.removeprefix(top)}", Version.V1)
+    return None
 
 
 def left_in(parents: Iterable[Path], top: Path | None) -> dict[JobId, list[Placement]]:

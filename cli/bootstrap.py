@@ -27,7 +27,7 @@ def make_worker(
     """Return the Worker of a server; an adapter that is not given is the one in the settings."""
     return Worker(
         spawner=spawner or SPAWNERS.make(settings.spawner, home.path),
-        limiter=limiter or LIMITERS.make(settings.limiter, home.path),
+        limiter=limiter or LIMITERS.make(settings.limiter_plugin, home.path),
         outputs=outputs or OUTPUT_STORES.make(settings.output_store, home.path),
         journal=journal or SqliteJournal(home.journal),
         clock=clock,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from ..api.bounds import Bounds
+from ..cgroups.accounting import Accounting
 from ..core.engine.retention import Retention
 from ..core.model.limits import LimitPolicy
 from ..linux.logs.lines import FORMATS, LEVELS
@@ -61,6 +62,12 @@ def _parse_log_format(text: str) -> str:
     return text
 
 
+def _parse_accounting(text: str) -> Accounting:
+    if text not in list(Accounting):
+        raise ValueError(f"unknown accounting; use {' or '.join(Accounting)}")
+    return Accounting(text)
+
+
 def _positive(kind: Parsed) -> Parsed:
     """Return the type without zero."""
 
@@ -80,6 +87,7 @@ def _unlimited(kind: Parsed) -> Parsed:
 
 _FILE = Parsed("FILE", _parse_path)
 _PLUGIN = Parsed("NAME", Plugin)
+_ACCOUNTING = Parsed("LEVEL", _parse_accounting)
 _LEVEL = Parsed("LEVEL", _parse_log_level)
 _FORMAT = Parsed("FORMAT", _parse_log_format)
 _BOUNDS = Bounds()
@@ -118,6 +126,13 @@ class ServerSettings:
         default=Plugin("auto"),
         metadata=_setting(
             _PLUGIN, "Adapter that enforces limits; auto: control groups if they are writable."
+        ),
+    )
+    accounting: Accounting = field(
+        default=Accounting.FULL,
+        metadata=_setting(
+            _ACCOUNTING,
+            "What is counted of each job: full, or limits-only: memory, and what has a limit.",
         ),
     )
     output_store: Plugin = field(
@@ -173,6 +188,13 @@ class ServerSettings:
         default="info", metadata=_setting(_LEVEL, f"Level of the log: {', '.join(LEVELS)}.")
     )
     limits: LimitPolicy = field(default_factory=LimitPolicy)
+
+    @property
+    def limiter_plugin(self) -> Plugin:
+        """The limiter with its settings; an accounting that is not the default is one of them."""
+        if self.accounting is Accounting.FULL:
+            return self.limiter
+        return Plugin(self.limiter.name, {**self.limiter.settings, "accounting": str(self.accounting)})
 
     @property
     def retention(self) -> Retention:

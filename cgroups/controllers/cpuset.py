@@ -4,9 +4,7 @@ https://docs.kernel.org/admin-guide/cgroup-v1/cpusets.html
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Iterator
 
 from ...core.errors import InvalidJobSpec
 from ...core.model.limits import ResourceLimits, ResourceUsage, parse_cpus
@@ -26,7 +24,7 @@ def requested(limits: ResourceLimits) -> bool:
 
 def settings(cgroup: Cgroup, limits: ResourceLimits) -> Iterator[Setting]:
     """Return the setting of the list of CPUs; raise InvalidJobSpec for CPUs that are not available."""
-    available = _cpus_of(Cgroup(os.path.dirname(cgroup.path), cgroup.version))
+    available = _cpus_of(_parent(cgroup))
     chosen = None
     if limits.cpuset is not None:
         requested_cpus = parse_cpus(limits.cpuset)
@@ -47,23 +45,27 @@ def usage(cgroup: Cgroup, so_far: ResourceUsage) -> ResourceUsage:  # noqa: ARG0
     return so_far
 
 
-def inherit(path_down: Sequence[Path]) -> None:
-    """Copy CPUs and memory nodes of the first cgroup of v1 to those below it that have none.
+def inherit(cgroup: Cgroup) -> None:
+    """Copy CPUs and memory nodes of the closest cgroup of v1 that has them to this one and those between.
 
     In a new cgroup both lists are empty, and no process can join it (ENOSPC). With clone_children
     the kernel copies them itself for the next jobs.
     """
-    last = Cgroup(str(path_down[-1]), Version.V1)
-    if all(last.text(file).strip() for file in _LISTS):
-        return
-    for above, below in pairwise(path_down):
-        source, target = Cgroup(str(above), Version.V1), Cgroup(str(below), Version.V1)
+    lacking: list[Cgroup] = []
+    while cgroup.has(_LISTS[0]) and not all(cgroup.text(file).strip() for file in _LISTS):
+        lacking.append(cgroup)
+        cgroup = _parent(cgroup)
+    for below in reversed(lacking):
         for file in _LISTS:
-            if target.has(file) and not target.text(file).strip():
-                target.set(file, source.text(file).strip())
-    parent = Cgroup(str(path_down[-2]), Version.V1)
-    if parent.count("cgroup.clone_children") == 0:
-        parent.set("cgroup.clone_children", 1)
+            if not below.text(file).strip():
+                below.set(file, cgroup.text(file).strip())
+        cgroup = below
+    if lacking and _parent(cgroup).count("cgroup.clone_children") == 0:
+        _parent(cgroup).set("cgroup.clone_children", 1)
+
+
+def _parent(cgroup: Cgroup) -> Cgroup:
+    return Cgroup(os.path.dirname(cgroup.path), cgroup.version)
 
 
 def _cpus_of(cgroup: Cgroup) -> frozenset[int]:

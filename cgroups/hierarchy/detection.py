@@ -13,7 +13,7 @@ from .mounts import find_legacy, find_unified, parse_own_cgroups
 
 def own_cgroups_text(process: int, proc: Path = Path("/proc")) -> str:
     """Return the text of /proc/PID/cgroup; raise SpawnerUnavailable if there is no such process."""
-    text = kernel_files.read(proc / str(process) / "cgroup")
+    text = kernel_files.read(f"{proc}/{process}/cgroup")
     if text is None and process != os.getpid():
         raise SpawnerUnavailable(f"process {process}, the parent of new jobs, has just exited; try again")
     return text or ""

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from worker.cgroups.accounting import Accounting
 from worker.cgroups.hierarchy.hierarchy import CPU_TIME, V1_NAMES
+from worker.cgroups.scope import CgroupScope
 from worker.core.errors import LimitsRejected
 from worker.core.model.job import new_job_id
 from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
@@ -69,7 +72,8 @@ async def test_a_process_sees_itself_in_its_cgroups(parent: str) -> None:
     """A process that joins before exec is in the job's cgroup of every hierarchy."""
     async with limiter_named(parent) as limiter:
         job = new_job_id()
-        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+        limits = ResourceLimits(cpu=CpuLimit(weight=50), cpuset="0")  # those that need a limit in v1
+        scope = await limiter.prepare(job, limits, os.getpid())
         output, _ = run_inside(scope.placement, "print(open('/proc/self/cgroup').read())").communicate()
         cgroups = dict(line.split(":")[1:] for line in output.decode().split())
         names = [name for name in ROOTS if name in HIERARCHY.legacy and name != CPU_TIME]
@@ -128,6 +132,40 @@ def nest_cgroups(placement: Placement) -> None:
     for directory in directories(placement):
         Path(directory, "a", "b").mkdir(parents=True)
         Path(directory, "c").mkdir()
+
+
+@pytest.mark.parametrize("accounting", Accounting)
+async def test_a_limit_that_is_set_later(parent: str, accounting: Accounting) -> None:
+    """The running processes are limited and counted then, also after a restart; no cgroup remains."""
+    async with limiter_named(parent, accounting) as limiter:
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+        nested = (
+            "import os\nprint(os.fork() and os.getpid(), flush=True)\nopen('/proc/self/cgroup')\ninput()"
+        )
+        process = run_inside(scope.placement, nested)
+        assert process.stdout is not None
+        process.stdout.readline()
+        limits = ResourceLimits(cpu=CpuLimit(quota=0.5), pids=7, cpuset="0")
+        await scope.update(limits)
+        found = await limiter.reopen(job, scope.placement)
+        assert found is not None
+        for each in (scope, found):
+            usage = await each.usage()
+            assert (2, True) == (usage.pids_current, usage.throttled_usec is not None)
+        await found.update(replace(limits, pids=9))
+        for path in cgroups_of(job, parent):
+            assert str(process.pid) in lines_of(f"{path}/cgroup.procs")
+        process.communicate(b"\n\n")
+        await asyncio.to_thread(wait_until_empty, scope)
+        await found.remove()
+        assert [] == cgroups_of(job, parent)
+
+
+def wait_until_empty(scope: CgroupScope) -> None:
+    """Return once no process is left."""
+    while scope.populated():
+        os.sched_yield()
 
 
 async def test_cgroups_that_the_job_created_are_removed_too(parent: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.cgroups.accounting import Accounting
 from worker.cgroups.hierarchy.detection import detect
 from worker.cgroups.hierarchy.hierarchy import ControllerRoot, Hierarchy
 from worker.cgroups.limiter import CgroupLimiter
@@ -52,9 +53,11 @@ def directories(placement: Placement) -> list[str]:
 
 
 @asynccontextmanager
-async def limiter_named(parent: str) -> AsyncIterator[CgroupLimiter]:
+async def limiter_named(
+    parent: str, accounting: Accounting = Accounting.FULL
+) -> AsyncIterator[CgroupLimiter]:
     """Create a limiter, and remove the cgroups that remain of it."""
-    limiter = CgroupLimiter(parent)
+    limiter = CgroupLimiter(parent, accounting=accounting)
     try:
         yield limiter
     finally:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from worker.cgroups.accounting import Accounting
 from worker.cgroups.hierarchy.hierarchy import Hierarchy
 from worker.cgroups.limiter import CgroupLimiter
 from worker.cgroups.none import NoLimiter
@@ -80,19 +81,33 @@ def names_below(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
 
-async def test_each_hierarchy_gets_one_cgroup_for_the_job(tmp_path: Path) -> None:
-    """The cgroup is <base>/<parent>/<job id>, and close() removes the empty parent."""
-    limiter = CgroupLimiter("worker.slice/jobs", lambda _: posing_hybrid(tmp_path))
+@pytest.mark.parametrize(
+    ("accounting", "names"),
+    [(Accounting.FULL, ["memory", "pids"]), (Accounting.LIMITS_ONLY, ["memory"])],
+)
+async def test_a_job_without_limits_gets_the_cgroups_that_the_accounting_needs(
+    tmp_path: Path, accounting: Accounting, names: list[str]
+) -> None:
+    """The cgroup is <base>/<parent>/<job id>, and close() removes the empty parents."""
+    hierarchy = posing_hybrid(tmp_path)
+    limiter = CgroupLimiter("worker.slice/jobs", lambda _: hierarchy, accounting)
     job = new_job_id()
-    scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
     place = f"worker.slice/jobs/{job}"
+    scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
     assert f"{tmp_path}/unified/{place}" == scope.placement.unified
-    assert (
-        tuple(f"{tmp_path}/{name}/{place}" for name in ("cpu", "memory", "pids")) == scope.placement.legacy
-    )
+    assert tuple(f"{tmp_path}/{name}/{place}" for name in names) == scope.placement.legacy
     await scope.remove()
     await limiter.close()
-    assert not (names_below(tmp_path) & {f"{name}/worker.slice/jobs" for name in ("cpu", "unified")})
+    assert not (names_below(tmp_path) & {f"{name}/worker.slice/jobs" for name in (*names, "unified")})
+
+
+async def test_without_v2_a_job_always_has_a_cgroup(tmp_path: Path) -> None:
+    """Its processes must be found."""
+    hierarchy = Hierarchy({"pids": tmp_path})
+    limiter = CgroupLimiter("worker", lambda _: hierarchy, Accounting.LIMITS_ONLY)
+    job = new_job_id()
+    scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+    assert (f"{tmp_path}/worker/{job}",) == scope.placement.legacy
 
 
 async def test_joined_controllers_share_one_cgroup(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ factories = pytest.mark.parametrize("factory", [plugins.cgroups, plugins.auto])
 @factories
 def test_unknown_setting_is_rejected_with_the_valid_ones(factory: Factory, tmp_path: Path) -> None:
     """The message helps to correct a typing error."""
-    with pytest.raises(ValueError, match="unknown parnt; valid: parent"):
+    with pytest.raises(ValueError, match="unknown parnt; valid: parent, accounting"):
         factory({"parnt": "x"}, tmp_path)
 
 
@@ -26,6 +26,13 @@ def test_setting_of_a_wrong_type_is_rejected(factory: Factory, tmp_path: Path) -
     """A number is not silently converted to a name."""
     with pytest.raises(ValueError, match="5 is not a string"):
         factory({"parent": 5}, tmp_path)
+
+
+@factories
+def test_unknown_accounting_is_rejected_with_the_valid_ones(factory: Factory, tmp_path: Path) -> None:
+    """The message lists what can be set."""
+    with pytest.raises(ValueError, match="unknown accounting 'some'; valid: full, limits-only"):
+        factory({"accounting": "some"}, tmp_path)
 
 
 @factories

@@ -168,7 +168,7 @@ def test_new_cgroups_of_v1_inherit_the_cpus_of_their_parent(tmp_path: Path) -> N
     for directory, cpus in ((tmp_path, "0-3"), (parent, "1"), (job, "\n")):
         files = {"cpuset.cpus": cpus, "cpuset.mems": cpus, "cgroup.clone_children": "0"}
         cgroup_with(directory, Version.V1, files)
-    cpuset.inherit([tmp_path, parent, job])
+    cpuset.inherit(Cgroup(str(job), Version.V1))
     names = ("cpuset.cpus", "cpuset.mems", "cgroup.clone_children")
     assert ("0-3", "0-3", "0") == tuple((tmp_path / name).read_text() for name in names)
     assert ("1", "1", "1") == tuple((parent / name).read_text() for name in names)

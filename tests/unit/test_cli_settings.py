@@ -7,6 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from worker.cgroups.accounting import Accounting
 from worker.cli.server_address import Address
 from worker.cli.settings import (
     Plugin,
@@ -67,6 +68,16 @@ def test_precedence(tmp_path: Path) -> None:
     assert "debug" == resolved(file, variable).log_level
 
 
+def test_accounting_is_a_setting_of_the_limiter(tmp_path: Path) -> None:
+    """The limiter gets it besides the settings of its table; other adapters get only what is set."""
+    file = ["--config", str(config(tmp_path, '[limiter]\nname = "cgroups"\nparent = "p"'))]
+    assert {"parent": "p"} == resolved(file).limiter_plugin.settings
+    limited = resolved([*file, "--accounting", "limits-only"]).limiter_plugin
+    assert Plugin("cgroups", {"parent": "p", "accounting": "limits-only"}) == limited
+    with pytest.raises(Failure, match="accounting: unknown accounting; use full or limits-only"):
+        resolved(["--config", str(config(tmp_path, 'accounting = "some"'))])
+
+
 def test_every_setting_is_an_option_and_a_variable() -> None:
     """Each field can be set as an option and as a variable, with names derived from its own."""
     texts = {
@@ -76,6 +87,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "tls_key": "/c",
         "spawner": "s",
         "limiter": "l",
+        "accounting": "limits-only",
         "output_store": "o",
         "output_max": "10M",
         "shutdown_grace": "1m",
@@ -104,6 +116,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             tls_key=Path("/c"),
             spawner=Plugin("s"),
             limiter=Plugin("l"),
+            accounting=Accounting.LIMITS_ONLY,
             output_store=Plugin("o"),
             output_max=10 << 20,
             shutdown_grace=60.0,

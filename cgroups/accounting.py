@@ -1,11 +1,6 @@
-"""Which cgroups of v1 a job gets: each costs the kernel a directory with its files. In v2 there is one."""
+"""How much is counted of a job: a setting. This module is loaded by commands too, and must stay small."""
 
-from collections.abc import Collection
 from enum import StrEnum
-
-from ..core.model.limits import ResourceLimits
-from .controllers import cpuacct, io, memory, pids
-from .controllers.all_controllers import CONTROLLERS
 
 
 class Accounting(StrEnum):
@@ -16,28 +11,3 @@ class Accounting(StrEnum):
 
     LIMITS_ONLY = "limits-only"
     """Memory; what has a limit; and CPU time, if there is a hierarchy of v2."""
-
-
-_COUNTED = frozenset({cpuacct.name, io.name, pids.name})
-
-
-def requested(limits: ResourceLimits) -> set[str]:
-    """Return the controllers of the limits."""
-    return {each.name for each in CONTROLLERS if each.requested(limits)}
-
-
-def needed(
-    limits: ResourceLimits, accounting: Accounting, available: Collection[str], *, tracked: bool
-) -> set[str]:
-    """Return the controllers of v1, of those available, that a job needs a cgroup for.
-
-    Always memory: it counts OOM kills. ``tracked``: a cgroup of v2 tracks the job's processes. Without it
-    there must be another one that does.
-    """
-    names = {memory.name} | requested(limits)
-    if accounting is Accounting.FULL:
-        names |= _COUNTED
-    names &= set(available)
-    if not tracked and not names:
-        names = {next(iter(available))}
-    return names

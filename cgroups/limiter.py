@@ -10,7 +10,7 @@ from ..core.errors import LimitsRejected
 from ..core.model.job import JobId
 from ..core.model.limits import ResourceLimits
 from ..core.ports import Placement, PlacementKind
-from .accounting import Accounting, needed, requested
+from .accounting import Accounting
 from .block_devices import with_devices
 from .cgroup import Cgroup
 from .controllers import cpuset, io
@@ -19,6 +19,7 @@ from .hierarchy.detection import detect, own_cgroups_text
 from .hierarchy.hierarchy import Hierarchy, Version
 from .hierarchy.private_mount import unmount
 from .scope import CgroupScope
+from .selection import needed, requested
 from .settings import write_new
 from .subtree import Subtree
 from .survey import left_in, scope_at, worker_systemd_scopes

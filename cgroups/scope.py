@@ -8,7 +8,6 @@ from functools import cached_property
 
 from ..core.model.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement
-from .accounting import requested
 from .block_devices import with_devices
 from .cgroup import Cgroup
 from .controllers import cpuset, memory
@@ -16,6 +15,7 @@ from .controllers.all_controllers import all_settings
 from .hierarchy.hierarchy import Version
 from .moving import move_all
 from .rollback import replace_all
+from .selection import requested
 from .usage import read_usage
 
 _log = logging.getLogger(__name__)

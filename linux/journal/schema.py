@@ -50,6 +50,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA wal_autocheckpoint = 0")  # SqliteJournal decides when it may block
         _migrate(database, path)
     except BaseException:
         database.close()

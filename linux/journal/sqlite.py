@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +24,15 @@ _PAST = """
 SELECT owner, request_id, job, fingerprint, removed_at FROM requests WHERE owner = ? AND request_id = ?
 """
 _PUT = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)"
+_SLOW = 0.02
+"""Seconds of one commit in the event loop after which the disk is slow."""
+
+_SLOW_FOR = 10.0
+"""Seconds for which the event loop leaves commits to the thread then."""
+
+_CHECKPOINT_AFTER = 250
+"""Commits between checkpoints, which sync the disk. SQLite by itself does one after 1000 pages."""
+
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], object]
 
@@ -31,8 +42,9 @@ log = logging.getLogger(__name__)
 class SqliteJournal:
     """One row per job, in WAL mode: a write survives a kill of this process, but not a loss of power.
 
-    Writes that are requested while others are being committed are committed together (group commit): a
-    transaction and the switch to the thread and back cost ten times as much as a row.
+    Writes that are requested at the same time, or while others are being committed, are committed together
+    (group commit): a transaction costs five times as much as a row. The event loop commits them itself,
+    unless the disk is slow or must be synced: that takes less than the switch to a thread and back.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,6 +58,9 @@ class SqliteJournal:
         self._waiting: list[tuple[_Step, asyncio.Future[None]]] = []
         self._idle = asyncio.Event()
         self._idle.set()
+        self._in_thread = 0
+        self._slow_until = 0.0
+        self._commits = 0
 
     async def load(self) -> Sequence[JobRecord]:
         records, bad = await self._run(_read_all)
@@ -97,20 +112,49 @@ class SqliteJournal:
         await done
 
     def _commit_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Commit all writes that wait, in the thread."""
+        """Commit all writes that wait."""
         writes, self._waiting = self._waiting, []
-        commit = self._thread.submit(self._commit, [step for step, _ in writes])
-        finish = partial(self._committed, [done for _, done in writes], loop)
-        commit.add_done_callback(lambda committed: loop.call_soon_threadsafe(finish, committed))
+        steps, callers = [step for step, _ in writes], [done for _, done in writes]
+        if self._may_block():
+            commit = self._thread.submit(self._commit_and_sync, steps)
+            commit.add_done_callback(
+                lambda commit: loop.call_soon_threadsafe(self._committed, callers, loop, commit.result())
+            )
+            return
+        began = time.monotonic()
+        outcomes = self._commit(steps)
+        now = time.monotonic()
+        if now - began > _SLOW:
+            self._slow_until = now + _SLOW_FOR
+        self._committed(callers, loop, outcomes)
+
+    def _may_block(self) -> bool:
+        """Whether a commit is left to the thread: it may sync the disk, or wait for the thread."""
+        return (
+            self._database is None
+            or self._in_thread > 0
+            or self._commits >= _CHECKPOINT_AFTER
+            or time.monotonic() < self._slow_until
+        )
+
+    def _commit_and_sync(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
+        """Commit in the thread; then do a checkpoint if it is due. The commit after that syncs the log."""
+        outcomes = self._commit(steps)
+        if self._commits > _CHECKPOINT_AFTER + 1:
+            self._commits = 0
+        elif self._commits > _CHECKPOINT_AFTER and self._database is not None:
+            with suppress(sqlite3.Error):  # such as a full disk: a later one does it
+                self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return outcomes
 
     def _committed(
         self,
-        writes: Sequence[asyncio.Future[None]],
+        callers: Sequence[asyncio.Future[None]],
         loop: asyncio.AbstractEventLoop,
-        commit: "Future[Sequence[Exception | None]]",
+        outcomes: Sequence[Exception | None],
     ) -> None:
         """Wake the callers, and commit what was requested meanwhile."""
-        for done, error in zip(writes, commit.result(), strict=True):
+        for done, error in zip(callers, outcomes, strict=True):
             if done.done():  # its caller was cancelled
                 continue
             if error is None:
@@ -124,6 +168,7 @@ class SqliteJournal:
 
     def _commit(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
         """Return the outcome of each write. If all together fail, each one succeeds or fails by itself."""
+        self._commits += 1
         error = self._outcome(steps)
         if error is None or len(steps) == 1:
             return [error] * len(steps)
@@ -137,7 +182,11 @@ class SqliteJournal:
         return None
 
     async def _run(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, step)
+        self._in_thread += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, step)
+        finally:
+            self._in_thread -= 1
 
     def _do(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
@@ -180,7 +229,7 @@ def _read_all(database: sqlite3.Connection) -> tuple[list[JobRecord], dict[str, 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)  # before each commit: Path.stat takes twice as long
     except OSError:
         return None
     return found.st_dev, found.st_ino

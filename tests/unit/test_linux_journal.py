@@ -269,3 +269,35 @@ async def test_a_write_whose_caller_is_cancelled(tmp_path: Path) -> None:
     put.cancel()
     await journal.close()
     assert {JOB} == ids(path)
+
+
+async def test_the_log_does_not_grow_without_bounds(tmp_path: Path) -> None:
+    """Checkpoints empty the write-ahead log, after commits of the event loop and of the thread."""
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path)
+    sizes = []
+    for _ in range(4):
+        for _ in range(300):
+            await journal.put(RECORD)
+        sizes.append(Path(f"{path}-wal").stat().st_size)
+    assert sizes[-1] == sizes[1]
+    await journal.close()
+
+
+async def test_writes_beside_reads(tmp_path: Path) -> None:
+    """Reads run in the thread; writes that are requested meanwhile are neither lost nor reordered."""
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path)
+    await journal.put(RECORD)
+    jobs = [new_job_id() for _ in range(20)]
+    for job in jobs:
+        _, past = await asyncio.gather(
+            journal.put(replace(RECORD, id=job)), journal.past_request("alice", str(job))
+        )
+        assert past is None
+        await asyncio.gather(
+            journal.load(), journal.remove(job, PastRequest("alice", str(job), job, "f", 1.0))
+        )
+        assert await journal.past_request("alice", str(job)) is not None
+    assert {JOB} == ids(path)
+    await journal.close()

@@ -1,0 +1,32 @@
+"""Which cgroups of v1 a job gets: each costs the kernel a directory with its files. In v2 there is one."""
+
+from collections.abc import Collection
+
+from ..core.model.limits import ResourceLimits
+from .accounting import Accounting
+from .controllers import cpuacct, io, memory, pids
+from .controllers.all_controllers import CONTROLLERS
+
+_COUNTED = frozenset({cpuacct.name, io.name, pids.name})
+
+
+def requested(limits: ResourceLimits) -> set[str]:
+    """Return the controllers of the limits."""
+    return {each.name for each in CONTROLLERS if each.requested(limits)}
+
+
+def needed(
+    limits: ResourceLimits, accounting: Accounting, available: Collection[str], *, tracked: bool
+) -> set[str]:
+    """Return the controllers of v1, of those available, that a job needs a cgroup for.
+
+    Always memory: it counts OOM kills. ``tracked``: a cgroup of v2 tracks the job's processes. Without it
+    there must be another one that does.
+    """
+    names = {memory.name} | requested(limits)
+    if accounting is Accounting.FULL:
+        names |= _COUNTED
+    names &= set(available)
+    if not tracked and not names:
+        names = {next(iter(available))}
+    return names

@@ -17,6 +17,7 @@ import pytest
 
 from worker.linux.kernel.locks import lock_holder, open_lock
 from worker.linux.kernel.procfs import command_line
+from worker.linux.zygote.client import PROGRAM
 
 from .conftest import Installation, Until
 
@@ -83,6 +84,7 @@ class UpgradedInstallation:
             (self.package / directory).mkdir()
             for module in (ROOT / directory).glob("*.py"):
                 shutil.copy(module, self.package / directory)
+        shutil.copy(PROGRAM, self.package / "linux" / "zygote")
 
     def locks(self, name: str) -> list[int]:
         """Return the processes that hold this lock of any generation."""

@@ -24,6 +24,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.SpawnFailed: Status.INVALID_ARGUMENT,
     core.SpawnerUnavailable: Status.UNAVAILABLE,
     core.LimitsUnsupported: Status.FAILED_PRECONDITION,
+    core.LimitBelowUsage: Status.FAILED_PRECONDITION,
     core.LimitsRejected: Status.INVALID_ARGUMENT,
     core.AccessDenied: Status.PERMISSION_DENIED,
     core.OutputUnavailable: Status.OUT_OF_RANGE,

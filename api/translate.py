@@ -61,6 +61,17 @@ _CHANNELS = {
 }
 _LEFTOVERS = {Leftovers.KILL: proto.Leftovers.KILL, Leftovers.WAIT: proto.Leftovers.WAIT}
 
+_LIMITS = {
+    "cpu_quota_millicores": "cpu.quota",
+    "cpu_weight": "cpu.weight",
+    "memory_max": "memory.max",
+    "memory_high": "memory.high",
+    "memory_swap_max": "memory.swap_max",
+    "pids_max": "pids",
+    "cpuset_cpus": "cpuset",
+}
+"""The names in LIMIT_NAMES, by the field of the message."""
+
 _Core = TypeVar("_Core")
 _Proto = TypeVar("_Proto", bound=int)
 
@@ -298,9 +309,11 @@ def _limits_message(limits: ResourceLimits) -> proto.Limits | None:
                 write_bytes_per_second=each.write_bytes_per_second,
                 read_operations_per_second=each.read_operations_per_second,
                 write_operations_per_second=each.write_operations_per_second,
+                unlimited=list(each.unlimited),
             )
             for each in limits.io
         ],
+        unlimited=[field for field, name in _LIMITS.items() if name in limits.unlimited],
     )
 
 
@@ -318,12 +331,20 @@ def _limits(message: proto.Limits | None) -> ResourceLimits:
                 write_bytes_per_second=each.write_bytes_per_second,
                 read_operations_per_second=each.read_operations_per_second,
                 write_operations_per_second=each.write_operations_per_second,
+                unlimited=tuple(each.unlimited),
             )
             for each in message.io
         ),
         pids=message.pids_max,
         cpuset=message.cpuset_cpus,
+        unlimited=tuple(_limit_name(each) for each in message.unlimited),
     )
+
+
+def _limit_name(field: str) -> str:
+    if field not in _LIMITS:
+        raise InvalidJobSpec("limits.unlimited", f"unknown limit {field!r}; known are {', '.join(_LIMITS)}")
+    return _LIMITS[field]
 
 
 def _ulimits_message(ulimits: Sequence[Ulimit]) -> list[proto.Ulimit]:

@@ -5,12 +5,12 @@ import re
 import stat
 from asyncio import to_thread
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import InvalidJobSpec
 from ..core.host.mountinfo import parse_mountinfo
-from ..core.model.limits import IoLimit, ResourceLimits
+from ..core.model.limits import IO_RATES, IoLimit, ResourceLimits
 from . import kernel_files
 
 _FIELD = "limits.io"
@@ -109,15 +109,15 @@ def _file_system(number: str) -> str:
 
 def _merged(name: str, first: IoLimit, second: IoLimit, number: str) -> IoLimit:
     values = {}
-    for field in fields(IoLimit)[1:]:
-        ours, theirs = getattr(first, field.name), getattr(second, field.name)
+    for field in IO_RATES:
+        ours, theirs = getattr(first, field), getattr(second, field)
         if None not in {ours, theirs} and ours != theirs:
             raise InvalidJobSpec(
                 _FIELD,
-                f"{name} and {second.device} are one device, {number}, with two values for {field.name}; "
+                f"{name} and {second.device} are one device, {number}, with two values for {field}; "
                 "specify it once",
             )
-        values[field.name] = theirs if ours is None else ours
+        values[field] = theirs if ours is None else ours
     return replace(first, **values)
 
 

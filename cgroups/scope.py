@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
+from ..core.errors import LimitsRejected
 from ..core.model.limits import ResourceLimits, ResourceUsage
 from ..core.ports import Placement
 from .block_devices import with_devices
@@ -13,6 +14,7 @@ from .cgroup import Cgroup
 from .controllers import cpuset, memory
 from .controllers.all_controllers import all_settings
 from .hierarchy.hierarchy import Version
+from .memory_in_use import below_usage, is_busy, make_room
 from .moving import move_all
 from .rollback import replace_all
 from .selection import requested
@@ -75,9 +77,8 @@ class CgroupScope:
     async def update(self, limits: ResourceLimits) -> None:
         """Replace all limits; one that is None is lifted.
 
-        Lowering memory.max below the usage makes the kernel reclaim memory, and on v2 kill (OOM) if
-        that is not enough; v1 rejects it. Raises LimitsUnsupported, LimitsRejected and
-        InvalidJobSpec, and leaves the limits unchanged then.
+        A lower memory.max makes the kernel reclaim memory. Raises LimitBelowUsage if that is not enough,
+        LimitsUnsupported, LimitsRejected and InvalidJobSpec, and leaves the limits unchanged then.
         """
         limits = await with_devices(limits)
         self._admit(limits)
@@ -87,7 +88,15 @@ class CgroupScope:
     def _replace(self, limits: ResourceLimits) -> None:
         for name in sorted(requested(limits) - self.controllers.keys()):
             self._add(name)
-        replace_all(all_settings(self.controllers, limits))
+        cgroup = self.controllers.get(memory.name)
+        if cgroup is not None:
+            make_room(cgroup, limits.memory)
+        try:
+            replace_all(all_settings(self.controllers, limits))
+        except LimitsRejected as error:
+            if cgroup is not None and is_busy(error):
+                raise below_usage(cgroup, limits.memory) from error
+            raise
 
     def _add(self, name: str) -> None:
         """Create the cgroup of a controller of v1 that had no limit so far, and move the job into it."""

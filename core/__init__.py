@@ -18,6 +18,7 @@ MODULES = {
         "JobNotFound",
         "JobStillRunning",
         "JournalUnusable",
+        "LimitBelowUsage",
         "LimitsRejected",
         "LimitsUnsupported",
         "NoOutputKept",
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
     from .errors import JobNotFound as JobNotFound
     from .errors import JobStillRunning as JobStillRunning
     from .errors import JournalUnusable as JournalUnusable
+    from .errors import LimitBelowUsage as LimitBelowUsage
     from .errors import LimitsRejected as LimitsRejected
     from .errors import LimitsUnsupported as LimitsUnsupported
     from .errors import NoOutputKept as NoOutputKept

@@ -69,6 +69,10 @@ class LimitsRejected(WorkerError):
     """The kernel rejected the value of a limit; the message has the file and the data."""
 
 
+class LimitBelowUsage(LimitsRejected):
+    """The job uses more than the requested limit; the message states how much."""
+
+
 class AccessDenied(WorkerError):
     """The caller is not permitted to do this."""
 

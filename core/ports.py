@@ -73,7 +73,8 @@ class Scope(Protocol):
     async def update(self, limits: ResourceLimits) -> None:
         """Replace the limits of a running job.
 
-        Raises LimitsUnsupported or LimitsRejected; the limits are unchanged then.
+        Raises LimitsUnsupported, LimitsRejected, or LimitBelowUsage, a LimitsRejected that states how
+        much memory the job uses; the limits are unchanged then.
         """
         ...
 

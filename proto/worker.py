@@ -193,6 +193,11 @@ class IoLimit(betterproto2.Message):
         5, betterproto2.TYPE_UINT64, optional=True
     )
 
+    unlimited: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
+    """
+    As in Limits, with the names of this message.
+    """
+
 
 default_message_pool.register_message("worker.v1", "IoLimit", IoLimit)
 
@@ -200,7 +205,8 @@ default_message_pool.register_message("worker.v1", "IoLimit", IoLimit)
 @dataclass(eq=False, repr=False)
 class Limits(betterproto2.Message):
     """
-    The limits of a job. An absent field sets no limit.
+    The limits of a job. An absent field sets no limit: at a start the server's default applies, and an
+    update leaves the limit as it is. To have no limit, or to remove one, name it in `unlimited`.
     """
 
     cpu_quota_millicores: "int | None" = betterproto2.field(1, betterproto2.TYPE_UINT64, optional=True)
@@ -239,6 +245,12 @@ class Limits(betterproto2.Message):
     """
 
     io: "list[IoLimit]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    unlimited: "list[str]" = betterproto2.field(9, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of fields of this message, such as "memory_max", whose limit is removed; only in requests. The
+    server's maximum still applies. A server of an earlier version ignores this field.
+    """
 
 
 default_message_pool.register_message("worker.v1", "Limits", Limits)
@@ -621,7 +633,7 @@ class UpdateRequest(betterproto2.Message):
 
     limits: "Limits | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    The limits to change; absent limits stay unchanged.
+    The limits to change; absent limits stay unchanged and are not checked.
     """
 
 

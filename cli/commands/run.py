@@ -31,7 +31,8 @@ from ..terminal.output_copy import OutputCopy, resumable
 def run(settings: ClientSettings, request_id: str, **job: object) -> None:
     """Run a command as a job and exit with its exit code.
 
-    Everything from CMD on belongs to the job, including arguments that look like options. Ctrl-C
+    Everything from CMD on belongs to the job, including arguments that look like options. A limit
+    with the value `unlimited`, also `max`, replaces the default of the server. Ctrl-C
     stops the job, a second Ctrl-C kills it. Exit codes of worker itself: 127 if the command does
     not exist, 126 if it cannot be executed, 125 for any other error.
     """

@@ -15,7 +15,8 @@ from ..terminal.show import format_option, show_json
 def start(settings: ClientSettings, request_id: str, form: str | None, **job: object) -> None:
     """Start a command as a job.
 
-    Everything from CMD on belongs to the job, including arguments that look like options.
+    Everything from CMD on belongs to the job, including arguments that look like options. A limit
+    with the value `unlimited`, also `max`, replaces the default of the server.
     """
     spec = job_spec(job)
     job_id = call(settings, lambda client: client.start(spec, request_id=request_id))

@@ -19,7 +19,7 @@ from ..terminal.show import format_option, show_json
 def update(settings: ClientSettings, job: str, form: str | None, **limits: object) -> None:
     """Change the limits of a running job.
 
-    Limits that are not given stay as they are.
+    Limits that are not given stay as they are. The value `unlimited`, also `max`, removes a limit.
     """
     with invalid_specs_rejected():
         changes = resource_limits(limits)

@@ -31,6 +31,27 @@ from .quantities import format_size
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
+UNLIMITED = "unlimited"
+"""The value of a limit that is to be removed."""
+
+_NO_LIMIT = (1 << 63) - (1 << 16)
+"""From here on v1 has no limit of memory: the largest number of whole pages, which may have 64 KiB."""
+
+
+def _or_unlimited(kind: Parsed) -> Parsed:
+    """Return the type of a limit with the additional values ``unlimited`` and ``max``."""
+    return Parsed(kind.name, lambda text: UNLIMITED if text in {UNLIMITED, "max"} else kind.parse(text))
+
+
+def _device_or_unlimited(kind: Parsed) -> Parsed:
+    """Return the type of a limit of a device with these additional values."""
+
+    def parse(text: str) -> object:
+        device, _, limit = text.rpartition("=")
+        return (device, UNLIMITED) if device and limit in {UNLIMITED, "max"} else kind.parse(text)
+
+    return Parsed(kind.name, parse)
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -61,6 +82,12 @@ class Limit:
         """The key in the limits of cgroups' Capabilities: one for all limits on I/O."""
         return "io" if self.per_device else self.field
 
+    def shown(self, value: object) -> str:
+        """Return a value as text, as its option takes it."""
+        if isinstance(value, int) and value >= _NO_LIMIT:
+            return UNLIMITED
+        return self.show(value)
+
     def of(self, limits: ResourceLimits | IoLimit) -> object:
         """Return the value in the limits of a job, or in those of one device; None if it is not set."""
         return attrgetter(self.field.removeprefix("io."))(limits)
@@ -77,34 +104,60 @@ class Limit:
 
 
 LIMITS = (
-    Limit("cpu", "cpu.quota", CORES, "CPU time, such as 0.5 or 50% of one core.", "{:g}".format),
-    Limit("cpu_weight", "cpu.weight", WEIGHT, "Share of a busy CPU, 1 to 10000; 100 if not set."),
-    Limit("cpus", "cpuset", CPU_LIST, "CPUs that the job may run on, such as 0-1,4."),
+    Limit(
+        "cpu", "cpu.quota", _or_unlimited(CORES), "CPU time, such as 0.5 or 50% of one core.", "{:g}".format
+    ),
+    Limit(
+        "cpu_weight",
+        "cpu.weight",
+        _or_unlimited(WEIGHT),
+        "Share of a busy CPU, 1 to 10000; 100 if not set.",
+    ),
+    Limit("cpus", "cpuset", _or_unlimited(CPU_LIST), "CPUs that the job may run on, such as 0-1,4."),
     Limit(
         "memory",
         "memory.max",
-        SIZE,
+        _or_unlimited(SIZE),
         "Memory, such as 512K, 100MB or 1.5GiB (K, KB, KiB: 1024 bytes); above it, OOM kill.",
         format_size,
     ),
-    Limit("memory_high", "memory.high", SIZE, "Memory above which the job is slowed down.", format_size),
-    Limit("swap", "memory.swap_max", SIZE, "Swap space in addition to the memory.", format_size),
-    Limit("pids", "pids", COUNT, "Number of processes and threads."),
+    Limit(
+        "memory_high",
+        "memory.high",
+        _or_unlimited(SIZE),
+        "Memory above which the job is slowed down.",
+        format_size,
+    ),
+    Limit(
+        "swap", "memory.swap_max", _or_unlimited(SIZE), "Swap space in addition to the memory.", format_size
+    ),
+    Limit("pids", "pids", _or_unlimited(COUNT), "Number of processes and threads."),
     Limit(
         "io_read",
         "io.read_bytes_per_second",
-        DEVICE_RATE,
+        _device_or_unlimited(DEVICE_RATE),
         "Bytes read per second, such as /dev/vda=1M, 254:0=1M or /var=1M.",
         format_size,
     ),
-    Limit("io_write", "io.write_bytes_per_second", DEVICE_RATE, "Bytes written per second.", format_size),
+    Limit(
+        "io_write",
+        "io.write_bytes_per_second",
+        _device_or_unlimited(DEVICE_RATE),
+        "Bytes written per second.",
+        format_size,
+    ),
     Limit(
         "io_read_iops",
         "io.read_operations_per_second",
-        DEVICE_OPERATIONS,
+        _device_or_unlimited(DEVICE_OPERATIONS),
         "Reads per second, such as /dev/vda=500; K is 1000.",
     ),
-    Limit("io_write_iops", "io.write_operations_per_second", DEVICE_OPERATIONS, "Writes per second."),
+    Limit(
+        "io_write_iops",
+        "io.write_operations_per_second",
+        _device_or_unlimited(DEVICE_OPERATIONS),
+        "Writes per second.",
+    ),
 )
 
 
@@ -123,20 +176,35 @@ def resource_limits(values: Mapping[str, Any]) -> ResourceLimits:
     Raises InvalidJobSpec for a value that is out of range.
     """
     parts: dict[str, dict[str, Any]] = {"": {}, "cpu": {}, "memory": {}}
-    devices: dict[str, dict[str, int]] = {}
+    unlimited: list[str] = []
     for limit in LIMITS:
-        part, _, name = limit.field.rpartition(".")
         value = values.get(limit.name)
-        if not limit.per_device:
-            parts[part][name] = value
+        if limit.per_device:
             continue
-        for device, rate in value or ():
-            if name in devices.setdefault(device, {}):
-                raise click.UsageError(f"two limits of the same kind for {device}")
-            devices[device][name] = rate
+        if value == UNLIMITED:
+            unlimited.append(limit.field)
+            continue
+        part, _, name = limit.field.rpartition(".")
+        parts[part][name] = value
     return ResourceLimits(
         cpu=CpuLimit(**parts["cpu"]),
         memory=MemoryLimit(**parts["memory"]),
-        io=tuple(IoLimit(device, **rates) for device, rates in devices.items()),
+        io=_io_limits(values),
+        unlimited=tuple(unlimited),
         **parts[""],
     )
+
+
+def _io_limits(values: Mapping[str, Any]) -> tuple[IoLimit, ...]:
+    devices: dict[str, dict[str, Any]] = {}
+    for limit in LIMITS:
+        name = limit.field.rpartition(".")[2]
+        for device, rate in (values.get(limit.name) or ()) if limit.per_device else ():
+            rates = devices.setdefault(device, {"unlimited": ()})
+            if name in rates or name in rates["unlimited"]:
+                raise click.UsageError(f"two limits of the same kind for {device}")
+            if rate == UNLIMITED:
+                rates["unlimited"] += (name,)
+            else:
+                rates[name] = rate
+    return tuple(IoLimit(device, **rates) for device, rates in devices.items())

@@ -19,7 +19,7 @@ def limits_line(limits: ResourceLimits) -> str:
         if each.per_device
     ]
     return ", ".join(
-        f"{each.option.removeprefix('--')} {device}{each.show(value)}"
+        f"{each.option.removeprefix('--')} {device}{each.shown(value)}"
         for each, device, value in (*of_job, *of_devices)
         if value is not None
     )

@@ -30,6 +30,7 @@ import click
 
 from ...core.model.ending import Cause, Signaled, exit_code
 from ...core.model.job import JobStatus
+from ...core.model.limits import ResourceLimits
 from ..options.quantities import format_size
 from .console import printable, say
 
@@ -93,7 +94,7 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "created_at": _timestamp(record.created_at),
         "started_at": _timestamp(record.started_at),
         "ended_at": _timestamp(record.end.ended_at if record.end else None),
-        "limits": asdict(record.limits),
+        "limits": _limits(record.limits),
         "usage": asdict(status.usage),
         "output": {channel.value: asdict(extent) for channel, extent in status.output.items()},
         "output_max": record.output_max or None,
@@ -103,6 +104,14 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "new_privileges": record.spec.new_privileges,
         "pipe_size": record.spec.pipe_size,
     }
+
+
+def _limits(limits: ResourceLimits) -> dict[str, object]:
+    """Return the limits in effect; what a request removes is not among them."""
+    found = asdict(limits)
+    for part in (found, *found["io"]):
+        del part["unlimited"]
+    return found
 
 
 def job_details(status: JobStatus) -> list[str]:

@@ -99,7 +99,7 @@ class JobRunner:
                 raise JobAlreadyFinished
             if running.scope is None:
                 raise LimitsUnsupported("the cgroups of this job were not found")
-            limits = self.policy.apply(job.record.limits.updated(changes))
+            limits = self.policy.apply_changes(job.record.limits, changes)
             await running.scope.update(limits)
             job.record = replace(job.record, limits=limits)
             await self.journal.put(job.record)

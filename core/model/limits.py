@@ -4,10 +4,15 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from ..errors import InvalidJobSpec
+
+DEFAULT_WEIGHT = 100
+"""Of a job without one: that of cpu.weight."""
 
 _CPU_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
 _LONGEST_CPU_LIST = 4096  # characters; every kernel accepts this size in one write
@@ -42,44 +47,87 @@ class MemoryLimit:
             _check_count(f"limits.memory.{name}", getattr(self, name), least)
 
 
+IO_RATES = (
+    "read_bytes_per_second",
+    "write_bytes_per_second",
+    "read_operations_per_second",
+    "write_operations_per_second",
+)
+"""The limits in an IoLimit."""
+
+
 @dataclass(frozen=True, slots=True)
 class IoLimit:
-    """Rates of one block device, given as /dev/x, MAJ:MIN or a path on its file system."""
+    """Rates of one block device, given as /dev/x, MAJ:MIN or a path on its file system.
+
+    ``unlimited`` names rates as in ``ResourceLimits``.
+    """
 
     device: str
     read_bytes_per_second: int | None = None
     write_bytes_per_second: int | None = None
     read_operations_per_second: int | None = None
     write_operations_per_second: int | None = None
+    unlimited: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.device:
             raise InvalidJobSpec("limits.io.device", "is empty; name a device, MAJ:MIN or a path")
-        for name in self.__slots__[1:]:
+        for name in IO_RATES:
             _check_count(f"limits.io.{name}", getattr(self, name), 1)
+        _check_unlimited("limits.io", self, self.unlimited, IO_RATES)
+
+
+LIMIT_NAMES = (
+    *("cpu.quota", "cpu.weight"),
+    *("memory.max", "memory.high", "memory.swap_max"),
+    *("pids", "cpuset"),
+)
+"""The limits in ResourceLimits that are not those of a device."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """All limits of a job; None or empty: no limit."""
+    """All limits of a job; None or empty: no limit.
+
+    ``unlimited`` names those that a request removes, among LIMIT_NAMES: the default of the server at a
+    start, the present limit at an update. Limits in effect have none.
+    """
 
     cpu: CpuLimit = field(default_factory=CpuLimit)
     memory: MemoryLimit = field(default_factory=MemoryLimit)
     io: tuple[IoLimit, ...] = ()
     pids: int | None = None
     cpuset: str | None = None
+    unlimited: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_count("limits.pids", self.pids, 1)
+        _check_unlimited("limits", self, self.unlimited, LIMIT_NAMES)
 
     def updated(self, changes: "ResourceLimits") -> "ResourceLimits":
-        """Return these limits, replaced where ``changes`` sets a value; io is merged by device."""
+        """Return these limits, replaced where ``changes`` sets a value or none; io is merged by device."""
+        kept = self.without(changes.unlimited)
         return ResourceLimits(
-            cpu=_filled(changes.cpu, self.cpu),
-            memory=_filled(changes.memory, self.memory),
+            cpu=_filled(changes.cpu, kept.cpu),
+            memory=_filled(changes.memory, kept.memory),
             io=_filled_devices(changes.io, self.io),
-            pids=self.pids if changes.pids is None else changes.pids,
-            cpuset=self.cpuset if changes.cpuset is None else changes.cpuset,
+            pids=kept.pids if changes.pids is None else changes.pids,
+            cpuset=kept.cpuset if changes.cpuset is None else changes.cpuset,
+        )
+
+    def without(self, names: Collection[str]) -> "ResourceLimits":
+        """Return these limits without those of some names."""
+
+        def part(of: str) -> dict[str, None]:
+            return {name.removeprefix(of): None for name in names if name.startswith(of)}
+
+        return ResourceLimits(
+            cpu=replace(self.cpu, **part("cpu.")),
+            memory=replace(self.memory, **part("memory.")),
+            io=self.io,
+            pids=None if "pids" in names else self.pids,
+            cpuset=None if "cpuset" in names else self.cpuset,
         )
 
 
@@ -94,8 +142,15 @@ def _filled(part: _Part, otherwise: _Part) -> _Part:
 
 def _filled_devices(parts: tuple[IoLimit, ...], otherwise: tuple[IoLimit, ...]) -> tuple[IoLimit, ...]:
     named = {part.device: part for part in parts}
-    filled = [_filled(named.pop(part.device, IoLimit(part.device)), part) for part in otherwise]
-    return (*filled, *named.values())
+    merged = [_with_rates(named.pop(part.device, IoLimit(part.device)), part) for part in otherwise]
+    added = [replace(part, unlimited=()) for part in named.values()]
+    return tuple(part for part in (*merged, *added) if part != IoLimit(part.device))
+
+
+def _with_rates(part: IoLimit, otherwise: IoLimit) -> IoLimit:
+    """Return ``part`` with what it neither sets nor removes taken from ``otherwise``."""
+    removed: dict[str, Any] = dict.fromkeys(part.unlimited)
+    return _filled(replace(part, unlimited=()), replace(otherwise, unlimited=(), **removed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +163,32 @@ class LimitPolicy:
     def apply(self, requested: ResourceLimits) -> ResourceLimits:
         """Return the limits in effect; raise InvalidJobSpec, which names the field, above the maximum."""
         limits = self.default.updated(requested)
+        self._check(limits)
+        self._check_removed(requested)
+        # A weight is a share, not a bound: a job without one is not raised to the maximum.
+        weight = limits.cpu.weight
+        if weight is None and self.maximum.cpu.weight is not None:
+            weight = min(DEFAULT_WEIGHT, self.maximum.cpu.weight)
+        limits = replace(limits, cpu=replace(limits.cpu, weight=weight))
+        return self.maximum.updated(limits)
+
+    def apply_changes(self, current: ResourceLimits, changes: ResourceLimits) -> ResourceLimits:
+        """Return the limits of a running job after an update.
+
+        Only what is changed is checked: the server may have got lower maxima since the job began.
+        """
+        self._check(changes)
+        self._check_removed(changes)
+        known = [part.device for part in current.io]
+        for part in changes.io:  # the same device by another name would keep its limit
+            if part.unlimited and known and part.device not in known:
+                raise InvalidJobSpec(
+                    f"limits.io {part.device}", f"has no limit; the limits are those of {', '.join(known)}"
+                )
+        return current.updated(changes)
+
+    def _check(self, limits: ResourceLimits) -> None:
+        """Raise InvalidJobSpec for a value above the maximum."""
         _check_below("limits.cpu", limits.cpu, self.maximum.cpu)
         _check_below("limits.memory", limits.memory, self.maximum.memory)
         most = {part.device: part for part in self.maximum.io}
@@ -117,18 +198,25 @@ class LimitPolicy:
             raise _above("limits.pids", limits.pids, self.maximum.pids)
         if limits.cpuset is not None and self.maximum.cpuset is not None:
             _check_among(limits.cpuset, self.maximum.cpuset)
-        # A weight is a share, not a bound: a job without one has 100 and is not raised to the maximum.
-        weight = limits.cpu.weight
-        if weight is None and self.maximum.cpu.weight is not None:
-            weight = min(100, self.maximum.cpu.weight)
-        limits = replace(limits, cpu=replace(limits.cpu, weight=weight))
-        return self.maximum.updated(limits)
+
+    def _check_removed(self, changes: ResourceLimits) -> None:
+        """Raise InvalidJobSpec for a limit that is to be removed although it has a maximum."""
+        bounds = {f"limits.{name}": attrgetter(name)(self.maximum) for name in changes.unlimited}
+        most = {part.device: part for part in self.maximum.io}
+        for part in changes.io:
+            bound = most.get(part.device, IoLimit(part.device))
+            bounds |= {f"limits.io {part.device}.{name}": getattr(bound, name) for name in part.unlimited}
+        for name, value in bounds.items():
+            if name == "limits.cpu.weight" and value is not None and value >= DEFAULT_WEIGHT:
+                continue
+            if value is not None:
+                raise _above(name, "unlimited", value)
 
 
 def _check_below(name: str, part: _Part, most: _Part) -> None:
     for each in fields(part):
         value, bound = getattr(part, each.name), getattr(most, each.name)
-        if each.name != "device" and value is not None and bound is not None and value > bound:
+        if isinstance(value, int | float) and bound is not None and value > bound:
             raise _above(f"{name}.{each.name}", value, bound)
 
 
@@ -166,7 +254,19 @@ def parse_cpus(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _above(name: str, value: float, bound: float) -> InvalidJobSpec:
+def _check_unlimited(
+    field_name: str, limits: "IoLimit | ResourceLimits", unlimited: Iterable[str], known: Collection[str]
+) -> None:
+    for name in unlimited:
+        if name not in known:
+            raise InvalidJobSpec(
+                f"{field_name}.unlimited", f"unknown limit {name!r}; known are {', '.join(known)}"
+            )
+        if attrgetter(name)(limits) is not None:
+            raise InvalidJobSpec(f"{field_name}.{name}", "is both set and unlimited")
+
+
+def _above(name: str, value: float | str, bound: float | str) -> InvalidJobSpec:
     return InvalidJobSpec(name, f"{value} is above this server's maximum of {bound}")
 
 

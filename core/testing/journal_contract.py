@@ -45,6 +45,11 @@ EVERY_LIMIT = ResourceLimits(
     cpuset="0-1,3",
 )
 
+REMOVED_LIMITS = ResourceLimits(
+    io=(IoLimit("/dev/vda", read_bytes_per_second=1, unlimited=("write_bytes_per_second",)),),
+    unlimited=("memory.max", "pids"),
+)
+
 EVERYTHING = JobSpec(
     "/bin/\N{SNOWMAN}",
     ["", " ", "--option", "two\nlines", "\t'\"\\", "\N{GRINNING FACE}", "x" * 100_000],
@@ -86,7 +91,7 @@ class JournalContract(Contract):
 
     async def check_every_field_survives(self) -> None:
         """``load`` returns each record exactly as it was stored, for any job spec."""
-        for spec in (JobSpec("ls"), EVERYTHING):
+        for spec in (JobSpec("ls"), EVERYTHING, JobSpec("ls", limits=REMOVED_LIMITS)):
             await self._check_survival(JobRecord(new_job_id(), spec, "\N{BULLET} owner", "id 1", NOON))
 
     async def check_every_ending_survives(self) -> None:

@@ -1,5 +1,8 @@
 """Translation between messages and the core's values loses nothing and adds nothing."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -33,6 +36,8 @@ from worker.core.model.job import (
     new_job_id,
 )
 from worker.core.model.limits import (
+    IO_RATES,
+    LIMIT_NAMES,
     CpuLimit,
     IoLimit,
     MemoryLimit,
@@ -52,7 +57,7 @@ SIZE = st.integers(0, (1 << 64) - 1)
 OUTPUT_MAX = st.just(0) | st.integers(SMALLEST_OUTPUT, LARGEST_OUTPUT)
 MILLISECONDS = st.integers(1, 10**11).map(lambda number: number / 1000)
 
-limits = st.builds(
+set_limits = st.builds(
     ResourceLimits,
     cpu=st.builds(
         CpuLimit,
@@ -67,6 +72,20 @@ limits = st.builds(
     pids=MAYBE_COUNT,
     cpuset=st.none() | TEXT,
 )
+
+
+@st.composite
+def _with_unlimited(draw: st.DrawFn) -> ResourceLimits:
+    found = draw(set_limits)
+
+    def unset(names: Sequence[str], of: ResourceLimits | IoLimit) -> tuple[str, ...]:
+        return tuple(name for name in names if attrgetter(name)(of) is None and draw(st.booleans()))
+
+    io = tuple(replace(part, unlimited=unset(IO_RATES, part)) for part in found.io)
+    return replace(found, io=io, unlimited=unset(LIMIT_NAMES, found))
+
+
+limits = _with_unlimited()
 
 
 @st.composite
@@ -170,6 +189,20 @@ def test_changes_of_limits_survive_the_wire(changes: ResourceLimits) -> None:
             translate.changes(message)
     else:
         assert changes == translate.changes(message)
+
+
+def test_an_unknown_name_of_a_limit_is_rejected() -> None:
+    """A limit that is to be removed has the name of a field of its message."""
+    message = proto.UpdateRequest(limits=proto.Limits(unlimited=["memory.max"]))
+    with pytest.raises(
+        InvalidJobSpec, match=r"limits\.unlimited: unknown limit 'memory\.max'; known are cpu"
+    ):
+        translate.changes(message)
+    message = proto.UpdateRequest(limits=proto.Limits(io=[proto.IoLimit(device="/x", unlimited=["y"])]))
+    with pytest.raises(
+        InvalidJobSpec, match=r"limits\.io\.unlimited: unknown limit 'y'; known are read_bytes"
+    ):
+        translate.changes(message)
 
 
 def status_of(ending: Ending | None, **spec: Any) -> JobStatus:

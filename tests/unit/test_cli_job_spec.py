@@ -11,7 +11,7 @@ from worker.cli.commands.run import run
 from worker.cli.commands.start import start
 from worker.cli.commands.update import update
 from worker.cli.options.job_spec import JOB_COMMAND, job_options, job_spec
-from worker.cli.options.limits import LIMITS
+from worker.cli.options.limits import LIMITS, Limit
 from worker.cli.terminal.console import Failure
 from worker.core.model.job import JobSpec, Leftovers
 from worker.core.model.limits import (
@@ -20,6 +20,7 @@ from worker.core.model.limits import (
     MemoryLimit,
     ResourceLimits,
 )
+from worker.core.model.ulimits import Ulimit
 
 
 def spec_of(*arguments: str) -> JobSpec:
@@ -126,3 +127,29 @@ def test_two_limits_of_one_kind_are_rejected() -> None:
     """Two limits of the same kind for one device contradict each other."""
     with pytest.raises(click.UsageError, match="two limits of the same kind for /var"):
         spec_of("--io-read", "/var=1M", "--io-read", "/var=2M", "ls")
+
+
+@pytest.mark.parametrize("word", ["unlimited", "max"])
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
+def test_every_limit_can_be_unlimited(limit: Limit, word: str) -> None:
+    """`unlimited`, also `max`, is a value of each limit, and names no other."""
+    if limit.per_device:
+        spec = spec_of(limit.option, f"/dev/vda={word}", "ls")
+        expected = ResourceLimits(io=(IoLimit("/dev/vda", unlimited=(limit.field.removeprefix("io."),)),))
+    else:
+        spec = spec_of(limit.option, word, "ls")
+        expected = ResourceLimits(unlimited=(limit.field,))
+    assert expected == spec.limits
+
+
+def test_a_rate_is_not_both_set_and_unlimited() -> None:
+    """Two values of one limit contradict each other, also if one is `unlimited`."""
+    with pytest.raises(click.UsageError, match="two limits of the same kind for /var"):
+        spec_of("--io-read", "/var=1M", "--io-read", "/var=unlimited", "ls")
+
+
+def test_the_options_of_processes() -> None:
+    """Ulimits, privileges and the pipe size are options of their own."""
+    assert JobSpec(
+        "ls", ulimits=[Ulimit("nofile", 1, 2), Ulimit("core", 0, 0)], new_privileges=True, pipe_size=1 << 20
+    ) == spec_of("--ulimit", "nofile=1:2", "--ulimit", "core=0", "--new-privs", "--pipe-size", "1M", "ls")

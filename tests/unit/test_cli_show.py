@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from worker.cli.terminal.resources import limits_line
 from worker.cli.terminal.show import (
     job_details,
     job_line,
@@ -120,6 +121,13 @@ def test_the_json_of_a_killed_job() -> None:
     assert (143, 15, "timed out") == (shown["exit_code"], shown["signal"], shown["cause"])
     assert "1970-01-01T00:00:01.250Z" == shown["started_at"]
     assert {"output": {"first": 0, "end": 3}} == shown["output"]
+
+
+def test_a_limit_that_is_none_is_shown_as_unlimited() -> None:
+    """A number from which on the kernel has no limit, in v1 the largest number of whole pages."""
+    none, largest = (1 << 63) - 1, ((1 << 63) - 1) & -4096
+    limits = ResourceLimits(memory=MemoryLimit(none, largest, 1 << 40), pids=none)
+    assert "memory unlimited, memory-high unlimited, swap 1T, pids unlimited" == limits_line(limits)
 
 
 def test_details_omit_empty_fields() -> None:

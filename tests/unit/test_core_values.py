@@ -3,7 +3,8 @@
 import math
 import uuid
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from worker.core import (
     new_job_id,
     parse_job_id,
 )
-from worker.core.model.limits import parse_cpus
+from worker.core.model.limits import IO_RATES, LIMIT_NAMES, parse_cpus
 from worker.core.testing.journal_contract import EVERYTHING
 
 # --- job ids
@@ -112,6 +113,9 @@ def test_every_uuid_is_an_id(value: uuid.UUID) -> None:
         (lambda: Ulimit("nofile", 2, 1), "ulimits.nofile", "soft limit 2 is above the hard limit 1"),
         (lambda: Ulimit("nofile", None, 1), "ulimits.nofile", "soft limit unlimited is above the hard"),
         (lambda: JobSpec("ls", ulimits=[Ulimit("cpu", 1, 1)] * 2), "ulimits.cpu", "is given twice"),
+        (lambda: ResourceLimits(unlimited=("x",)), "limits.unlimited", "unknown limit 'x'; known are cpu"),
+        (lambda: ResourceLimits(pids=1, unlimited=("pids",)), "limits.pids", "is both set and unlimited"),
+        (lambda: IoLimit("x", 1, unlimited=IO_RATES), "limits.io.read_bytes_per_second", "is both set and"),
         (lambda: CpuLimit(quota=0.0), "limits.cpu.quota", "0.0 cores; must be 0.01 to 65536"),
         (lambda: CpuLimit(quota=-1.0), "limits.cpu.quota", "-1.0 cores; must be 0.01 to 65536"),
         (lambda: CpuLimit(quota=math.nan), "limits.cpu.quota", "nan cores; must be 0.01 to 65536"),
@@ -235,6 +239,69 @@ def test_a_maximum_weight_raises_no_weight() -> None:
     assert 100 == policy.apply(ResourceLimits()).cpu.weight
     policy = LimitPolicy(maximum=ResourceLimits(cpu=CpuLimit(weight=50)))
     assert 50 == policy.apply(ResourceLimits()).cpu.weight
+
+
+VDA = IoLimit("/dev/vda", 1, 2, 3, 4)
+EVERY_LIMIT = ResourceLimits(CpuLimit(0.5, 50), MemoryLimit(4, 3, 2), (VDA,), 9, "0")
+NO_LIMITS = ResourceLimits()
+
+
+@pytest.mark.parametrize("name", LIMIT_NAMES)
+def test_each_limit_can_be_removed(name: str) -> None:
+    """`unlimited` removes the limit that it names and no other, and limits in effect have none."""
+    changed = EVERY_LIMIT.updated(ResourceLimits(unlimited=(name,)))
+    assert EVERY_LIMIT.without([name]) == changed
+    assert attrgetter(name)(changed) is None
+    assert all(attrgetter(other)(changed) is not None for other in LIMIT_NAMES if other != name)
+    assert () == changed.unlimited
+
+
+@pytest.mark.parametrize("rate", IO_RATES)
+def test_each_rate_of_a_device_can_be_removed(rate: str) -> None:
+    """A device without any rate left has no limit."""
+    changed = EVERY_LIMIT.updated(ResourceLimits(io=(IoLimit("/dev/vda", unlimited=(rate,)),)))
+    assert (replace(VDA, **{rate: None}),) == changed.io
+    assert () == EVERY_LIMIT.updated(ResourceLimits(io=(IoLimit("/dev/vda", unlimited=IO_RATES),))).io
+    raised = IoLimit("/dev/vda", 7, unlimited=IO_RATES[1:])
+    assert (IoLimit("/dev/vda", 7),) == EVERY_LIMIT.updated(ResourceLimits(io=(raised,))).io
+
+
+def test_a_job_without_limit_overrides_the_default_but_not_the_maximum() -> None:
+    """At a start `unlimited` replaces the default; the maximum of the server rejects it."""
+    free = ResourceLimits(io=(IoLimit("/dev/vda", unlimited=IO_RATES),), unlimited=LIMIT_NAMES)
+    assert NO_LIMITS == LimitPolicy(default=EVERY_LIMIT).apply(free)
+    for name in LIMIT_NAMES:
+        with pytest.raises(
+            InvalidJobSpec, match=f"limits.{name}: unlimited is above this server's maximum"
+        ):
+            LimitPolicy(maximum=EVERY_LIMIT).apply(ResourceLimits(unlimited=(name,)))
+    for rate in IO_RATES:
+        request = ResourceLimits(io=(IoLimit("/dev/vda", unlimited=(rate,)),))
+        with pytest.raises(InvalidJobSpec, match=f"limits.io /dev/vda.{rate}: unlimited is above"):
+            LimitPolicy(maximum=EVERY_LIMIT).apply(request)
+    assert 100 == LimitPolicy(maximum=ResourceLimits(CpuLimit(weight=200))).apply(free).cpu.weight
+
+
+def test_an_update_checks_only_what_it_changes() -> None:
+    """Limits above a maximum that was lowered meanwhile stay; defaults are not applied again."""
+    policy = LimitPolicy(ResourceLimits(cpuset="3"), ResourceLimits(CpuLimit(0.1), MemoryLimit(2), pids=5))
+    current = ResourceLimits(CpuLimit(0.5), MemoryLimit(4))
+    changed = policy.apply_changes(current, ResourceLimits(memory=MemoryLimit(max=1)))
+    assert ResourceLimits(CpuLimit(0.5), MemoryLimit(1)) == changed
+    for changes, reason in (
+        (ResourceLimits(memory=MemoryLimit(max=3)), "limits.memory.max: 3 is above"),
+        (ResourceLimits(unlimited=("pids",)), "limits.pids: unlimited is above this server's maximum of 5"),
+    ):
+        with pytest.raises(InvalidJobSpec, match=reason):
+            policy.apply_changes(current, changes)
+
+
+def test_a_device_by_another_name_is_not_ignored() -> None:
+    """A limit that is removed is that of a device that has one, by the same name."""
+    changes = ResourceLimits(io=(IoLimit("/var", unlimited=("read_bytes_per_second",)),))
+    with pytest.raises(InvalidJobSpec, match=r"limits\.io /var: has no limit; .* those of /dev/vda"):
+        LimitPolicy().apply_changes(EVERY_LIMIT, changes)
+    assert NO_LIMITS == LimitPolicy().apply_changes(NO_LIMITS, changes)
 
 
 @pytest.mark.parametrize(

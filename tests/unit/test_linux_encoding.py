@@ -34,7 +34,12 @@ SPEC = JobSpec(
     env={"PATH": "/usr/bin:/bin", "WORKER_JOB_ID": "0d7f"},
     working_directory="/tmp",
     user="nobody",
-    limits=ResourceLimits(cpu=CpuLimit(quota=0.5), io=(IoLimit("/dev/vda", 5),), pids=9),
+    limits=ResourceLimits(
+        cpu=CpuLimit(quota=0.5),
+        io=(IoLimit("/dev/vda", 5, unlimited=("write_bytes_per_second",)),),
+        pids=9,
+        unlimited=("memory.max",),
+    ),
     labels={"k": "v"},
     timeout=90.5,
     grace=5,

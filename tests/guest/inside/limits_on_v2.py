@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from worker.cgroups.plugins import cgroups
+from worker.core.errors import LimitBelowUsage
 from worker.core.model.job import new_job_id
 from worker.core.model.limits import (
     CpuLimit,
@@ -153,6 +154,23 @@ async def test_too_much_memory_ends_in_an_oom_kill() -> None:
         assert scope.placement.oom_events is not None
         assert "oom_kill 1" in lines_of(scope.placement.oom_events)
         assert 16 * MIB < used(await scope.usage(), "memory_peak") <= 32 * MIB
+
+
+async def test_a_limit_below_the_usage_kills_nothing() -> None:
+    """The limit is rejected with the usage, and neither the limit nor the job changes."""
+    keep = "block = bytearray(b'x' * (48 << 20)); print('ready', flush=True); input()"
+    limits = ResourceLimits(memory=MemoryLimit(max=256 * MIB, swap_max=0))
+    async with scope_with(limits) as scope:
+        job = run_inside(scope, sys.executable, "-S", "-c", keep)
+        assert job.stdout is not None
+        assert b"ready\n" == job.stdout.readline()
+        with pytest.raises(LimitBelowUsage, match=r"less than the job uses, [45]\d{7} bytes"):
+            await scope.update(ResourceLimits(memory=MemoryLimit(max=24 * MIB, swap_max=0)))
+        assert str(256 * MIB) == read(scope, "memory.max")
+        job.communicate(b"\n", timeout=120)
+        assert 0 == job.returncode
+        await scope.update(ResourceLimits())
+        assert "max" == read(scope, "memory.max")
 
 
 async def test_cgroups_that_the_job_created_are_removed_too() -> None:

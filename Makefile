@@ -44,7 +44,7 @@ integration: .venv/ready ## Run the tests with real processes, cgroups and serve
 crash: .venv/ready ## Kill our processes at each step of a job, at random moments and under load
 	$(BIN)/pytest tests/crash
 
-wheel: .venv/ready ## Build the wheel, install it and test that it is complete
+wheel: .venv/ready ## Build the wheels, install them and test that they are complete
 	$(BIN)/pytest tests/wheel
 
 guest: .venv/ready ## Test in a Debian guest under qemu: cgroup v2, systemd as PID 1 (as root, installs qemu)
@@ -74,7 +74,7 @@ format: .venv/ready ## Format the code and fix what ruff can fix
 clean: ## Remove the environments, builds and caches
 	rm -rf .venv .venv-3.* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.venv/ready: pyproject.toml $(wildcard linux/zygote/*.[ch])
+.venv/ready: pyproject.toml $(wildcard build_backend/*.py linux/zygote/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "worker needs Python 3.11 or later; choose one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \

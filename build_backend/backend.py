@@ -1,22 +1,25 @@
-"""The build backend (PEP 517): that of setuptools, which compiles the zygote first.
+"""The build backend (PEP 517): that of setuptools, which gets a C compiler where the machine has none.
 
-python -m build --wheel                                    for this machine
-python -m build --wheel --config-setting=zygote=aarch64    for another architecture
-python -m build --wheel --config-setting=zygote=none       the client, for systems other than Linux
+WORKER_WHEEL chooses the wheel, see wheel_kind.py:
+
+python -m build                         for this machine
+WORKER_WHEEL=aarch64 python -m build    for another architecture
+WORKER_WHEEL=client python -m build     without the server, for systems other than Linux
 """
 
-import os
-import platform
 from collections.abc import Mapping
 
 from setuptools import build_meta
 from setuptools.build_meta import (
+    build_editable,
     build_sdist,
+    build_wheel,
     get_requires_for_build_sdist,
     prepare_metadata_for_build_editable,
     prepare_metadata_for_build_wheel,
 )
-from zygote_compiler import ARCHITECTURES, compile_zygote, machine, needs_zig
+from wheel_kind import CLIENT, UnknownWheel, wheel_kind
+from zygote_compiler import ZIG, compiles
 
 __all__ = [
     "build_editable",
@@ -29,53 +32,19 @@ __all__ = [
     "prepare_metadata_for_build_wheel",
 ]
 
-Settings = Mapping[str, str] | None
 
-VARIABLE = "WORKER_ZYGOTE"
-"""Tells bdist_wheel.py what was compiled: an architecture, or "none"."""
-
-
-def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
-    return [*build_meta.get_requires_for_build_wheel(config_settings), *_compiler(config_settings)]
+def get_requires_for_build_wheel(config_settings: Mapping[str, str] | None = None) -> list[str]:
+    return [*build_meta.get_requires_for_build_wheel(config_settings), *_compiler()]
 
 
-def get_requires_for_build_editable(config_settings: Settings = None) -> list[str]:
-    return [*build_meta.get_requires_for_build_editable(config_settings), *_compiler(config_settings)]
+def get_requires_for_build_editable(config_settings: Mapping[str, str] | None = None) -> list[str]:
+    return [*build_meta.get_requires_for_build_editable(config_settings), *_compiler()]
 
 
-def build_wheel(
-    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
-) -> str:
-    _compile(config_settings)
-    return build_meta.build_wheel(wheel_directory, _others(config_settings), metadata_directory)
-
-
-def build_editable(
-    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
-) -> str:
-    _compile(config_settings)
-    return build_meta.build_editable(wheel_directory, _others(config_settings), metadata_directory)
-
-
-def _zygote(settings: Settings) -> str:
-    """Return the architecture to compile for, or "none"."""
-    default = machine() if platform.system() == "Linux" else "none"
-    chosen = (settings or {}).get("zygote", default)
-    if chosen not in {*ARCHITECTURES, "none"}:
-        raise SystemExit(f"the zygote cannot be built for {chosen}: it knows {', '.join(ARCHITECTURES)}")
-    return chosen
-
-
-def _compiler(settings: Settings) -> list[str]:
-    chosen = _zygote(settings)
-    return ["ziglang"] if chosen != "none" and needs_zig(chosen) else []
-
-
-def _compile(settings: Settings) -> None:
-    chosen = os.environ[VARIABLE] = _zygote(settings)
-    if chosen != "none":
-        compile_zygote(chosen)
-
-
-def _others(settings: Settings) -> dict[str, str]:
-    return {name: value for name, value in (settings or {}).items() if name != "zygote"}
+def _compiler() -> list[str]:
+    """Return the compiler that is needed: none if this machine has one, since ZIG has 100 MB."""
+    try:
+        kind = wheel_kind()
+    except UnknownWheel as error:
+        raise SystemExit(f"error: {error}") from None
+    return [] if kind == CLIENT or compiles(kind) else [ZIG]

@@ -14,6 +14,12 @@ from typing import NoReturn
 import click
 
 from .exit_status import INTERRUPTED, report
+from .terminal.console import Failure
+
+_CLIENT_ONLY = (
+    "`worker {}` is not installed: this is the wheel of the client, which has no server and no zygote; "
+    "on Linux on x86_64 or aarch64, install the wheel of that architecture, or from the sources"
+)
 
 
 class LazyCommand(click.Command):
@@ -27,8 +33,15 @@ class LazyCommand(click.Command):
         self._module = name
         self._function = function or name
 
+    @property
+    def installed(self) -> bool:
+        """Whether this installation has the command: that of a client has none of the server's."""
+        return os.path.exists(f"{os.path.dirname(__file__)}/commands/{self._module}.py")
+
     def load(self) -> click.Command:
         """Import and return the command; garbage collection is off meanwhile, since the code stays."""
+        if not self.installed:
+            raise Failure(_CLIENT_ONLY.format(self.name))
         gc.disable()
         module = import_module(f".commands.{self._module}", __package__)
         gc.freeze()
@@ -42,8 +55,12 @@ class LazyGroup(click.Group):
     """A group that shows its help and completes names without importing its commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of COMMANDS, not in alphabetical order."""
-        return list(self.commands)
+        """Return the names of those installed in the order of COMMANDS, not in alphabetical order."""
+        return [
+            name
+            for name, command in self.commands.items()
+            if not isinstance(command, LazyCommand) or command.installed
+        ]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -19,6 +19,7 @@ from .console import write_failed
 _PIECE = select.PIPE_BUF
 
 # RWF_NOWAIT on a pipe, Linux 6.4: writes what fits, also in blocking mode (pwritev2(2); -1: no offset).
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # 0: this is another system
 _NO_OFFSET = -1
 
 
@@ -31,7 +32,7 @@ class OutputDescriptor:
         self._poll.register(descriptor, select.POLLOUT)
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._piece = 1 << 20 if is_file else _PIECE
-        self._unblocked = not is_file
+        self._unblocked = bool(_NOWAIT) and not is_file
 
     async def write(self, data: bytes) -> None:
         """Write all of ``data``; raise PipeClosed or WriteFailed if that fails."""
@@ -39,7 +40,7 @@ class OutputDescriptor:
         while rest:
             try:
                 if self._unblocked:
-                    rest = rest[os.pwritev(self._descriptor, [rest], _NO_OFFSET, os.RWF_NOWAIT) :]
+                    rest = rest[os.pwritev(self._descriptor, [rest], _NO_OFFSET, _NOWAIT) :]
                     continue
                 if not self._poll.poll(0):
                     await self._writable()

@@ -47,6 +47,10 @@ class MemoryJournal:
         """Keep the records: another Worker may use this journal."""
 
 
+# Elsewhere CLOCK_MONOTONIC also counts the time of suspension, as on macOS.
+_BOOTTIME: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
     """The clocks of this machine."""
 
@@ -56,7 +60,7 @@ class SystemClock:
 
     def boottime(self) -> float:
         """Return seconds of CLOCK_BOOTTIME (clock_gettime(2))."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.clock_gettime(_BOOTTIME)
 
     async def sleep(self, seconds: float) -> None:
         """Wait for this many seconds."""

@@ -85,9 +85,13 @@ ZYGOTE = "linux/zygote/zygote"
 def this_generation() -> str:
     """Return the generation of the code on disk; builds with the same version number differ in it.
 
-    FileNotFoundError without the zygote: on systems other than Linux it is not installed.
+    FileNotFoundError without the zygote: a clone whose package was not installed since it has one.
     """
     root = Path(__file__).parent.parent.parent
+    if not (root / ZYGOTE).exists():
+        raise FileNotFoundError(
+            f"{root / ZYGOTE} is missing: install the package again (in a clone: pip install --editable .)"
+        )
     digest = hashlib.sha256()
     for file in (*MODULES, ZYGOTE):
         digest.update((root / file).read_bytes())

@@ -1,10 +1,13 @@
 """The lists in pyproject.toml match the repository, and generated files are up to date."""
 
 import ast
+import importlib
 import importlib.util
 import re
+import shutil
 import subprocess
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,6 +49,62 @@ def test_every_package_has_an_init() -> None:
 def test_no_stray_modules_in_the_root() -> None:
     """The root contains no other module: the root is the package, so the wheel would include it."""
     assert ["__init__.py"] == [path.name for path in ROOT.glob("*.py")]
+
+
+def backend(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import a module of the build backend, as a build does."""
+    monkeypatch.syspath_prepend(ROOT / "build_backend")
+    return importlib.import_module(name)
+
+
+def test_every_c_file_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend compiles every C file of the zygote, without a warning."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    log, compiler = tmp_path / "log", tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\necho "$*" >> {log}\nexec cc -Werror "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    module, machine = (
+        backend("zygote_compiler", monkeypatch),
+        backend("wheel_kind", monkeypatch).wheel_kind(),
+    )
+    module.compile_zygote(machine, tmp_path / "zygote")
+    compiled = {line.split()[-1] for line in log.read_text().splitlines() if " -c " in line}
+    assert {str(file) for file in (ROOT / "linux" / "zygote").glob("*.c")} == compiled
+    assert (tmp_path / "zygote").stat().st_mode & 0o111
+
+
+def test_the_sdist_has_what_a_build_needs() -> None:
+    """MANIFEST.in includes the C files, their headers and the build backend."""
+    included = set()
+    for line in (ROOT / "MANIFEST.in").read_text().splitlines():
+        command, directory, *patterns = line.split()
+        if command == "recursive-include":
+            files = (ROOT / directory).rglob("*") if (ROOT / directory).is_dir() else ()
+            included |= {each for each in files if any(fnmatch(each.name, every) for every in patterns)}
+    for directory, suffixes in (("linux/zygote", {".c", ".h"}), ("build_backend", {".py"})):
+        needed = {file for file in (ROOT / directory).iterdir() if file.suffix in suffixes}
+        assert needed
+        assert needed <= included
+
+
+def test_the_client_has_no_part_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each module that imports worker.linux or worker.cgroups is left out of the wheel of the client."""
+    grimp = pytest.importorskip("grimp", reason="import-linter, of the group `lint`, brings it")
+    graph = grimp.build_graph("worker")
+    parts = backend("wheel_kind", monkeypatch).SERVER_PARTS
+    assert sorted(parts) == list(parts)
+    left_out = set()
+    for part in parts:
+        assert (ROOT / part).exists()
+        module = "worker." + part.removesuffix(".py").replace("/", ".")
+        left_out |= {module, *graph.find_descendants(module)}
+    for module in left_out:
+        importers = graph.find_modules_that_directly_import(module)
+        assert importers <= left_out, (
+            f"{module} is imported by {importers - left_out}; list these in SERVER_PARTS"
+        )
 
 
 def test_the_dev_extra_is_the_dev_group() -> None:

@@ -23,8 +23,9 @@ JobId = NewType("JobId", UUID)
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_GRACE = 10.0
+DEFAULT_LINGER = 1.0
 LONGEST_DURATION = 10 * 365 * 86400.0
-"""Maximum of a timeout or grace period in seconds."""
+"""Maximum of a timeout, a grace period or a linger in seconds."""
 
 SMALLEST_OUTPUT = 256 << 10
 """Minimum of ``output_max`` in bytes: two full pipes for each of two channels (pipe(7))."""
@@ -73,7 +74,9 @@ class Leftovers(StrEnum):
 class JobSpec:
     """A command and its environment, as requested.
 
-    ``timeout`` and ``grace`` are in seconds; ``user`` None is the worker's own user. ``output_max`` is
+    ``timeout``, ``grace`` and ``linger`` are in seconds; ``user`` None is the worker's own user.
+    ``linger`` is the time that leftovers have to end by themselves before they get SIGTERM.
+    ``signal_all``: a stop signals every process at once, not the main process first. ``output_max`` is
     the number of bytes of output to keep, of all channels together, discarding the oldest; 0 keeps all,
     None applies the default of the Worker. ``new_privileges`` lets set-user-ID programs give privileges
     to the job although the worker changed its user (prctl(2), PR_SET_NO_NEW_PRIVS). ``pipe_size`` is
@@ -96,6 +99,8 @@ class JobSpec:
     ulimits: Sequence[Ulimit] = ()
     new_privileges: bool = False
     pipe_size: int | None = None
+    linger: float = DEFAULT_LINGER
+    signal_all: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", tuple(self.args))
@@ -114,6 +119,8 @@ class JobSpec:
             raise InvalidJobSpec("timeout", f"{self.timeout:g} s; must be above 0, at most 10 years")
         if not 0 <= self.grace <= LONGEST_DURATION:
             raise InvalidJobSpec("grace", f"{self.grace:g} s; must be 0 or more, at most 10 years")
+        if not 0 <= self.linger <= LONGEST_DURATION:
+            raise InvalidJobSpec("linger", f"{self.linger:g} s; must be 0 or more, at most 10 years")
         if self.output_max is not None:
             check_output_max(self.output_max)
         check_ulimits(self.ulimits)

@@ -1,27 +1,35 @@
 """Invariants of the life cycle for any order of events."""
 
 import signal
+from functools import partial
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from worker.core import Cause, Channel, Ending, Exited, JobState, Leftovers, Lost, Signaled
 from worker.core.lifecycle import (
     Action,
+    Adopted,
     AllEnded,
     Drain,
     Event,
     Finish,
+    Freeze,
     InvalidTransition,
     Kill,
     Lifecycle,
     MainEnded,
     OutputDrained,
+    PauseRequested,
+    ResumeRequested,
     SendSignal,
     Started,
     StopRequested,
+    Termination,
+    Thaw,
     TimePassed,
+    Whom,
 )
 
 seconds = st.floats(0.0, 30.0)
@@ -32,6 +40,7 @@ endings = st.one_of(
     st.builds(Lost, st.just("not observed")),
 )
 oom_counts = st.integers(0, 2)
+ignored = st.sampled_from([frozenset(), frozenset({signal.SIGTERM}), frozenset({signal.SIGINT})])
 
 
 def state_of(job: Lifecycle) -> dict[str, object]:
@@ -43,37 +52,88 @@ class AnyOrder(RuleBasedStateMachine):
     """Any event at any time, with the list of events so far as the model."""
 
     @initialize(
-        timeout=st.none() | st.floats(0.1, 30.0), grace=seconds, leftovers=st.sampled_from(Leftovers)
+        timeout=st.none() | st.floats(0.1, 30.0),
+        grace=seconds,
+        leftovers=st.sampled_from(Leftovers),
+        linger=st.sampled_from([0.0, 0.1, 1.0, 20.0]),
+        signal_all=st.booleans(),
     )
-    def create(self, timeout: float | None, grace: float, leftovers: Leftovers) -> None:
+    def create(
+        self, timeout: float | None, grace: float, leftovers: Leftovers, linger: float, signal_all: bool
+    ) -> None:
         """Create a job that has not started."""
-        self.job = Lifecycle(timeout=timeout, grace=grace, leftovers=leftovers)
-        self.now = 0.0
+        self.timeout = timeout
+        self.make = partial(
+            Lifecycle, grace=grace, leftovers=leftovers, linger=linger, signal_all=signal_all
+        )
+        self.job = self.make(timeout=timeout)
+        self.now = self.started_at = 0.0
         self.happened: list[Event] = []
         self.done: list[Action] = []
+        self.recorded: Termination | None = None
+        self.frozen = False
 
-    @rule(after=seconds)
-    def time_passes(self, after: float) -> None:
+    @rule(after=seconds, ignored=ignored)
+    def time_passes(self, after: float, ignored: frozenset[int]) -> None:
         """A timer fires: only from the deadline on it causes an action."""
         self.now += after
         deadline = self.job.deadline
         due = deadline is not None and deadline <= self.now
-        assert due == (self.step(TimePassed(), legal=True) != [])
+        assert due == (self.step(TimePassed(ignored), legal=True) != [])
 
     @rule()
     def start(self) -> None:
         """The command is executed, once."""
+        if not self.has(Started):
+            self.started_at = self.now
         assert [] == self.step(Started(), legal=not self.has(Started))
 
-    @rule(number=numbers, grace=seconds)
-    def stop(self, number: int, grace: float) -> None:
-        """A stop does not delay a deadline."""
-        signalled = any(isinstance(action, SendSignal | Kill) for action in self.done)
+    @rule(number=numbers, grace=seconds, signal_all=st.booleans(), ignored=ignored)
+    def stop(self, number: int, grace: float, signal_all: bool, ignored: frozenset[int]) -> None:
+        """A stop does not delay a deadline; SIGKILL is due at the end of the grace period or before."""
+        terminating = self.job.termination is not None
         deadline = self.job.deadline
-        actions = self.step(StopRequested(number, grace), legal=self.alive)
-        if self.alive and signalled and actions == [] and deadline is not None:
-            assert self.job.deadline is not None
+        actions = self.step(StopRequested(number, grace, signal_all, ignored), legal=self.alive)
+        if not self.alive or Drain() in self.done or Kill() in self.done:
+            return
+        assert self.job.termination is not None
+        assert self.job.deadline is not None
+        assert self.job.termination.kill_at <= self.now + grace
+        assert self.job.deadline <= self.job.termination.kill_at
+        if terminating and actions == [] and deadline is not None:
             assert self.job.deadline <= deadline
+
+    @rule()
+    def pause(self) -> None:
+        """A job can be paused before any of its processes was signalled to end."""
+        self.step(PauseRequested(), legal=self.job.pausable)
+
+    @rule()
+    def resume(self) -> None:
+        """A resume is possible until the end, also if the job is not paused."""
+        self.step(ResumeRequested(), legal=self.alive)
+
+    @precondition(lambda self: self.has(Started) and not self.has(AllEnded) and not self.has(OutputDrained))
+    @rule()
+    def supervisor_dies(self) -> None:
+        """Its successor continues with what is recorded, and with what the kernel knows."""
+        left = None if self.timeout is None else max(0.0, self.started_at + self.timeout - self.now)
+        self.job = self.make(timeout=left)
+        self.job.handle(Started(), self.now)
+        self.perform(self.job.handle(Adopted(self.recorded, paused=self.frozen), self.now))
+        [main] = [event for event in self.happened if isinstance(event, MainEnded)] or [None]
+        if main is not None:
+            self.perform(self.job.handle(main, self.now))
+            self.recorded = self.job.termination
+
+    @precondition(lambda self: self.alive and not self.has(AllEnded))
+    @rule(number=numbers, grace=seconds)
+    def supervisor_dies_before_it_signals(self, number: int, grace: float) -> None:
+        """What is recorded and was not sent is not sent later either."""
+        self.happened.append(StopRequested(number, grace))
+        self.job.handle(self.happened[-1], self.now)
+        self.recorded = self.job.termination
+        self.supervisor_dies()
 
     @rule(ending=endings, oom_kills=oom_counts)
     def main_ends(self, ending: Ending, oom_kills: int) -> None:
@@ -115,19 +175,34 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def signalled_once_then_killed(self) -> None:
-        """At most one signal is sent, none after a kill, and neither after all processes have ended."""
-        kinds = [type(action) for action in self.done]
+        """No process gets two signals, or one after a kill or after all processes have ended."""
+        kinds = [type(action) for action in self.done if not isinstance(action, Freeze | Thaw)]
         order = {SendSignal: 0, Kill: 1, Drain: 2, Finish: 3}
         assert sorted(kinds, key=lambda kind: order[kind]) == kinds
-        assert kinds.count(SendSignal) <= 1
+        sent = [action.whom for action in self.done if isinstance(action, SendSignal)]
+        assert sent in ([], [Whom.ALL], [Whom.OTHERS], [Whom.MAIN], [Whom.MAIN, Whom.OTHERS])
+
+    @invariant()
+    def main_is_signalled_while_it_runs(self) -> None:
+        """A main process that has ended by itself is not signalled."""
+        if self.has(MainEnded) and self.recorded is not None and not self.recorded.main_signaled:
+            assert Whom.MAIN not in [each.whom for each in self.done if isinstance(each, SendSignal)]
 
     @invariant()
     def a_stopping_job_has_a_deadline(self) -> None:
         """After a signal SIGKILL is due, and repeated; after the end of all processes nothing is due."""
         if Drain() in self.done:
             assert self.job.deadline is None
-        elif self.done:
+        elif self.job.termination is not None:
             assert self.job.deadline is not None
+
+    @invariant()
+    def paused_is_frozen(self) -> None:
+        """The job is paused exactly while it is frozen, and never after a signal to end."""
+        if Drain() in self.done:
+            return
+        assert self.frozen == self.job.paused
+        assert not (self.frozen and self.job.termination is not None and self.job.termination.begun)
 
     @invariant()
     def a_cause_has_its_reason(self) -> None:
@@ -189,9 +264,17 @@ class AnyOrder(RuleBasedStateMachine):
             return []
         actions = self.job.handle(event, self.now)
         self.happened.append(event)
-        self.done += actions
+        self.recorded = self.job.termination
+        self.perform(actions)
         assert cause in {Cause.NONE, self.job.cause}, "the cause has changed"
         return actions
+
+    def perform(self, actions: list[Action]) -> None:
+        """Carry out what follows from an event."""
+        for action in actions:
+            assert not isinstance(action, Thaw) or self.frozen, "nothing to thaw"
+            self.frozen = (self.frozen and not isinstance(action, Thaw)) or isinstance(action, Freeze)
+        self.done += actions
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -16,7 +16,7 @@ class JobNotFound(WorkerError):
 
 
 class JobAlreadyFinished(WorkerError):
-    """The job has finished, so it cannot be stopped or updated."""
+    """The job has finished, so it cannot be stopped, updated, signalled or paused."""
 
     def __init__(self) -> None:
         super().__init__("the process is already finished")
@@ -27,6 +27,10 @@ class JobStillRunning(WorkerError):
 
     def __init__(self, job: object) -> None:
         super().__init__(f"Job {job} is still running; stop it first")
+
+
+class ActionRefused(WorkerError):
+    """The spawner or the host cannot do this with the job, or not in its state; the message states why."""
 
 
 class StopIncomplete(WorkerError):

@@ -293,7 +293,7 @@ class Lifecycle:
     def _terminate(self, stop: StopRequested, now: float) -> list[Action]:
         """Begin to end the processes: none of them was signalled so far."""
         self.state = JobState.STOPPING
-        self._timeout_at = None
+        self._timeout_at = None  # also before any signal: a stop supersedes the timeout
         lingering = self.termination
         main_runs = self.ending is None
         cause = self.cause if main_runs else Cause.NONE
@@ -341,10 +341,12 @@ class Lifecycle:
         assert self.termination is not None
         self.termination = self.termination.killed(now)
         self._kill_again_at = now + KILL_AGAIN
+        self._timeout_at = None
         return [Kill(), *self._thaw()]
 
     def _send(self, whom: Whom) -> list[Action]:
         assert self.termination is not None
+        self._timeout_at = None
         return [SendSignal(self.termination.signal, whom), *self._thaw()]
 
     def _thaw(self) -> list[Action]:

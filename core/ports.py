@@ -216,12 +216,16 @@ def _check_absolute(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a job, as reported by its spawner; ``output_trouble`` as in JobStatus."""
+    """The progress of a job, as reported by its spawner.
+
+    ``output_trouble`` and ``paused`` are as in JobStatus.
+    """
 
     state: JobState
     ending: Ending | None = None
     cause: Cause = Cause.NONE
     output_trouble: str = ""
+    paused: bool = False
 
     @classmethod
     def at_end(cls, end: End) -> "Progress":
@@ -262,9 +266,10 @@ class Process(Protocol):
         ...
 
     async def stop(self, signal: int, grace: float) -> None:
-        """Signal every process of the job, then SIGKILL after ``grace`` s; a second stop joins the first.
+        """End every process of the job; a second stop joins the first.
 
-        Returns when the request is accepted; ``wait`` returns the end.
+        The main process gets the signal first and the others later (core/termination.py); SIGKILL follows
+        after ``grace`` s. Returns when the request is accepted; ``wait`` returns the end.
         """
         ...
 
@@ -277,6 +282,41 @@ class Process(Protocol):
 
         Supports any number of concurrent waiters; safe to cancel.
         """
+        ...
+
+
+@runtime_checkable
+class SignalableProcess(Process, Protocol):
+    """A Process whose processes can be chosen to be signalled: an optional capability of a spawner."""
+
+    async def stop(self, signal: int, grace: float, *, signal_all: bool = False) -> None:
+        """As in Process; ``signal_all``: signal every process at once."""
+        ...
+
+    async def signal(self, number: int, *, all_processes: bool = False) -> None:
+        """Send a signal to the main process, or to all, and do nothing else; never twice.
+
+        Raises ActionRefused if that is not permitted.
+        """
+        ...
+
+
+@runtime_checkable
+class PausableProcess(Process, Protocol):
+    """A Process that can be frozen: an optional capability of a spawner.
+
+    ``Progress.paused`` shows it. A stop and the timeout thaw it; the timeout counts meanwhile.
+    """
+
+    async def pause(self) -> None:
+        """Freeze every process of the job; idempotent.
+
+        Raises ActionRefused if the host cannot, or if the processes are being ended.
+        """
+        ...
+
+    async def resume(self) -> None:
+        """Thaw every process of the job; idempotent."""
         ...
 
 

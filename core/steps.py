@@ -32,6 +32,8 @@ class Step(StrEnum):
     DRAIN_REPORTED = "drain-reported"  # recorder: to the supervisor
 
     # The end.
+    TERMINATION_RECORDED = "termination-recorded"  # supervisor: which signals are sent, before they are
+    SIGNALED = "signaled"  # supervisor: one of these signals was sent
     MAIN_EXIT_SEEN = "main-exit-seen"  # supervisor: the main process is a zombie
     MAIN_EXIT_RECORDED = "main-exit-recorded"  # supervisor
     REAPED = "reaped"  # supervisor: any child

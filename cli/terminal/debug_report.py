@@ -13,7 +13,7 @@ from datetime import datetime
 from signal import Signals
 from typing import Any
 
-from ...core.lifecycle import MainEnded
+from ...core.lifecycle import MainEnded, Termination
 from ...core.model.ending import Ending, Exited, Lost, Signaled
 from ...core.model.job import JobStatus
 from ...linux.diagnosis.files import JobFiles
@@ -114,14 +114,24 @@ def _history(files: JobFiles) -> Iterator[str]:
     yield f"command: {shlex.join(start.plan.argv)}"
     if history.never_executed:
         yield "the child exited before it executed the command"
-    if history.stop is not None:
-        number, kill_at = history.stop
-        yield f"stop: {_signal(number)}, then SIGKILL at boot time {kill_at:.1f} s"
+    if history.termination is not None:
+        yield f"termination: {_termination(history.termination)}"
     if history.main is not None:
         yield f"main process ended: {_main(history.main)}"
     if history.end is not None:
         sizes = ", ".join(f"{channel} {size} bytes" for channel, size in history.end.output.items())
         yield f"end: {_ending(history.end.ending)}, cause {history.end.cause}, {sizes}"
+
+
+def _termination(termination: Termination) -> str:
+    """Return the recorded signals; times are boot times."""
+    number, others_at = _signal(termination.signal), termination.others_at
+    sent = [
+        *([f"{number} to the main process"] if termination.main_signaled else []),
+        f"{number} to the others" + (f" at {others_at:.1f} s" if others_at is not None else ""),
+        f"SIGKILL at {termination.kill_at:.1f} s",
+    ]
+    return ", then ".join(sent)
 
 
 def _main(main: MainEnded) -> str:

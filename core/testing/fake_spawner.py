@@ -9,21 +9,26 @@ from dataclasses import dataclass
 from itertools import count
 
 from ..engine.defaults import SystemClock
-from ..errors import SpawnFailed
+from ..errors import ActionRefused, SpawnFailed
 from ..lifecycle import (
     Action,
     AllEnded,
     Drain,
     Event,
     Finish,
+    Freeze,
     Kill,
     Lifecycle,
     MainEnded,
     OutputDrained,
+    PauseRequested,
+    ResumeRequested,
     SendSignal,
     Started,
     StopRequested,
+    Thaw,
     TimePassed,
+    Whom,
 )
 from ..model.ending import (
     Channel,
@@ -49,8 +54,8 @@ from ..ports import (
 class FakeProgram:
     """The behaviour of a command: it writes, runs for ``seconds``, and exits.
 
-    It leaves a child that runs for ``child_seconds`` more. An ``unkillable`` program stays in state D
-    until FakeSpawner.kill.
+    It leaves a child that runs for ``child_seconds`` more, whatever ended the main process. An
+    ``unkillable`` program stays in state D until FakeSpawner.kill.
     """
 
     output: bytes = b""
@@ -61,6 +66,9 @@ class FakeProgram:
     ignores_sigterm: bool = False
     unkillable: bool = False
 
+
+_HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGSTOP}
+"""Signals that do not end a fake program; SIGSTOP would stop a real one."""
 
 Programs = Mapping[str, Callable[[Sequence[str]], FakeProgram]]
 
@@ -74,7 +82,7 @@ PROGRAMS: Programs = {
 
 
 class FakeProcess:
-    """A simulated process: its state machine, and timers in place of the kernel."""
+    """A simulated job: its state machine, and timers in place of the kernel."""
 
     def __init__(
         self,
@@ -94,20 +102,51 @@ class FakeProcess:
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._output_trouble = ""
         self._draining = False
-        self._life = Lifecycle(timeout=spec.timeout, grace=spec.grace, leftovers=spec.leftovers)
+        self._life = Lifecycle(
+            timeout=spec.timeout,
+            grace=spec.grace,
+            leftovers=spec.leftovers,
+            linger=spec.linger,
+            signal_all=spec.signal_all,
+        )
         self._timer: asyncio.Task[None] | None = None
+        self._left: list[tuple[float, Event | None]] = [
+            (program.seconds, MainEnded(Exited(program.exit_code))),
+            *([(program.child_seconds, None)] if program.child_seconds else []),
+        ]  # how long the main process and its child run, and what follows
+        self._running_since = clock.boottime()
+        self._pending: list[tuple[int, Whom]] = []
         self._handle(Started())
-        self._run = asyncio.create_task(self._run_program())
+        self._write(Channel.STDOUT, program.output)
+        self._write(Channel.STDERR, program.errors)
+        self._run = asyncio.create_task(self._run_programs())
 
     @property
     def progress(self) -> Progress:
         """The current progress."""
-        return Progress(self._life.state, self._life.ending, self._life.cause, self._output_trouble)
+        life = self._life
+        return Progress(life.state, life.ending, life.cause, self._output_trouble, life.paused)
 
-    async def stop(self, signal: int, grace: float) -> None:
+    async def stop(self, signal: int, grace: float, *, signal_all: bool = False) -> None:
         """Request the stop of every process of the job."""
         if not self._end.done():
-            self._handle(StopRequested(signal, grace))
+            self._handle(StopRequested(signal, grace, signal_all, self._ignored))
+
+    async def signal(self, number: int, *, all_processes: bool = False) -> None:
+        """Send a signal."""
+        if not self._end.done():
+            self._deliver(number, Whom.ALL if all_processes else Whom.MAIN)
+
+    async def pause(self) -> None:
+        """Freeze the program: its time stops."""
+        if not self._life.pausable:
+            raise ActionRefused("the job is being stopped")
+        self._handle(PauseRequested())
+
+    async def resume(self) -> None:
+        """Let the program continue."""
+        if not self._end.done():
+            self._handle(ResumeRequested())
 
     async def survivors(self) -> Sequence[Survivor]:
         """Return the main process until it has ended."""
@@ -122,6 +161,7 @@ class FakeProcess:
     def kill(self, number: int) -> None:
         """End every process by a signal, as the kernel does."""
         self._run.cancel()
+        self._left.clear()
         if self._life.ending is None:
             self._handle(MainEnded(Signaled(number)))
         if not self._end.done():
@@ -132,15 +172,55 @@ class FakeProcess:
         self._output_trouble = reason
         self._drain()
 
-    async def _run_program(self) -> None:
-        self._write(Channel.STDOUT, self._program.output)
-        self._write(Channel.STDERR, self._program.errors)
-        await self._clock.sleep(self._program.seconds)
-        self._handle(MainEnded(Exited(self._program.exit_code)))
-        if self._program.child_seconds:
-            await self._clock.sleep(self._program.child_seconds)
+    @property
+    def _ignored(self) -> frozenset[int]:
+        return frozenset({signal.SIGTERM}) if self._program.ignores_sigterm else frozenset()
+
+    async def _run_programs(self) -> None:
+        while self._left:
+            seconds, ended = self._left[0]
+            self._running_since = self._clock.boottime()
+            await self._clock.sleep(seconds)
+            del self._left[0]
+            if ended is not None:
+                self._handle(ended)
         if not self._end.done():
             self._handle(AllEnded())
+
+    def _deliver(self, number: int, whom: Whom) -> None:
+        """Let processes receive a signal: now, or when they are thawed."""
+        if self._life.paused and number != signal.SIGKILL:
+            self._pending.append((number, whom))
+        elif number not in self._ignored | _HARMLESS and not self._program.unkillable:
+            asyncio.get_running_loop().call_soon(self._end_processes, number, whom)
+
+    def _end_processes(self, number: int, whom: Whom) -> None:
+        main_runs = self._life.ending is None
+        if whom is Whom.ALL or (whom is Whom.OTHERS and not main_runs):
+            self.kill(number)
+        elif whom is Whom.OTHERS:
+            del self._left[1:]
+        elif main_runs:
+            self._run.cancel()
+            del self._left[0]
+            self._handle(MainEnded(Signaled(number)))
+            if self._left:
+                self._run = asyncio.create_task(self._run_programs())
+            elif not self._end.done():
+                self._handle(AllEnded())
+
+    def _freeze(self) -> None:
+        self._run.cancel()
+        if self._left:
+            seconds, ended = self._left[0]
+            passed = self._clock.boottime() - self._running_since
+            self._left[0] = (seconds - passed, ended)
+
+    def _thaw(self) -> None:
+        self._run = asyncio.create_task(self._run_programs())
+        pending, self._pending = self._pending, []
+        for number, whom in pending:
+            self._deliver(number, whom)
 
     def _write(self, channel: Channel, data: bytes) -> None:
         sink = self._sinks.get(channel) or self._sinks[Channel.OUTPUT]
@@ -158,12 +238,14 @@ class FakeProcess:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case SendSignal(number):
-                if not self._program.ignores_sigterm and not self._program.unkillable:
-                    asyncio.get_running_loop().call_soon(self.kill, number)
+            case SendSignal(number, whom):
+                self._deliver(number, whom)
             case Kill():
-                if not self._program.unkillable:
-                    asyncio.get_running_loop().call_soon(self.kill, signal.SIGKILL)
+                self._deliver(signal.SIGKILL, Whom.ALL)
+            case Freeze():
+                self._freeze()
+            case Thaw():
+                self._thaw()
             case Drain():
                 self._draining = True
                 self._drain()
@@ -179,7 +261,7 @@ class FakeProcess:
     async def _time_out(self, deadline: float) -> None:
         await self._clock.sleep(deadline - self._clock.boottime())
         self._timer = None
-        self._handle(TimePassed())
+        self._handle(TimePassed(self._ignored))
 
 
 class FakeSpawner:

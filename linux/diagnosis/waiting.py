@@ -94,5 +94,6 @@ def _deadline(supervisor: Mapping[str, Any], now: float) -> str:
     deadline = supervisor.get("deadline")
     if deadline is None:
         return ""
-    number = signal.Signals(supervisor["next_signal"])
-    return f" {number.name} follows in {max(0.0, deadline - now):.1f} s."
+    number = supervisor["next_signal"]
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f" {name} follows in {max(0.0, deadline - now):.1f} s."

@@ -199,6 +199,7 @@ def progress_to_message(progress: Progress) -> "Message":
         "ending": ending_to_message(progress.ending),
         "cause": progress.cause,
         "output_trouble": progress.output_trouble,
+        "paused": progress.paused,
     }
 
 

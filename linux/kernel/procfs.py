@@ -66,6 +66,18 @@ def _stat_fields(pid: int) -> list[bytes] | None:
     return text[text.rindex(b")") + 2 :].split()
 
 
+def ignored_signals(pid: int) -> frozenset[int]:
+    """Return the signals that a process ignores, or that its first thread blocks; none if it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            lines = file.read().split(b"\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return frozenset()
+    fields = dict(line.split(b":\t", 1) for line in lines if line.startswith((b"SigIgn:", b"SigBlk:")))
+    mask = int(fields.get(b"SigIgn", b"0"), 16) | int(fields.get(b"SigBlk", b"0"), 16)
+    return frozenset(number for number in range(1, mask.bit_length() + 1) if mask >> (number - 1) & 1)
+
+
 def pids() -> list[int]:
     """Return the pid of every process in this pid namespace."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]

@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from ...core.errors import ActionRefused
+from ...core.lifecycle import Whom
 from ...core.model.ending import Cause, End, Lost
 from ...core.model.job import JobId, JobState
 from ...core.ports import Placement, Progress, Survivor
@@ -15,12 +18,19 @@ from ..state.history import HistoryUnreadable, read_history
 from ..state.job_directory import history_path
 from .pipe_size import set_pipe_size
 
+_FREEZE_TIMEOUT = 2.0
+_FREEZE_INTERVAL = 0.01
+"""Seconds that a pause waits until all processes are frozen, and seconds between checks."""
+
 
 class Caller(Protocol):
     """Sends requests to the supervisor of a job."""
 
     async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
         """Send a request that may be repeated, and return the answer."""
+
+    async def call_once(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
+        """Send a request that must not be repeated, and return the answer."""
 
 
 class SupervisedProcess:
@@ -38,8 +48,24 @@ class SupervisedProcess:
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._fifos: list[int] = []
 
-    async def stop(self, signal: int, grace: float) -> None:
-        await self._caller.call(self.job, "stop", signal=int(signal), grace=float(grace))
+    async def stop(self, signal: int, grace: float, *, signal_all: bool = False) -> None:
+        await self._caller.call(
+            self.job, "stop", signal=int(signal), grace=float(grace), signal_all=signal_all
+        )
+
+    async def signal(self, number: int, *, all_processes: bool = False) -> None:
+        whom = Whom.ALL if all_processes else Whom.MAIN
+        _accepted(await self._caller.call_once(self.job, "signal", signal=int(number), whom=whom))
+
+    async def pause(self) -> None:
+        deadline = time.monotonic() + _FREEZE_TIMEOUT
+        while not _accepted(await self._caller.call(self.job, "pause"))["frozen"]:
+            if time.monotonic() > deadline:  # a process in an uninterruptible system call freezes after it
+                return
+            await asyncio.sleep(_FREEZE_INTERVAL)
+
+    async def resume(self) -> None:
+        _accepted(await self._caller.call(self.job, "resume"))
 
     async def survivors(self) -> Sequence[Survivor]:
         answer = await self._caller.call(self.job, "survivors")
@@ -78,7 +104,9 @@ class SupervisedProcess:
         if "state" in message:
             ending = ending_from_message(message["ending"])
             trouble = message.get("output_trouble", "")
-            self.progress = Progress(JobState(message["state"]), ending, Cause(message["cause"]), trouble)
+            paused = message.get("paused", False)
+            cause = Cause(message["cause"])
+            self.progress = Progress(JobState(message["state"]), ending, cause, trouble, paused)
 
     def hold_unreported(self, directory: str) -> None:
         """Hold the main process, if it was started and its supervisor died before it reported that."""
@@ -123,3 +151,15 @@ class SupervisedProcess:
                     self.pidfd = pidfd
                 else:
                     os.close(pidfd)
+
+
+def _accepted(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to a request; raise ActionRefused if it was refused."""
+    if "refused" in answer:
+        raise ActionRefused(answer["refused"])
+    if "error" in answer:  # an unknown request
+        raise ActionRefused(
+            "the supervisor of this job is of an earlier version, which cannot do this; "
+            "jobs started from now on have a new one"
+        )
+    return answer

@@ -121,13 +121,30 @@ class SupervisorSpawner:
     async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
         """Send an idempotent request; repeat it if the supervisor dies, then raise SpawnerUnavailable."""
         for _ in range(_ATTEMPTS):
-            await self._ensure_connected()
-            process = self._processes.get(job)
-            client = self._clients.get(process.generation if process else self._generation)
+            client = await self._client_of(job)
             if client is not None:
                 with suppress(SupervisorGone):
                     return await client.call(do, job=str(job), **arguments)
         raise SpawnerUnavailable("the supervisor keeps dying; see its log")
+
+    async def call_once(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
+        """Send a request; if the supervisor dies, raise SpawnerUnavailable: it may have been served."""
+        for _ in range(_ATTEMPTS):
+            client = await self._client_of(job)
+            if client is not None:
+                try:
+                    return await client.call(do, job=str(job), **arguments)
+                except SupervisorGone:
+                    raise SpawnerUnavailable(
+                        f"the supervisor died; it is unknown whether it has served the request: {do}"
+                    ) from None
+        raise SpawnerUnavailable("the supervisor keeps dying; see its log")
+
+    async def _client_of(self, job: JobId) -> SupervisorClient | None:
+        """Return the connection to the supervisor of a job, None if it has just died."""
+        await self._ensure_connected()
+        process = self._processes.get(job)
+        return self._clients.get(process.generation if process else self._generation)
 
     # --- connections
 

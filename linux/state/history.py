@@ -8,7 +8,8 @@ A file of lines of JSON. Each line is appended before the supervisor acts on it:
                          then gives the file its final name: a history without it is damaged
     {"never_executed":}  the process never executed the command; written by the process
     {"generation": ...}  another generation has adopted the job
-    {"stop": ...}        a stop was requested; written before the signal is sent
+    {"termination": ...} which processes get which signal when; written before a signal is sent, so that no
+                         process gets one twice. If the supervisor dies in between, it gets none
     {"main": ...}        how the main process ended; written before it is reaped
     {"end": ...}         how the job ended; written before servers are notified
 
@@ -27,8 +28,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.errors import InvalidJobSpec
-from ...core.lifecycle import MainEnded
+from ...core.lifecycle import MainEnded, Termination
 from ...core.model.ending import Cause, End
+from ..ipc.dataclass_messages import from_message, to_message
 from ..ipc.encoding import (
     SpawnPlan,
     end_from_message,
@@ -68,14 +70,13 @@ class History:
     """The contents of a history.
 
     ``generation`` is that of the job's supervisor, see linux/state/generations.py; ``never_executed``:
-    no instruction of the command has run, or ever will; ``stop``: the signal of the requested stop, and
-    the boottime at which SIGKILL follows.
+    no instruction of the command has run, or ever will.
     """
 
     start: StartRecord
     generation: str = ""
     never_executed: bool = False
-    stop: tuple[int, float] | None = None
+    termination: Termination | None = None
     main: MainEnded | None = None
     end: End | None = None
 
@@ -161,9 +162,12 @@ def write_generation(path: StrPath, generation: str) -> None:
     _append(path, {"generation": generation})
 
 
-def write_stop(path: StrPath, signal: int, kill_at: float) -> None:
-    """Record a requested stop."""
-    _append(path, {"stop": [signal, kill_at]})
+def write_termination(path: StrPath, termination: Termination) -> None:
+    """Record which signals have been sent, or are sent next."""
+    record: dict[str, object] = {"termination": to_message(termination)}
+    if termination.cause is Cause.STOPPED:  # all that supervisors of earlier versions read
+        record["stop"] = [termination.signal, termination.kill_at]
+    _append(path, record)
 
 
 def write_main(path: StrPath, main: MainEnded) -> None:
@@ -220,10 +224,20 @@ def _history(facts: Mapping[str, Any], directory: str) -> History:
         start=_start_record({**facts["start"], **facts.get("process", {})}, directory),
         generation=facts.get("generation", ""),
         never_executed="never_executed" in facts or "stillborn" in facts,  # before the zygote in C
-        stop=tuple(facts["stop"]) if "stop" in facts else None,
+        termination=_termination(facts),
         main=MainEnded(main, facts["oom_kills"], Cause(facts.get("cause", Cause.NONE))) if main else None,
         end=end_from_message(facts["end"]) if "end" in facts else None,
     )
+
+
+def _termination(facts: Mapping[str, Any]) -> Termination | None:
+    if "termination" in facts:
+        return from_message(Termination, facts["termination"])
+    if "stop" in facts:  # an earlier version, which signals every process at once
+        number, kill_at = facts["stop"]
+        cause = Cause(facts.get("cause", Cause.STOPPED))
+        return Termination(number, True, None, kill_at, cause)
+    return None
 
 
 def _start_record(message: Mapping[str, Any], directory: str) -> StartRecord:

@@ -1,25 +1,33 @@
 """One job under supervision: the state machine of core, driven by the kernel's events."""
 
+import errno
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from ...core.lifecycle import (
     Action,
+    Adopted,
     AllEnded,
     Drain,
     Event,
     Finish,
+    Freeze,
     Kill,
     Lifecycle,
     MainEnded,
     OutputDrained,
+    PauseRequested,
+    ResumeRequested,
     SendSignal,
     Started,
     StopRequested,
+    Termination,
+    Thaw,
     TimePassed,
+    Whom,
 )
 from ...core.model.ending import (
     Channel,
@@ -27,6 +35,7 @@ from ...core.model.ending import (
     Ending,
     Lost,
 )
+from ...core.model.job import JobState
 from ...core.ports import Progress
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
@@ -40,10 +49,11 @@ from ..state.history import (
     write_end,
     write_generation,
     write_main,
-    write_stop,
+    write_termination,
 )
 from ..state.job_directory import history_path, remove_if_empty
 from ..zygote.client import Zygote
+from .freezer import freeze_processes, is_freezing, is_frozen, thaw_processes
 from .job_output import JobOutput
 from .job_processes import (
     JobProcesses,
@@ -51,6 +61,7 @@ from .job_processes import (
     oom_kills,
     processes_of,
 )
+from .job_signals import end_by_signal, ignored_signals, send_signal
 from .job_start import KILLED, JobStart, MainProcess
 from .leftovers_watch import LeftoversWatch
 from .orphaned_process import OrphanedProcess, OrphanWatch
@@ -108,7 +119,13 @@ class Job:
         self.main = MainProcess()
         self.end: End | None = None
         self.output_trouble = ""
-        self.life = Lifecycle(timeout=timeout, grace=plan.spec.grace, leftovers=plan.spec.leftovers)
+        self.life = Lifecycle(
+            timeout=timeout,
+            grace=plan.spec.grace,
+            leftovers=plan.spec.leftovers,
+            linger=plan.spec.linger,
+            signal_all=plan.spec.signal_all,
+        )
         self._history_path = history_path(directory)
         self._services = services
         self._loop = services.loop
@@ -118,6 +135,7 @@ class Job:
         self._output = JobOutput(name, plan, services.recorder, services.zygote)
         self._start: JobStart | None = None
         self._stop_after_exec: StopRequested | None = None
+        self._recorded_termination: Termination | None = None
         self._processes: JobProcesses | None = None
         self._leftovers: LeftoversWatch | None = None
 
@@ -156,7 +174,7 @@ class Job:
         self._handle(Started())
         self._observer.started(self)
         if self._stop_after_exec is not None:
-            self.stop(self._stop_after_exec.signal, self._stop_after_exec.grace)
+            self.stop(self._stop_after_exec)
 
     def _failed(self, stage: str, number: int) -> None:
         if stage == KILLED and oom_kills(self.plan.placement):
@@ -197,12 +215,10 @@ class Job:
         self._services.zygote.hold(self._output.fifos)
         self._output.record()
         self._handle(Started())
+        self._recorded_termination = history.termination
+        self._handle(Adopted(history.termination, paused=is_freezing(self.plan.placement)))
         if known is not None:
             self._handle(known)
-        if history.stop is not None:  # again: the dead supervisor may not have sent the signal
-            number, kill_at = history.stop
-            self._handle(StopRequested(number, max(0.0, kill_at - boottime())))
-        if known is not None:
             self._watch_leftovers()
         elif orphan is not None:
             OrphanWatch(self._loop, orphan, self.main_ended)
@@ -214,6 +230,7 @@ class Job:
         orphan = OrphanedProcess.find(record, None) if record.boot_id == procfs.boot_id() else None
         try:
             self._find_processes(record.pid if orphan else 0).kill()
+            thaw_processes(self.plan.placement)
         finally:
             if orphan is not None:
                 orphan.close()
@@ -237,15 +254,38 @@ class Job:
             self._watch_leftovers()
             self._observer.progressed(self)
 
-    def stop(self, number: int, grace: float) -> None:
-        """Stop the job: send the signal now, and SIGKILL after ``grace`` seconds."""
-        request = StopRequested(number, grace)
+    def stop(self, request: StopRequested) -> None:
+        """Stop the job; which signals its main process ignores is added here."""
         if self._start is not None and self._start.pending:
             self._stop_after_exec = request
         elif self.end is None:
-            write = partial(write_stop, self._history_path, number, boottime() + grace)
-            self._writes.write(self.name, write)
-            self._handle(request)
+            self._handle(replace(request, ignored=ignored_signals(self.main)))
+            self._observer.progressed(self)
+
+    def signal(self, number: int, whom: Whom) -> None:
+        """Send a signal and do nothing else; OSError if that is refused."""
+        if self._processes is not None and self.life.state is not JobState.STARTING:
+            send_signal(self._processes, self.main, number, whom)
+
+    def pause(self) -> bool:
+        """Freeze the processes; return whether all of them are frozen by now. Idempotent.
+
+        OSError if that is refused, also once the processes are being ended.
+        """
+        if not self.life.pausable:
+            raise OSError(errno.EBUSY, "the job is being stopped")
+        try:
+            self._handle(PauseRequested())
+        except OSError:
+            self._handle(ResumeRequested())
+            raise
+        self._observer.progressed(self)
+        return is_frozen(self.plan.placement)
+
+    def resume(self) -> None:
+        """Thaw the processes. Idempotent."""
+        if self.end is None and self.life.state is not JobState.STARTING:
+            self._handle(ResumeRequested())
             self._observer.progressed(self)
 
     def drained(self, output: Mapping[Channel, int]) -> None:
@@ -266,7 +306,8 @@ class Job:
     @property
     def progress(self) -> Progress:
         """The state of the job now."""
-        return Progress(self.life.state, self.life.ending, self.life.cause, self.output_trouble)
+        life = self.life
+        return Progress(life.state, life.ending, life.cause, self.output_trouble, life.paused)
 
     def survivors(self) -> list[tuple[int, str]]:
         """Return pid and state of each process that is left."""
@@ -283,7 +324,7 @@ class Job:
 
     def _pass_time(self) -> None:
         if self.life.deadline is not None and boottime() >= self.life.deadline:
-            self._handle(TimePassed())
+            self._handle(TimePassed(ignored_signals(self.main)))
             self._observer.progressed(self)
         self._set_alarm()
 
@@ -293,17 +334,32 @@ class Job:
     # --- actions
 
     def _handle(self, event: Event) -> None:
-        for action in self.life.handle(event, boottime()):
+        actions = self.life.handle(event, boottime())
+        self._record_termination()
+        for action in actions:
             self._perform(action)
         self._set_alarm()
+
+    def _record_termination(self) -> None:
+        termination = self.life.termination
+        if termination is not None and termination != self._recorded_termination:
+            self._recorded_termination = termination
+            self._writes.write(self.name, partial(write_termination, self._history_path, termination))
+            reached(Step.TERMINATION_RECORDED, self.name)
 
     def _perform(self, action: Action) -> None:
         assert self._processes is not None
         match action:
-            case SendSignal(number):
-                self._processes.signal(number)
+            case SendSignal(number, whom):
+                end_by_signal(self._processes, self.main, number, whom)
+                reached(Step.SIGNALED, self.name)
             case Kill():
                 self._processes.kill()
+                reached(Step.SIGNALED, self.name)
+            case Freeze():
+                freeze_processes(self.plan.placement)
+            case Thaw():
+                thaw_processes(self.plan.placement)
             case Drain():
                 reached(Step.ALL_ENDED, self.name)
                 if not self._output.drain():  # in the next round: an event is being handled now

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from ...core.ports import Placement
 from ..kernel import cgroup_tree, procfs
-from ..kernel.kernel_files import read_file
 
 _ROUNDS = 20
 
@@ -23,10 +22,6 @@ class JobProcesses(Protocol):
 
     def empty(self) -> bool:
         """Whether no process is left (a main process that is not reaped yet does not count)."""
-        ...
-
-    def signal(self, number: int) -> None:
-        """Signal every process, and continue stopped ones so that they handle the signal."""
         ...
 
     def kill(self) -> None:
@@ -70,18 +65,8 @@ def oom_kills(placement: Placement) -> int:
 
 
 def _oom_kills_in(events: str) -> int:
-    counts = dict(line.split() for line in _text(events).splitlines())
+    counts = dict(line.split() for line in cgroup_tree.read(events).splitlines())
     return int(counts.get("oom_kill", 0))  # v1 has the line since Linux 4.13
-
-
-def _text(path: str) -> str:
-    """Return a cgroup file's text, empty if removed: systemd removes the cgroups of an empty scope."""
-    try:
-        return read_file(path).decode()
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENODEV}:  # before or after it was opened
-            return ""
-        raise
 
 
 class CgroupV2Processes:
@@ -94,10 +79,7 @@ class CgroupV2Processes:
         return list(_pids_in(self._directory))
 
     def empty(self) -> bool:
-        return "populated 1" not in _text(f"{self._directory}/cgroup.events")
-
-    def signal(self, number: int) -> None:
-        _signal_members(self.pids, number)
+        return "populated 1" not in cgroup_tree.read(f"{self._directory}/cgroup.events")
 
     def kill(self) -> None:
         try:
@@ -109,7 +91,7 @@ class CgroupV2Processes:
                 errno.ENODEV,
             }:  # Linux before 5.14, or the cgroup is removed
                 raise
-            _signal_members(self.pids, signal.SIGKILL)
+            signal_processes(self.pids, signal.SIGKILL)
 
     def open_events(self) -> int | None:
         try:
@@ -134,11 +116,8 @@ class CgroupV1Processes:
         for directory in self._directories:
             yield from _pids_in(directory)
 
-    def signal(self, number: int) -> None:
-        _signal_members(self.pids, number)
-
     def kill(self) -> None:
-        _signal_members(self.pids, signal.SIGKILL)
+        signal_processes(self.pids, signal.SIGKILL)
 
     def open_events(self) -> int | None:
         return None
@@ -159,9 +138,6 @@ class HybridProcesses:
 
     def empty(self) -> bool:
         return self._unified.empty() and self._legacy.empty()
-
-    def signal(self, number: int) -> None:
-        _signal_members(self.pids, number)
 
     def kill(self) -> None:
         self._unified.kill()
@@ -197,11 +173,8 @@ class SessionProcesses:
     def empty(self) -> bool:
         return not self.pids()
 
-    def signal(self, number: int) -> None:
-        _signal_members(self.pids, number)
-
     def kill(self) -> None:
-        _signal_members(self.pids, signal.SIGKILL)
+        signal_processes(self.pids, signal.SIGKILL)
 
     def open_events(self) -> int | None:
         return None
@@ -222,28 +195,33 @@ def _pids_in(directory: str) -> Iterator[int]:
     """Yield the processes of a cgroup and of the cgroups below it, which the job created."""
     for group in cgroup_tree.walk(directory):
         try:
-            text = _text(f"{group}/cgroup.procs")
+            text = cgroup_tree.read(f"{group}/cgroup.procs")
         except OSError:  # EOPNOTSUPP: a threaded cgroup; its processes are listed in a cgroup above
             continue
         yield from map(int, text.split())
 
 
-def _signal_members(members: Callable[[], list[int]], number: int) -> None:
-    """Signal every member once, including those forked meanwhile.
+def signal_processes(members: Callable[[], list[int]], number: int, *, resume: bool = False) -> bool:
+    """Signal every member once, including those forked meanwhile; return False if one may not be signalled.
+
+    ``resume``: continue stopped ones afterwards (SIGCONT), so that they handle the signal.
 
     A process with a pending signal cannot fork (fork(2) is restarted after it), so a round that finds no
     new member has found all. A process that handles the signal and keeps forking is limited by _ROUNDS.
     """
+    numbers = (number, signal.SIGCONT) if resume else (number,)
     done: set[int] = set()
+    permitted = True
     for _ in range(_ROUNDS):
         new = [pid for pid in members() if pid not in done]
         if not new:
-            return
-        _signal_current(new, members, number)
+            break
+        permitted &= _signal_current(new, members, numbers)
         done.update(new)
+    return permitted
 
 
-def _signal_current(pids: list[int], members: Callable[[], list[int]], number: int) -> None:
+def _signal_current(pids: list[int], members: Callable[[], list[int]], numbers: Sequence[int]) -> bool:
     """Signal these pids if they still are members: a pid may be reused before the signal is sent.
 
     A pidfd opened before ``members`` is read again refers to a member if the pid is still listed.
@@ -253,10 +231,14 @@ def _signal_current(pids: list[int], members: Callable[[], list[int]], number: i
         with suppress(ProcessLookupError):
             pidfds[pid] = os.pidfd_open(pid)
     current = set(members())
+    permitted = True
     for pid, pidfd in pidfds.items():
-        with suppress(ProcessLookupError, PermissionError):
-            if pid in current:
+        try:
+            for number in numbers if pid in current else ():
                 signal.pidfd_send_signal(pidfd, number)
-                if number != signal.SIGKILL:
-                    signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            permitted = False
         os.close(pidfd)
+    return permitted

@@ -4,6 +4,7 @@ import os
 import socket
 import time
 
+from ...core.lifecycle import StopRequested, Whom
 from ...core.model.ending import Cause, End, Lost
 from ...core.steps import Step, reached
 from ..ipc.connection import MessageConnection
@@ -98,8 +99,11 @@ class RequestServer:
                 self._spawn(connection, call, name, plan)
             case {"do": "stop", "signal": int(number), "grace": float(grace)}:
                 if name in self._table.running:
-                    self._table.running[name].stop(number, grace)
+                    signal_all = bool(message.get("signal_all"))  # earlier servers do not send it
+                    self._table.running[name].stop(StopRequested(number, grace, signal_all))
                 connection.send({"call": call})
+            case {"do": "signal" | "pause" | "resume"}:
+                connection.send({"call": call, **self._control(name, message)})
             case {"do": "survivors"}:
                 job = self._table.running.get(name)
                 survivors = job.survivors() if job is not None else []
@@ -111,6 +115,23 @@ class RequestServer:
                 connection.send({"call": call})
             case _:
                 self._refuse(connection, call)
+
+    def _control(self, name: str, message: Message) -> Message:
+        """Signal, pause or resume a job; return the answer."""
+        job = self._table.running.get(name)
+        if job is None:
+            return {"refused": "the process is already finished"}
+        try:
+            match message:
+                case {"do": "signal", "signal": int(number), "whom": str(whom)}:
+                    job.signal(number, Whom(whom))
+                case {"do": "pause"}:
+                    return {"frozen": job.pause()}
+                case {"do": "resume"}:
+                    job.resume()
+        except OSError as error:
+            return {"refused": error.strerror}
+        return {}
 
     def _refuse(self, connection: MessageConnection, call: int) -> None:
         connection.send({"call": call, "error": "unknown request", "protocol": PROTOCOL})

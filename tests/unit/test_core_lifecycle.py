@@ -373,6 +373,13 @@ def test_the_timeout_shortens_the_linger() -> None:
     assert 2.0 + GRACE == job.deadline
 
 
+def test_the_timeout_does_not_apply_to_leftovers_that_were_signalled() -> None:
+    """Their SIGKILL is due already."""
+    job = life(MainEnded(Exited(0)), timeout=1.0, linger=0.0)
+    assert LEFTOVER_GRACE == job.deadline
+    assert [] == job.handle(TimePassed(), 1.5)
+
+
 def test_leftovers_of_a_stopped_job_have_the_same_deadline() -> None:
     """The end of the main process does not extend the grace period of a stop."""
     job = life(StopRequested(TERM, 5.0, signal_all=True))

@@ -4,6 +4,7 @@ import signal
 from functools import partial
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -32,6 +33,8 @@ from worker.core.lifecycle import (
     Whom,
 )
 
+from ..support.examples import examples
+
 seconds = st.floats(0.0, 30.0)
 numbers = st.sampled_from([signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 endings = st.one_of(
@@ -59,7 +62,7 @@ class AnyOrder(RuleBasedStateMachine):
         signal_all=st.booleans(),
     )
     def create(
-        self, timeout: float | None, grace: float, leftovers: Leftovers, linger: float, signal_all: bool
+        self, timeout: float | None, grace: float, leftovers: Leftovers, linger: float, *, signal_all: bool
     ) -> None:
         """Create a job that has not started."""
         self.timeout = timeout
@@ -89,7 +92,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert [] == self.step(Started(), legal=not self.has(Started))
 
     @rule(number=numbers, grace=seconds, signal_all=st.booleans(), ignored=ignored)
-    def stop(self, number: int, grace: float, signal_all: bool, ignored: frozenset[int]) -> None:
+    def stop(self, number: int, grace: float, *, signal_all: bool, ignored: frozenset[int]) -> None:
         """A stop does not delay a deadline; SIGKILL is due at the end of the grace period or before."""
         terminating = self.job.termination is not None
         deadline = self.job.deadline
@@ -278,3 +281,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=examples(300), stateful_step_count=30)

@@ -107,6 +107,7 @@ async def test_states_of_a_job() -> None:
     await machine.clock.advance(1.0)
     status = await worker.query(job)
     assert (JobState.STOPPING, Exited(7)) == (status.state, status.ending)
+    await machine.clock.advance(1.0)
     await machine.clock.advance(2.0)  # the child ignores SIGTERM
     assert JobState.EXITED is (await worker.query(job)).state
 

@@ -34,6 +34,7 @@ from worker.core.lifecycle import (
     Started,
     StopRequested,
     TimePassed,
+    Whom,
 )
 
 POLL = 0.02
@@ -47,7 +48,11 @@ class Shim:
         self._directory = directory
         self._job = job
         self._life = Lifecycle(
-            timeout=job["timeout"], grace=job["grace"], leftovers=Leftovers(job["leftovers"])
+            timeout=job["timeout"],
+            grace=job["grace"],
+            leftovers=Leftovers(job["leftovers"]),
+            linger=job["linger"],
+            signal_all=job["signal_all"],
         )
         self._alarm: asyncio.TimerHandle | None = None
         self._group = 0
@@ -93,8 +98,8 @@ class Shim:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         for action in self._life.handle(event, now):
             match action:
-                case SendSignal(number):
-                    self._signal_group(number)
+                case SendSignal(number, whom):
+                    self._signal(number, whom)
                 case Kill():
                     self._signal_group(signal.SIGKILL)
                 case Drain():  # the job has written to the files by itself
@@ -107,6 +112,17 @@ class Shim:
         if self._life.deadline is not None:
             later = asyncio.get_running_loop().call_later
             self._alarm = later(max(0.0, self._life.deadline - now), self._handle, TimePassed())
+
+    def _signal(self, number: int, whom: Whom) -> None:
+        """Signal processes of the job; a stopped main process has to continue to handle it."""
+        if whom is not Whom.OTHERS:
+            with suppress(ProcessLookupError):
+                os.kill(self._group, number)
+                os.kill(self._group, signal.SIGCONT)
+        if whom is not Whom.MAIN:
+            for process in _processes_of(self._group) - {self._group}:
+                with suppress(ProcessLookupError):
+                    os.kill(process, number)
 
     def _signal_group(self, number: int) -> bool:
         """Signal the processes of the job; return whether there are any."""
@@ -124,6 +140,16 @@ class Shim:
         new = self._directory / f"{name}.new"
         new.write_text(json.dumps(text))
         new.rename(self._directory / name)
+
+
+def _processes_of(group: int) -> set[int]:
+    """Return the processes of a process group."""
+    found = set()
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if int((directory / "stat").read_text().rpartition(")")[2].split()[2]) == group:
+                found.add(int(directory.name))
+    return found
 
 
 def _report(event: Mapping[str, object]) -> None:

@@ -217,6 +217,8 @@ def _make_directory(directory: Path, job: JobId, spec: JobSpec, sinks: Mapping[C
         "timeout": spec.timeout,
         "grace": spec.grace,
         "leftovers": spec.leftovers,
+        "linger": spec.linger,
+        "signal_all": spec.signal_all,
         "files": files,
     }
     (directory / "job").write_text(json.dumps(text))

@@ -32,6 +32,8 @@ POINTS = {
         Step.CLONED,
         Step.EXECUTED,
         Step.REPORTED,
+        Step.TERMINATION_RECORDED,
+        Step.SIGNALED,
         Step.MAIN_EXIT_SEEN,
         Step.MAIN_EXIT_RECORDED,
         Step.REAPED,

@@ -85,11 +85,42 @@ class Client:
             reply = await self._worker.start(translate.start_request(spec, request_id))
             return parse_job_id(reply.job_id)
 
-    async def stop(self, job: str, *, signal: int | None = None, grace: float | None = None) -> None:
-        """Stop a job: ``signal`` (SIGTERM), after ``grace`` seconds SIGKILL; return when it is finished."""
-        request = worker.StopRequest(job_id=job, signal=signal, grace_ms=translate.milliseconds(grace))
+    async def stop(
+        self,
+        job: str,
+        *,
+        signal: int | None = None,
+        grace: float | None = None,
+        signal_all: bool = False,
+    ) -> None:
+        """Stop a job: ``signal`` (SIGTERM), after ``grace`` seconds SIGKILL; return when it is finished.
+
+        ``signal_all``: every process gets the signal at once, not the main process first.
+        """
+        request = worker.StopRequest(
+            job_id=job, signal=signal, grace_ms=translate.milliseconds(grace), signal_all=signal_all
+        )
         async with self._errors_translated():
             await self._worker.stop(request)
+
+    async def signal(self, job: str, number: int, *, all_processes: bool = False) -> None:
+        """Send a signal to the main process of a job, or to all, and do nothing else.
+
+        Whether it was sent is unknown if the connection is lost.
+        """
+        request = worker.SignalRequest(job_id=job, signal=number, all=all_processes)
+        async with self._errors_translated():
+            await self._worker.signal(request)
+
+    async def pause(self, job: str) -> None:
+        """Freeze all processes of a job; idempotent."""
+        async with self._errors_translated():
+            await self._worker.pause(worker.PauseRequest(job_id=job))
+
+    async def resume(self, job: str) -> None:
+        """Let the processes of a paused job continue; idempotent."""
+        async with self._errors_translated():
+            await self._worker.resume(worker.ResumeRequest(job_id=job))
 
     async def query(self, job: str) -> JobStatus:
         """Return the status of a job; the server does not send its environment."""

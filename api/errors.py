@@ -18,6 +18,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.JobNotFound: Status.NOT_FOUND,
     core.JobAlreadyFinished: Status.FAILED_PRECONDITION,
     core.JobStillRunning: Status.FAILED_PRECONDITION,
+    core.ActionRefused: Status.FAILED_PRECONDITION,
     core.StopIncomplete: Status.DEADLINE_EXCEEDED,
     core.InvalidJobSpec: Status.INVALID_ARGUMENT,
     core.RequestIdReused: Status.ALREADY_EXISTS,

@@ -22,10 +22,16 @@ from ..proto.health import (
 from ..proto.worker import (
     ListRequest,
     ListResponse,
+    PauseRequest,
+    PauseResponse,
     QueryRequest,
     QueryResponse,
     RemoveRequest,
     RemoveResponse,
+    ResumeRequest,
+    ResumeResponse,
+    SignalRequest,
+    SignalResponse,
     StartRequest,
     StartResponse,
     StopRequest,
@@ -68,8 +74,29 @@ class Handlers:
         job = parse_job_id(request.job_id)
         signal = SIGTERM if request.signal is None else request.signal
         async with self._shutdown.interrupts("the stop continues"):
-            await self._worker.stop(job, signal=signal, grace=translate.seconds(request.grace_ms))
+            await self._worker.stop(
+                job,
+                signal=signal,
+                grace=translate.seconds(request.grace_ms),
+                signal_all=request.signal_all,
+            )
         return StopResponse()
+
+    async def signal(self, request: SignalRequest) -> SignalResponse:
+        """Send a signal to a job."""
+        job = parse_job_id(request.job_id)
+        await self._worker.signal(job, request.signal, all_processes=request.all)
+        return SignalResponse()
+
+    async def pause(self, request: PauseRequest) -> PauseResponse:
+        """Freeze the processes of a job."""
+        await self._worker.pause(parse_job_id(request.job_id))
+        return PauseResponse()
+
+    async def resume(self, request: ResumeRequest) -> ResumeResponse:
+        """Let the processes of a job continue."""
+        await self._worker.resume(parse_job_id(request.job_id))
+        return ResumeResponse()
 
     async def query(self, request: QueryRequest) -> QueryResponse:
         """Return the status of a job."""

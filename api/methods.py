@@ -65,6 +65,9 @@ _LIST = Unary("List", Handlers.list, Right.READ, worker.ListRequest, worker.List
 _WAIT = Unary("Wait", Handlers.wait, Right.READ, worker.WaitRequest, worker.WaitResponse)
 _UPDATE = Unary("Update", Handlers.update, Right.WRITE, worker.UpdateRequest, worker.UpdateResponse)
 _REMOVE = Unary("Remove", Handlers.remove, Right.WRITE, worker.RemoveRequest, worker.RemoveResponse)
+_SIGNAL = Unary("Signal", Handlers.signal, Right.WRITE, worker.SignalRequest, worker.SignalResponse)
+_PAUSE = Unary("Pause", Handlers.pause, Right.WRITE, worker.PauseRequest, worker.PauseResponse)
+_RESUME = Unary("Resume", Handlers.resume, Right.WRITE, worker.ResumeRequest, worker.ResumeResponse)
 _CHECK = Unary(
     "Check", Handlers.check_health, Right.READ, health.HealthCheckRequest, health.HealthCheckResponse
 )
@@ -73,7 +76,19 @@ _WATCH = ServerStream(
 )
 
 SERVICES: Mapping[str, tuple[Method, ...]] = {
-    "worker.v1.WorkerService": (_START, _STOP, _QUERY, _STREAM, _LIST, _WAIT, _UPDATE, _REMOVE),
+    "worker.v1.WorkerService": (
+        _START,
+        _STOP,
+        _QUERY,
+        _STREAM,
+        _LIST,
+        _WAIT,
+        _UPDATE,
+        _REMOVE,
+        _SIGNAL,
+        _PAUSE,
+        _RESUME,
+    ),
     # The original API: no package, and text instead of bytes.
     "WorkerService": (_START, _STOP, _QUERY, _TEXT),
     "grpc.health.v1.Health": (_CHECK, _WATCH),

@@ -1,8 +1,8 @@
 """A client that survives lost connections and restarts of the server: it repeats calls and resumes streams.
 
 A call is repeated when its connection is lost or the server answers UNAVAILABLE. This is safe for every
-method: a Start carries a request id, and a Stop or Remove that was already carried out counts as done.
-Every other status is final.
+method except Signal, which is not repeated: a Start carries a request id, and a Stop or Remove that was
+already carried out counts as done. Every other status is final.
 """
 
 import asyncio
@@ -82,11 +82,37 @@ class ResumingClient:
         request_id = request_id or str(uuid4())
         return await self._call(lambda client: client.start(spec, request_id=request_id))
 
-    async def stop(self, job: str, *, signal: int | None = None, grace: float | None = None) -> None:
+    async def stop(
+        self,
+        job: str,
+        *,
+        signal: int | None = None,
+        grace: float | None = None,
+        signal_all: bool = False,
+    ) -> None:
         """Stop a job; returns when it is finished."""
         await self._finish(
-            lambda client: client.stop(job, signal=signal, grace=grace), already="FailedPrecondition"
+            lambda client: client.stop(job, signal=signal, grace=grace, signal_all=signal_all),
+            already="FailedPrecondition",
         )
+
+    async def signal(self, job: str, number: int, *, all_processes: bool = False) -> None:
+        """Send a signal to a job at most once: this call is not repeated."""
+        try:
+            await self._server.client.signal(job, number, all_processes=all_processes)
+        except ServerUnreachable as error:
+            if not error.lost:
+                raise
+            reason = f"{error.reason}; it is unknown whether the signal was sent"
+            raise ServerUnreachable(error.address, reason, lost=True, silent=error.silent) from error
+
+    async def pause(self, job: str) -> None:
+        """Freeze all processes of a job."""
+        await self._call(lambda client: client.pause(job))
+
+    async def resume(self, job: str) -> None:
+        """Let the processes of a paused job continue."""
+        await self._call(lambda client: client.resume(job))
 
     async def query(self, job: str) -> JobStatus:
         """Return the status of a job."""

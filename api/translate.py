@@ -20,6 +20,7 @@ from ..core.model.ending import (
 )
 from ..core.model.job import (
     DEFAULT_GRACE,
+    DEFAULT_LINGER,
     LARGEST_OUTPUT,
     Extent,
     JobRecord,
@@ -98,12 +99,14 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
         ulimits=_ulimits_message(spec.ulimits),
         new_privileges=spec.new_privileges,
         pipe_size=spec.pipe_size,
+        linger_ms=milliseconds(spec.linger),
+        signal_all=spec.signal_all,
     )
 
 
 def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
     """Return the requested or reported job; raise InvalidJobSpec if it is invalid."""
-    grace = seconds(message.grace_ms)
+    grace, linger = seconds(message.grace_ms), seconds(message.linger_ms)
     return JobSpec(
         command=message.name,
         args=message.args,
@@ -120,6 +123,8 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
         ulimits=[Ulimit(each.name, each.soft, each.hard) for each in message.ulimits],
         new_privileges=message.new_privileges,
         pipe_size=message.pipe_size,
+        linger=DEFAULT_LINGER if linger is None else linger,
+        signal_all=message.signal_all,
     )
 
 
@@ -174,6 +179,9 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         ulimits=_ulimits_message(spec.ulimits),
         new_privileges=spec.new_privileges,
         pipe_size=spec.pipe_size,
+        linger_ms=milliseconds(spec.linger),
+        signal_all=record.signal_all,
+        paused=status.paused,
     )
 
 
@@ -215,8 +223,9 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
         usage=usage,
         warnings=tuple(message.warnings),
         output_max=message.output_max,
+        signal_all=message.signal_all,
     )
-    return JobStatus(record, state, ending, cause, usage, output, message.output_trouble)
+    return JobStatus(record, state, ending, cause, usage, output, message.output_trouble, message.paused)
 
 
 def channel(message: proto.StreamRequest) -> Channel | None:

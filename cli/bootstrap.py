@@ -34,4 +34,5 @@ def make_worker(
         policy=settings.limits,
         retention=settings.retention,
         output_max=settings.output_max,
+        signal_all=settings.signal_all,
     )

@@ -24,6 +24,7 @@ from .options.parameters import (
     DURATION,
     OUTPUT_MAX,
     SIZE,
+    SWITCH,
     Parsed,
     option_name,
     server_option,
@@ -141,6 +142,14 @@ class ServerSettings:
     output_max: int = field(
         default=0,
         metadata=_setting(OUTPUT_MAX, "Output to keep of jobs without --output-max, such as 10M; 0: all."),
+    )
+    signal_all: bool = field(
+        default=False,
+        metadata=_setting(
+            SWITCH,
+            "Whether a stop signals every process of a job at once, not the main process first.",
+            "no",
+        ),
     )
     shutdown_grace: float = field(
         default=10.0, metadata=_setting(DURATION, "Time for calls to end at shutdown.")

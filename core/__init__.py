@@ -12,6 +12,7 @@ MODULES = {
     "engine.retention": ("Retention",),
     "errors": (
         "AccessDenied",
+        "ActionRefused",
         "IncompatibleAdapters",
         "InvalidJobSpec",
         "JobAlreadyFinished",
@@ -79,6 +80,7 @@ MODULES = {
         "InProcessSink",
         "JobJournal",
         "OutputStore",
+        "PausableProcess",
         "Placement",
         "PlacementKind",
         "Process",
@@ -87,6 +89,7 @@ MODULES = {
         "RecordedFifo",
         "ResourceLimiter",
         "Scope",
+        "SignalableProcess",
         "Sink",
         "SinkKind",
         "Survivor",
@@ -102,6 +105,7 @@ if TYPE_CHECKING:
     from .engine.defaults import SystemClock as SystemClock
     from .engine.retention import Retention as Retention
     from .errors import AccessDenied as AccessDenied
+    from .errors import ActionRefused as ActionRefused
     from .errors import IncompatibleAdapters as IncompatibleAdapters
     from .errors import InvalidJobSpec as InvalidJobSpec
     from .errors import JobAlreadyFinished as JobAlreadyFinished
@@ -159,6 +163,7 @@ if TYPE_CHECKING:
     from .ports import InProcessSink as InProcessSink
     from .ports import JobJournal as JobJournal
     from .ports import OutputStore as OutputStore
+    from .ports import PausableProcess as PausableProcess
     from .ports import Placement as Placement
     from .ports import PlacementKind as PlacementKind
     from .ports import Process as Process
@@ -167,6 +172,7 @@ if TYPE_CHECKING:
     from .ports import RecordedFifo as RecordedFifo
     from .ports import ResourceLimiter as ResourceLimiter
     from .ports import Scope as Scope
+    from .ports import SignalableProcess as SignalableProcess
     from .ports import Sink as Sink
     from .ports import SinkKind as SinkKind
     from .ports import Survivor as Survivor

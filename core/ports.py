@@ -285,9 +285,8 @@ class Process(Protocol):
         ...
 
 
-@runtime_checkable
 class SignalableProcess(Process, Protocol):
-    """A Process whose processes can be chosen to be signalled: an optional capability of a spawner."""
+    """A Process of which single processes can be signalled: an optional capability of a spawner."""
 
     async def stop(self, signal: int, grace: float, *, signal_all: bool = False) -> None:
         """As in Process; ``signal_all``: signal every process at once."""
@@ -301,7 +300,6 @@ class SignalableProcess(Process, Protocol):
         ...
 
 
-@runtime_checkable
 class PausableProcess(Process, Protocol):
     """A Process that can be frozen: an optional capability of a spawner.
 

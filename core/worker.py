@@ -1,4 +1,4 @@
-"""Worker: start, stop, query, stream, list, wait for, update and remove jobs, on top of the ports."""
+"""Worker: the use cases, from the start of a job to its removal, on top of the ports."""
 
 import asyncio
 import signal as signals
@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 
 from .engine import following
+from .engine.capabilities import pausable, signalable
 from .engine.compatibility import check_adapters
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
@@ -65,7 +66,7 @@ class Worker:
 
     Concurrent calls are safe, and so is the cancellation of a call at any point: an operation on a job
     that has begun is completed. After ``close`` jobs keep running; a new Worker with the same adapters
-    and journal recovers them. ``output_max`` applies to job specs without one.
+    and journal recovers them. ``output_max`` applies to job specs without one, ``signal_all`` to all.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Worker:
         policy: LimitPolicy | None = None,
         retention: Retention | None = None,
         output_max: int = 0,
+        signal_all: bool = False,
     ) -> None:
         check_output_max(output_max)
         check_adapters(spawner, limiter, outputs)
@@ -86,6 +88,7 @@ class Worker:
         self._clock = clock or SystemClock()
         self._policy = policy or LimitPolicy()
         self._output_max = output_max
+        self._signal_all = signal_all
         self._jobs = JobRegistry(self._clock, retention or Retention())
         self._tasks = Tasks()
         self._runner = JobRunner(
@@ -127,24 +130,31 @@ class Worker:
         return job.record.id
 
     async def stop(
-        self, job_id: JobId, *, signal: int = signals.SIGTERM, grace: float | None = None
+        self,
+        job_id: JobId,
+        *,
+        signal: int = signals.SIGTERM,
+        grace: float | None = None,
+        signal_all: bool = False,
     ) -> None:
         """End every process of a job and return when the job has finished; joins a running stop.
 
+        The main process gets the signal first, the others when it has ended or after half of the grace
+        period (core/termination.py); ``signal_all``: all at once. SIGKILL follows after ``grace`` seconds.
         Raises JobNotFound, JobAlreadyFinished, and StopIncomplete if the job has not finished some
         seconds after SIGKILL.
         """
-        if not 1 <= signal < signals.NSIG:
-            raise InvalidJobSpec("signal", f"{signal} is not a signal number")
+        _check_signal(signal)
         if grace is not None and not 0 <= grace <= LONGEST_DURATION:
             raise InvalidJobSpec("grace", f"{grace:g} s; must be 0 or more, at most 10 years")
-        job = await self._find(job_id)
-        running = job.phase
-        if not isinstance(running, Running):
-            raise JobAlreadyFinished
+        job, running = await self._find_running(job_id)
         process = running.process
         grace = job.record.spec.grace if grace is None else grace
-        await asyncio.shield(process.stop(signal, grace))
+        if signal_all and not job.record.signal_all:
+            stop = signalable(process).stop(signal, grace, signal_all=True)
+        else:
+            stop = process.stop(signal, grace)
+        await asyncio.shield(stop)
         if not await self._within(running.finished.wait(), grace + STOP_MARGIN):
             left = ", ".join(f"{each.pid} in state {each.state}" for each in await process.survivors())
             if left:
@@ -154,6 +164,34 @@ class Worker:
             else:
                 reason = "its output is still being recorded"
             raise StopIncomplete(f"Job {job_id} has not finished yet: {reason}")
+
+    async def signal(self, job_id: JobId, signal: int, *, all_processes: bool = False) -> None:
+        """Send a signal to the main process of a job, or to all of its processes, and do nothing else.
+
+        Raises JobNotFound, JobAlreadyFinished, also if only the main process has ended and not all are
+        to be signalled, and ActionRefused. It is unknown whether the signal was sent if this raises
+        SpawnerUnavailable.
+        """
+        _check_signal(signal)
+        _, running = await self._find_running(job_id)
+        if running.process.progress.ending is not None and not all_processes:
+            raise JobAlreadyFinished
+        process = signalable(running.process)
+        await asyncio.shield(process.signal(signal, all_processes=all_processes))
+
+    async def pause(self, job_id: JobId) -> None:
+        """Freeze every process of a job; its timeout counts meanwhile, and a stop thaws it. Idempotent.
+
+        Raises JobNotFound, JobAlreadyFinished, and ActionRefused if the host cannot freeze processes or
+        if the job is being stopped.
+        """
+        _, running = await self._find_running(job_id)
+        await asyncio.shield(pausable(running.process).pause())
+
+    async def resume(self, job_id: JobId) -> None:
+        """Let the processes of a paused job continue. Idempotent; raises as ``pause`` does."""
+        _, running = await self._find_running(job_id)
+        await asyncio.shield(pausable(running.process).resume())
 
     async def query(self, job_id: JobId) -> JobStatus:
         """Return the current status of a job."""
@@ -259,6 +297,7 @@ class Worker:
             self._clock.now(),
             limits=self._policy.apply(spec.limits),
             output_max=self._output_max if spec.output_max is None else spec.output_max,
+            signal_all=spec.signal_all or self._signal_all,
         )
 
     async def _find(self, job_id: JobId, *, started: bool = True) -> JobEntry:
@@ -273,6 +312,13 @@ class Worker:
         if job is None:
             raise JobNotFound(job_id)
         return job
+
+    async def _find_running(self, job_id: JobId) -> tuple[JobEntry, Running]:
+        """Return a job and its process; raise JobAlreadyFinished if it has none."""
+        job = await self._find(job_id)
+        if not isinstance(job.phase, Running):
+            raise JobAlreadyFinished
+        return job, job.phase
 
     async def _extent(self, job: JobEntry, channel: Channel) -> Extent:
         """Return the kept range of a job's output: empty if it was deleted while the job runs."""
@@ -295,6 +341,11 @@ class Worker:
             waiting.cancel()
             timer.cancel()
             await asyncio.gather(waiting, timer, return_exceptions=True)
+
+
+def _check_signal(number: int) -> None:
+    if not 1 <= number < signals.NSIG:
+        raise InvalidJobSpec("signal", f"{number} is not a signal number")
 
 
 def _channel(spec: JobSpec, requested: Channel | None) -> Channel:

@@ -12,11 +12,17 @@ __all__ = (
     "ListRequest",
     "ListResponse",
     "OutputSize",
+    "PauseRequest",
+    "PauseResponse",
     "Pressure",
     "QueryRequest",
     "QueryResponse",
     "RemoveRequest",
     "RemoveResponse",
+    "ResumeRequest",
+    "ResumeResponse",
+    "SignalRequest",
+    "SignalResponse",
     "StartRequest",
     "StartResponse",
     "State",
@@ -111,7 +117,7 @@ class Channel(betterproto2.Enum):
 class Leftovers(betterproto2.Enum):
     KILL = 0
     """
-    Processes that outlive the main process get SIGTERM, and two seconds later SIGKILL.
+    Processes that outlive the main process get SIGTERM after `linger_ms`, and two seconds later SIGKILL.
     """
 
     WAIT = 1
@@ -303,6 +309,26 @@ default_message_pool.register_message("worker.v1", "OutputSize", OutputSize)
 
 
 @dataclass(eq=False, repr=False)
+class PauseRequest(betterproto2.Message):
+    """
+    Freezes every process until Resume, Stop or the timeout, which counts meanwhile.
+    """
+
+    job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("worker.v1", "PauseRequest", PauseRequest)
+
+
+@dataclass(eq=False, repr=False)
+class PauseResponse(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("worker.v1", "PauseResponse", PauseResponse)
+
+
+@dataclass(eq=False, repr=False)
 class Pressure(betterproto2.Message):
     """
     How long some or all tasks of a job waited for a resource (PSI).
@@ -422,6 +448,18 @@ class QueryResponse(betterproto2.Message):
     Why its output cannot be recorded at present; the job blocks when it writes. Empty: no problem.
     """
 
+    linger_ms: "int | None" = betterproto2.field(29, betterproto2.TYPE_INT64, optional=True)
+    """
+    As in StartRequest; `signal_all` also by the server's setting.
+    """
+
+    signal_all: "bool" = betterproto2.field(30, betterproto2.TYPE_BOOL)
+
+    paused: "bool" = betterproto2.field(31, betterproto2.TYPE_BOOL)
+    """
+    All processes are frozen.
+    """
+
     ulimits: "list[Ulimit]" = betterproto2.field(34, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     As in StartRequest.
@@ -449,6 +487,52 @@ class RemoveResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("worker.v1", "RemoveResponse", RemoveResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ResumeRequest(betterproto2.Message):
+    job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("worker.v1", "ResumeRequest", ResumeRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ResumeResponse(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("worker.v1", "ResumeResponse", ResumeResponse)
+
+
+@dataclass(eq=False, repr=False)
+class SignalRequest(betterproto2.Message):
+    """
+    Sends a signal and does nothing else. It must not be repeated if it is unknown whether it was served.
+    """
+
+    job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    signal: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
+    """
+    Signal number.
+    """
+
+    all: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Signals every process; false: only the main process.
+    """
+
+
+default_message_pool.register_message("worker.v1", "SignalRequest", SignalRequest)
+
+
+@dataclass(eq=False, repr=False)
+class SignalResponse(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("worker.v1", "SignalResponse", SignalResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -482,7 +566,7 @@ class StartRequest(betterproto2.Message):
 
     grace_ms: "int | None" = betterproto2.field(9, betterproto2.TYPE_INT64, optional=True)
     """
-    Milliseconds between SIGTERM and SIGKILL; absent: 10,000.
+    Milliseconds between the first signal of a stop and SIGKILL; absent: 10,000.
     """
 
     request_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -503,6 +587,17 @@ class StartRequest(betterproto2.Message):
     """
     Maximum bytes of output kept for all channels together, discarding the oldest; 0: all;
     absent: the server's setting.
+    """
+
+    linger_ms: "int | None" = betterproto2.field(14, betterproto2.TYPE_INT64, optional=True)
+    """
+    Milliseconds that processes have to end by themselves after the main process; absent: 1,000.
+    """
+
+    signal_all: "bool" = betterproto2.field(15, betterproto2.TYPE_BOOL)
+    """
+    A stop signals every process at once. False: the main process at once, and the others when it has
+    ended or ignores the signal, at the latest after half of the grace.
     """
 
     ulimits: "list[Ulimit]" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -544,6 +639,11 @@ class StopRequest(betterproto2.Message):
     grace_ms: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT64, optional=True)
     """
     Milliseconds until SIGKILL; absent: the job's own grace.
+    """
+
+    signal_all: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Signals every process at once, as StartRequest.signal_all.
     """
 
 
@@ -839,6 +939,60 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
             "/worker.v1.WorkerService/Remove",
             message,
             RemoveResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def signal(
+        self,
+        message: "SignalRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "SignalResponse":
+
+        return await self._unary_unary(
+            "/worker.v1.WorkerService/Signal",
+            message,
+            SignalResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def pause(
+        self,
+        message: "PauseRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "PauseResponse":
+
+        return await self._unary_unary(
+            "/worker.v1.WorkerService/Pause",
+            message,
+            PauseResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def resume(
+        self,
+        message: "ResumeRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "ResumeResponse":
+
+        return await self._unary_unary(
+            "/worker.v1.WorkerService/Resume",
+            message,
+            ResumeResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,

@@ -15,16 +15,29 @@ from ..terminal.show import format_option, show_json
 @click.option(
     "--grace", type=DURATION, help="Time until SIGKILL.  [default: as set when the job was started]"
 )
+@click.option(
+    "--signal-all",
+    is_flag=True,
+    help="Signal every process at once, not the main process first.",
+)
 @format_option("json")
 @client_options
 def stop(
-    settings: ClientSettings, job: str, signal: int | None, grace: float | None, form: str | None
+    settings: ClientSettings,
+    job: str,
+    signal: int | None,
+    grace: float | None,
+    form: str | None,
+    *,
+    signal_all: bool,
 ) -> None:
     """Stop a job and all of its processes.
 
+    The main process gets the signal, its other processes get it when the main process has ended or
+    ignores it, at the latest after half of the grace period. Then all that are left get SIGKILL.
     Returns when none of its processes is left.
     """
-    call(settings, lambda client: client.stop(job, signal=signal, grace=grace))
+    call(settings, lambda client: client.stop(job, signal=signal, grace=grace, signal_all=signal_all))
     if form == "json":
         show_json({"id": job, "stopped": True})
     else:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ...core.errors import InvalidJobSpec
-from ...core.model.job import DEFAULT_GRACE, JobSpec, Leftovers
+from ...core.model.job import DEFAULT_GRACE, DEFAULT_LINGER, JobSpec, Leftovers
 from ..terminal.console import Failure
 from .limits import LIMITS, limit_options, resource_limits
 from .parameters import DURATION, OUTPUT_MAX, PAIR, SIZE, ULIMIT
@@ -55,6 +55,11 @@ _OPTIONS = (
         help="Time between SIGTERM and SIGKILL when the job is stopped.  [default: 10s]",
     ),
     click.option(
+        "--signal-all",
+        is_flag=True,
+        help="A stop signals every process at once, not the main process first.",
+    ),
+    click.option(
         "--label",
         "labels",
         type=PAIR,
@@ -69,6 +74,12 @@ _OPTIONS = (
         default=Leftovers.KILL.value,
         show_default=True,
         help="Kill the processes that outlive the main process, or wait for them.",
+    ),
+    click.option(
+        "--linger",
+        type=DURATION,
+        default=DEFAULT_LINGER,
+        help="Time that these have to end by themselves before SIGTERM.  [default: 1s]",
     ),
     click.option("--split-output", is_flag=True, help="Store stdout and stderr separately."),
     click.option(

@@ -52,6 +52,14 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         return self.parse(str(value))
 
 
+class Switch(Parsed):
+    """``yes`` or ``no``; in a TOML file also ``true`` or ``false``."""
+
+    def from_file(self, value: object, name: str) -> object:
+        """Return the value of a key in a TOML file."""
+        return value if isinstance(value, bool) else super().from_file(value, name)
+
+
 def option_name(name: str) -> str:
     """Return the name of a setting on the command line."""
     return f"--{name.replace('_', '-')}"
@@ -89,6 +97,15 @@ def parse_tail(text: str) -> StreamStart:
     return LastLines(int(text))
 
 
+def parse_switch(text: str) -> bool:
+    """Return the meaning of ``yes`` or ``no``, or of another usual word for it."""
+    words = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False}
+    meanings = {**words, "0": False}
+    if text.lower() not in meanings:
+        raise ValueError("write yes or no")
+    return meanings[text.lower()]
+
+
 def parse_output_max(text: str) -> int:
     """Return the bytes of output to keep, written as ``10M``; 0: keep all."""
     size = parse_size(text)
@@ -112,4 +129,5 @@ SIGNAL = Parsed("SIGNAL", parse_signal)
 SIZE = Parsed("SIZE", parse_size)
 TAIL = Parsed("LINES", parse_tail)
 ULIMIT = Parsed("NAME=SOFT[:HARD]", parse_ulimit)
+SWITCH = Switch("yes|no", parse_switch)
 WEIGHT = Parsed("WEIGHT", parse_weight)

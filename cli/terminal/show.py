@@ -11,6 +11,9 @@ renamed. A value that is unknown or does not apply is null.
     output    for each channel {first, end}: the offsets of the bytes that are stored
     output_max      the most bytes of output that are stored, of all channels together
     output_trouble  why its output cannot be recorded at present; the job blocks when it writes
+    paused          whether its processes are frozen
+    linger          seconds that processes have to end by themselves after the main process
+    signal_all      whether a stop signals every process at once
     warnings  what this machine does not support for the job, as text
     ulimits   for each ulimit that was requested {soft, hard}; null: unlimited
     new_privileges  whether set-user-ID programs may give it privileges although its user was changed
@@ -99,6 +102,9 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "output": {channel.value: asdict(extent) for channel, extent in status.output.items()},
         "output_max": record.output_max or None,
         "output_trouble": status.output_trouble or None,
+        "paused": status.paused,
+        "linger": record.spec.linger,
+        "signal_all": record.signal_all,
         "warnings": list(record.warnings),
         "ulimits": {each.name: {"soft": each.soft, "hard": each.hard} for each in record.spec.ulimits},
         "new_privileges": record.spec.new_privileges,
@@ -177,7 +183,7 @@ def _row(status: JobStatus, *, wide: bool) -> list[str]:
 
 
 def _state(status: JobStatus) -> str:
-    words = [status.state.value]
+    words = [status.state.value, *(["paused"] if status.paused else [])]
     if status.ending:
         words.append(f"exit code {exit_code(status.ending)}")
     if isinstance(status.ending, Signaled):

@@ -66,6 +66,7 @@ class JobRunner:
             sinks = await self.outputs.create(job_id, spec.channels, job.record.output_max)
             check_sinks(self.outputs.sink_kind, spec.channels, sinks)
             reached(Step.FIFO_MADE, job_id)
+            spec = replace(spec, signal_all=job.record.signal_all)
             process = await self.spawner.spawn(job_id, spec, scope.placement, sinks)
         except asyncio.CancelledError:
             raise  # undo nothing, as after a crash: the next Worker recovers what exists

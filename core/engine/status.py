@@ -20,6 +20,7 @@ async def status_of(job: JobEntry, outputs: OutputStore) -> JobStatus:
         usage=await scope.usage() if scope else record.usage,
         output=await _extents(job, outputs),
         output_trouble=progress.output_trouble,
+        paused=progress.paused,
     )
 
 

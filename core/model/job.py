@@ -201,7 +201,7 @@ class JobRecord:
 
     ``pid`` is None until the job has started, ``end`` until it has finished. ``limits`` are the limits
     in effect: those of the spec, the policy of the server and later updates combined. ``output_max``
-    is the bound in effect; 0 keeps all output.
+    is the bound in effect; 0 keeps all output. ``signal_all`` is in effect by the spec or the Worker.
     """
 
     id: JobId
@@ -216,6 +216,7 @@ class JobRecord:
     usage: ResourceUsage = field(default_factory=ResourceUsage)
     warnings: tuple[str, ...] = ()
     output_max: int = 0
+    signal_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,7 @@ class JobStatus:
     ``ending`` is set as soon as the main process has ended, even if other processes remain.
     ``output_trouble`` is the reason why output cannot be recorded now, e.g. "No space left on device";
     the job blocks on writing until the problem is solved. Empty: output is being recorded.
+    ``paused``: its processes are frozen.
     """
 
     record: JobRecord
@@ -248,6 +250,7 @@ class JobStatus:
     usage: ResourceUsage
     output: Mapping[Channel, Extent]
     output_trouble: str = ""
+    paused: bool = False
 
     @property
     def oom_kills(self) -> int:

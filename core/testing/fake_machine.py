@@ -25,7 +25,9 @@ class FakeMachine:
     def __post_init__(self) -> None:
         self.spawner = FakeSpawner(programs=self.programs, clock=self.clock)
 
-    def worker(self, *, retention: Retention | None = None, output_max: int = 0) -> Worker:
+    def worker(
+        self, *, retention: Retention | None = None, output_max: int = 0, signal_all: bool = False
+    ) -> Worker:
         """Return a new Worker on this machine."""
         return Worker(
             spawner=self.spawner,
@@ -35,4 +37,5 @@ class FakeMachine:
             clock=self.clock,
             retention=retention,
             output_max=output_max,
+            signal_all=signal_all,
         )

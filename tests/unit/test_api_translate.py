@@ -111,6 +111,8 @@ def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
         "timeout": st.none() | MILLISECONDS,
         "grace": st.just(0.0) | MILLISECONDS,
         "leftovers": st.sampled_from(Leftovers),
+        "linger": st.just(0.0) | MILLISECONDS,
+        "signal_all": st.booleans(),
         "split_output": st.booleans(),
         "output_max": st.none() | OUTPUT_MAX,
         "ulimits": st.lists(ulimits, max_size=3, unique_by=lambda each: each.name),
@@ -160,8 +162,9 @@ def statuses(draw: st.DrawFn) -> JobStatus:
         usage=usage,
         warnings=tuple(draw(st.lists(TEXT, max_size=2))),
         output_max=draw(OUTPUT_MAX),
+        signal_all=spec.signal_all,
     )
-    return JobStatus(record, state, ending, cause, usage, output, draw(TEXT))
+    return JobStatus(record, state, ending, cause, usage, output, draw(TEXT), draw(st.booleans()))
 
 
 @given(spec=specs(), request_id=TEXT)

@@ -61,12 +61,14 @@ def test_all_options() -> None:
         timeout=3600.0,
         grace=0.5,
         leftovers=Leftovers.WAIT,
+        linger=2.0,
+        signal_all=True,
         split_output=True,
     ) == spec_of(
         *shlex.split(
             """
             --env A=1 --env B=x=y --cwd /src --user nobody --label team=a
-            --timeout 1h --grace 500ms --leftovers wait --split-output
+            --timeout 1h --grace 500ms --leftovers wait --linger 2s --signal-all --split-output
             --cpu 50% --cpu-weight 200 --cpus 0-1 --pids 50
             --memory 100M --memory-high 80M --swap 0
             --io-read /dev/vda=1M --io-write /dev/vda=2M --io-read /var=512

@@ -78,6 +78,15 @@ def test_accounting_is_a_setting_of_the_limiter(tmp_path: Path) -> None:
         resolved(["--config", str(config(tmp_path, 'accounting = "some"'))])
 
 
+def test_a_switch(tmp_path: Path) -> None:
+    """It is yes or no, and in a file also a boolean of TOML."""
+    assert resolve({}, config(tmp_path, "signal_all = true")).signal_all
+    assert resolve({}, config(tmp_path, "signal_all = 'yes'")).signal_all
+    assert not resolved(["--signal-all", "no"]).signal_all
+    with pytest.raises(click.UsageError, match="--signal-all maybe: write yes or no"):
+        resolved(["--signal-all", "maybe"])
+
+
 def test_every_setting_is_an_option_and_a_variable() -> None:
     """Each field can be set as an option and as a variable, with names derived from its own."""
     texts = {
@@ -90,6 +99,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "accounting": "limits-only",
         "output_store": "o",
         "output_max": "10M",
+        "signal_all": "yes",
         "shutdown_grace": "1m",
         "max_streams": "2K",
         "max_streams_per_client": "20",
@@ -119,6 +129,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             accounting=Accounting.LIMITS_ONLY,
             output_store=Plugin("o"),
             output_max=10 << 20,
+            signal_all=True,
             shutdown_grace=60.0,
             max_streams=2000,
             max_streams_per_client=20,

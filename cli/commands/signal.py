@@ -1,0 +1,30 @@
+"""`worker signal`: sends a signal to a job."""
+
+import click
+
+from ..client_settings import ClientSettings, call, client_options
+from ..options.job import job_argument
+from ..options.parameters import SIGNAL
+from ..terminal.console import printable, say
+from ..terminal.show import format_option, show_json
+
+
+@click.command()
+@click.option("--all", "all_processes", is_flag=True, help="Signal every process of the job.")
+@job_argument
+@click.argument("number", metavar="SIGNAL", type=SIGNAL)
+@format_option("json")
+@client_options
+def signal(
+    settings: ClientSettings, job: str, number: int, form: str | None, *, all_processes: bool
+) -> None:
+    """Send a signal to a job.
+
+    Its main process gets the signal, such as HUP. The job goes on, unless the signal ends it;
+    `worker stop` ends a job.
+    """
+    call(settings, lambda client: client.signal(job, number, all_processes=all_processes))
+    if form == "json":
+        show_json({"id": job, "signal": number, "all": all_processes, "sent": True})
+    else:
+        say(f"Job {printable(job)} has been signalled")

@@ -1,0 +1,22 @@
+"""What only some spawners can do: the protocols SignalableProcess and PausableProcess of the ports."""
+
+from typing import cast
+
+from ..errors import ActionRefused
+from ..ports import PausableProcess, Process, SignalableProcess
+
+
+def signalable(process: Process) -> SignalableProcess:
+    """Return a process whose recipients of a signal can be chosen; ActionRefused if it is not one."""
+    return cast("SignalableProcess", _with("signal", process, "cannot send a single signal"))
+
+
+def pausable(process: Process) -> PausableProcess:
+    """Return a process that can be paused; ActionRefused if it cannot be."""
+    return cast("PausableProcess", _with("pause", process, "cannot pause jobs"))
+
+
+def _with(method: str, process: Process, lack: str) -> Process:
+    if not hasattr(process, method):
+        raise ActionRefused(f"the spawner of this server {lack}; the spawner `supervisor` can")
+    return process

@@ -69,8 +69,7 @@ def _stat_fields(pid: int) -> list[bytes] | None:
 def ignored_signals(pid: int) -> frozenset[int]:
     """Return the signals that a process ignores, or that its first thread blocks; none if it is gone."""
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            lines = file.read().split(b"\n")
+        lines = read_file(f"/proc/{pid}/status").split(b"\n")
     except (FileNotFoundError, ProcessLookupError):
         return frozenset()
     fields = dict(line.split(b":\t", 1) for line in lines if line.startswith((b"SigIgn:", b"SigBlk:")))

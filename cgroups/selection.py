@@ -6,6 +6,7 @@ from ..core.model.limits import ResourceLimits
 from .accounting import Accounting
 from .controllers import cpuacct, io, memory, pids
 from .controllers.all_controllers import CONTROLLERS
+from .hierarchy.hierarchy import FREEZER
 
 _COUNTED = frozenset({cpuacct.name, io.name, pids.name})
 
@@ -20,10 +21,10 @@ def needed(
 ) -> set[str]:
     """Return the controllers of v1, of those available, that a job needs a cgroup for.
 
-    Always memory: it counts OOM kills. ``tracked``: a cgroup of v2 tracks the job's processes. Without it
+    Always memory: it counts OOM kills. The freezer, which is available only without v2. ``tracked``: a cgroup of v2 tracks the job's processes. Without it
     there must be another one that does.
     """
-    names = {memory.name} | requested(limits)
+    names = {memory.name, FREEZER} | requested(limits)
     if accounting is Accounting.FULL:
         names |= _COUNTED
     names &= set(available)

@@ -13,7 +13,7 @@ from .controllers import io, memory
 from .controllers.all_controllers import CONTROLLERS
 from .controllers.controller import Controller
 from .hierarchy.delegation import vacate
-from .hierarchy.hierarchy import ControllerRoot, Hierarchy, Version
+from .hierarchy.hierarchy import FREEZER, ControllerRoot, Hierarchy, Version
 from .scope import CgroupScope
 from .unenforceable import (
     REMEDY,
@@ -37,7 +37,7 @@ class Subtree:
         self.hierarchy = hierarchy
         self._parent = _checked(parent)
         self.unified = self._writable(hierarchy.unified)
-        self.roots = dict(self._find_roots())
+        self.roots = dict(self._find_roots()) | self._freezer_root()
         self._directories = {name: f"{root.base}/{self._parent}" for name, root in self.roots.items()}
         self._unified = f"{self.unified}/{self._parent}" if self.unified else None
         self._counts_io = False
@@ -142,6 +142,13 @@ class Subtree:
             root = self.hierarchy.root(controller.name)
             if root is not None and self._writable(root.base):
                 yield controller.name, root
+
+    def _freezer_root(self) -> dict[str, ControllerRoot]:
+        """Return where cgroups with the freezer of v1 are created: a cgroup of v2 has a freezer itself."""
+        root = self.hierarchy.root(FREEZER)
+        if self.unified is not None or root is None or not self._writable(root.base):
+            return {}
+        return {FREEZER: root}
 
     def _writable(self, base: Path | None) -> Path | None:
         """Return the base if cgroups can be created in it, or in a parent created for this user."""

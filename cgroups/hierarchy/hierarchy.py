@@ -12,6 +12,10 @@ CPU_TIME = "cpuacct"
 """CPU time: v2 counts it in cpu.stat of every cgroup, without a controller (Linux 4.15); v1 in cpuacct."""
 
 
+FREEZER = "freezer"
+"""The controller of v1 that stops processes; in v2 each cgroup can do that (Linux 5.2)."""
+
+
 class Version(IntEnum):
     """The version of a hierarchy, which determines the names and the meaning of its files."""
 

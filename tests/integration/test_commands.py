@@ -4,13 +4,14 @@ import hashlib
 import random
 import string
 import sys
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from worker import JobSpec
 from worker.api.client import RpcError
+
+from ..support.processes import processes_with
 
 
 @pytest.mark.parametrize("code", [0, 1, 255])
@@ -173,7 +174,7 @@ def test_leftovers_are_killed(shared, tmp_path):
     facts = shared.wait(job)
     assert 0 == facts["exit_code"]
     assert b"left\n" == shared.stream(job)
-    assert [] == _processes_with(marker)
+    assert [] == processes_with(marker)
 
 
 def test_leftovers_can_be_waited_for(shared):
@@ -198,7 +199,7 @@ def test_stop_ends_every_process(shared):
     while "ready" not in with_output:
         with_output = shared.worker("stream", "--no-follow", job)
     assert f"Job {job} has been stopped\n" == shared.worker("stop", job)
-    assert [] == _processes_with(marker)
+    assert [] == processes_with(marker)
     facts = shared.query(job)
     assert "stopped" == facts["cause"]
     assert 137 == facts["exit_code"]
@@ -265,14 +266,3 @@ def test_random_bytes_in_environment_and_labels(shared):
     job = shared.start("--env", f"A={value}", "--label", "team=a b", "printenv", "A")
     assert value.encode() + b"\n" == shared.stream(job)
     assert {"team": "a b"} == shared.query(job)["labels"]
-
-
-def _processes_with(marker: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if marker.encode() in path.read_bytes():
-                found.append(path.parent.name)
-        except OSError:
-            continue
-    return found

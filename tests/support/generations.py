@@ -63,12 +63,18 @@ class Server:
         self.outputs = outputs
         self.found = found
 
-    async def start(self, *command: str, grace: float = 10.0, timeout: float | None = None) -> JobId:
+    async def start(
+        self,
+        *command: str,
+        grace: float = 10.0,
+        timeout: float | None = None,
+        placement: Placement | None = None,
+    ) -> JobId:
         """Start a job."""
         job = new_job_id()
         spec = JobSpec(command[0], command[1:], grace=grace, timeout=timeout)
         sinks = await self.outputs.create(job, spec.channels)
-        self.found[job] = await self.spawner.spawn(job, spec, Placement(), sinks)
+        self.found[job] = await self.spawner.spawn(job, spec, placement or Placement(), sinks)
         return job
 
     async def end(self, job: JobId) -> End:

@@ -120,6 +120,23 @@ async def test_joined_controllers_share_one_cgroup(tmp_path: Path) -> None:
     assert (NOT_UNIFIED,) == tuple(scope.warnings)
 
 
+async def test_a_freezer_of_v1_is_used_where_there_is_no_v2(tmp_path: Path) -> None:
+    """A cgroup of v2 has a freezer itself, so that a job needs no other cgroup for it."""
+    (tmp_path / "freezer").mkdir()
+    unified = posing_hybrid(tmp_path)
+    legacy = {**unified.legacy, "freezer": tmp_path / "freezer"}
+    job, name = new_job_id(), f"{tmp_path}/freezer/worker/"
+    hybrid = CgroupLimiter("worker", lambda _: Hierarchy(legacy, unified.unified))
+    scope = await hybrid.prepare(job, ResourceLimits(), os.getpid())
+    assert f"{name}{job}" not in scope.placement.legacy
+    await scope.remove()
+    pure = CgroupLimiter("worker", lambda _: Hierarchy(legacy))
+    scope = await pure.prepare(job, ResourceLimits(), os.getpid())
+    assert f"{name}{job}" in scope.placement.legacy
+    await scope.remove()
+    assert not Path(f"{name}{job}").exists()
+
+
 async def test_sweep_removes_only_cgroups_named_like_a_job(tmp_path: Path) -> None:
     """Cgroups that others created below or beside the parent are kept."""
     limiter = CgroupLimiter("worker", lambda _: posing_hybrid(tmp_path))

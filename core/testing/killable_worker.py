@@ -24,11 +24,11 @@ class _Port:
         if not inspect.iscoroutinefunction(attribute):
             return attribute
 
-        async def call(*arguments: object) -> object:
+        async def call(*arguments: object, **options: object) -> object:
             await self._worker.yield_unless_killed()
             if name != "wait":  # only the end of the job ends this call
                 self._worker.raise_failure(self._name)
-            result = await attribute(*arguments)
+            result = await attribute(*arguments, **options)
             await self._worker.yield_unless_killed()
             if isinstance(result, FakeProcess | FakeScope):
                 return _Port(self._worker, self._name, result)

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from ..errors import SpawnFailed
+from ..engine.capabilities import pausable, signalable
+from ..errors import ActionRefused, SpawnFailed
 from ..model.ending import (
     Cause,
     Channel,
@@ -208,6 +209,45 @@ class SpawnerContract(Contract):
             assert Signaled(signal.SIGTERM) == end.ending
             await spawned.process.stop(signal.SIGKILL, 0.0)
             assert end == await _wait(spawned.process)
+
+    async def check_signal_all(self) -> None:
+        """A spawner that can signal can also signal every process at the beginning of a stop."""
+        async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
+            if hasattr(spawned.process, "signal"):
+                await signalable(spawned.process).stop(signal.SIGTERM, GRACE, signal_all=True)
+                assert Signaled(signal.SIGTERM) == (await _wait(spawned.process)).ending
+
+    async def check_a_signal_is_only_sent(self) -> None:
+        """If the spawner can signal: a signal changes no state, and is no cause of the end."""
+        async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
+            if not hasattr(spawned.process, "signal"):
+                return
+            for all_processes in (False, True):
+                await spawned.process.signal(signal.SIGCONT, all_processes=all_processes)
+                assert Progress(JobState.RUNNING) == spawned.process.progress
+            await spawned.process.signal(signal.SIGTERM)
+            end = await _wait(spawned.process)
+            assert (Signaled(signal.SIGTERM), Cause.NONE) == (end.ending, end.cause)
+
+    async def check_pause_and_resume(self) -> None:
+        """If spawner and host can pause: a pause ends with resume or stop, and survives a restart."""
+        async with self._make() as bench, _spawned(bench, FOREVER) as spawned:
+            try:
+                await pausable(spawned.process).pause()
+            except ActionRefused:
+                return
+            await bench.restart()
+            process = pausable((await bench.spawner.recover())[spawned.job])
+            for _ in range(2):
+                await process.pause()
+                assert Progress(JobState.RUNNING, paused=True) == process.progress
+            for _ in range(2):
+                await process.resume()
+                assert Progress(JobState.RUNNING) == process.progress
+            await process.pause()
+            await process.stop(signal.SIGTERM, GRACE)
+            assert Signaled(signal.SIGTERM) == (await _wait(process)).ending
+            assert not process.progress.paused
 
     async def check_timeout_ends_a_job(self) -> None:
         """A job is stopped at its timeout, with the cause TIMED_OUT."""

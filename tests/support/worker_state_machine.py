@@ -195,7 +195,7 @@ class WorkerStateMachine(RuleBasedStateMachine):
                     assert PROGRAMS[known.spec.command].exit_code == code
                 case Signaled(number):
                     assert known.stopped or known.killed or known.spec.timeout is not None
-                    assert number == signal.SIGKILL or number in {15, 2}
+                    assert number in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
             match known.end.cause:
                 case Cause.STOPPED:
                     assert known.stopped

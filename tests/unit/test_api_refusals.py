@@ -52,6 +52,9 @@ async def test_an_unknown_job(pki: Path, job: str) -> None:
             client.stop(job),
             client.wait(job),
             client.remove(job),
+            client.signal(job, 1),
+            client.pause(job),
+            client.resume(job),
             anext(client.stream(job)),
         ]
         for call in calls:

@@ -77,6 +77,31 @@ async def test_a_start_whose_answer_is_lost(pki: Path) -> None:
             assert [job] == [each.record.id for each in await client.list()]
 
 
+async def test_a_signal_is_not_repeated(pki: Path) -> None:
+    """If the answer is lost it is unknown whether the signal was sent; sending it twice could do harm."""
+    signalled = asyncio.Event()
+    signals = 0
+
+    class Unanswering(Worker):
+        async def signal(self, *_: Any, **__: Any) -> None:
+            nonlocal signals
+            signals += 1
+            signalled.set()
+            await asyncio.sleep(1000)
+
+    async with serving(pki, Unanswering) as server:
+        wire = Wire(server.port)
+        async with wire.open() as server.port, server.client() as client:
+            job = str(await client.start(JobSpec("sleep", ["1000"])))
+            calling = asyncio.ensure_future(client.signal(job, 1))
+            await signalled.wait()
+            wire.cut([])
+            with pytest.raises(ServerUnreachable, match="it is unknown whether the signal was sent"):
+                await calling
+            assert 1 == signals
+            assert JobState.RUNNING is (await client.query(job)).state
+
+
 @pytest.mark.parametrize("verb", ["stop", "remove"])
 async def test_a_repetition_of_a_call_that_was_carried_out(pki: Path, verb: str) -> None:
     """It succeeds when the job is already finished or removed; for a first call that is an error."""

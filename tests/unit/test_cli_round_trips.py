@@ -101,6 +101,10 @@ async def command(served: Served, *arguments: str) -> set[str]:
         (["wait", "JOB"], ["Wait"]),
         (["stream", "JOB"], ["Stream"]),
         (["remove", "JOB"], ["Remove"]),
+        (["signal", "RUNNING", "CONT"], ["Signal"]),
+        (["pause", "RUNNING"], ["Pause"]),
+        (["resume", "RUNNING"], ["Resume"]),
+        (["stop", "--signal-all", "RUNNING"], ["Stop"]),
         (["run", "true"], ["Start", "Stream", "Wait"]),
     ],
 )
@@ -111,7 +115,9 @@ async def test_a_command_makes_one_connection_and_one_call(
     async with serving(pki) as served:
         job = await served.worker.start(JobSpec("true"))
         await served.worker.wait(job)
-        loaded = await command(served, *(str(job) if each == "JOB" else each for each in arguments))
+        running = await served.worker.start(JobSpec("sleep", ["1000"]))
+        jobs = {"JOB": str(job), "RUNNING": str(running)}
+        loaded = await command(served, *(jobs.get(each, each) for each in arguments))
         assert (1, calls) == (seen.connections, seen.calls)
         assert not (TOO_MUCH | OF_SERVERS) & loaded
 

@@ -7,6 +7,7 @@ FakeMachine, with journal, processes, output and scopes, outlives the Workers.
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from uuid import UUID
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, multiple, rule
 
 from worker.core import (
+    ActionRefused,
     JobAlreadyFinished,
     JobId,
     JobNotFound,
@@ -97,6 +99,29 @@ class AnyOrder(WorkerStateMachine):
         for _ in range(12):
             await self.machine.clock.advance(0 if stop.done() else 1.0)
         await stop
+
+    @rule(job=jobs, number=st.sampled_from([1, 15, 9, 18]), all_processes=st.booleans())
+    def signal(self, job: JobId, number: int, *, all_processes: bool) -> None:
+        """A signal has no effect but that of the signal."""
+        if job in self.known and not self.known[job].state.over:
+            self.known[job].killed = True
+            with suppress(JobAlreadyFinished):  # only its child is left
+                self.run(self.worker.signal(job, number, all_processes=all_processes))
+
+    @rule(job=jobs)
+    def pause(self, job: JobId) -> None:
+        """A job can be paused until it is being ended."""
+        if job in self.known and not self.known[job].state.over:
+            with suppress(ActionRefused):
+                self.run(self.worker.pause(job))
+                assert self.run(self.worker.query(job)).paused
+
+    @rule(job=jobs)
+    def resume(self, job: JobId) -> None:
+        """A job can be resumed until its end."""
+        if job in self.known and not self.known[job].state.over:
+            self.run(self.worker.resume(job))
+            assert not self.run(self.worker.query(job)).paused
 
     @rule(job=jobs)
     def remove(self, job: JobId) -> None:

@@ -1,5 +1,6 @@
 """Damaged histories: never taken for that of another process, and never fatal to a supervisor."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.lifecycle import MainEnded
+from worker.core.lifecycle import MainEnded, Termination
 from worker.core.model.ending import (
     Cause,
     Channel,
@@ -29,6 +30,7 @@ from worker.linux.state.history import (
     revoke_start,
     write_end,
     write_main,
+    write_termination,
 )
 
 PLAN = SpawnPlan(
@@ -159,3 +161,45 @@ def test_contents_that_no_supervisor_writes(tmp_path: Path, text: bytes) -> None
     with pytest.raises(HistoryUnreadable, match=f"^{path} "):
         read_history(path)
     assert text == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "termination",
+    [
+        Termination(15, True, 12.5, 20.0, Cause.STOPPED),
+        Termination(2, True, None, 20.0, Cause.TIMED_OUT),
+        Termination(15, False, 12.5, 14.5),
+    ],
+)
+def test_a_termination(tmp_path: Path, termination: Termination) -> None:
+    """The latest one counts, also after the end of the main process."""
+    path = tmp_path / "history"
+    write(path)
+    write_termination(path, Termination(15, True, 30.0, 40.0, termination.cause))
+    write_termination(path, termination)
+    found = read_history(path)
+    assert found is not None
+    assert termination == found.termination
+
+
+def test_a_stop_of_an_earlier_version(tmp_path: Path) -> None:
+    """It has signalled every process at once; the cause is that of the main process, if it has ended."""
+    path = tmp_path / "history"
+    for main, cause in ((None, Cause.STOPPED), (MAIN, Cause.NONE)):
+        path.unlink(missing_ok=True)
+        write(path)
+        text = path.read_text().split('\n{"main"')[0]
+        path.write_text(f'{text}\n{{"stop": [15, 20.0]}}')
+        if main is not None:
+            write_main(path, main)
+        found = read_history(path)
+        assert found is not None
+        assert Termination(15, True, None, 20.0, cause) == found.termination
+
+
+def test_a_stop_for_an_earlier_version(tmp_path: Path) -> None:
+    """A supervisor of an earlier version finds signal and time of SIGKILL of a requested stop."""
+    path = tmp_path / "history"
+    write(path)
+    write_termination(path, Termination(15, True, 12.5, 20.0, Cause.STOPPED))
+    assert [15, 20.0] == json.loads(path.read_text().rpartition("\n")[2])["stop"]

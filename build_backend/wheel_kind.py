@@ -29,9 +29,10 @@ SERVER_PARTS = (
 
 _PLATFORMS = {
     # The program has no libc, so it suits any glibc and any musl. These are the oldest for which installers
-    # accept wheels (PEP 600, PEP 656): each newer one accepts them too.
-    "x86_64": "manylinux_2_5_x86_64.musllinux_1_0_x86_64",
-    "aarch64": "manylinux_2_17_aarch64.musllinux_1_0_aarch64",
+    # accept wheels (PEP 600, PEP 656): each newer one accepts them too. The second manylinux name is
+    # for pip before 20.3, and for `pip --platform manylinux2014_x86_64`.
+    "x86_64": "manylinux_2_5_x86_64.manylinux1_x86_64.musllinux_1_0_x86_64",
+    "aarch64": "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_0_aarch64",
 }
 
 

@@ -21,8 +21,8 @@ def needed(
 ) -> set[str]:
     """Return the controllers of v1, of those available, that a job needs a cgroup for.
 
-    Always memory: it counts OOM kills. The freezer, which is available only without v2. ``tracked``: a cgroup of v2 tracks the job's processes. Without it
-    there must be another one that does.
+    Always memory: it counts OOM kills. Always the freezer, which is available only without v2. ``tracked``:
+    a cgroup of v2 tracks the job's processes. Without it there must be another one that does.
     """
     names = {memory.name, FREEZER} | requested(limits)
     if accounting is Accounting.FULL:

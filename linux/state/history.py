@@ -92,7 +92,7 @@ def provisional_path(path: StrPath, attempt: int) -> str:
 def create_history(path: StrPath, attempt: int, record: StartRecord, generation: str) -> int:
     """Create a history under its provisional name, without the process; OSError if that fails.
 
-    Returns the descriptor with which the process records itself.
+    Returns the descriptor with which the process records itself, and its supervisor what follows.
     """
     start = {
         "boot_id": record.boot_id,
@@ -151,36 +151,41 @@ def generation_of_start(provisional: str) -> str | None:
     return generation if isinstance(generation, str) else None
 
 
+def open_history(path: StrPath) -> int:
+    """Return a descriptor for further records; OSError if it cannot be opened."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+
 def remove_history(path: StrPath) -> None:
     """Delete the history of a job: no supervisor knows its process from then on. Idempotent."""
     with suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def write_generation(path: StrPath, generation: str) -> None:
+def write_generation(history: int, generation: str) -> None:
     """Record that this generation has adopted the job."""
-    _append(path, {"generation": generation})
+    _write(history, {"generation": generation})
 
 
-def write_termination(path: StrPath, termination: Termination) -> None:
+def write_termination(history: int, termination: Termination) -> None:
     """Record which signals have been sent, or are sent next."""
     record: dict[str, object] = {"termination": to_message(termination)}
     if termination.cause is Cause.STOPPED:  # all that supervisors of earlier versions read
         record["stop"] = [termination.signal, termination.kill_at]
-    _append(path, record)
+    _write(history, record)
 
 
-def write_main(path: StrPath, main: MainEnded) -> None:
+def write_main(history: int, main: MainEnded) -> None:
     """Record how the main process ended; leftovers may still run."""
-    _append(
-        path,
+    _write(
+        history,
         {"main": ending_to_message(main.ending), "oom_kills": main.oom_kills, "cause": main.cause},
     )
 
 
-def write_end(path: StrPath, end: End) -> None:
+def write_end(history: int, end: End) -> None:
     """Record the end of a job."""
-    _append(path, {"end": end_to_message(end)})
+    _write(history, {"end": end_to_message(end)})
 
 
 def read_history(path: StrPath) -> History | None:
@@ -249,14 +254,6 @@ def _start_record(message: Mapping[str, Any], directory: str) -> StartRecord:
         message["deadline"],
         plan_from_message(message["plan"], directory),
     )
-
-
-def _append(path: StrPath, message: Mapping[str, object]) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
-        _write(fd, message)
-    finally:
-        os.close(fd)
 
 
 def _write(fd: int, message: Mapping[str, object]) -> None:

@@ -1,8 +1,9 @@
 """One job under supervision: the state machine of core, driven by the kernel's events."""
 
 import errno
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -45,6 +46,7 @@ from ..recorder.client import RecorderClient
 from ..state.history import (
     History,
     StartRecord,
+    open_history,
     remove_history,
     write_end,
     write_generation,
@@ -62,7 +64,7 @@ from .job_processes import (
     processes_of,
 )
 from .job_signals import end_by_signal, ignored_signals, send_signal
-from .job_start import KILLED, JobStart, MainProcess
+from .job_start import KILLED, NO_HISTORY, JobStart, MainProcess
 from .leftovers_watch import LeftoversWatch
 from .orphaned_process import OrphanedProcess, OrphanWatch
 from .retried_writes import RetriedWrites
@@ -127,6 +129,7 @@ class Job:
             signal_all=plan.spec.signal_all,
         )
         self._history_path = history_path(directory)
+        self._history = NO_HISTORY
         self._services = services
         self._loop = services.loop
         self._writes = services.writes
@@ -165,7 +168,7 @@ class Job:
         except OSError:
             self._discard()
             raise
-        self.main = self._start.main
+        self.main, self._history = self._start.main, self._start.history
         self._find_processes(self.main.pid)
 
     def _executed(self) -> None:
@@ -210,8 +213,8 @@ class Job:
         orphan = OrphanedProcess.find(record, pidfd) if same_boot and known is None else None
         # The pid of a dead main process may be the session of an unrelated process by now.
         self._find_processes(record.pid if orphan else 0)
-        adopted = partial(write_generation, self._history_path, self._services.generation)
-        self._writes.write(self.name, adopted)
+        self._history = open_history(self._history_path)
+        self._write(partial(write_generation, self._history, self._services.generation))
         self._services.zygote.hold(self._output.fifos)
         self._output.record()
         self._handle(Started())
@@ -246,7 +249,7 @@ class Job:
             self._start.child_ended(ending)
         if self.main.pid and self.life.ending is None and self._processes is not None:
             main = MainEnded(ending, oom_kills(self.plan.placement), self.life.cause)
-            self._writes.write(self.name, partial(write_main, self._history_path, main))
+            self._write(partial(write_main, self._history, main))
             reached(Step.MAIN_EXIT_RECORDED, self.name)
             if is_empty(self._processes):  # then there are no leftovers to stop
                 self._handle(AllEnded(main.oom_kills))
@@ -344,7 +347,7 @@ class Job:
         termination = self.life.termination
         if termination is not None and termination != self._recorded_termination:
             self._recorded_termination = termination
-            self._writes.write(self.name, partial(write_termination, self._history_path, termination))
+            self._write(partial(write_termination, self._history, termination))
             reached(Step.TERMINATION_RECORDED, self.name)
 
     def _perform(self, action: Action) -> None:
@@ -365,7 +368,7 @@ class Job:
                 if not self._output.drain():  # in the next round: an event is being handled now
                     self._loop.call_at(self._appended, boottime())
             case Finish(end):
-                self._writes.write(self.name, partial(write_end, self._history_path, end))
+                self._write(partial(write_end, self._history, end))
                 reached(Step.EXIT_RECORDED, self.name)
                 self.end = end
                 self._close()
@@ -378,3 +381,9 @@ class Job:
         self._leftovers = self._processes = None
         self._loop.call_at(self._appended, None)
         self._output.close()
+        if self._history != NO_HISTORY:
+            self._write(partial(os.close, self._history))  # after what is still to be written
+            self._history = NO_HISTORY
+
+    def _write(self, write: Callable[[], None]) -> None:
+        self._writes.write(self.name, write)

@@ -25,6 +25,8 @@ from .job_output import JobOutput
 _CLONE_ATTEMPTS = 5
 """Zygotes to try, if one after the other is killed."""
 
+NO_HISTORY = -1
+
 KILLED = "killed"
 """The stage of a failure: a signal, its number, ended the process before it executed the command."""
 
@@ -54,6 +56,8 @@ class JobStart:
         on_failed: Callable[[str, int], None],
     ) -> None:
         self.main = MainProcess()
+        self.history = NO_HISTORY
+        """The descriptor of the history after ``clone``, for the caller to close."""
         self.pending = False
         """Whether it is unknown yet if the command was executed."""
         self._job = job
@@ -101,16 +105,17 @@ class JobStart:
         paths = HistoryPaths(provisional_path(self._history_path, attempt), self._history_path)
         try:
             with output.ends() as ends:
-                return zygote.clone(self._plan, paths, Descriptors(history, errors, *ends), output.fifos)
+                pid = zygote.clone(self._plan, paths, Descriptors(history, errors, *ends), output.fifos)
         except OSError as error:
             revoke_start(self._history_path)
             # A child of a zygote that died has been revoked, or has recorded itself before.
             recorded = read_history(self._history_path) if isinstance(error, ZygoteDied) else None
             if recorded is None:
+                os.close(history)
                 raise
-            return recorded.start.pid
-        finally:
-            os.close(history)
+            pid = recorded.start.pid
+        self.history = history
+        return pid
 
     def check_exec(self) -> None:
         """Read whether the command was executed, if that is known by now."""

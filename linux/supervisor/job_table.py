@@ -22,8 +22,8 @@ from .wait_status import ending_of_child
 _OWN_DESCRIPTORS = 40
 """Reserved for servers, zygote, recorder and logs, and for files open briefly: a clone, a cgroup check."""
 
-_DESCRIPTORS_OF_A_JOB = 3
-"""At most: two FIFOs, and the events of its cgroup while it ends."""
+_DESCRIPTORS_OF_A_JOB = 4
+"""At most: its history, two FIFOs, and the events of its cgroup while it ends."""
 
 
 class EndedJob(NamedTuple):

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from worker.linux.state.history import (
     HistoryUnreadable,
     StartRecord,
     create_history,
+    open_history,
     provisional_histories,
     provisional_path,
     read_history,
@@ -49,12 +52,21 @@ def record_process(history: int, provisional: str, path: Path) -> None:
     os.rename(provisional, path)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Open a history for further records."""
+    history = open_history(path)
+    yield history
+    os.close(history)
+
+
 def write(path: Path) -> bytes:
     """Write a whole history and return its bytes."""
     path.unlink(missing_ok=True)
     record_process(create_history(path, 0, START, "g1"), provisional_path(path, 0), path)
-    write_main(path, MAIN)
-    write_end(path, END)
+    with opened(path) as history:
+        write_main(history, MAIN)
+        write_end(history, END)
     return path.read_bytes()
 
 
@@ -175,8 +187,9 @@ def test_a_termination(tmp_path: Path, termination: Termination) -> None:
     """The latest one counts, also after the end of the main process."""
     path = tmp_path / "history"
     write(path)
-    write_termination(path, Termination(15, True, 30.0, 40.0, termination.cause))
-    write_termination(path, termination)
+    with opened(path) as history:
+        write_termination(history, Termination(15, True, 30.0, 40.0, termination.cause))
+        write_termination(history, termination)
     found = read_history(path)
     assert found is not None
     assert termination == found.termination
@@ -191,7 +204,8 @@ def test_a_stop_of_an_earlier_version(tmp_path: Path) -> None:
         text = path.read_text().split('\n{"main"')[0]
         path.write_text(f'{text}\n{{"stop": [15, 20.0]}}')
         if main is not None:
-            write_main(path, main)
+            with opened(path) as history:
+                write_main(history, main)
         found = read_history(path)
         assert found is not None
         assert Termination(15, True, None, 20.0, cause) == found.termination
@@ -201,5 +215,6 @@ def test_a_stop_for_an_earlier_version(tmp_path: Path) -> None:
     """A supervisor of an earlier version finds signal and time of SIGKILL of a requested stop."""
     path = tmp_path / "history"
     write(path)
-    write_termination(path, Termination(15, True, 12.5, 20.0, Cause.STOPPED))
+    with opened(path) as history:
+        write_termination(history, Termination(15, True, 12.5, 20.0, Cause.STOPPED))
     assert [15, 20.0] == json.loads(path.read_text().rpartition("\n")[2])["stop"]

@@ -28,6 +28,7 @@ from .findings import (
     tried,
     warning,
 )
+from .job_checks import check_jobs
 from .service_checks import check_service
 
 _SCARCE_SPACE = 1 << 30
@@ -41,6 +42,7 @@ def examine(home: Home) -> list[Finding]:
     checks = (
         check_cgroups,
         _check_kernel,
+        check_jobs,
         check_state,
         _check_journal,
         check_certificates,

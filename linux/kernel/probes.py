@@ -41,6 +41,28 @@ def exit_kept_by_pidfd() -> None:
         raise OSError(errno.ENODATA, "the kernel does not keep it")
 
 
+def session_keyring() -> None:
+    """Join a new session keyring, in a child so that this process keeps its own."""
+    pid = os.fork()
+    if pid == 0:
+        number = 0
+        try:
+            syscalls.join_new_session_keyring()
+        except OSError as error:
+            number = error.errno or errno.EIO
+        finally:
+            os._exit(number)
+    number = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
+def has_no_new_privs() -> bool:
+    """Whether no program that this process executes can get new privileges: prctl(2)."""
+    with open("/proc/self/status") as status:
+        return "\nNoNewPrivs:\t1\n" in status.read()
+
+
 def clone_into_cgroup(cgroup: Path) -> None:
     """Create a cgroup of v2, clone a process into it with clone3(2) (Linux 5.7), and remove the cgroup."""
     cgroup.mkdir()

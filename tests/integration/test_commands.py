@@ -240,6 +240,36 @@ def test_split_output(shared):
     assert "err\nmore\n" == shared.worker("stream", "--stderr", job)
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("poll", 29), ("SIGUSR1", 10), ("34", 34)],
+)
+def test_signals_by_the_names_of_kill(shared, name, number):
+    """The first signal of a stop is any that kill(1) knows, by name or number."""
+    program = (
+        "import os, signal\n"
+        f"signal.signal({number}, lambda number, _: os._exit(number))\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    job = shared.start(sys.executable, "-c", program)
+    while "ready" not in shared.worker("stream", "--no-follow", job):
+        pass
+    shared.worker("stop", "--signal", name, job)
+    assert number == shared.query(job)["exit_code"]
+
+
+def test_a_tail_of_everything(shared):
+    """`--tail all` prints the output from its first byte, as with docker."""
+    job = shared.start("seq", "1", "100")
+    shared.wait(job)
+    everything = "".join(f"{number}\n" for number in range(1, 101))
+    assert everything == shared.worker("stream", "--tail", "all", job)
+    done = shared.run("stream", "--tail", "some", job)
+    assert b"--tail some: not a number of lines; write 100, or all" in done.stderr
+    assert 2 == done.returncode
+
+
 def test_stream_parts(shared):
     """A stream starts at an offset, or a number of lines or bytes before the end."""
     job = shared.start("seq", "1", "100")

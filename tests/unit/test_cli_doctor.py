@@ -12,7 +12,7 @@ from worker.api.certificates import KeyType
 from worker.api.roles import Role
 from worker.cgroups.capabilities import Capabilities, Capability, HierarchyKind
 from worker.cli.commands.doctor import lines
-from worker.cli.doctor import cgroup_checks, checks, service_checks
+from worker.cli.doctor import cgroup_checks, checks, job_checks, service_checks
 from worker.cli.doctor.file_system import FileSystem
 from worker.cli.doctor.findings import (
     Finding,
@@ -211,3 +211,36 @@ def test_no_systemd_scope_available(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     finding = found(service_findings(monkeypatch, tmp_path, None), "jobs outlive the service")
     assert (Verdict.WARNING, True) == (finding.verdict, finding.text.endswith("no bus"))
     assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EDQUOT, "kernel.keys.maxkeys"),
+        (errno.EPERM, "a seccomp filter that allows keyctl"),
+        (errno.ENOSYS, "CONFIG_KEYS"),
+        (errno.EIO, "see keyctl"),
+    ],
+)
+def test_a_job_without_a_keyring_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    """What a job start tolerates is reported with its consequence and the remedy."""
+
+    def refuse() -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(job_checks.probes, "session_keyring", refuse)
+    finding = found(list(job_checks.check_jobs(Home(Path("/nonexistent")))), "session keyring")
+    assert Verdict.WARNING is finding.verdict
+    assert f"a job cannot have one of its own: {os.strerror(number)}; jobs start" in finding.text
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_which_jobs_cannot_get_privileges(monkeypatch: pytest.MonkeyPatch, *, present: bool) -> None:
+    """The doctor states which jobs run with no_new_privs."""
+    monkeypatch.setattr(job_checks.probes, "has_no_new_privs", lambda: present)
+    finding = found(list(job_checks.check_jobs(Home(Path("/nonexistent")))), "no_new_privs")
+    assert Verdict.OK is finding.verdict
+    assert present == ("set for this process" in finding.text)

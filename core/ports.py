@@ -348,7 +348,8 @@ class ProcessSpawner(Protocol):
     ) -> Process:
         """Execute the command inside its placement, with its output connected to the sinks.
 
-        Raises SpawnFailed; no instruction of the command has run then.
+        Raises SpawnFailed, and InvalidJobSpec for what the spawner cannot apply, such as ``user`` or
+        ``ulimits``; no instruction of the command has run then.
         """
         ...
 

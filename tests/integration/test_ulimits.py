@@ -78,6 +78,19 @@ def test_limits_that_the_job_exceeds_at_once(shared: Installation) -> None:
     assert b"hi\n" == shared.stream(job)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root may exceed the limit of processes")
+def test_more_processes_than_allowed(shared: Installation) -> None:
+    """A limit of processes that the user has reached already prevents the exec, and the error says so."""
+    first = shared.start("--user", "54322", "sleep", "1000")
+    done = shared.run("run", "--user", "54322", "--ulimit", "nproc=0", "true")
+    assert (
+        "rpc error: code = ResourceExhausted desc = true: Resource temporarily unavailable: "
+        "the user has as many processes as the ulimit nproc allows\n"
+    ) == done.stderr.decode()
+    assert 125 == done.returncode
+    shared.worker("stop", first)
+
+
 @pytest.mark.skipif(not can_become_unprivileged(), reason=NOT_ROOT)
 def test_bounds_of_a_worker_without_root() -> None:
     """Without root a hard limit cannot be raised, and a pipe has the maximum of fs.pipe-max-size."""

@@ -159,6 +159,8 @@ class ShimSpawner:
         assert placement == Placement()  # the Worker has checked the kind
         if spec.user is not None:
             raise InvalidJobSpec("user", "the spawner example-shims runs jobs as the user of the server")
+        if spec.ulimits or spec.pipe_size is not None:
+            raise InvalidJobSpec("ulimits and pipe size", "the spawner example-shims cannot set them")
         directory = self._directory / str(job)
         try:
             _make_directory(directory, job, spec, sinks)

@@ -30,7 +30,7 @@ from .controllers import (
 from .controllers.all_controllers import CONTROLLERS
 from .controllers.controller import Controller
 from .hierarchy.detection import detect
-from .hierarchy.hierarchy import ControllerRoot, Hierarchy, Version
+from .hierarchy.hierarchy import FREEZER, ControllerRoot, Hierarchy, Version
 from .settings import Setting
 from .subtree import Subtree
 from .unenforceable import REMEDY, Unenforceable
@@ -40,6 +40,7 @@ _USE_UNIFIED = (
     "mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), or boot with cgroup v2; "
     "a server with the right to mount does it itself"
 )
+_NEW_FREEZER = "use Linux 5.2 or later"
 _OTHER_KERNEL = "use a kernel built with it"
 
 
@@ -77,6 +78,7 @@ class Capabilities:
     usable: Capability
     limits: Mapping[str, Capability]
     cgroup_kill: Capability
+    freezer: Capability
     pressure: Capability
 
 
@@ -104,16 +106,18 @@ def capabilities(parent: str, hierarchy: Hierarchy | None = None) -> Capabilitie
                 name: _limit(subtree, probes, controller, sample) for name, controller, sample in _SAMPLES
             }
             unified = Cgroup(str(probes[subtree.unified]), Version.V2) if subtree.unified else None
-            return _found(hierarchy, limits, unified)
+            freezer = _YES if FREEZER in subtree.roots else _file(unified, "cgroup.freeze", _NEW_FREEZER)
+            return _found(hierarchy, limits, unified, freezer)
     except (LimitsUnsupported, QuotaExceeded) as error:
         why = _unavailable(error)
-        return _found(hierarchy, {name: why for name, _, _ in _SAMPLES}, None, usable=why)
+        return _found(hierarchy, {name: why for name, _, _ in _SAMPLES}, None, why, usable=why)
 
 
 def _found(
     hierarchy: Hierarchy,
     limits: dict[str, Capability],
     unified: Cgroup | None,
+    freezer: Capability,
     usable: Capability = _YES,
 ) -> Capabilities:
     roots = {each.name: hierarchy.root(each.name) for each in CONTROLLERS}
@@ -125,6 +129,7 @@ def _found(
         usable=usable,
         limits=MappingProxyType(limits),
         cgroup_kill=_file(unified, "cgroup.kill", "use Linux 5.14 or later"),
+        freezer=freezer,
         pressure=_file(unified, "memory.pressure", _BOOT_PSI),
     )
 

@@ -41,6 +41,7 @@ def check_cgroups(home: Home) -> Iterator[Finding]:
             "up to 12 ms longer",
         )
     yield _finding("cgroup.kill", found.cgroup_kill, "kills all processes of a job at once")
+    yield _finding("freezer", found.freezer, "pauses jobs")
     yield _finding("pressure (PSI)", found.pressure, "is measured for each job")
 
 

@@ -173,7 +173,7 @@ def _row(status: JobStatus, *, wide: bool) -> list[str]:
     record = status.record
     return [
         str(record.id),
-        status.state.value,
+        "paused" if status.paused else status.state.value,
         str(record.pid or "-"),
         str(exit_code(status.ending)) if status.ending else "-",
         _local(record.started_at) or "-",

@@ -27,6 +27,8 @@ def waits_for(files: JobFiles | None, supervisor: Mapping[str, Any] | None, now:
 
 
 def _running(files: JobFiles, history: History, supervisor: Mapping[str, Any], now: float) -> str:
+    if supervisor.get("paused"):
+        return f"`worker resume`: the job is paused.{_deadline(supervisor, now)}"
     if history.main is None:
         return _main_process(files, history.start.pid, supervisor, now)
     if files.processes:

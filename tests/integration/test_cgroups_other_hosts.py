@@ -28,7 +28,8 @@ for m in $(awk '$3 ~ /^cgroup/ { print $2 }' /proc/mounts); do mount -o remount,
 DOCTOR = """
 from worker.cgroups.capabilities import capabilities
 found = capabilities("worker-test-doctor")
-print(found.hierarchy, found.usable.available, found.limits["pids"].available, found.cgroup_kill.available)
+pids, kill, freezer = found.limits["pids"], found.cgroup_kill, found.freezer
+print(found.hierarchy, found.usable.available, *(each.available for each in (pids, kill, freezer)))
 for each in (found.usable, found.limits["memory.max"], found.limits["memory.high"], found.cgroup_kill):
     print(each.reason, each.remedy, sep=" -- ")
 """
@@ -69,21 +70,21 @@ def output_on(host: str, code: str, *arguments: str) -> list[str]:
 def test_pure_v1_enforces_limits_and_reports_what_is_missing() -> None:
     """Without a unified hierarchy there is no cgroup.kill; the remedy is to mount one."""
     lines = output_on(PURE_V1, DOCTOR)
-    assert "v1 True True False" == lines[0]
+    assert "v1 True True False True" == lines[0]
     assert lines[4].startswith("there is no usable cgroup v2 hierarchy -- mount one")
 
 
 def test_read_only_hierarchies_are_reported() -> None:
     """As in most containers; being root does not help."""
     lines = output_on(READ_ONLY, DOCTOR)
-    assert "hybrid False False False" == lines[0]
+    assert "hybrid False False False False" == lines[0]
     assert "is mounted read-only -- mount the cgroup file system writable" in lines[1]
 
 
 def test_host_without_cgroups_enforces_nothing() -> None:
     """Every limit reports the reason and the remedy."""
     lines = output_on(NO_CGROUPS, DOCTOR)
-    assert "none False False False" == lines[0]
+    assert "none False False False False" == lines[0]
     assert lines[1].startswith("no cgroup file system is mounted -- ")
     assert lines[1] == lines[2]
 

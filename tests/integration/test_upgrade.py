@@ -177,7 +177,9 @@ def test_an_upgrade_loses_no_output(upgraded: UpgradedInstallation, tmp_path: Pa
     assert {upgraded.supervisor, worker.supervisor_pid()} == set(upgraded.locks("lock"))
     assert upgraded.supervisor != worker.supervisor_pid() != 0
     kill_zygotes(upgraded)
-    worker.worker("stop", stopped)
+    for command in (["signal", stopped, "HUP"], ["pause", stopped], ["resume", stopped]):
+        assert b"the supervisor of this job is of an earlier version" in worker.run(*command).stderr
+    worker.worker("stop", "--signal-all", stopped)
     assert ("stopped", 143) == tuple(worker.wait(stopped)[fact] for fact in ("cause", "exit_code"))
     second.touch()
     assert ("exited", 8) == tuple(worker.wait(running)[fact] for fact in ("state", "exit_code"))

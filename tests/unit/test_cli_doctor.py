@@ -44,6 +44,7 @@ def capabilities(**changes: object) -> Capabilities:
         "usable": Capability(),
         "limits": {"memory.max": Capability(), "memory.high": Capability(), "io": Capability()},
         "cgroup_kill": Capability(),
+        "freezer": Capability(),
         "pressure": Capability(),
     }
     return Capabilities(**(parts | changes))  # type: ignore[arg-type]  # each has the type of its part

@@ -162,6 +162,14 @@ def test_output_bound_and_trouble_are_shown() -> None:
     assert (1 << 20, "No space left on device") == (shown["output_max"], shown["output_trouble"])
 
 
+def test_a_paused_job_is_shown_as_paused() -> None:
+    """Its state is shown beside it, except in the table."""
+    paused = replace(job(None), paused=True)
+    assert job_object(paused)["paused"]
+    assert "State:     running, paused" in job_details(paused)
+    assert "paused" == job_table([paused], wide=False)[1].split()[1]
+
+
 def test_limits_and_usage_have_units() -> None:
     """Limits have the names of their options; the current ones are shown, not the requested ones."""
     status = job(Signaled(9), JobSpec("ls", limits=ResourceLimits(pids=3)), Cause.OOM_KILLED)

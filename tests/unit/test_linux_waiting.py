@@ -51,6 +51,8 @@ FULL = replace(FILES, channels=(RecordedChannel(Channel.OUTPUT, 0, 5, 65536),))
         ),
         (FILES, QUIET, "Process 10 to exit (state S)."),
         (FILES, {**QUIET, "deadline": 7.5, "next_signal": 15}, "SIGTERM follows in 2.5 s."),
+        (FILES, {**QUIET, "deadline": 5.0, "next_signal": 36}, "signal 36 follows in 0.0 s."),
+        (FILES, {**QUIET, "paused": True}, "`worker resume`: the job is paused."),
         (FILES, {**QUIET, "deadline": 1.0, "next_signal": 9}, "SIGKILL follows in 0.0 s."),
         (FULL, {**QUIET, "output_trouble": "No space left on device"}, "No space left on device"),
         (replace(FILES, history=ENDED, processes=(CHILD,)), QUIET, "outlive the main process: 11 (state D"),

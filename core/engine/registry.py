@@ -43,15 +43,20 @@ class JobRegistry:
         if job.record.request_id:
             self._requests[job.record.owner, job.record.request_id] = job.record.id
 
-    def finish(self, job: JobEntry, record: JobRecord, *, kept_by_spawner: bool) -> None:
+    def finish(self, job: JobEntry, record: JobRecord) -> None:
         """Change a running job to Finished and wake all that wait for it; ``record`` has the end."""
         assert record.end is not None
         assert isinstance(job.phase, Running)
         event = job.phase.finished
         job.record = record
-        job.phase = FINISHED[kept_by_spawner]
+        job.phase = FINISHED[True]
         event.set()
         self._finished.add(record.id, record.end.ended_at, _kept_size(record), self.moment())
+
+    def forgotten(self, job: JobEntry) -> None:
+        """Note that the spawner has forgotten a finished job, unless it is being removed already."""
+        if job.phase is FINISHED[True]:
+            job.phase = FINISHED[False]
 
     @contextmanager
     def removing(self, job: JobEntry) -> Iterator[bool]:

@@ -122,22 +122,25 @@ class JobRunner:
             await port.close()
 
     async def _finish(self, job: JobEntry, running: Running) -> None:
-        """Wait for the end and journal it; only then do queries and waiters see it."""
+        """Wait for the end and journal it; only then do queries and waiters see it.
+
+        The spawner forgets the job afterwards: if this Worker dies before, the next one does it.
+        """
         end = await running.process.wait()
         job_id = job.record.id
         reached(Step.END_RECEIVED, job_id)
         async with running.updating:  # a concurrent update would journal a record without the end
             usage = await _attempt(job_id, running.scope.usage()) if running.scope else None
             record = replace(job.record, end=end, usage=usage or ResourceUsage())
-            kept_by_spawner = not await self._journal_end(record)
+            journaled = await self._journal_end(record)
             if running.scope:  # after the usage, which is removed with it, is journaled
                 job.record = replace(job.record, usage=record.usage)  # for queries until the end
                 job.phase = replace(running, scope=None)
                 await _attempt(job_id, running.scope.remove())
                 reached(Step.CGROUP_REMOVED, job_id)
-            if not kept_by_spawner:
-                kept_by_spawner = not await self._forget(job_id)
-            self.jobs.finish(job, record, kept_by_spawner=kept_by_spawner)
+            self.jobs.finish(job, record)
+        if journaled and await self._forget(job_id):
+            self.jobs.forgotten(job)
 
     async def _journal_end(self, record: JobRecord) -> bool:
         """Return True if the end is journaled; otherwise the spawner keeps it for the next Worker."""

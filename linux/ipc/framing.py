@@ -7,8 +7,8 @@ import json
 import struct
 from collections.abc import Iterator
 
-PROTOCOL = 2
-"""Version of the protocol between server and supervisor."""
+PROTOCOL = 3
+"""Version of the protocol between server and supervisor; 3 added ``forget`` of several jobs."""
 
 OLDEST_PROTOCOL = 1
 """The oldest supported version: without hello, without adoption on request, with a single supervisor."""

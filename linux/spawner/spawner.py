@@ -46,6 +46,12 @@ _RETRY_INTERVAL = 0.02
 _RECONNECT_INTERVAL = 1.0
 """Seconds between rounds of attempts after a supervisor has died."""
 
+_GATHER = 0.02
+"""Seconds in which the jobs of one ``forget`` request are gathered: nobody waits for it."""
+
+_FORGETS_SEVERAL = 3
+"""The protocol from which on a supervisor forgets several jobs at once."""
+
 
 class SupervisorSpawner:
     """Spawns jobs with the supervisor of its generation; stays connected to older ones that have jobs."""
@@ -66,6 +72,8 @@ class SupervisorSpawner:
         self._synchronized = False  # connected to every supervisor, and all of their jobs are listed
         self._connecting = asyncio.Lock()
         self._reconnection: asyncio.Task[None] | None = None
+        self._to_forget: list[JobId] = []
+        self._forgetting: asyncio.Task[None] | None = None
 
     @property
     def accepts(self) -> frozenset[PlacementKind]:
@@ -80,7 +88,7 @@ class SupervisorSpawner:
             await self._ensure_connected()
             if client := self._clients.get(self._generation):
                 return client.supervisor
-        raise SpawnerUnavailable("the supervisor keeps dying; see its log")
+        raise _keeps_dying()
 
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
@@ -106,14 +114,36 @@ class SupervisorSpawner:
         return dict(self._processes)
 
     async def forget(self, job: JobId) -> None:
-        await self.call(job, "forget")
+        if job not in self._to_forget:
+            self._to_forget.append(job)
+        if self._forgetting is None:
+            self._forgetting = asyncio.create_task(self._forget_gathered())
+        await asyncio.shield(self._forgetting)
         process = self._processes.pop(job, None)
         if process is not None and process.generation != self._generation:
             await self._disconnect_if_unused(process.generation)
 
+    async def _forget_gathered(self) -> None:
+        """Forget the jobs of some milliseconds with one request to each supervisor."""
+        await asyncio.sleep(_GATHER)
+        jobs, self._to_forget, self._forgetting = self._to_forget, [], None
+        for _ in range(_ATTEMPTS):
+            await self._ensure_connected()
+            with suppress(SupervisorGone):
+                for generation, client in list(self._clients.items()):
+                    await _forget(client, [job for job in jobs if self._generation_of(job) == generation])
+                return
+        raise _keeps_dying()
+
+    def _generation_of(self, job: JobId) -> str:
+        """Return the generation whose supervisor knows the job."""
+        process = self._processes.get(job)
+        return process.generation if process else self._generation
+
     async def close(self) -> None:
-        if self._reconnection:
-            self._reconnection.cancel()
+        for task in (self._reconnection, self._forgetting):
+            if task is not None:
+                task.cancel()
         await self._disconnect()
         for process in self._processes.values():
             process.close()
@@ -125,7 +155,7 @@ class SupervisorSpawner:
             if client is not None:
                 with suppress(SupervisorGone):
                     return await client.call(do, job=str(job), **arguments)
-        raise SpawnerUnavailable("the supervisor keeps dying; see its log")
+        raise _keeps_dying()
 
     async def call_once(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
         """Send a request; if the supervisor dies, raise SpawnerUnavailable: it may have been served."""
@@ -138,13 +168,12 @@ class SupervisorSpawner:
                     raise SpawnerUnavailable(
                         f"the supervisor died; it is unknown whether it has served the request: {do}"
                     ) from None
-        raise SpawnerUnavailable("the supervisor keeps dying; see its log")
+        raise _keeps_dying()
 
     async def _client_of(self, job: JobId) -> SupervisorClient | None:
         """Return the connection to the supervisor of a job, None if it has just died."""
         await self._ensure_connected()
-        process = self._processes.get(job)
-        return self._clients.get(process.generation if process else self._generation)
+        return self._clients.get(self._generation_of(job))
 
     # --- connections
 
@@ -297,6 +326,21 @@ class SupervisorSpawner:
             # It reads the file of the command, which may be on a file system that does not respond.
             raise await asyncio.to_thread(start_failure, plan, answer["failed"], answer["errno"])
         process.apply(answer)
+
+
+async def _forget(client: SupervisorClient, jobs: Sequence[JobId]) -> None:
+    """Have a supervisor forget jobs; SupervisorGone if it dies. Idempotent."""
+    if not jobs:
+        return
+    if client.protocol >= _FORGETS_SEVERAL:
+        await client.call("forget", jobs=[str(job) for job in jobs])
+    else:
+        for job in jobs:
+            await client.call("forget", job=str(job))
+
+
+def _keeps_dying() -> SpawnerUnavailable:
+    return SpawnerUnavailable("the supervisor keeps dying; see its log")
 
 
 def _ignore(*_: object) -> None:

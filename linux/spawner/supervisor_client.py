@@ -41,7 +41,7 @@ class SupervisorGone(Exception):
 class SupervisorClient(asyncio.BufferedProtocol):
     """One connection. ``on_event`` receives events of jobs; ``on_lost`` is called when it is lost.
 
-    ``supervisor`` is its pid, once it is connected.
+    ``supervisor`` is its pid and ``protocol`` the version that it speaks, once it is connected.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class SupervisorClient(asyncio.BufferedProtocol):
         self._room = memoryview(bytearray(_ROOM))
         self._decoder = Decoder()
         self.supervisor = 0
+        self.protocol = 0
 
     async def connect(self) -> bool:
         """Connect to the supervisor of this generation; return False if there is none."""
@@ -67,7 +68,9 @@ class SupervisorClient(asyncio.BufferedProtocol):
             return False
         self.supervisor = peer_process(connection)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=connection)
-        _check_protocol(await self.call("hello", protocol=PROTOCOL, oldest=OLDEST_PROTOCOL))
+        self.protocol = _checked_protocol(
+            await self.call("hello", protocol=PROTOCOL, oldest=OLDEST_PROTOCOL)
+        )
         return True
 
     async def call(self, do: str, **arguments: object) -> dict[str, Any]:
@@ -154,13 +157,14 @@ class SupervisorClient(asyncio.BufferedProtocol):
             self._on_lost()
 
 
-def _check_protocol(answer: Mapping[str, Any]) -> None:
-    theirs = answer["protocol"]  # protocol 1 has no hello, but its refusal contains the version
+def _checked_protocol(answer: Mapping[str, Any]) -> int:
+    theirs = int(answer["protocol"])  # protocol 1 has no hello, but its refusal contains the version
     if theirs < OLDEST_PROTOCOL or answer.get("oldest", theirs) > PROTOCOL:
         raise SpawnerUnavailable(
             f"a running supervisor speaks protocol {theirs}, and this version of worker speaks "
             f"{OLDEST_PROTOCOL} to {PROTOCOL}; use the version that started its jobs until they have ended"
         )
+    return theirs
 
 
 def start_supervisor(layout: Layout, generation: str) -> None:

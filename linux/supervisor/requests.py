@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Sequence
 
 from ...core.lifecycle import StopRequested, Whom
 from ...core.model.ending import Cause, End, Lost
@@ -14,7 +15,7 @@ from ..ipc.encoding import (
     plan_from_message,
     progress_to_message,
 )
-from ..ipc.event_loop import Loop
+from ..ipc.event_loop import Loop, boottime
 from ..ipc.framing import OLDEST_PROTOCOL, PROTOCOL, Message
 from ..logs.handler import configure
 from ..logs.lines import FORMATS, LEVELS
@@ -25,6 +26,9 @@ from .job import Job
 from .job_start import MainProcess
 from .job_table import JobTable
 from .takeover import Takeover
+
+_END_FOLLOWS = 0.02
+"""Seconds after the end of the last process in which most ends follow: their progress is not sent."""
 
 
 class RequestServer:
@@ -47,6 +51,7 @@ class RequestServer:
         self._zygote = zygote
         self._connections: set[MessageConnection] = set()
         self._pending_spawns: dict[str, tuple[MessageConnection, int]] = {}
+        self._ending: dict[str, Job] = {}
         table.observer = self
 
     @property
@@ -80,17 +85,30 @@ class RequestServer:
                     configure("supervisor", level, form)
                     self._recorder.set_log(level, form)
                 connection.send({"call": call})
-            case {"call": int(call), "do": "hold", "jobs": list(names)}:
-                self._takeover.hold_pidfds([str(name) for name in names], connection.take_descriptors())
-                connection.send({"call": call})
             case {"call": int(call), "do": "adopt"}:
                 self.adopt()
                 connection.send({"call": call})
             case {"call": int(call), "do": "list"}:
                 self._list(connection, call)
+            case {"call": int(call), "jobs": list(names)}:
+                self._serve_jobs(connection, call, [str(name) for name in names], message)
             case {"call": int(call), "job": str(name)}:
                 self._serve_job(connection, call, name, message)
             case {"call": int(call)}:
+                self._refuse(connection, call)
+
+    def _serve_jobs(
+        self, connection: MessageConnection, call: int, names: Sequence[str], message: Message
+    ) -> None:
+        match message:
+            case {"do": "hold"}:
+                self._takeover.hold_pidfds(names, connection.take_descriptors())
+                connection.send({"call": call})
+            case {"do": "forget"}:
+                for name in names:
+                    self._table.forget(name)
+                connection.send({"call": call})
+            case _:
                 self._refuse(connection, call)
 
     def _serve_job(self, connection: MessageConnection, call: int, name: str, message: Message) -> None:
@@ -110,7 +128,7 @@ class RequestServer:
                 connection.send({"call": call, "survivors": [list(each) for each in survivors]})
             case {"do": "inspect"}:
                 connection.send({"call": call, **self._inspection.describe(name)})
-            case {"do": "forget"}:
+            case {"do": "forget"}:  # protocol 2
                 self._table.forget(name)
                 connection.send({"call": call})
             case _:
@@ -184,12 +202,27 @@ class RequestServer:
         self._broadcast({"event": "end", "job": job.name, "end": end_to_message(end)}, exclude=connection)
 
     def progressed(self, job: Job) -> None:
-        """Notify every server of the job's state."""
+        """Notify every server of the job's state, a moment later if the end is about to follow."""
+        if job.life.draining:
+            if not self._ending:
+                self._loop.call_at(self._report_ending, boottime() + _END_FOLLOWS)
+            self._ending[job.name] = job
+        else:
+            self._report(job)
+
+    def _report_ending(self) -> None:
+        """Notify every server of jobs whose output was not drained at once."""
+        jobs, self._ending = self._ending, {}
+        for job in jobs.values():
+            self._report(job)
+
+    def _report(self, job: Job) -> None:
         self._broadcast({"event": "progress", "job": job.name, **progress_to_message(job.progress)})
 
     def ended(self, job: Job) -> None:
         """Notify every server of the job's end."""
         assert job.end is not None
+        self._ending.pop(job.name, None)
         self._broadcast({"event": "end", "job": job.name, "end": end_to_message(job.end)})
         reached(Step.ANNOUNCED, job.name)
 

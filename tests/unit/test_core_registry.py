@@ -20,7 +20,7 @@ from worker.core import (
     Scope,
     new_job_id,
 )
-from worker.core.engine.job_entry import FINISHED, JobEntry, Launching, Running
+from worker.core.engine.job_entry import FINISHED, REMOVING, JobEntry, Launching, Running
 from worker.core.engine.registry import JobRegistry
 from worker.core.testing import FakeMachine, ManualClock
 
@@ -79,7 +79,9 @@ async def test_the_end_of_a_job(kept: bool) -> None:  # noqa: FBT001
     waiters = [asyncio.create_task(job.wait_finished()) for _ in range(3)]
     await asyncio.sleep(0)
     finished = JobRecord(job.record.id, job.record.spec, "alice", "r1", 0.0, end=END)
-    jobs.finish(job, finished, kept_by_spawner=kept)
+    jobs.finish(job, finished)
+    if not kept:
+        jobs.forgotten(job)
     await asyncio.gather(*waiters)
     await job.wait_finished()
     assert job.phase is FINISHED[kept]
@@ -92,6 +94,18 @@ def test_the_progress_of_a_lost_job() -> None:
     """A job whose ending is lost is LOST."""
     end = End(Lost("power"), Cause.NONE, 0, {}, 1.0)
     assert Progress(JobState.LOST, Lost("power")) == JobEntry(record(end), FINISHED[False]).progress
+
+
+def test_a_job_that_is_forgotten_while_it_is_removed() -> None:
+    """The removal goes on: it makes the spawner forget the job itself."""
+    jobs = registry()
+    job = JobEntry(record(END), FINISHED[True])
+    jobs.add(job)
+    with jobs.removing(job):
+        jobs.forgotten(job)
+        assert job.phase is REMOVING[True]
+    jobs.forgotten(job)
+    assert job.phase is REMOVING[True]
 
 
 def test_a_job_is_hidden_while_it_is_removed() -> None:

@@ -80,3 +80,17 @@ def test_a_failed_start_leaves_no_step(served: Served, tmp_path: Path) -> None:
     answer = served.call("spawn", job=JOB, plan=plan_to_message(plan(), str(tmp_path)))
     assert {"call": 1, "failed": "clone", "errno": errno.ENOENT} == answer
     assert {} == served.inspection.last_steps
+
+
+def test_forget_several_jobs(served: Served, tmp_path: Path) -> None:
+    """The files of each are deleted, also of jobs that this supervisor does not know."""
+    jobs = [JOB, "00000000-0000-4000-8000-000000000001"]
+    for job in jobs:
+        directory = tmp_path / "jobs" / job
+        directory.mkdir()
+        for name in ("output.fifo", "history", "output-0"):
+            (directory / name).touch()
+    assert {"call": 1} == served.call("forget", jobs=jobs)
+    for job in jobs:
+        assert ["output-0"] == [path.name for path in (tmp_path / "jobs" / job).iterdir()]
+    assert "unknown request" == served.call("nothing", jobs=jobs)["error"]

@@ -4,6 +4,7 @@ Every cgroup of v2 has it, whatever its controllers (Linux 4.20, CONFIG_PSI, and
 https://docs.kernel.org/accounting/psi.html
 """
 
+import re
 from dataclasses import replace
 
 from ..core.model.limits import Pressure, ResourceUsage
@@ -20,24 +21,17 @@ def usage(cgroup: Cgroup, so_far: ResourceUsage) -> ResourceUsage:
     )
 
 
+_LINE = r"avg10=([\d.]+) (?:\S+ )*?total=(\d+)"
+_FILE = re.compile(rf"some {_LINE}(?:.*\nfull {_LINE})?")
+
+
 def parse(text: str) -> Pressure | None:
     """Return the content of a pressure file; None if the text is empty.
 
     Before Linux 5.13 cpu.pressure has no line "full"; its values are reported as 0 then.
     """
-    lines = {line.split(" ", 1)[0]: _fields(line) for line in text.splitlines()}
-    if "some" not in lines:
+    found = _FILE.match(text)
+    if found is None:
         return None
-    some, full = lines["some"], lines.get("full", {})
-    return Pressure(
-        some_avg10=float(some["avg10"]),
-        some_total_usec=int(some["total"]),
-        full_avg10=float(full.get("avg10", 0)),
-        full_total_usec=int(full.get("total", 0)),
-    )
-
-
-def _fields(line: str) -> dict[str, str]:
-    """Return the ``key=value`` pairs in a line."""
-    pairs = (word.partition("=") for word in line.split())
-    return {key: value for key, equals, value in pairs if equals}
+    some_avg10, some_total, full_avg10, full_total = found.groups(default="0")
+    return Pressure(float(some_avg10), int(some_total), float(full_avg10), int(full_total))

@@ -1,6 +1,7 @@
 """Which cgroups of v1 a job gets: each costs the kernel a directory with its files. In v2 there is one."""
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from ..core.model.limits import ResourceLimits
 from .accounting import Accounting
@@ -11,9 +12,10 @@ from .hierarchy.hierarchy import FREEZER
 _COUNTED = frozenset({cpuacct.name, io.name, pids.name})
 
 
-def requested(limits: ResourceLimits) -> set[str]:
+@lru_cache
+def requested(limits: ResourceLimits) -> frozenset[str]:
     """Return the controllers of the limits."""
-    return {each.name for each in CONTROLLERS if each.requested(limits)}
+    return frozenset(each.name for each in CONTROLLERS if each.requested(limits))
 
 
 def needed(
@@ -24,7 +26,7 @@ def needed(
     Always memory: it counts OOM kills. Always the freezer, which is available only without v2. ``tracked``:
     a cgroup of v2 tracks the job's processes. Without it there must be another one that does.
     """
-    names = {memory.name, FREEZER} | requested(limits)
+    names = {memory.name, FREEZER, *requested(limits)}
     if accounting is Accounting.FULL:
         names |= _COUNTED
     names &= set(available)

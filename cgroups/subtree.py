@@ -15,6 +15,7 @@ from .controllers.controller import Controller
 from .hierarchy.delegation import vacate
 from .hierarchy.hierarchy import FREEZER, ControllerRoot, Hierarchy, Version
 from .scope import CgroupScope
+from .selection import requested
 from .unenforceable import (
     REMEDY,
     Unenforceable,
@@ -83,16 +84,18 @@ class Subtree:
 
     def obstacle(self, controller: Controller) -> Unenforceable | None:
         """Return why no cgroup can have a controller here, None if it can; changes nothing."""
+        if controller.name in self.roots:
+            return None
         limit = f"limits.{controller.name}"
         root = self.hierarchy.root(controller.name)
         if root is None:
             return absent(limit, controller.name, unified=self.hierarchy.has_unified_controllers)
-        if controller.name not in self.roots:
-            return unwritable(limit, root.base)
-        return None
+        return unwritable(limit, root.base)
 
     def refuse_unavailable(self, limits: ResourceLimits) -> None:
         """Raise LimitsUnsupported for a limit whose controller is not available; changes nothing."""
+        if requested(limits) <= self.roots.keys():
+            return
         for controller in CONTROLLERS:
             if controller.requested(limits) and (obstacle := self.obstacle(controller)):
                 raise obstacle
@@ -101,10 +104,8 @@ class Subtree:
         """Enable the controllers of the limits; raise LimitsUnsupported for those that cannot be."""
         self.refuse_unavailable(limits)
         obstacles = self._enable_controllers()
-        for controller in CONTROLLERS:
-            if controller.requested(limits) and controller.name in obstacles:
-                reason = f"cannot be enabled here: {obstacles[controller.name]}"
-                raise Unenforceable(f"limits.{controller.name}", reason, _EMPTY_IT)
+        for name in obstacles.keys() & requested(limits):
+            raise Unenforceable(f"limits.{name}", f"cannot be enabled here: {obstacles[name]}", _EMPTY_IT)
 
     def count_io(self) -> None:
         """Make the kernel count the I/O of jobs, which v1 does not do by itself. Idempotent."""

@@ -19,6 +19,11 @@ _LONGEST_CPU_LIST = 4096  # characters; every kernel accepts this size in one wr
 _MOST_CPUS = 8192  # the largest NR_CPUS
 
 
+def _check_count(name: str, value: int | None, least: int) -> None:
+    if value is not None and not least <= value < 1 << 63:
+        raise InvalidJobSpec(name, f"{value}; must be at least {least} and fit 63 bits")
+
+
 @dataclass(frozen=True, slots=True)
 class CpuLimit:
     """``quota`` in cores (0.5 is half a core), ``weight`` 1 to 10000 under contention (default 100)."""
@@ -162,6 +167,8 @@ class LimitPolicy:
 
     def apply(self, requested: ResourceLimits) -> ResourceLimits:
         """Return the limits in effect; raise InvalidJobSpec, which names the field, above the maximum."""
+        if self.default == self.maximum == _NO_LIMITS:
+            return requested
         limits = self.default.updated(requested)
         self._check(limits)
         self._check_removed(requested)
@@ -211,6 +218,9 @@ class LimitPolicy:
                 continue
             if value is not None:
                 raise _above(name, "unlimited", value)
+
+
+_NO_LIMITS = ResourceLimits()
 
 
 def _check_below(name: str, part: _Part, most: _Part) -> None:
@@ -268,11 +278,6 @@ def _check_unlimited(
 
 def _above(name: str, value: float | str, bound: float | str) -> InvalidJobSpec:
     return InvalidJobSpec(name, f"{value} is above this server's maximum of {bound}")
-
-
-def _check_count(name: str, value: int | None, least: int) -> None:
-    if value is not None and not least <= value < 1 << 63:
-        raise InvalidJobSpec(name, f"{value}; must be at least {least} and fit 63 bits")
 
 
 @dataclass(frozen=True, slots=True)

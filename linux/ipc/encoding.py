@@ -48,6 +48,8 @@ class SpawnPlan:
     placement: Placement = field(default_factory=Placement)
     sinks: Mapping[Channel, Sink] = field(default_factory=dict)
     no_new_privs: bool = False
+    message: "Message | None" = field(default=None, compare=False, repr=False)
+    """What this plan was read from: it need not be encoded again."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -87,8 +89,10 @@ def plan_to_message(plan: SpawnPlan, directory: str) -> "Message":
     """Write a plan; IncompatibleAdapters for a sink that no supervisor supports.
 
     Paths in the job's ``directory`` are written relative to it: WORKER_HOME may be moved between two
-    supervisors.
+    supervisors. Do not change the message: a plan that was read from one is written as that.
     """
+    if plan.message is not None:
+        return plan.message
     return {
         "spec": to_message(plan.spec),
         "uid": plan.uid,
@@ -102,7 +106,9 @@ def plan_to_message(plan: SpawnPlan, directory: str) -> "Message":
 
 def plan_from_message(message: Mapping[str, Any], directory: str) -> SpawnPlan:
     """Read a plan of the job with this directory; also one of the versions that had no ``spec`` in it."""
+    known = None
     if "spec" in message:
+        known = dict(message)
         spec = from_message(JobSpec, message["spec"])
         sinks = {
             Channel(channel): _sink_from_message(sink, directory)
@@ -118,6 +124,7 @@ def plan_from_message(message: Mapping[str, Any], directory: str) -> SpawnPlan:
         placement=placement_from_message(message["placement"]),
         sinks=sinks,
         no_new_privs=message.get("no_new_privs", False),
+        message=known,
     )
 
 

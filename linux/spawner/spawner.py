@@ -67,6 +67,7 @@ class SupervisorSpawner:
         self._layout.make()
         self._generation = generation or this_generation()
         self._no_new_privs = no_new_privs
+        self._own_account = account(None)
         self._processes: dict[JobId, SupervisedProcess] = {}
         self._clients: dict[str, SupervisorClient] = {}
         self._synchronized = False  # connected to every supervisor, and all of their jobs are listed
@@ -93,8 +94,8 @@ class SupervisorSpawner:
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
-        # NSS may use the network, but not for our own user.
-        who = account(None) if spec.user is None else await asyncio.to_thread(account, spec.user)
+        # NSS may use the network.
+        who = self._own_account if spec.user is None else await asyncio.to_thread(account, spec.user)
         plan = spawn_plan(job, spec, placement, sinks, who, self._no_new_privs)
         # Registered before the request: the end may be reported together with the start.
         process = self._processes[job] = SupervisedProcess(self, job, self._generation)

@@ -10,4 +10,4 @@ class Accounting(StrEnum):
     """CPU time, memory, I/O, the number of processes, and pressure (PSI)."""
 
     LIMITS_ONLY = "limits-only"
-    """Memory; what has a limit; and CPU time, if there is a hierarchy of v2."""
+    """Memory; what has a limit; CPU time and number of processes, if there is a hierarchy of v2."""

@@ -1,10 +1,12 @@
 """Reads and writes kernel files; every file of cgroupfs is read and written here."""
 
 import os
+import re
 from errno import ENODEV, EOPNOTSUPP
 from typing import TypeAlias
 
 _READ_SIZE = 65536
+_HALF_A_PAGE = 2048
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -28,7 +30,10 @@ def read(path: StrPath) -> str | None:
         # Not open(): a job has dozens of such files, and Python's open() takes three times as long.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            parts = list(iter(lambda: os.read(descriptor, _READ_SIZE), b""))
+            data = os.read(descriptor, _READ_SIZE)
+            # The kernel returns less than a page only at the end of the file (seq_file).
+            while len(data) >= _HALF_A_PAGE and (more := os.read(descriptor, _READ_SIZE)):
+                data += more
         finally:
             os.close(descriptor)
     except FileNotFoundError:
@@ -39,13 +44,19 @@ def read(path: StrPath) -> str | None:
             return None
         raise
     # A mount point or the name of a cgroup need not be UTF-8.
-    return b"".join(parts).decode(errors="surrogateescape")
+    return data.decode(errors="surrogateescape")
 
 
 def read_count(path: StrPath) -> int | None:
     """Return the number in a file; None if the file does not exist or contains "max"."""
     text = (read(path) or "").strip()
     return int(text) if text.isdecimal() else None
+
+
+def number_after(text: str, key: str) -> int:
+    """Return the number of a key in the text of a flat keyed file, 0 if there is none."""
+    found = re.search(rf"^{key} (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def read_table(path: StrPath) -> dict[str, int]:

@@ -114,7 +114,7 @@ class CgroupScope:
 
     async def usage(self) -> ResourceUsage:
         """Return the usage so far; final once no process is left."""
-        return read_usage(self.controllers, self.unified if self._pressure else None)
+        return read_usage(self.controllers, self.unified, pressure=self._pressure)
 
     async def remove(self) -> None:
         """Remove the cgroups, including those that the job created in them.

@@ -9,7 +9,7 @@ from .controllers import cpuacct, io, memory, pids
 from .controllers.all_controllers import CONTROLLERS
 from .hierarchy.hierarchy import FREEZER
 
-_COUNTED = frozenset({cpuacct.name, io.name, pids.name})
+_COUNTED = frozenset({cpuacct.name, io.name})
 
 
 @lru_cache
@@ -29,6 +29,8 @@ def needed(
     names = {memory.name, FREEZER, *requested(limits)}
     if accounting is Accounting.FULL:
         names |= _COUNTED
+        if not tracked:  # v2 lists the threads of a job
+            names.add(pids.name)
     names &= set(available)
     if not tracked and not names:
         names = {next(iter(available))}

@@ -84,12 +84,13 @@ def _is_empty(cgroup: Cgroup) -> bool:
     Dropping the cache takes a millisecond even then. The kernel's own memory charged to a cgroup, and
     the reserves of each CPU, count as usage but do not keep a cgroup allocated.
     """
-    stat = cgroup.table("memory.stat")
+    stat = cgroup.text("memory.stat")
     faults, *pages = _STAT[cgroup.version]
     # The kernel updates these sums only occasionally (every 2 s, or after many changes on each CPU). A
     # process that causes faults has pages until it exits: if the sums show faults but no pages, they
     # were updated after the last process had exited.
-    return bool(stat.get(faults)) and not any(stat.get(kind) for kind in pages)
+    number = kernel_files.number_after
+    return bool(number(stat, faults)) and not any(number(stat, kind) for kind in pages)
 
 
 def _settings_v2(cgroup: Cgroup, limit: MemoryLimit) -> Iterator[Setting]:

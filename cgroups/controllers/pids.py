@@ -6,6 +6,7 @@ from dataclasses import replace
 from ...core.model.limits import ResourceLimits, ResourceUsage
 from ..cgroup import Cgroup
 from ..settings import Setting
+from ..tree import walk
 
 name = "pids"
 
@@ -18,6 +19,12 @@ def requested(limits: ResourceLimits) -> bool:
 def settings(cgroup: Cgroup, limits: ResourceLimits) -> Iterator[Setting]:
     """Return the setting of the maximum."""
     yield Setting(cgroup, "pids.max", limits.pids, "max")
+
+
+def usage_without_controller(unified: Cgroup, so_far: ResourceUsage) -> ResourceUsage:
+    """Add the same by counting, where only a cgroup of v2 without this controller contains the job."""
+    threads = sum(len(Cgroup(path, unified.version).words("cgroup.threads")) for path in walk(unified.path))
+    return replace(so_far, pids_current=threads)
 
 
 def usage(cgroup: Cgroup, so_far: ResourceUsage) -> ResourceUsage:

@@ -29,6 +29,9 @@ from ..server_log import log_to_stderr
 from ..settings import ServerSettings, resolve, settings_options
 from ..terminal.console import Failure
 
+_GARBAGE_COLLECTION = 10_000, 10, 10
+"""The default collects after 700 objects, several times for each call."""
+
 log = logging.getLogger(__name__)
 
 
@@ -83,6 +86,7 @@ async def _recover(worker: Worker) -> None:
     gc.disable()
     await worker.recover()
     gc.freeze()
+    gc.set_threshold(*_GARBAGE_COLLECTION)
     gc.enable()
 
 

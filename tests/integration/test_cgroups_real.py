@@ -72,7 +72,8 @@ async def test_a_process_sees_itself_in_its_cgroups(parent: str) -> None:
     """A process that joins before exec is in the job's cgroup of every hierarchy."""
     async with limiter_named(parent) as limiter:
         job = new_job_id()
-        limits = ResourceLimits(cpu=CpuLimit(weight=50), cpuset="0")  # those that need a limit in v1
+        # In v1 these have a cgroup only with a limit.
+        limits = ResourceLimits(cpu=CpuLimit(weight=50), cpuset="0", pids=99)
         scope = await limiter.prepare(job, limits, os.getpid())
         output, _ = run_inside(scope.placement, "print(open('/proc/self/cgroup').read())").communicate()
         cgroups = dict(line.split(":")[1:] for line in output.decode().split())

@@ -173,3 +173,27 @@ async def test_a_client_that_sends_and_does_not_read_is_disconnected(
                 await asyncio.wait_for(client.writer.drain(), 30)
 
     assert "closing the connection: the client sends requests and reads no answers" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        [(b":method", b"POST"), (b":scheme", b"https")],
+        [(b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/x"), (b":path", b"/y")],
+        [(b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/x"), (b":status", b"200")],
+        [(b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/x"), (b"Te", b"trailers")],
+        [],
+    ],
+    ids=["no path", "two paths", "unknown", "upper case", "empty"],
+)
+async def test_malformed_headers(pki: Path, malformed: list[tuple[bytes, bytes]]) -> None:
+    """Their stream is reset, and the other calls of the connection go on (RFC 9113, section 8.1.1)."""
+    async with serving(pki) as served, bare(served) as client:
+        client.writer.write(
+            headers(1)
+            + frame(HEADERS, END_HEADERS, 3, Encoder().encode(malformed))
+            + frame(DATA, END_STREAM, 1, MESSAGE)
+        )
+        assert "0" == await asyncio.wait_for(client.status(), 30)
+        [only] = served.server.connections
+        assert {} == only.processor.streams

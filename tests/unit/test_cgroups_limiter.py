@@ -30,7 +30,7 @@ from worker.core.testing.limiter_contract import LimiterContract
 
 def posing_hybrid(directory: Path) -> Hierarchy:
     """Return the hierarchy of a hybrid host, made of plain directories."""
-    legacy = {name: directory / name for name in ("cpu", "memory", "pids")}
+    legacy = {name: directory / name for name in ("cpu", "io", "memory", "pids")}
     for base in (*legacy.values(), directory / "unified"):
         base.mkdir()
     return Hierarchy(legacy, directory / "unified")
@@ -83,7 +83,7 @@ def names_below(directory: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("accounting", "names"),
-    [(Accounting.FULL, ["memory", "pids"]), (Accounting.LIMITS_ONLY, ["memory"])],
+    [(Accounting.FULL, ["io", "memory"]), (Accounting.LIMITS_ONLY, ["memory"])],
 )
 async def test_a_job_without_limits_gets_the_cgroups_that_the_accounting_needs(
     tmp_path: Path, accounting: Accounting, names: list[str]
@@ -283,6 +283,7 @@ async def test_scope_is_reopened_wherever_it_is(tmp_path: Path) -> None:
     hierarchy = posing_hybrid(tmp_path)
     job = new_job_id()
     old = await CgroupLimiter("old", lambda _: hierarchy).prepare(job, ResourceLimits(), os.getpid())
+    (tmp_path / "pids/old" / str(job)).mkdir(parents=True)  # as an update does
     (tmp_path / "pids/old" / str(job) / "pids.current").write_text("2\n")
     (tmp_path / "pids/old" / str(job) / "pids.max").write_text("9")
     limiter = CgroupLimiter("new", lambda _: hierarchy)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -15,6 +14,7 @@ from uuid import UUID
 
 from ...core.errors import JournalUnusable
 from ...core.model.job import JobId, JobRecord, PastRequest
+from ..kernel.slow_disk import SlowDisk
 from .records import record_from_text, record_to_text, spec_to_text
 from .schema import open_database, open_read_only, unusable
 
@@ -24,12 +24,6 @@ _PAST = """
 SELECT owner, request_id, job, fingerprint, removed_at FROM requests WHERE owner = ? AND request_id = ?
 """
 _PUT = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)"
-_SLOW = 0.02
-"""Seconds of one commit in the event loop after which the disk is slow."""
-
-_SLOW_FOR = 10.0
-"""Seconds for which the event loop leaves commits to the thread then."""
-
 _CHECKPOINT_AFTER = 250
 """Commits between checkpoints, which sync the disk. SQLite by itself does one after 1000 pages."""
 
@@ -59,7 +53,7 @@ class SqliteJournal:
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_thread = 0
-        self._slow_until = 0.0
+        self._disk = SlowDisk()
         self._commits = 0
 
     async def load(self) -> Sequence[JobRecord]:
@@ -121,11 +115,9 @@ class SqliteJournal:
                 lambda commit: loop.call_soon_threadsafe(self._committed, callers, loop, commit.result())
             )
             return
-        began = time.monotonic()
+        self._disk.begin()
         outcomes = self._commit(steps)
-        now = time.monotonic()
-        if now - began > _SLOW:
-            self._slow_until = now + _SLOW_FOR
+        self._disk.end()
         self._committed(callers, loop, outcomes)
 
     def _may_block(self) -> bool:
@@ -134,7 +126,7 @@ class SqliteJournal:
             self._database is None
             or self._in_thread > 0
             or self._commits >= _CHECKPOINT_AFTER
-            or time.monotonic() < self._slow_until
+            or self._disk.is_slow
         )
 
     def _commit_and_sync(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:

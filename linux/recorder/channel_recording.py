@@ -93,19 +93,20 @@ class ChannelRecording:
         if self._moved_at - before > _LINGER / 1000:
             self._moves = 0
         self._moves += 1
-        return self._moves <= _FEW and not self._recorder.disk_is_slow
+        return self._moves <= _FEW and not self._recorder.disk.is_slow
 
     def _move_little(self) -> bool:
         """Record what is in the FIFO; return False if a thread is needed: there is more, or an error."""
         if self._readable.poll(0):
             if not self._segments.fits(_LITTLE):  # the next one is begun, and the oldest deleted
                 return False
-            began = time.monotonic()
+            self._recorder.disk.begin()
             try:
                 self._splice(_LITTLE)
             except OSError:
                 return False
-            self._recorder.note_write(time.monotonic() - began)
+            finally:
+                self._recorder.disk.end()
         if not self._draining:
             self._pumping = False
             self._recorder.wait_for_output(self)

@@ -10,7 +10,6 @@ import os
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -18,15 +17,10 @@ from ...core.model.channel import Channel
 from ...core.steps import Step, reached
 from ..ipc.framing import Decoder, Message, encode
 from ..ipc.unix_sockets import receive
+from ..kernel.slow_disk import SlowDisk
 from ..logs.lines import log_steps
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
 from .job_recording import JobRecording, sinks_of
-
-_SLOW = 0.05
-"""Seconds of one write of the main thread after which the disk is slow."""
-
-_SLOW_FOR = 10.0
-"""Seconds for which the main thread does not write to a slow disk."""
 
 
 class Recorder:
@@ -41,7 +35,7 @@ class Recorder:
         self._sending = threading.Lock()
         self._decoder = Decoder()
         self._retries: list[Callable[[], None]] = []
-        self._slow_until = 0.0
+        self.disk = SlowDisk()
 
     def run(self) -> None:
         """Record until the supervisor has disconnected and nothing is left to record."""
@@ -58,16 +52,6 @@ class Recorder:
                 retry()
 
     # --- for the recordings
-
-    @property
-    def disk_is_slow(self) -> bool:
-        """Whether a write could keep the main thread from its work."""
-        return time.monotonic() < self._slow_until
-
-    def note_write(self, seconds: float) -> None:
-        """Note how long a write of the main thread took."""
-        if seconds > _SLOW:
-            self._slow_until = time.monotonic() + _SLOW_FOR
 
     def wait_for_output(self, channel: ChannelRecording) -> None:
         """Wake a channel once when it has output."""

@@ -35,6 +35,7 @@ MODULES = (
     "linux/kernel/locks.py",
     "linux/kernel/procfs.py",
     "linux/kernel/rlimits.py",
+    "linux/kernel/slow_disk.py",
     "linux/kernel/syscalls.py",
     "linux/logs/__init__.py",
     "linux/logs/handler.py",

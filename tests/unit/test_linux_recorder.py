@@ -215,7 +215,9 @@ def test_small_output_needs_no_thread(recorded: Recorded) -> None:
 
 def test_output_on_a_slow_disk_is_recorded_in_a_thread(recorded: Recorded) -> None:
     """After one slow write the main thread does not write, so that the disk delays no message."""
-    recorded.recorder.note_write(1.0)
+    recorded.recorder.disk.begin()
+    time.sleep(0.03)  # as a write that waits for the disk
+    recorded.recorder.disk.end()
     assert 1 == threads_for(recorded, [b"x"])
     assert b"x" == recorded.finish()
 

@@ -121,6 +121,12 @@ class ResourceLimits:
             cpuset=kept.cpuset if changes.cpuset is None else changes.cpuset,
         )
 
+    def effective(self) -> "ResourceLimits":
+        """Return these limits without the names of those that are removed."""
+        if not self.unlimited and not any(part.unlimited for part in self.io):
+            return self
+        return ResourceLimits().updated(self)
+
     def without(self, names: Collection[str]) -> "ResourceLimits":
         """Return these limits without those of some names."""
 
@@ -168,7 +174,7 @@ class LimitPolicy:
     def apply(self, requested: ResourceLimits) -> ResourceLimits:
         """Return the limits in effect; raise InvalidJobSpec, which names the field, above the maximum."""
         if self.default == self.maximum == _NO_LIMITS:
-            return requested
+            return requested.effective()
         limits = self.default.updated(requested)
         self._check(limits)
         self._check_removed(requested)
@@ -218,9 +224,6 @@ class LimitPolicy:
                 continue
             if value is not None:
                 raise _above(name, "unlimited", value)
-
-
-_NO_LIMITS = ResourceLimits()
 
 
 def _check_below(name: str, part: _Part, most: _Part) -> None:
@@ -278,6 +281,9 @@ def _check_unlimited(
 
 def _above(name: str, value: float | str, bound: float | str) -> InvalidJobSpec:
     return InvalidJobSpec(name, f"{value} is above this server's maximum of {bound}")
+
+
+_NO_LIMITS = ResourceLimits()
 
 
 @dataclass(frozen=True, slots=True)

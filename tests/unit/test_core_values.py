@@ -344,3 +344,9 @@ def test_the_journal_contract_sets_every_field_of_a_spec() -> None:
         if getattr(EVERYTHING, each.name) == getattr(default, each.name)
     ]
     assert [] == unset
+
+
+def test_limits_in_effect_name_none_to_remove() -> None:
+    """Also if the server has neither defaults nor maxima."""
+    removed = ResourceLimits(unlimited=("pids",), io=(IoLimit("/dev/vda", 7, unlimited=IO_RATES[1:]),))
+    assert ResourceLimits(io=(IoLimit("/dev/vda", 7),)) == LimitPolicy().apply(removed)

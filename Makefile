@@ -44,7 +44,7 @@ integration: .venv/ready ## Run the tests with real processes, cgroups and serve
 crash: .venv/ready ## Kill our processes at each step of a job, at random moments and under load
 	$(BIN)/pytest tests/crash
 
-wheel: .venv/ready ## Build the wheels, install them and test that they are complete
+wheel: .venv/ready ## Build the wheels, install and test them (as root on Debian, installs qemu-user)
 	$(BIN)/pytest tests/wheel
 
 guest: .venv/ready ## Test in a Debian guest under qemu: cgroup v2, systemd as PID 1 (as root, installs qemu)

@@ -7,6 +7,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+from .elf import AARCH64, EXECUTABLE, LOAD, STACK, WRITABLE, X86_64, read_executable
 from .installation import Installation
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,6 +31,12 @@ class Build:
         return file
 
     @property
+    def tag(self) -> tuple[str, str, str]:
+        """The tag in the name of the wheel: Pythons, ABIs and platforms."""
+        *_, pythons, abis, platforms = self.file.stem.split("-")
+        return pythons, abis, platforms
+
+    @property
     def names(self) -> list[str]:
         """The names of all files in the wheel."""
         with zipfile.ZipFile(self.file) as archive:
@@ -49,6 +56,19 @@ def build(source: Path, out: Path, *options: str, **environment: str) -> Build:
     command = [sys.executable, "-m", "build", *options, "--outdir", str(out), str(source)]
     done = subprocess.run(command, env=env | environment, capture_output=True, text=True, check=False)
     return Build(out, done)
+
+
+def assert_usable_anywhere(program: Path, machine: int) -> None:
+    """Assert that a zygote needs no libc, no interpreter, no page size, and has no writable code."""
+    executable = read_executable(program)
+    assert machine == executable.machine
+    assert executable.static
+    writable_code = EXECUTABLE | WRITABLE
+    for segment in executable.segments:
+        if segment.kind in {LOAD, STACK}:
+            assert segment.flags & writable_code != writable_code
+        if segment.kind == LOAD:
+            assert {X86_64: 1 << 12, AARCH64: 1 << 16}[machine] <= segment.alignment
 
 
 class Environment:

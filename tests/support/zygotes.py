@@ -56,7 +56,11 @@ class Starter:
             os.close(fd)
         with os.fdopen(errors, "rb") as failure, os.fdopen(output, "rb") as written:
             outcome = failure.read().decode(), written.read()
-        return Outcome(ending_of(pid), *outcome)
+        return Outcome(self.wait(pid), *outcome)
+
+    def wait(self, pid: int) -> int:
+        """Wait for the end of a child, and return its exit code."""
+        return ending_of(pid)
 
 
 def has_ended(pidfd: int, patience: float) -> bool:

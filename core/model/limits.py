@@ -24,6 +24,18 @@ def _check_count(name: str, value: int | None, least: int) -> None:
         raise InvalidJobSpec(name, f"{value}; must be at least {least} and fit 63 bits")
 
 
+def _check_unlimited(
+    field_name: str, limits: "IoLimit | ResourceLimits", unlimited: Iterable[str], known: Collection[str]
+) -> None:
+    for name in unlimited:
+        if name not in known:
+            raise InvalidJobSpec(
+                f"{field_name}.unlimited", f"unknown limit {name!r}; known are {', '.join(known)}"
+            )
+        if attrgetter(name)(limits) is not None:
+            raise InvalidJobSpec(f"{field_name}.{name}", "is both set and unlimited")
+
+
 @dataclass(frozen=True, slots=True)
 class CpuLimit:
     """``quota`` in cores (0.5 is half a core), ``weight`` 1 to 10000 under contention (default 100)."""
@@ -121,11 +133,10 @@ class ResourceLimits:
             cpuset=kept.cpuset if changes.cpuset is None else changes.cpuset,
         )
 
-    def effective(self) -> "ResourceLimits":
-        """Return these limits without the names of those that are removed."""
-        if not self.unlimited and not any(part.unlimited for part in self.io):
-            return self
-        return ResourceLimits().updated(self)
+    @property
+    def removes_any(self) -> bool:
+        """Whether a request with these limits removes any."""
+        return bool(self.unlimited) or any(part.unlimited for part in self.io)
 
     def without(self, names: Collection[str]) -> "ResourceLimits":
         """Return these limits without those of some names."""
@@ -173,8 +184,8 @@ class LimitPolicy:
 
     def apply(self, requested: ResourceLimits) -> ResourceLimits:
         """Return the limits in effect; raise InvalidJobSpec, which names the field, above the maximum."""
-        if self.default == self.maximum == _NO_LIMITS:
-            return requested.effective()
+        if self.default == self.maximum == _NO_LIMITS and not requested.removes_any:
+            return requested
         limits = self.default.updated(requested)
         self._check(limits)
         self._check_removed(requested)
@@ -265,18 +276,6 @@ def parse_cpus(text: str) -> frozenset[int]:
                 "limits.cpuset", f"more than {_MOST_CPUS} CPUs; no kernel supports so many"
             )
     return frozenset(found)
-
-
-def _check_unlimited(
-    field_name: str, limits: "IoLimit | ResourceLimits", unlimited: Iterable[str], known: Collection[str]
-) -> None:
-    for name in unlimited:
-        if name not in known:
-            raise InvalidJobSpec(
-                f"{field_name}.unlimited", f"unknown limit {name!r}; known are {', '.join(known)}"
-            )
-        if attrgetter(name)(limits) is not None:
-            raise InvalidJobSpec(f"{field_name}.{name}", "is both set and unlimited")
 
 
 def _above(name: str, value: float | str, bound: float | str) -> InvalidJobSpec:

@@ -49,6 +49,9 @@ _RECONNECT_INTERVAL = 1.0
 _GATHER = 0.02
 """Seconds in which the jobs of one ``forget`` request are gathered: nobody waits for it."""
 
+_LAST_FORGET = 2.0
+"""Seconds that ``close`` waits for a supervisor to forget jobs: somebody may have stopped it."""
+
 _FORGETS_SEVERAL = 3
 """The protocol from which on a supervisor forgets several jobs at once."""
 
@@ -131,10 +134,13 @@ class SupervisorSpawner:
         for _ in range(_ATTEMPTS):
             await self._ensure_connected()
             with suppress(SupervisorGone):
-                for generation, client in list(self._clients.items()):
-                    await _forget(client, [job for job in jobs if self._generation_of(job) == generation])
-                return
+                return await self._forget_all(jobs)
         raise _keeps_dying()
+
+    async def _forget_all(self, jobs: Sequence[JobId]) -> None:
+        """Forget jobs of any generation; SupervisorGone if a supervisor dies."""
+        for generation, client in list(self._clients.items()):
+            await _forget(client, [job for job in jobs if self._generation_of(job) == generation])
 
     def _generation_of(self, job: JobId) -> str:
         """Return the generation whose supervisor knows the job."""
@@ -145,6 +151,10 @@ class SupervisorSpawner:
         for task in (self._reconnection, self._forgetting):
             if task is not None:
                 task.cancel()
+        # Otherwise their FIFOs and histories would stay until the next server starts.
+        with suppress(SupervisorGone, TimeoutError):
+            async with asyncio.timeout(_LAST_FORGET):
+                await self._forget_all(self._to_forget)
         await self._disconnect()
         for process in self._processes.values():
             process.close()

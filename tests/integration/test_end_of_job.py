@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from ..support.processes import processes_with
+from ..support.waiting import wait_until
 
 TIMES = 20
 """How often a test is repeated whose subject is a race."""
@@ -15,9 +16,10 @@ TIMES = 20
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="process substitution needs bash")
 
 TRAP = """
-exec > >(tee {log}) 2>&1
+exec > >(tee $0.log) 2>&1
 trap 'echo cleaning; sleep 0.3; echo cleaned; exit 5' TERM
 echo ready
+touch $0
 while :; do sleep 0.02; done
 """
 
@@ -47,6 +49,7 @@ def drain(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, drain)
 print("ready", flush=True)
+open(sys.argv[1], "w").close()
 while True:
     signal.pause()
 """
@@ -54,14 +57,8 @@ while True:
 
 def repeat(scenario):
     """Run a scenario many times, some at once, and return all results."""
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda _: scenario(), range(TIMES)))
-
-
-def await_output(worker, job, text):
-    """Return when a job has written this text."""
-    while text not in worker.worker("stream", "--no-follow", job):
-        pass
 
 
 @needs_bash
@@ -77,13 +74,26 @@ def test_a_script_with_a_log_delivers_its_last_lines(shared, tmp_path):
     """The common first line of a script that writes a log loses nothing."""
 
     def scenario():
-        script = (
-            f"exec > >(tee {tmp_path / str(uuid4())}) 2>&1\nfor n in 1 2 3; do echo line $n; done\nexit 4"
-        )
-        done = shared.run("run", "bash", "-c", script)
+        script = "exec > >(tee $0) 2>&1\nfor n in 1 2 3; do echo line $n; done\nexit 4"
+        done = shared.run("run", "bash", "-c", script, str(tmp_path / str(uuid4())))
         return done.returncode, done.stdout
 
     assert [(4, b"line 1\nline 2\nline 3\n")] * TIMES == repeat(scenario)
+
+
+def start_ready(worker, directory, *command):
+    """Start a job that creates the file that is its last argument; return its id and that argument."""
+    ready = directory / str(uuid4())
+    job = worker.start(*command, str(ready))
+    wait_until(ready.exists)
+    return job, str(ready)
+
+
+def stop_and_check(worker, job, marker):
+    """Stop a job; return its exit code and output. No process with the marker is left."""
+    worker.worker("stop", job)
+    assert [] == processes_with(marker)
+    return worker.query(job)["exit_code"], worker.stream(job)
 
 
 @needs_bash
@@ -91,26 +101,16 @@ def test_a_stopped_script_cleans_up(shared, tmp_path):
     """The trap runs while the log still works; exit code and output are those of the script."""
 
     def scenario():
-        marker = str(uuid4())
-        job = shared.start("bash", "-c", TRAP.format(log=tmp_path / marker), marker)
-        await_output(shared, job, "ready")
-        shared.worker("stop", job)
-        assert [] == processes_with(marker)
-        return shared.query(job)["exit_code"], shared.stream(job)
+        return stop_and_check(shared, *start_ready(shared, tmp_path, "bash", "-c", TRAP))
 
     assert [(5, b"ready\ncleaning\ncleaned\n")] * TIMES == repeat(scenario)
 
 
-def test_a_stopped_pool_is_drained(shared):
+def test_a_stopped_pool_is_drained(shared, tmp_path):
     """A main process can finish the work of its children, which get no signal before it has ended."""
 
     def scenario():
-        marker = str(uuid4())
-        job = shared.start(sys.executable, "-c", POOL, marker)
-        await_output(shared, job, "ready")
-        shared.worker("stop", job)
-        assert [] == processes_with(marker)
-        return shared.query(job)["exit_code"], shared.stream(job)
+        return stop_and_check(shared, *start_ready(shared, tmp_path, sys.executable, "-c", POOL))
 
     assert [(0, b"ready\n40 tasks done\n")] * TIMES == repeat(scenario)
 
@@ -119,8 +119,7 @@ def test_a_stopped_pool_is_drained(shared):
 def test_signal_all_signals_the_log_too(shared, tmp_path):
     """With --signal-all the log ends with the script, as under systemd, and the script gets SIGPIPE."""
     for options, stop in ((["--signal-all"], []), ([], ["--signal-all"])):
-        job = shared.start(*options, "bash", "-c", TRAP.format(log=tmp_path / "log"))
-        await_output(shared, job, "ready")
+        job, _ = start_ready(shared, tmp_path, *options, "bash", "-c", TRAP)
         shared.worker("stop", *stop, job)
         assert b"cleaned\n" not in shared.stream(job)
         assert bool(options) == shared.query(job)["signal_all"]
@@ -133,11 +132,11 @@ def test_the_server_can_signal_all_by_default(install, tmp_path):
     assert worker.query(worker.start("sleep", "0"))["signal_all"]
 
 
-def test_a_child_of_a_main_process_that_ignores_the_signal(shared):
+def test_a_child_of_a_main_process_that_ignores_the_signal(shared, tmp_path):
     """Nobody waits for the main process: its children get the signal at once, and it ends after them."""
-    child = "env --default-signal=TERM sh -c 'echo ready; exec sleep 1000'"
-    job = shared.start("--grace", "1h", "sh", "-c", f"trap '' TERM; {child}; echo child ended; exit 3")
-    await_output(shared, job, "ready")
+    child = "env --default-signal=TERM sh -c 'touch $0; exec sleep 1000' $0"
+    script = f"trap '' TERM; {child}; echo child ended; exit 3"
+    job, _ = start_ready(shared, tmp_path, "--grace", "1h", "sh", "-c", script)
     shared.worker("stop", job)
     assert 3 == shared.query(job)["exit_code"]
     assert shared.stream(job).endswith(b"child ended\n")
@@ -160,10 +159,9 @@ def test_linger(shared, tmp_path, linger):
     assert 7 == shared.wait(job)["exit_code"]
 
 
-def test_a_stopped_process_is_continued(shared):
+def test_a_stopped_process_is_continued(shared, tmp_path):
     """SIGTERM reaches a main process and a child that are stopped (SIGSTOP)."""
-    script = "echo ready; sh -c 'kill -STOP $$' & kill -STOP $$"
-    job = shared.start("--grace", "1h", "sh", "-c", script)
-    await_output(shared, job, "ready")
+    script = "touch $0; sh -c 'kill -STOP $$' & kill -STOP $$"
+    job, _ = start_ready(shared, tmp_path, "--grace", "1h", "sh", "-c", script)
     shared.worker("stop", job)
     assert 143 == shared.query(job)["exit_code"]

@@ -99,15 +99,15 @@ async def test_limits_that_are_no_longer_requested_are_lifted(parent: str) -> No
         job, plain = new_job_id(), new_job_id()
         limits = ResourceLimits(cpu=CpuLimit(0.5, 50), memory=MemoryLimit(max=MIB, swap_max=0), pids=5)
         scope = await limiter.prepare(job, limits, os.getpid())
-        # A weight of 100 is the default; v1 has no cgroup of the cpu controller without a limit.
+        # A weight of 100 is the default; v1 has no cgroups of cpu and pids without a limit.
         await limiter.prepare(plain, ResourceLimits(cpu=CpuLimit(weight=100)), os.getpid())
         reopened = await limiter.reopen(job, scope.placement)
         assert reopened is not None
         await reopened.update(ResourceLimits())
+        assert "max" == value_in(job, parent, *PIDS)
         for names in (
             MEMORY,
             SWAP,
-            PIDS,
             ("cpu.cfs_quota_us", "cpu.max"),
             ("cpu.shares", "cpu.weight"),
         ):

@@ -154,11 +154,11 @@ class RecorderStore:
     async def remove(self, job: JobId) -> None:
         for channel in Channel:
             self._read_last.pop((job, channel), None)
-        await asyncio.to_thread(shutil.rmtree, self._layout.job(job), ignore_errors=True)
+        await asyncio.to_thread(_delete, self._layout.job(job))
 
     async def sweep(self, keep: Collection[JobId]) -> None:
         for job in set(job_ids_among(os.listdir(self._layout.jobs))) - set(keep):
-            await asyncio.to_thread(shutil.rmtree, self._layout.job(job), ignore_errors=True)
+            await asyncio.to_thread(_delete, self._layout.job(job))
 
     async def close(self) -> None:
         self._inotify.close()
@@ -219,6 +219,16 @@ class RecorderStore:
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
         return self._buffer
+
+
+def _delete(directory: str) -> None:
+    """Delete the directory of a job, as far as possible."""
+    try:
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+    except OSError:  # not our files only; rmtree takes twice as long
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def segments_within(most: int, size: int) -> tuple[int, int]:

@@ -32,15 +32,13 @@ _COMPILE = [
 _LINK = ["-nostdlib", "-static", "-no-pie", "-Wl,-z,noexecstack", "-Wl,--build-id=none", "-s"]
 
 _REMEDY = f"""\
-error: the zygote, a C program, cannot be compiled for {{architecture}}.
 Install a C compiler with the headers of Linux 5.9 or later: gcc and libc6-dev on Debian and Ubuntu, gcc and
 glibc-devel on Fedora, gcc and linux-headers on Alpine. Or install {ZIG} from the package index, which needs
-no root: pip does it by itself unless --no-build-isolation is set. Tried:
-{{tried}}"""
+no root: pip does it by itself unless --no-build-isolation is set."""
 
 
 class CompilationFailed(Exception):
-    """The message is what the compiler printed, or the remedy."""
+    """The message is what the compilers printed, and the remedy."""
 
 
 def compiles(architecture: str) -> bool:
@@ -77,7 +75,8 @@ def _compile_with(compilers: Sequence[list[str]], architecture: str, program: Pa
         except CompilationFailed as error:
             tried.append(f"{shlex.join(compiler)}: {error}")
     raise CompilationFailed(
-        _REMEDY.format(architecture=architecture, tried="\n".join(tried) or "nothing: there is no compiler")
+        f"the zygote, a C program, cannot be compiled for {architecture}.\n{_REMEDY} Tried:\n"
+        + ("\n".join(tried) or "nothing: there is no compiler")
     )
 
 

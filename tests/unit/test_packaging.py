@@ -75,6 +75,22 @@ def test_every_c_file_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "zygote").stat().st_mode & 0o111
 
 
+def test_a_compiler_for_another_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CC may name a compiler that makes programs for another machine; its program is not used."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    monkeypatch.setenv("CC", "cc")
+    module, machine = (
+        backend("zygote_compiler", monkeypatch),
+        backend("wheel_kind", monkeypatch).wheel_kind(),
+    )
+    assert module.compiles(machine)
+    (other,) = module.ARCHITECTURES.keys() - {machine}
+    with pytest.raises(module.CompilationFailed, match="Tried:\ncc: it compiles for another architecture"):
+        module.compile_zygote(other, tmp_path / "zygote")
+    assert [] == list(tmp_path.iterdir())
+
+
 def test_the_sdist_has_what_a_build_needs() -> None:
     """MANIFEST.in includes the C files, their headers and the build backend."""
     included = set()

@@ -89,16 +89,23 @@ def provisional_path(path: StrPath, attempt: int) -> str:
     return f"{path}{_PROVISIONAL}{attempt}"
 
 
-def create_history(path: StrPath, attempt: int, record: StartRecord, generation: str) -> int:
+def create_history(
+    path: StrPath,
+    attempt: int,
+    record: StartRecord,
+    generation: str,
+    plan: Mapping[str, object] | None = None,
+) -> int:
     """Create a history under its provisional name, without the process; OSError if that fails.
 
+    ``plan`` is that of the record as the server has sent it, so that it need not be encoded again.
     Returns the descriptor with which the process records itself, and its supervisor what follows.
     """
     start = {
         "boot_id": record.boot_id,
         "started_at": record.started_at,
         "deadline": record.deadline,
-        "plan": plan_to_message(record.plan, os.path.dirname(path)),
+        "plan": plan or plan_to_message(record.plan, os.path.dirname(path)),
     }
     provisional = provisional_path(path, attempt)
     history = _create(provisional)

@@ -1,5 +1,6 @@
 """Run as ``python -m worker.linux.supervisor STATE_DIR GENERATION READY_FD`` by the server."""
 
+import gc
 import os
 import resource
 import signal
@@ -18,6 +19,9 @@ from ..logs.handler import configure
 from ..logs.lines import DEFAULT
 from ..state.layout import Layout
 from .supervisor import Supervisor
+
+_GARBAGE_COLLECTION = 10000, 10, 10
+"""Thresholds of gc.set_threshold(): with those of Python each job would cost a collection."""
 
 
 def main() -> None:
@@ -39,6 +43,8 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = Loop()
+    gc.freeze()  # a collection need not look at the modules, which stay
+    gc.set_threshold(*_GARBAGE_COLLECTION)
     supervisor = Supervisor(layout, generation, loop)
     _reap_on_sigchld(loop, supervisor)
     directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

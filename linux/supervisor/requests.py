@@ -12,7 +12,6 @@ from ..ipc.connection import MessageConnection
 from ..ipc.encoding import (
     end_to_message,
     placement_to_message,
-    plan_from_message,
     progress_to_message,
 )
 from ..ipc.event_loop import Loop, boottime
@@ -160,10 +159,9 @@ class RequestServer:
             stage, number = refusal
             connection.send({"call": call, "failed": stage, "errno": number})
             return
-        spawn_plan = plan_from_message(plan, self._table.directory(name))
         self._recorder.begin()  # a server of protocol 1 does not request an adoption
         self._pending_spawns[name] = connection, call
-        self._table.spawn(name, spawn_plan)
+        self._table.spawn(name, plan)
 
     def _list(self, connection: MessageConnection, call: int) -> None:
         """Send all known jobs, after serving every request that has arrived so far."""

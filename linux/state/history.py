@@ -43,6 +43,8 @@ from ..ipc.encoding import (
 from .job_directory import StrPath
 
 _PROVISIONAL = ".starting-"
+_PROVISIONAL_BEFORE = ".unborn"
+"""Of the versions in which the supervisor recorded the process."""
 
 
 class HistoryUnreadable(Exception):
@@ -134,8 +136,8 @@ def provisional_histories(path: StrPath) -> list[str]:
         names = os.listdir(directory)
     except FileNotFoundError:
         return []
-    prefix = f"{name}{_PROVISIONAL}"
-    return [f"{directory}/{each}" for each in names if each.startswith((prefix, f"{name}.unborn"))]
+    prefixes = tuple(f"{name}{suffix}" for suffix in (_PROVISIONAL, _PROVISIONAL_BEFORE))
+    return [f"{directory}/{each}" for each in names if each.startswith(prefixes)]
 
 
 def revoke_start(path: StrPath) -> None:

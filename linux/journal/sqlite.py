@@ -79,7 +79,7 @@ class SqliteJournal:
         await self._write(partial(_remove, job, remember))
 
     async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
-        row = await self._run(lambda db: db.execute(_PAST, (owner, request_id)).fetchone())
+        row = await self._find(_PAST, (owner, request_id))
         if row is None:
             return None
         owner, request_id, job, fingerprint, removed_at = row
@@ -172,6 +172,17 @@ class SqliteJournal:
         except Exception as error:  # noqa: BLE001 - raised by the callers
             return error
         return None
+
+    async def _find(self, query: str, key: tuple[str, ...]) -> tuple[str, str, str, str, float] | None:
+        """Return the row with a key; every start asks for one. The event loop reads unless it may block."""
+
+        def fetch(database: sqlite3.Connection) -> tuple[str, str, str, str, float] | None:
+            row: tuple[str, str, str, str, float] | None = database.execute(query, key).fetchone()
+            return row
+
+        if self._idle.is_set() and not self._may_block():
+            return self._do(fetch)
+        return await self._run(fetch)
 
     async def _run(self, step: Callable[[sqlite3.Connection], _T]) -> _T:
         self._in_thread += 1

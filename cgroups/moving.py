@@ -13,17 +13,15 @@ _ROUNDS = 100
 def move_all(source: Cgroup, target: Cgroup) -> None:
     """Move every process of one cgroup and those below it, including those forked meanwhile.
 
-    A child is created in the cgroup of its parent, so a round that finds no new process has moved all.
+    A child is created in the cgroup of its parent, so a round that finds none elsewhere has moved all.
     Raises LimitsRejected if the kernel refuses, or if the job keeps forking faster than this.
     """
-    moved: set[str] = set()
     for _ in range(_ROUNDS):
-        new = _members(source) - moved
-        if not new:
+        left = _members(source) - _members(target)
+        if not left:
             return
-        for pid in new:
+        for pid in left:
             _move(pid, target)
-        moved |= new
     raise LimitsRejected(f"{target.path}: the job creates processes faster than they can be moved")
 
 

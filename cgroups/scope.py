@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from ..core.errors import LimitsRejected
@@ -86,8 +87,9 @@ class CgroupScope:
         await asyncio.to_thread(self._replace, limits)
 
     def _replace(self, limits: ResourceLimits) -> None:
-        for name in sorted(requested(limits) - self.controllers.keys()):
-            self._add(name)
+        for name in sorted(requested(limits)):
+            if self.controllers.get(name) not in self.cgroups:
+                self._add(name)
         cgroup = self.controllers.get(memory.name)
         if cgroup is not None:
             make_room(cgroup, limits.memory)
@@ -99,18 +101,19 @@ class CgroupScope:
             raise
 
     def _add(self, name: str) -> None:
-        """Create the cgroup of a controller of v1 that had no limit so far, and move the job into it."""
+        """Move the job into a cgroup of v1 that it was not started in. Idempotent.
+
+        The cgroup may exist: an earlier attempt may have failed, or ended with the server that made it.
+        """
         cgroup = self._locate(name)
-        if cgroup not in self.controllers.values():  # joined with another controller
-            cgroup.create()
-            try:
+        if cgroup not in self.cgroups:  # joined with another controller
+            with suppress(FileExistsError):
+                cgroup.create()
                 if name == cpuset.name:
                     cpuset.inherit(cgroup)
-                move_all(self.cgroups[0], cgroup)
-            except BaseException:
-                cgroup.discard()  # unless some processes are in it already: it has no limits
-                raise
-        self.controllers = {**self.controllers, name: cgroup}
+        self.controllers = {**self.controllers, name: cgroup}  # ``remove`` removes it, also after a failure
+        if cgroup not in self.cgroups:
+            move_all(self.cgroups[0], cgroup)
 
     async def usage(self) -> ResourceUsage:
         """Return the usage so far; final once no process is left."""

@@ -29,6 +29,9 @@ _BY_REMOVAL = "CREATE INDEX requests_by_removal ON requests (removed_at)"
 _MIGRATIONS = ((_JOBS,), (_REQUESTS, _BY_REMOVAL))
 """The statements that migrate each version to the next one; an empty file has version 0."""
 
+BUSY_TIMEOUT = 5000
+"""Milliseconds to wait for another process that has locked the file."""
+
 VERSION = len(_MIGRATIONS)
 
 _MAGIC = b"SQLite format 3\0"
@@ -46,12 +49,14 @@ def open_database(path: Path) -> sqlite3.Connection:
     Raises JournalUnusable if it is from a newer version or not a journal, and sqlite3.Error.
     """
     _check_file(path)
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    wait = BUSY_TIMEOUT / 1000
+    database = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA wal_autocheckpoint = 0")  # SqliteJournal decides when it may block
         _migrate(database, path)
+        database.execute("PRAGMA busy_timeout = 0")  # the event loop must not wait; the thread does
     except BaseException:
         database.close()
         raise

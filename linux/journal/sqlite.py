@@ -16,7 +16,7 @@ from ...core.errors import JournalUnusable
 from ...core.model.job import JobId, JobRecord, PastRequest
 from ..kernel.slow_disk import SlowDisk
 from .records import record_from_text, record_to_text, spec_to_text
-from .schema import open_database, open_read_only, unusable
+from .schema import BUSY_TIMEOUT, open_database, open_read_only, unusable
 
 # As bytes: sqlite3 fails at the first text that is not UTF-8.
 _ALL = "SELECT id, CAST(record AS BLOB) FROM jobs ORDER BY created_at"
@@ -109,16 +109,17 @@ class SqliteJournal:
         """Commit all writes that wait."""
         writes, self._waiting = self._waiting, []
         steps, callers = [step for step, _ in writes], [done for _, done in writes]
-        if self._may_block():
-            commit = self._thread.submit(self._commit_and_sync, steps)
-            commit.add_done_callback(
-                lambda commit: loop.call_soon_threadsafe(self._committed, callers, loop, commit.result())
-            )
-            return
-        self._disk.begin()
-        outcomes = self._commit(steps)
-        self._disk.end()
-        self._committed(callers, loop, outcomes)
+        if not self._may_block():
+            self._disk.begin()
+            outcomes = self._commit(steps)
+            self._disk.end()
+            if not any(map(_is_busy, outcomes)):
+                self._committed(callers, loop, outcomes)
+                return
+        commit = self._thread.submit(self._commit_and_sync, steps)
+        commit.add_done_callback(
+            lambda commit: loop.call_soon_threadsafe(self._committed, callers, loop, commit.result())
+        )
 
     def _may_block(self) -> bool:
         """Whether a commit is left to the thread: it may sync the disk, or wait for the thread."""
@@ -131,13 +132,23 @@ class SqliteJournal:
 
     def _commit_and_sync(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
         """Commit in the thread; then do a checkpoint if it is due. The commit after that syncs the log."""
-        outcomes = self._commit(steps)
+        outcomes = self._commit_patiently(steps)
         if self._commits > _CHECKPOINT_AFTER + 1:
             self._commits = 0
         elif self._commits > _CHECKPOINT_AFTER and self._database is not None:
             with suppress(sqlite3.Error):  # such as a full disk: a later one does it
                 self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return outcomes
+
+    def _commit_patiently(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
+        """Commit in the thread: wait for another process that has locked the file, such as a backup."""
+        if self._database is None:
+            return self._commit(steps)
+        self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        try:
+            return self._commit(steps)
+        finally:
+            self._database.execute("PRAGMA busy_timeout = 0")
 
     def _committed(
         self,
@@ -162,7 +173,7 @@ class SqliteJournal:
         """Return the outcome of each write. If all together fail, each one succeeds or fails by itself."""
         self._commits += 1
         error = self._outcome(steps)
-        if error is None or len(steps) == 1:
+        if error is None or len(steps) == 1 or _is_busy(error):
             return [error] * len(steps)
         return [self._outcome([step]) for step in steps]
 
@@ -228,6 +239,12 @@ def _read_all(database: sqlite3.Connection) -> tuple[list[JobRecord], dict[str, 
         except Exception as error:  # noqa: BLE001 - a converter may raise anything for a foreign row
             bad[str(job)] = f"{type(error).__name__}: {error}"
     return records, bad
+
+
+def _is_busy(error: Exception | None) -> bool:
+    """Whether another process has locked the file."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) if error is not None else 0
+    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -47,6 +47,7 @@ class SupervisedProcess:
         self._caller = caller
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._fifos: list[int] = []
+        self._resumes = 0
 
     async def stop(self, signal: int, grace: float, *, signal_all: bool = False) -> None:
         await self._caller.call(
@@ -58,13 +59,16 @@ class SupervisedProcess:
         _accepted(await self._caller.call_once(self.job, "signal", signal=int(number), whom=whom))
 
     async def pause(self) -> None:
-        deadline = time.monotonic() + _FREEZE_TIMEOUT
+        deadline, resumes = time.monotonic() + _FREEZE_TIMEOUT, self._resumes
         while not _accepted(await self._caller.call(self.job, "pause"))["frozen"]:
             if time.monotonic() > deadline:  # a process in an uninterruptible system call freezes after it
                 return
             await asyncio.sleep(_FREEZE_INTERVAL)
+            if self._resumes != resumes:  # another request would undo the resume
+                return
 
     async def resume(self) -> None:
+        self._resumes += 1
         _accepted(await self._caller.call(self.job, "resume"))
 
     async def survivors(self) -> Sequence[Survivor]:

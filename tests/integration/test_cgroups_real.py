@@ -163,6 +163,33 @@ async def test_a_limit_that_is_set_later(parent: str, accounting: Accounting) ->
         assert [] == cgroups_of(job, parent)
 
 
+async def test_a_limit_whose_cgroup_exists_already(parent: str) -> None:
+    """A server that died while it moved the job left the cgroup: the next update moves all processes."""
+    async with limiter_named(parent, Accounting.LIMITS_ONLY) as limiter:
+        job = new_job_id()
+        scope = await limiter.prepare(job, ResourceLimits(), os.getpid())
+        process = run_inside(scope.placement, "import os\nprint(os.fork() and 1, flush=True)\ninput()")
+        assert process.stdout is not None
+        process.stdout.readline()
+        other = await limiter.reopen(job, scope.placement)
+        assert other is not None
+        await other.update(ResourceLimits(pids=7))
+        made = next(path for path in cgroups_of(job, parent) if Path(path, "pids.max").exists())
+        if made in directories(scope.placement):  # v2: the job was started in it
+            process.communicate(b"\n\n")
+            pytest.skip("the pids controller is not in v1")
+        Path(os.path.dirname(made), "cgroup.procs").write_text(str(process.pid))
+        for each in (scope, await limiter.reopen(job, scope.placement)):
+            assert each is not None
+            await each.update(ResourceLimits(pids=8))
+            assert 2 == len(lines_of(f"{made}/cgroup.procs"))
+            assert ["8"] == lines_of(f"{made}/pids.max")
+        process.communicate(b"\n\n")
+        await asyncio.to_thread(wait_until_empty, scope)
+        await scope.remove()
+        assert [] == cgroups_of(job, parent)
+
+
 def wait_until_empty(scope: CgroupScope) -> None:
     """Return once no process is left."""
     while scope.populated():

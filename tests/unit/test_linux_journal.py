@@ -301,3 +301,19 @@ async def test_writes_beside_reads(tmp_path: Path) -> None:
         assert await journal.past_request("alice", str(job)) is not None
     assert {JOB} == ids(path)
     await journal.close()
+
+
+async def test_another_process_has_locked_the_file(tmp_path: Path) -> None:
+    """A write waits for it, and the event loop serves others meanwhile."""
+    journal = SqliteJournal(tmp_path / "journal.db")
+    await journal.put(RECORD)
+    with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writes = [asyncio.create_task(journal.put(replace(RECORD, id=new_job_id()))) for _ in range(3)]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not any(write.done() for write in writes)
+        other.execute("ROLLBACK")
+    await asyncio.gather(*writes)
+    assert 4 == len(await journal.load())
+    await journal.close()

@@ -139,6 +139,8 @@ class Calls:
                         stream, ErrorReply(Status.DEADLINE_EXCEEDED, "the call's deadline has passed")
                     )
             raise
+        except StreamClosedError:  # the client is gone; what it has asked for may be done
+            outcome = "canceled by the client" if reply is None else "OK, but the client was gone"
         except Exception as error:  # noqa: BLE001 - error_reply logs unexpected ones
             failure = error_reply(error)
             outcome = f"{code_name(failure.status)}: {failure.message}"

@@ -37,4 +37,5 @@ def seize_lock(fd: int) -> None:
     if holder:
         with suppress(ProcessLookupError):
             os.kill(holder, signal.SIGTERM)
+            os.kill(holder, signal.SIGCONT)  # in a stopped process SIGTERM would stay pending
     fcntl.lockf(fd, fcntl.LOCK_EX)

@@ -17,7 +17,7 @@ _DEEPEST = 5
 """Interpreters of interpreters that the kernel follows (fs/exec.c)."""
 
 _DETAILS = {
-    errno.ELOOP: "too many symbolic links, or scripts as interpreters of scripts",
+    errno.ELOOP: "or of scripts that are interpreters of scripts",
     errno.EAGAIN: "the user has as many processes as the ulimit nproc allows",
     errno.ETXTBSY: "a process has the file open for writing",
 }

@@ -78,6 +78,7 @@ class SupervisorSpawner:
         self._reconnection: asyncio.Task[None] | None = None
         self._to_forget: list[JobId] = []
         self._forgetting: asyncio.Task[None] | None = None
+        self._being_forgotten: set[JobId] = set()
 
     @property
     def accepts(self) -> frozenset[PlacementKind]:
@@ -131,11 +132,15 @@ class SupervisorSpawner:
         """Forget the jobs of some milliseconds with one request to each supervisor."""
         await asyncio.sleep(_GATHER)
         jobs, self._to_forget, self._forgetting = self._to_forget, [], None
-        for _ in range(_ATTEMPTS):
-            await self._ensure_connected()
-            with suppress(SupervisorGone):
-                return await self._forget_all(jobs)
-        raise _keeps_dying()
+        self._being_forgotten.update(jobs)
+        try:
+            for _ in range(_ATTEMPTS):
+                await self._ensure_connected()
+                with suppress(SupervisorGone):
+                    return await self._forget_all(jobs)
+            raise _keeps_dying()
+        finally:
+            self._being_forgotten.difference_update(jobs)
 
     async def _forget_all(self, jobs: Sequence[JobId]) -> None:
         """Forget jobs of any generation; SupervisorGone if a supervisor dies."""
@@ -154,7 +159,7 @@ class SupervisorSpawner:
         # Otherwise their FIFOs and histories would stay until the next server starts.
         with suppress(SupervisorGone, TimeoutError):
             async with asyncio.timeout(_LAST_FORGET):
-                await self._forget_all(self._to_forget)
+                await self._forget_all([*self._to_forget, *self._being_forgotten])
         await self._disconnect()
         for process in self._processes.values():
             process.close()

@@ -16,6 +16,8 @@ from ..kernel import rlimits
 from .exec_failure import exec_failure, search_denied
 
 _SCARCE = {errno.EAGAIN, errno.ENOMEM}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
 def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # noqa: PLR0911 - by stage
@@ -40,6 +42,10 @@ def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # n
             )
         case "out of memory":
             return LimitsRejected(f"limits.memory: the limit is too low to execute {plan.spec.command}")
+        case "clone" | "record" if number in _NO_SPACE:
+            return QuotaExceeded(f"there is no space for the history of a job: {reason}")
+        case "clone" if number in _NO_DESCRIPTOR:
+            return QuotaExceeded(f"no descriptor is free for another job: {reason}")
         case "cgroup" if number not in _SCARCE:
             return LimitsRejected(f"the job cannot join its control group: {reason}")
         case _:
@@ -57,6 +63,8 @@ def _invalid_field(plan: SpawnPlan, stage: str, number: int) -> tuple[str, str] 
     kind, _, rlimit = stage.partition(" ")
     if kind != "ulimit":
         return None
-    ulimit = next(each for each in plan.spec.ulimits if rlimits.NUMBERS[each.name] == int(rlimit))
+    ulimit = next((each for each in plan.spec.ulimits if rlimits.NUMBERS[each.name] == int(rlimit)), None)
+    if ulimit is None:  # our own default of nofile
+        return None
     why = rlimits.bound(ulimit.name) if number == errno.EPERM else ""
     return ulimit.field, ": ".join(filter(None, (str(ulimit), reason, why)))

@@ -138,7 +138,7 @@ class Job:
         self._directory = directory
         self._output = JobOutput(name, plan, services.recorder, services.zygote)
         self._start: JobStart | None = None
-        self._stop_after_exec: StopRequested | None = None
+        self._stops_before_exec: list[StopRequested] = []
         self._recorded_termination: Termination | None = None
         self._processes: JobProcesses | None = None
         self._leftovers: LeftoversWatch | None = None
@@ -152,7 +152,7 @@ class Job:
         """
         try:
             self._output.hold()
-        except OSError:
+        except BaseException:
             self._close()
             raise
         # Before the clone: from here on the recorder holds the FIFOs too, even if server and supervisor
@@ -169,7 +169,7 @@ class Job:
         )
         try:
             self._start.clone(self._services.zygote, self._output, plan)
-        except OSError:
+        except BaseException:
             self._discard()
             raise
         self.main, self._history = self._start.main, self._start.history
@@ -180,8 +180,8 @@ class Job:
         self.main = self._start.main
         self._handle(Started())
         self._observer.started(self)
-        if self._stop_after_exec is not None:
-            self.stop(self._stop_after_exec)
+        for request in self._stops_before_exec:
+            self.stop(request)
 
     def _failed(self, stage: str, number: int) -> None:
         if stage == KILLED and oom_kills(self.plan.placement):
@@ -264,7 +264,7 @@ class Job:
     def stop(self, request: StopRequested) -> None:
         """Stop the job; which signals its main process ignores is added here."""
         if self._start is not None and self._start.pending:
-            self._stop_after_exec = request
+            self._stops_before_exec.append(request)
         elif self.end is None:
             self._handle(replace(request, ignored=ignored_signals(self.main)))
             self._observer.progressed(self)

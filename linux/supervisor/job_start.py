@@ -18,7 +18,6 @@ from ..state.history import (
     create_history,
     provisional_path,
     read_history,
-    revoke_start,
 )
 from ..zygote.client import Descriptors, Zygote, ZygoteDied
 from ..zygote.plan import HistoryPaths
@@ -95,34 +94,36 @@ class JobStart:
     ) -> None:
         errors, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._errors = errors
+        history = NO_HISTORY
         try:
             self._loop.watch(errors, self.check_exec)
-            pid = self._clone(attempt, create(attempt), zygote, output, theirs)
-        except OSError:
+            history = create(attempt)
+            reached(Step.HISTORY_MADE, self._job)
+            pid = self._clone(attempt, zygote, output, history, theirs)
+        except BaseException:
             self._close()
+            if history != NO_HISTORY:
+                os.close(history)
             raise
         finally:
             os.close(theirs)
         reached(Step.CLONED, self._job)
-        self.main, self.pending = MainProcess(pid), True
+        self.main, self.history, self.pending = MainProcess(pid), history, True
 
-    def _clone(self, attempt: int, history: int, zygote: Zygote, output: JobOutput, errors: int) -> int:
+    def _clone(self, attempt: int, zygote: Zygote, output: JobOutput, history: int, errors: int) -> int:
         """Return the pid of a child, which records itself in this history."""
-        reached(Step.HISTORY_MADE, self._job)
         paths = HistoryPaths(provisional_path(self._history_path, attempt), self._history_path)
         try:
             with output.ends() as ends:
-                pid = zygote.clone(self._plan, paths, Descriptors(history, errors, *ends), output.fifos)
-        except OSError as error:
-            revoke_start(self._history_path)
-            # A child of a zygote that died has been revoked, or has recorded itself before.
+                return zygote.clone(self._plan, paths, Descriptors(history, errors, *ends), output.fifos)
+        except BaseException as error:
+            with suppress(FileNotFoundError):
+                os.unlink(paths.provisional)  # if there is a child, it cannot execute the command any more
+            # Unless it has recorded itself before; only that of a zygote that died can have.
             recorded = read_history(self._history_path) if isinstance(error, ZygoteDied) else None
             if recorded is None:
-                os.close(history)
                 raise
-            pid = recorded.start.pid
-        self.history = history
-        return pid
+            return recorded.start.pid
 
     def check_exec(self) -> None:
         """Read whether the command was executed, if that is known by now."""

@@ -1,6 +1,7 @@
 """The jobs that a supervisor knows: those that run, and those that have ended and are not forgotten."""
 
 import errno
+import logging
 import os
 import resource
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from ..state.layout import Layout
 from .job import Job, Observer, Services
 from .job_start import MainProcess
 from .wait_status import ending_of_child
+
+log = logging.getLogger(__name__)
 
 _OWN_DESCRIPTORS = 40
 """Reserved for servers, zygote, recorder and logs, and for files open briefly: a clone, a cgroup check."""
@@ -75,6 +78,10 @@ class JobTable:
             job.spawn(message)
         except OSError as error:
             self.failed(job, "clone", error.errno or errno.EIO)
+            return
+        except Exception:
+            log.exception("job %s: cannot be started", name)
+            self.failed(job, "clone", errno.EIO)  # the server waits for the outcome
             return
         self.running[name] = job
         self._by_pid[job.main.pid] = job

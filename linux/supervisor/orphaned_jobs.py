@@ -74,11 +74,10 @@ def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Ite
 def _revoked(path: str, alive: Collection[str]) -> History | None:
     """End a start that a dead supervisor began; return the history if its process was recorded before."""
     generations = [generation_of_start(each) for each in provisional_histories(path)]
-    if not generations or any(each in alive for each in generations):
-        return None
-    if alive and None in generations:  # it may be about to be written by one of the running supervisors
-        return None
-    revoke_start(path)
+    # None: it may be about to be written by one of the running supervisors.
+    if not any(each in alive or (alive and each is None) for each in generations):
+        revoke_start(path)
+    # Also if nothing was revoked: the process may have recorded itself since the caller has looked.
     return read_history(path)
 
 

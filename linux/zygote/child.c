@@ -56,7 +56,7 @@ static void fail(const struct job *job, const char *stage, long error)
 	add(&line, "\n{\"never_executed\": \"");
 	add_bytes(&line, reason.bytes, reason.length);
 	add(&line, "\"}");
-	/* The job's own RLIMIT_FSIZE may be in force, see signal(7). */
+	/* The job's own RLIMIT_FSIZE may be in force (signal(7)): then only the supervisor learns the reason. */
 	sys(rt_sigaction, SIGXFSZ, &ignore, NULL, sizeof(uint64_t));
 	sys(write, job->fds[FD_HISTORY], line.bytes, line.length);
 	sys(write, job->fds[FD_ERRORS], reason.bytes, reason.length);
@@ -181,7 +181,8 @@ static long execute(struct cursor paths, uint32_t count, char **argv, char **env
 		result = sys(execve, take(&paths), argv, envp);
 		if (result == -EACCES)
 			denied = result;
-		else if (result != -ENOENT && result != -ENOTDIR)
+		else if (result != -ENOENT && result != -ENOTDIR && result != -ESTALE &&
+			 result != -ENODEV && result != -ETIMEDOUT)	/* a directory on a dead network mount */
 			return result;
 	}
 	return denied ? denied : result;

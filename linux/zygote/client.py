@@ -84,14 +84,16 @@ class Zygote:
             message = request(CLONE, slots)
             try:
                 socket.send_fds(peer, [message], (memory, *descriptors, *fifos))
-                answer = peer.recv(ANSWER.size)
-                if len(answer) < ANSWER.size:
-                    raise ConnectionResetError
             except (ConnectionError, BlockingIOError):
-                self._abandon()
-                raise ZygoteDied(errno.ECONNRESET, "the zygote died") from None
+                raise self._death() from None
         finally:
             os.close(memory)
+        try:
+            answer = peer.recv(ANSWER.size)
+        except OSError:
+            raise self._death() from None
+        if len(answer) < ANSWER.size:
+            raise self._death()
         pid, error = ANSWER.unpack(answer)
         if error:
             raise OSError(error, os.strerror(error))
@@ -152,12 +154,18 @@ class Zygote:
             self._peer = ours
             self._send_held(list(self._held))
         if self._peer is None:  # it died at once
-            raise ZygoteDied(errno.ECONNRESET, "the zygote died")
+            raise self._death()
         return self._peer
 
+    def _death(self) -> ZygoteDied:
+        """Return the error for a zygote that has not answered; the next request starts another."""
+        self._abandon()
+        return ZygoteDied(errno.ECONNRESET, "the zygote died")
+
     def _abandon(self) -> None:
-        self._kill()
-        self._disconnect()
+        if self._peer is not None:
+            self._kill()
+            self._disconnect()
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):  # it had died, and has been reaped

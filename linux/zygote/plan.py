@@ -85,7 +85,8 @@ def packed(plan: SpawnPlan, history: HistoryPaths) -> bytes:
             header,
             *(_RLIMIT.pack(*limit) for limit in limits),
             struct.pack(f"={len(plan.groups)}I", *plan.groups),
-            os.fsencode("\0".join(texts)),
+            # Paths as the kernel has given them; the rest as UTF-8, whatever the locale of the worker is.
+            b"\0".join(os.fsencode(each) if each in history else each.encode() for each in texts),
         )
     )
 

@@ -16,12 +16,24 @@
  */
 #include "zygote.h"
 
-enum { SUPERVISOR = 3, FIRST_HELD = 64 };
+/* A request brings at most CLONE_FDS + MOST_HELD descriptors, which get the numbers below FIRST_HELD. */
+enum { SUPERVISOR = 3, FIRST_HELD = 24 };
 enum { CHECK_INTERVAL = 5 };	/* seconds */
 
 static uint32_t slots;	/* slot N holds its FIFO as descriptor FIRST_HELD + N; none is beyond */
 
 /* --- start */
+
+/* Give a descriptor this number. */
+static void place(long fd, int number, int flags)
+{
+	if (fd == number) {
+		sys(fcntl, fd, F_SETFD, flags & O_CLOEXEC ? FD_CLOEXEC : 0);
+		return;
+	}
+	sys(dup3, fd, number, flags);
+	sys(close, fd);
+}
 
 /* Be in everything that is inherited what a job should be, so that a child has less to do. */
 static void settle(int socket)
@@ -46,10 +58,8 @@ static void settle(int socket)
 		sys(write, fd, "0", 1);
 		sys(close, fd);
 	}
-	fd = sys(openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC);
-	sys(dup3, fd, 0, 0);
-	sys(close, fd);
-	sys(dup3, socket, SUPERVISOR, O_CLOEXEC);
+	place(socket, SUPERVISOR, O_CLOEXEC);
+	place(sys(openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC), 0, 0);
 	sys(close_range, SUPERVISOR + 1, ~0U, 0);
 }
 
@@ -59,8 +69,9 @@ static void seize_lock(const char *path)
 	struct flock lock = { .l_type = F_WRLCK }, holder = lock;
 	long fd = sys(openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
-	if (sys(fcntl, fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK)
-		sys(kill, holder.l_pid, SIGTERM);
+	/* Not SIGTERM: it would stay pending in a stopped process. A pid of 0: in another pid namespace. */
+	if (sys(fcntl, fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK && holder.l_pid > 0)
+		sys(kill, holder.l_pid, SIGKILL);
 	sys(fcntl, fd, F_SETLKW, &lock);
 }
 
@@ -100,7 +111,7 @@ static bool holds_any(void)
 	return any;
 }
 
-/* The supervisor has died. The next one holds the FIFOs, then ends us by SIGTERM, see seize_lock(). */
+/* The supervisor has died. The next one holds the FIFOs, then kills us, see seize_lock(). */
 static void hold_on(void)
 {
 	struct __kernel_timespec interval = { .tv_sec = CHECK_INTERVAL };

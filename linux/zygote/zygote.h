@@ -20,7 +20,7 @@ void run(int argc, char **argv, char **envp) __attribute__((noreturn));
 /* child.c: becomes the job in a child just cloned; join_v2: it is not in its v2 cgroup yet. */
 void become(const struct job *job, bool join_v2) __attribute__((noreturn));
 
-/* plan.c */
+/* child.c: the v2 cgroup of a plan; "": none */
 const char *cgroup_of(const struct plan *plan);
 
 /* crash.c: see linux/crash_points.py. */

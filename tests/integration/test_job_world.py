@@ -185,3 +185,13 @@ for signal in (32, 33):
     assert ctypes.CDLL(None).syscall(number, signal, struct.pack("4Q", 1, 0, 0, 0), None, 8) == 0
 os.execv(sys.argv[1], sys.argv[1:])
 """
+
+
+def test_the_locale_of_the_worker(install, tmp_path):
+    """Arguments and environment are UTF-8, whatever the locale of the worker is."""
+    worker = install(tmp_path / "home")
+    worker.env |= {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    worker.worker("up")
+    worker.env |= {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+    done = worker.run("run", "--env", "NAME=grün €", "sh", "-c", 'echo "$0 $NAME"', "wörld €")
+    assert (0, "wörld € grün €\n".encode()) == (done.returncode, done.stdout)

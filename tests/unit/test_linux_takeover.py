@@ -22,6 +22,7 @@ from worker.linux.state.history import (
 )
 from worker.linux.state.job_directory import history_path
 from worker.linux.state.layout import Layout
+from worker.linux.supervisor import orphaned_jobs as orphaned_jobs_module
 from worker.linux.supervisor.orphaned_jobs import orphaned_jobs
 from worker.linux.supervisor.orphaned_process import OrphanedProcess
 
@@ -136,3 +137,23 @@ def test_a_child_of_a_supervisor_that_runs(layout: Layout) -> None:
     assert [] == orphans_of(layout)
     record(os.getpid(), path, history)
     running.communicate(b"\n", PATIENCE)
+
+
+@pytest.mark.parametrize("found", [0, 1], ids=["before it is listed", "before it is read"])
+def test_a_child_that_records_itself_meanwhile(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, found: int
+) -> None:
+    """It is adopted, whenever that happens: the final name was missing, or the provisional one found."""
+    path, history = begin_start(layout, str(new_job_id()))
+    name = ("provisional_histories", "generation_of_start")[found]
+    look = getattr(orphaned_jobs_module, name)
+
+    def late(argument: str) -> object:
+        if not path.exists():
+            record(os.getpid(), path, history)
+        return look(argument)
+
+    monkeypatch.setattr(orphaned_jobs_module, name, late)
+    (adopted,) = orphans_of(layout)
+    assert isinstance(adopted, History)
+    assert os.getpid() == adopted.start.pid

@@ -144,6 +144,22 @@ def test_nothing_of_the_supervisor_is_inherited(starter: Starter) -> None:
     assert b"\n0022\n" in outcome.output
 
 
+def test_a_low_limit_of_descriptors(starter: Starter) -> None:
+    """A zygote with few descriptors holds the FIFOs of the few jobs that there can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fifo = starter.directory / "fifo"
+    os.mkfifo(fifo)
+    held = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        starter.zygote.hold([held])
+        starter.start(shell("true"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(held)
+    wait_until(lambda: holds(fifo))
+
+
 @AS_ROOT
 def test_another_user(starter: Starter) -> None:
     """All ids are those of the plan, and the supplementary groups are replaced."""
@@ -251,6 +267,18 @@ def test_the_fifos_outlive_the_supervisor(tmp_path: Path) -> None:
     assert has_ended(pidfd, PATIENCE)
     assert not any(map(holds, fifos))
     os.close(pidfd)
+
+
+def test_a_stopped_zygote_of_a_dead_supervisor(tmp_path: Path) -> None:
+    """The next zygote ends it, and takes over: SIGTERM would stay pending in it."""
+    pidfd = orphan(tmp_path, tmp_path / "one")
+    signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+    starter = Starter(tmp_path, PROGRAM)
+    starter.zygote = Zygote(tmp_path / "lock")
+    assert 0 == starter.start(shell("true")).code
+    assert has_ended(pidfd, PATIENCE)
+    os.close(pidfd)
+    starter.zygote.close()
 
 
 def test_the_jobs_end_after_the_supervisor(tmp_path: Path) -> None:

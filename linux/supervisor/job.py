@@ -216,7 +216,7 @@ class Job:
         same_boot = record.boot_id == procfs.boot_id()
         orphan = OrphanedProcess.find(record, pidfd) if same_boot and known is None else None
         # The pid of a dead main process may be the session of an unrelated process by now.
-        self._find_processes(record.pid if orphan else 0)
+        self._find_processes(record.pid if orphan else 0).pids()  # OSError if they cannot be listed
         self._history = open_history(self._history_path)
         self._write(partial(write_generation, self._history, self._services.generation))
         self._services.zygote.hold(self._output.fifos)
@@ -343,9 +343,11 @@ class Job:
     def _handle(self, event: Event) -> None:
         actions = self.life.handle(event, boottime())
         self._record_termination()
-        for action in actions:
-            self._perform(action)
-        self._set_alarm()
+        try:
+            for action in actions:
+                self._perform(action)
+        finally:  # also if no descriptor was free to signal a process: SIGKILL follows, and is repeated
+            self._set_alarm()
 
     def _record_termination(self) -> None:
         termination = self.life.termination

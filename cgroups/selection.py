@@ -24,7 +24,7 @@ def needed(
     """Return the controllers of v1, of those available, that a job needs a cgroup for.
 
     Always memory: it counts OOM kills. Always the freezer, which is available only without v2. ``tracked``:
-    a cgroup of v2 tracks the job's processes. Without it there must be another one that does.
+    a cgroup of v2 tracks the job's processes. Without that cgroup, one of v1 has to track them.
     """
     names = {memory.name, FREEZER, *requested(limits)}
     if accounting is Accounting.FULL:

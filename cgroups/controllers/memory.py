@@ -110,7 +110,7 @@ def _settings_v1(cgroup: Cgroup, limit: MemoryLimit) -> Iterator[Setting]:
         raise Unenforceable(
             "limits.memory.swap_max",
             "cgroup v1 limits swap only together with memory",
-            f"set limits.memory.max too, or {_USE_V2}",
+            f"set limits.memory.max too, make limits.memory.swap_max unlimited, or {_USE_V2}",
         )
     both = None
     if limit.max is not None and limit.swap_max is not None:

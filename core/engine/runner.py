@@ -100,10 +100,15 @@ class JobRunner:
                 raise JobAlreadyFinished
             if running.scope is None:
                 raise LimitsUnsupported("the cgroups of this job were not found")
-            limits = self.policy.apply_changes(job.record.limits, changes)
-            await running.scope.update(limits)
-            job.record = replace(job.record, limits=limits)
-            await self.journal.put(job.record)
+            before = job.record
+            record = replace(before, limits=self.policy.apply_changes(before.limits, changes))
+            await running.scope.update(record.limits)
+            try:
+                await self.journal.put(record)
+            except JournalUnusable:
+                await running.scope.update(before.limits)  # a rejected request changes nothing
+                raise
+            job.record = record
 
     async def remove(self, job: JobEntry) -> None:
         """Remove a finished job with its output; the journal keeps the request that started it."""

@@ -302,3 +302,28 @@ async def test_a_limiter_must_prepare_the_placement_that_it_declares() -> None:
     with pytest.raises(IncompatibleAdapters, match="declares the placement none, but prepared cgroups"):
         await machine.worker().start(JobSpec("true"))
     await check_nothing_is_left(machine)
+
+
+class FullJournal(MemoryJournal):
+    """A journal that cannot be written once it is full."""
+
+    full = False
+
+    async def put(self, record: JobRecord) -> None:
+        """Store the record, or fail."""
+        if self.full:
+            raise JournalUnusable(f"no room for {record.id}")
+        await super().put(record)
+
+
+async def test_an_update_that_cannot_be_journaled() -> None:
+    """It changes nothing: neither the limits in force nor those that are shown."""
+    journal = FullJournal()
+    machine = FakeMachine(journal=journal)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("sleep", ["1000"], limits=ResourceLimits(pids=7)))
+    journal.full = True
+    with pytest.raises(JournalUnusable):
+        await worker.update(job, ResourceLimits(pids=9))
+    assert 7 == machine.limiter.limits[job].pids
+    assert 7 == (await worker.query(job)).record.limits.pids

@@ -54,7 +54,8 @@ class SqliteJournal:
         self._idle.set()
         self._in_thread = 0
         self._disk = SlowDisk()
-        self._commits = 0
+        self._commits = 0  # since the last checkpoint
+        self._checkpointed = False
 
     async def load(self) -> Sequence[JobRecord]:
         records, bad = await self._run(_read_all)
@@ -131,13 +132,14 @@ class SqliteJournal:
         )
 
     def _commit_and_sync(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
-        """Commit in the thread; then do a checkpoint if it is due. The commit after that syncs the log."""
+        """Commit in the thread; then do a checkpoint if it is due."""
         outcomes = self._commit_patiently(steps)
-        if self._commits > _CHECKPOINT_AFTER + 1:
-            self._commits = 0
+        if self._checkpointed:  # this commit has begun the log anew, which syncs it
+            self._commits, self._checkpointed = 0, False
         elif self._commits > _CHECKPOINT_AFTER and self._database is not None:
             with suppress(sqlite3.Error):  # such as a full disk: a later one does it
                 self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._checkpointed = True
         return outcomes
 
     def _commit_patiently(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:

@@ -79,7 +79,7 @@ class ChannelRecording:
             if self._pumping:
                 return
             self._pumping = True
-        if self._is_little() and self._move_little():
+        if self._note_wake() and self._move_little():
             return
         try:
             threading.Thread(target=self._pump, daemon=True).start()
@@ -87,8 +87,8 @@ class ChannelRecording:
             self._pumping = False
             self._recorder.retry_later(self.wake)
 
-    def _is_little(self) -> bool:
-        """Whether the main thread may move output of this channel: it must not be kept from others."""
+    def _note_wake(self) -> bool:
+        """Note that there is output; return whether the main thread may move it, besides its other work."""
         before, self._moved_at = self._moved_at, time.monotonic()
         if self._moved_at - before > _LINGER / 1000:
             self._moves = 0

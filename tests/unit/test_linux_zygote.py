@@ -146,17 +146,16 @@ def test_nothing_of_the_supervisor_is_inherited(starter: Starter) -> None:
 
 def test_a_low_limit_of_descriptors(starter: Starter) -> None:
     """A zygote with few descriptors holds the FIFOs of the few jobs that there can be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    starter.start(shell("true"))
+    zygote = lock_holder_of(starter.directory / "zygote.lock")
+    hard = resource.prlimit(zygote, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, (64, hard))
     fifo = starter.directory / "fifo"
     os.mkfifo(fifo)
     held = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-    try:
-        starter.zygote.hold([held])
-        starter.start(shell("true"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        os.close(held)
+    starter.zygote.hold([held])
+    assert 0 == starter.start(shell("true")).code
+    os.close(held)
     wait_until(lambda: holds(fifo))
 
 

@@ -139,6 +139,7 @@ def recorded(tmp_path: Path) -> Iterator[Recorded]:
     """A job being recorded."""
     recorded = Recorded(tmp_path)
     yield recorded
+    recorded.connection.sendall(encode({"drop": "job"}))  # of a test that has failed
     recorded.connection.close()
     recorded.thread.join()
     os.close(recorded.fifo)
@@ -185,25 +186,25 @@ def test_finish_wakes_a_thread_that_lingers(recorded: Recorded, monkeypatch: pyt
 
 def threads_for(recorded: Recorded, written: Sequence[bytes]) -> int:
     """Write to the job's FIFO, waiting for each to be recorded; return how many threads recorded it."""
-    threads: set[int] = set()
+    threads: list[int | None] = []
 
     def note(step: Step, job: object) -> None:
         del job
         if step is Step.SPLICED:
-            threads.add(threading.get_ident())
+            threads.append(threading.get_ident())
 
     segment = Path(segment_path(recorded.directory, Channel.OUTPUT, 0))
     size = 0
     add_step_hook(note)
     try:
         for data in written:
+            size, noted = size + len(data), len(threads)
             os.write(recorded.fifo, data)
-            size += len(data)
-            while segment.stat().st_size < size:
+            while segment.stat().st_size < size or len(threads) == noted:  # the step follows the write
                 pass
     finally:
         remove_step_hook(note)
-    return len(threads - {recorded.thread.ident})
+    return len(set(threads) - {recorded.thread.ident})
 
 
 def test_small_output_needs_no_thread(recorded: Recorded) -> None:

@@ -5,7 +5,6 @@ The limit is posix_spawn(3) of the same command and waitpid(2), measured in the 
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from installation import cpu_seconds, cpu_seconds_of_children, supervisor_processes
 from report import percentile, report
-from starts import spawn_and_wait, timed
+from starts import own_cpu_seconds, spawn_and_wait, timed
 
 ROUNDS = 4
 STARTS = 25
@@ -42,16 +41,11 @@ WAYS = (
 
 def bare(number: int, idle: float) -> Measured:
     """Measure posix_spawn and waitpid."""
-    times, before = [], _cpu()
+    times, before = [], own_cpu_seconds()
     for _ in range(number):
         time.sleep(idle)
         times.append(1000 * timed(spawn_and_wait))
-    return times, 1000 * (_cpu() - before) / number
-
-
-def _cpu() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return times, 1000 * (own_cpu_seconds() - before) / number
 
 
 class Embedded:

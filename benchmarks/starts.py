@@ -97,9 +97,9 @@ def compare_starts(subjects: Sequence[Subject], times: int, rounds: int) -> tupl
 
 
 def _spawns(times: int) -> _Round:
-    before = _own_cpu_seconds()
+    before = own_cpu_seconds()
     rate, p50, p99 = measure(spawn_and_wait, times, 1)
-    return _Round(rate, p50, p99, {"": 1000 * (_own_cpu_seconds() - before) / times})
+    return _Round(rate, p50, p99, {"": 1000 * (own_cpu_seconds() - before) / times})
 
 
 def _starts(subject: Subject, times: int) -> _Round:
@@ -112,7 +112,8 @@ def _starts(subject: Subject, times: int) -> _Round:
     return _Round(rate, p50, p99, cpu)
 
 
-def _own_cpu_seconds() -> float:
+def own_cpu_seconds() -> float:
+    """Return the CPU seconds of this process, and of its children that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

@@ -2,7 +2,7 @@
 
 import os
 from asyncio import sleep
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EACCES, EPERM, EROFS
@@ -57,11 +57,16 @@ class Cgroup:
         """Return the words of a file such as cgroup.controllers or cgroup.procs."""
         return frozenset(self.text(name).split())
 
+    def words_below(self, name: str) -> Iterator[str]:
+        """Return the words of this file in the cgroup and in every one below it."""
+        for path in walk(self.path):
+            yield from Cgroup(path, self.version).words(name)
+
     def populated(self) -> bool:
         """Whether there is a process in the cgroup or below it."""
         if self.version is Version.V2:
             return self.table("cgroup.events").get("populated") == 1
-        return any(Cgroup(path, self.version).words("cgroup.procs") for path in walk(self.path))
+        return next(self.words_below("cgroup.procs"), None) is not None
 
     def create(self) -> None:
         """Create the cgroup, and its parent if it does not exist.

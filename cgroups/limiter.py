@@ -49,7 +49,6 @@ class CgroupLimiter:
     ) -> None:
         self._parent = parent
         self._accounting = accounting
-        self._pressure = accounting is Accounting.FULL
         self._detect = detect
         self._own = self._latest = Subtree(parent, detect(os.getpid()))
         self._latest_process = os.getpid(), own_cgroups_text(os.getpid())
@@ -125,6 +124,11 @@ class CgroupLimiter:
         unified = self._own.unified
         if unified and not (unified / self._parent).exists():
             unmount(unified)
+
+    @property
+    def _pressure(self) -> bool:
+        """Whether the accounting includes the pressure."""
+        return self._accounting is Accounting.FULL
 
     def _subtree(self, process: int) -> Subtree:
         """Return where the children of a process are placed; detects it again after the process moved."""

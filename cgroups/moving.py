@@ -5,7 +5,6 @@ from errno import ESRCH
 from ..core.errors import LimitsRejected
 from . import kernel_files
 from .cgroup import Cgroup
-from .tree import walk
 
 _ROUNDS = 100
 
@@ -17,16 +16,12 @@ def move_all(source: Cgroup, target: Cgroup) -> None:
     Raises LimitsRejected if the kernel refuses, or if the job keeps forking faster than this.
     """
     for _ in range(_ROUNDS):
-        left = _members(source) - _members(target)
+        left = set(source.words_below("cgroup.procs")) - set(target.words_below("cgroup.procs"))
         if not left:
             return
         for pid in left:
             _move(pid, target)
     raise LimitsRejected(f"{target.path}: the job creates processes faster than they can be moved")
-
-
-def _members(cgroup: Cgroup) -> set[str]:
-    return {pid for path in walk(cgroup.path) for pid in Cgroup(path, cgroup.version).words("cgroup.procs")}
 
 
 def _move(pid: str, target: Cgroup) -> None:

@@ -4,8 +4,7 @@ import click
 
 from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
-from ..terminal.console import printable, say
-from ..terminal.show import format_option, show_json
+from ..terminal.show import confirm, format_option
 
 
 @click.command()
@@ -18,7 +17,4 @@ def pause(settings: ClientSettings, job: str, form: str | None) -> None:
     They continue with `worker resume`. The timeout of the job goes on counting; a stop resumes it.
     """
     call(settings, lambda client: client.pause(job))
-    if form == "json":
-        show_json({"id": job, "paused": True})
-    else:
-        say(f"Job {printable(job)} has been paused")
+    confirm(job, "paused", form, paused=True)

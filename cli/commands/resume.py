@@ -4,8 +4,7 @@ import click
 
 from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
-from ..terminal.console import printable, say
-from ..terminal.show import format_option, show_json
+from ..terminal.show import confirm, format_option
 
 
 @click.command()
@@ -15,7 +14,4 @@ from ..terminal.show import format_option, show_json
 def resume(settings: ClientSettings, job: str, form: str | None) -> None:
     """Let the processes of a paused job continue."""
     call(settings, lambda client: client.resume(job))
-    if form == "json":
-        show_json({"id": job, "paused": False})
-    else:
-        say(f"Job {printable(job)} has been resumed")
+    confirm(job, "resumed", form, paused=False)

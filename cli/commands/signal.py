@@ -5,8 +5,7 @@ import click
 from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
 from ..options.parameters import SIGNAL
-from ..terminal.console import printable, say
-from ..terminal.show import format_option, show_json
+from ..terminal.show import confirm, format_option
 
 
 @click.command()
@@ -24,7 +23,4 @@ def signal(
     `worker stop` ends a job.
     """
     call(settings, lambda client: client.signal(job, number, all_processes=all_processes))
-    if form == "json":
-        show_json({"id": job, "signal": number, "all": all_processes, "sent": True})
-    else:
-        say(f"Job {printable(job)} has been signalled")
+    confirm(job, "signalled", form, signal=number, all=all_processes, sent=True)

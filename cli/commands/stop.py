@@ -5,8 +5,7 @@ import click
 from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
 from ..options.parameters import DURATION, SIGNAL
-from ..terminal.console import printable, say
-from ..terminal.show import format_option, show_json
+from ..terminal.show import confirm, format_option
 
 
 @click.command()
@@ -38,7 +37,4 @@ def stop(
     Returns when none of its processes is left.
     """
     call(settings, lambda client: client.stop(job, signal=signal, grace=grace, signal_all=signal_all))
-    if form == "json":
-        show_json({"id": job, "stopped": True})
-    else:
-        say(f"Job {printable(job)} has been stopped")
+    confirm(job, "stopped", form, stopped=True)

@@ -7,8 +7,7 @@ from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
 from ..options.job_spec import invalid_specs_rejected
 from ..options.limits import limit_options, resource_limits
-from ..terminal.console import printable, say
-from ..terminal.show import format_option, show_json
+from ..terminal.show import confirm, format_option
 
 
 @click.command()
@@ -26,7 +25,4 @@ def update(settings: ClientSettings, job: str, form: str | None, **limits: objec
     if changes == ResourceLimits():
         raise click.UsageError("no limit to change is given; name one, such as --memory 1G")
     call(settings, lambda client: client.update(job, changes))
-    if form == "json":
-        show_json({"id": job, "updated": True})
-    else:
-        say(f"Job {printable(job)} has been updated")
+    confirm(job, "updated", form, updated=True)

@@ -28,7 +28,7 @@ def policy_options(command: Command) -> Command:
         for limit in reversed(LIMITS):
             add = server_option(
                 f"{prefix}_{limit.name}",
-                limit.kind,
+                limit.parameter,
                 _HELP[table].format(limit.option),
                 multiple=limit.per_device,
             )

@@ -34,23 +34,10 @@ Command = TypeVar("Command", bound=Callable[..., object])
 UNLIMITED = "unlimited"
 """The value of a limit that is to be removed."""
 
+_REMOVES = {UNLIMITED, "max"}
+
 _NO_LIMIT = (1 << 63) - (1 << 16)
 """From here on v1 has no limit of memory: the largest number of whole pages, which may have 64 KiB."""
-
-
-def _or_unlimited(kind: Parsed) -> Parsed:
-    """Return the type of a limit with the additional values ``unlimited`` and ``max``."""
-    return Parsed(kind.name, lambda text: UNLIMITED if text in {UNLIMITED, "max"} else kind.parse(text))
-
-
-def _device_or_unlimited(kind: Parsed) -> Parsed:
-    """Return the type of a limit of a device with these additional values."""
-
-    def parse(text: str) -> object:
-        device, _, limit = text.rpartition("=")
-        return (device, UNLIMITED) if device and limit in {UNLIMITED, "max"} else kind.parse(text)
-
-    return Parsed(kind.name, parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +75,17 @@ class Limit:
             return UNLIMITED
         return self.show(value)
 
+    @property
+    def parameter(self) -> Parsed:
+        """The type of its option: ``unlimited`` and ``max`` are additional values."""
+        return Parsed(self.kind.name, self._parse)
+
+    def _parse(self, text: str) -> object:
+        if not self.per_device:
+            return UNLIMITED if text in _REMOVES else self.kind.parse(text)
+        device, _, limit = text.rpartition("=")
+        return (device, UNLIMITED) if device and limit in _REMOVES else self.kind.parse(text)
+
     def of(self, limits: ResourceLimits | IoLimit) -> object:
         """Return the value in the limits of a job, or in those of one device; None if it is not set."""
         return attrgetter(self.field.removeprefix("io."))(limits)
@@ -95,69 +93,45 @@ class Limit:
     def read(self, value: object) -> object:
         """Return the value of a key in a file, a table by device for I/O; raise ValueError."""
         if not self.per_device:
-            return self.kind.from_file(value, self.name)
+            return self.parameter.from_file(value, self.name)
         if not isinstance(value, dict):
             raise ValueError(  # noqa: TRY004 - one error for everything in a file
                 "write a table, such as { '/dev/vda' = '1M' }"
             )
-        return tuple(self.kind.from_file(f"{device}={limit}", self.name) for device, limit in value.items())
+        return tuple(
+            self.parameter.from_file(f"{device}={limit}", self.name) for device, limit in value.items()
+        )
 
 
 LIMITS = (
-    Limit(
-        "cpu", "cpu.quota", _or_unlimited(CORES), "CPU time, such as 0.5 or 50% of one core.", "{:g}".format
-    ),
-    Limit(
-        "cpu_weight",
-        "cpu.weight",
-        _or_unlimited(WEIGHT),
-        "Share of a busy CPU, 1 to 10000; 100 if not set.",
-    ),
-    Limit("cpus", "cpuset", _or_unlimited(CPU_LIST), "CPUs that the job may run on, such as 0-1,4."),
+    Limit("cpu", "cpu.quota", CORES, "CPU time, such as 0.5 or 50% of one core.", "{:g}".format),
+    Limit("cpu_weight", "cpu.weight", WEIGHT, "Share of a busy CPU, 1 to 10000; 100 if not set."),
+    Limit("cpus", "cpuset", CPU_LIST, "CPUs that the job may run on, such as 0-1,4."),
     Limit(
         "memory",
         "memory.max",
-        _or_unlimited(SIZE),
+        SIZE,
         "Memory, such as 512K, 100MB or 1.5GiB (K, KB, KiB: 1024 bytes); above it, OOM kill.",
         format_size,
     ),
-    Limit(
-        "memory_high",
-        "memory.high",
-        _or_unlimited(SIZE),
-        "Memory above which the job is slowed down.",
-        format_size,
-    ),
-    Limit(
-        "swap", "memory.swap_max", _or_unlimited(SIZE), "Swap space in addition to the memory.", format_size
-    ),
-    Limit("pids", "pids", _or_unlimited(COUNT), "Number of processes and threads."),
+    Limit("memory_high", "memory.high", SIZE, "Memory above which the job is slowed down.", format_size),
+    Limit("swap", "memory.swap_max", SIZE, "Swap space in addition to the memory.", format_size),
+    Limit("pids", "pids", COUNT, "Number of processes and threads."),
     Limit(
         "io_read",
         "io.read_bytes_per_second",
-        _device_or_unlimited(DEVICE_RATE),
+        DEVICE_RATE,
         "Bytes read per second, such as /dev/vda=1M, 254:0=1M or /var=1M.",
         format_size,
     ),
-    Limit(
-        "io_write",
-        "io.write_bytes_per_second",
-        _device_or_unlimited(DEVICE_RATE),
-        "Bytes written per second.",
-        format_size,
-    ),
+    Limit("io_write", "io.write_bytes_per_second", DEVICE_RATE, "Bytes written per second.", format_size),
     Limit(
         "io_read_iops",
         "io.read_operations_per_second",
-        _device_or_unlimited(DEVICE_OPERATIONS),
+        DEVICE_OPERATIONS,
         "Reads per second, such as /dev/vda=500; K is 1000.",
     ),
-    Limit(
-        "io_write_iops",
-        "io.write_operations_per_second",
-        _device_or_unlimited(DEVICE_OPERATIONS),
-        "Writes per second.",
-    ),
+    Limit("io_write_iops", "io.write_operations_per_second", DEVICE_OPERATIONS, "Writes per second."),
 )
 
 
@@ -165,7 +139,7 @@ def limit_options(command: Command) -> Command:
     """Add an option for each limit to a command."""
     for each in reversed(LIMITS):
         command = click.option(
-            each.option, each.name, type=each.kind, multiple=each.per_device, help=each.help
+            each.option, each.name, type=each.parameter, multiple=each.per_device, help=each.help
         )(command)
     return command
 

@@ -50,6 +50,14 @@ def show_json(value: object) -> None:
     say(json.dumps(value, indent=2))
 
 
+def confirm(job: str, done: str, form: str | None, **facts: object) -> None:
+    """Print that a command has done this to a job; as JSON, these facts."""
+    if form == "json":
+        show_json({"id": job, **facts})
+    else:
+        say(f"Job {printable(job)} has been {done}")
+
+
 def show_job(status: JobStatus, form: str | None) -> None:
     """Print one job."""
     if form == "json":

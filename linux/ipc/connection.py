@@ -54,15 +54,16 @@ class MessageConnection:
         data = encode(message)
         if not self._unsent:
             with suppress(OSError):  # an error shows again when the rest is sent
-                sent = self._peer.send(data) if not descriptors else self._send_with(descriptors, data)
+                sent = (
+                    socket.send_fds(self._peer, [data], descriptors)
+                    if descriptors
+                    else self._peer.send(data)
+                )
                 if sent == len(data):
                     return
                 data = data[sent:]
         self._unsent += data
         self._flush()
-
-    def _send_with(self, descriptors: Sequence[int], data: bytes) -> int:
-        return socket.send_fds(self._peer, [data], descriptors)
 
     def take_descriptors(self) -> list[int]:
         """Return the descriptors received so far; the caller must close them."""

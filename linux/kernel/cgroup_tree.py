@@ -1,4 +1,4 @@
-"""Walks the directories of a cgroup tree, and reads the files in them."""
+"""Walks the directories of a cgroup tree, and reads and writes the files in them."""
 
 import errno
 import os
@@ -9,6 +9,9 @@ from .kernel_files import read_file
 
 _LINKS_OF_A_LEAF = 2
 """Its name, and its own dot."""
+
+_REMOVED = {errno.ENOENT, errno.ENODEV}
+"""The errors if a cgroup is removed before or after its file is opened."""
 
 
 def walk(top: str) -> Iterator[str]:
@@ -27,6 +30,18 @@ def read(path: str) -> str:
     try:
         return read_file(path).decode()
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENODEV}:  # before or after it was opened
+        if error.errno in _REMOVED:
             return ""
         raise
+
+
+def write(path: str, text: str) -> bool:
+    """Write to a cgroup file; return False if it or the cgroup does not exist, OSError if refused."""
+    try:
+        with open(path, "wb", buffering=0) as file:
+            file.write(text.encode())
+    except OSError as error:
+        if error.errno in _REMOVED:
+            return False
+        raise
+    return True

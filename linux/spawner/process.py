@@ -86,7 +86,7 @@ class SupervisedProcess:
     def hold_fifos(self, paths: Iterable[str], size: int | None = None) -> None:
         """Hold the FIFOs open: the bytes in them then outlive supervisor and recorder.
 
-        ``size`` is for FIFOs that nobody else has open yet, see ``set_pipe_size``.
+        ``size`` is for FIFOs that no other process has open yet, see ``set_pipe_size``.
         """
         for path in paths:
             with suppress(FileNotFoundError):

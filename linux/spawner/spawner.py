@@ -47,10 +47,10 @@ _RECONNECT_INTERVAL = 1.0
 """Seconds between rounds of attempts after a supervisor has died."""
 
 _GATHER = 0.02
-"""Seconds in which the jobs of one ``forget`` request are gathered: nobody waits for it."""
+"""Seconds in which the jobs of one ``forget`` request are gathered: no client waits for it."""
 
 _LAST_FORGET = 2.0
-"""Seconds that ``close`` waits for a supervisor to forget jobs: somebody may have stopped it."""
+"""Seconds that ``close`` waits for a supervisor to forget jobs: a signal may have stopped it."""
 
 _FORGETS_SEVERAL = 3
 """The protocol from which on a supervisor forgets several jobs at once."""

@@ -13,8 +13,8 @@ A file of lines of JSON. Each line is appended before the supervisor acts on it:
     {"main": ...}        how the main process ended; written before it is reaped
     {"end": ...}         how the job ended; written before servers are notified
 
-Whoever unlinks the provisional name first, or gives the file its final name, decides: either the process
-is recorded, or it never executes the command.
+If the supervisor unlinks the provisional name first, the process never executes the command. If the
+process gives the file its final name first, it is recorded.
 
 The death of the supervisor cannot tear a line. A power loss or a full disk can; a torn line is ignored.
 """
@@ -96,18 +96,16 @@ def create_history(
     attempt: int,
     record: StartRecord,
     generation: str,
-    plan: Mapping[str, object] | None = None,
 ) -> int:
     """Create a history under its provisional name, without the process; OSError if that fails.
 
-    ``plan`` is that of the record as the server has sent it, so that it need not be encoded again.
     Returns the descriptor with which the process records itself, and its supervisor what follows.
     """
     start = {
         "boot_id": record.boot_id,
         "started_at": record.started_at,
         "deadline": record.deadline,
-        "plan": plan or plan_to_message(record.plan, os.path.dirname(path)),
+        "plan": plan_to_message(record.plan, os.path.dirname(path)),
     }
     provisional = provisional_path(path, attempt)
     history = _create(provisional)

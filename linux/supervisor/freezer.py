@@ -38,14 +38,14 @@ def freeze_processes(placement: Placement) -> None:
             "this host has no freezer for the job: that needs cgroup v2 of Linux 5.2 or later, "
             "or the freezer controller of cgroup v1",
         )
-    _write(freezer.control, freezer.freeze)
+    cgroup_tree.write(freezer.control, freezer.freeze)
 
 
 def thaw_processes(placement: Placement) -> None:
     """Let the processes continue. Idempotent; does nothing if the cgroup was removed."""
     freezer = _freezer(placement)
     if freezer is not None:
-        _write(freezer.control, freezer.thaw)
+        cgroup_tree.write(freezer.control, freezer.thaw)
 
 
 def is_freezing(placement: Placement) -> bool:
@@ -74,12 +74,3 @@ def _freezer(placement: Placement) -> Freezer | None:
 def _shows(file_and_text: tuple[str, str]) -> bool:
     file, text = file_and_text
     return text in cgroup_tree.read(file)
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "wb", buffering=0) as file:
-            file.write(text.encode())
-    except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENODEV}:  # it was removed: no process is in it
-            raise

@@ -41,7 +41,6 @@ from ...core.ports import Progress
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
-from ..ipc.framing import Message
 from ..kernel import procfs
 from ..recorder.client import RecorderClient
 from ..state.history import (
@@ -145,11 +144,8 @@ class Job:
 
     # --- start
 
-    def spawn(self, plan: Message | None = None) -> None:
-        """Start the command. The observer receives the outcome; OSError if no child can be cloned.
-
-        ``plan`` is that of the job as received: it is recorded like this.
-        """
+    def spawn(self) -> None:
+        """Start the command. The observer receives the outcome; OSError if no child can be cloned."""
         try:
             self._output.hold()
         except BaseException:
@@ -168,7 +164,7 @@ class Job:
             self._failed,
         )
         try:
-            self._start.clone(self._services.zygote, self._output, plan)
+            self._start.clone(self._services.zygote, self._output)
         except BaseException:
             self._discard()
             raise

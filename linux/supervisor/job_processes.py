@@ -1,6 +1,5 @@
 """The processes of one job: lists them, signals and kills them, and checks whether any is left."""
 
-import errno
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -82,15 +81,7 @@ class CgroupV2Processes:
         return "populated 1" not in cgroup_tree.read(f"{self._directory}/cgroup.events")
 
     def kill(self) -> None:
-        try:
-            with open(f"{self._directory}/cgroup.kill", "wb", buffering=0) as file:
-                file.write(b"1")
-        except OSError as error:
-            if error.errno not in {
-                errno.ENOENT,
-                errno.ENODEV,
-            }:  # Linux before 5.14, or the cgroup is removed
-                raise
+        if not cgroup_tree.write(f"{self._directory}/cgroup.kill", "1"):  # Linux before 5.14
             signal_processes(self.pids, signal.SIGKILL)
 
     def open_events(self) -> int | None:

@@ -4,14 +4,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from ...core.model.ending import Ending, Signaled
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
-from ..ipc.framing import Message
 from ..kernel import procfs
 from ..state.history import (
     StartRecord,
@@ -70,34 +68,26 @@ class JobStart:
         self._on_failed = on_failed
         self._errors: int | None = None
 
-    def clone(self, zygote: Zygote, output: JobOutput, plan: Message | None = None) -> None:
+    def clone(self, zygote: Zygote, output: JobOutput) -> None:
         """Clone a child that records itself and executes the command; OSError if that fails.
 
-        If the zygote dies, the clone is retried with another one. ``plan`` is that of the job as received.
+        If the zygote dies, the clone is retried with another one.
         """
         now, timeout = boottime(), self._plan.spec.timeout
         deadline = None if timeout is None else now + timeout
         record = StartRecord(0, 0, procfs.boot_id(), time.time(), deadline, self._plan)
-        create = partial(
-            create_history, self._history_path, record=record, generation=self._generation, plan=plan
-        )
         for attempt in range(_CLONE_ATTEMPTS - 1):
             with suppress(ZygoteDied):
-                self._attempt(attempt, create, zygote, output)
-                break
-        else:
-            self._attempt(_CLONE_ATTEMPTS - 1, create, zygote, output)
-        self.main = self.main._replace(started_at=record.started_at)
+                return self._attempt(attempt, record, zygote, output)
+        return self._attempt(_CLONE_ATTEMPTS - 1, record, zygote, output)
 
-    def _attempt(
-        self, attempt: int, create: Callable[[int], int], zygote: Zygote, output: JobOutput
-    ) -> None:
+    def _attempt(self, attempt: int, record: StartRecord, zygote: Zygote, output: JobOutput) -> None:
         errors, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._errors = errors
         history = NO_HISTORY
         try:
             self._loop.watch(errors, self.check_exec)
-            history = create(attempt)
+            history = create_history(self._history_path, attempt, record, self._generation)
             reached(Step.HISTORY_MADE, self._job)
             pid = self._clone(attempt, zygote, output, history, theirs)
         except BaseException:
@@ -108,7 +98,8 @@ class JobStart:
         finally:
             os.close(theirs)
         reached(Step.CLONED, self._job)
-        self.main, self.history, self.pending = MainProcess(pid), history, True
+        self.main = MainProcess(pid, 0, record.started_at)
+        self.history, self.pending = history, True
 
     def _clone(self, attempt: int, zygote: Zygote, output: JobOutput, history: int, errors: int) -> int:
         """Return the pid of a child, which records itself in this history."""

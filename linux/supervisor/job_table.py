@@ -12,8 +12,7 @@ from typing import NamedTuple
 from ...core.model.ending import Channel, End
 from ...core.ports import Placement
 from ...core.steps import Step, reached
-from ..ipc.encoding import SpawnPlan, plan_from_message
-from ..ipc.framing import Message
+from ..ipc.encoding import SpawnPlan
 from ..state.history import remove_history
 from ..state.job_directory import fifos_in, history_path, remove_if_empty
 from ..state.layout import Layout
@@ -70,12 +69,11 @@ class JobTable:
             return "descriptors", errno.EMFILE
         return None
 
-    def spawn(self, name: str, message: Message) -> None:
-        """Start a job with the plan in a message; the observer receives the outcome."""
-        plan = plan_from_message(message, self.directory(name))
+    def spawn(self, name: str, plan: SpawnPlan) -> None:
+        """Start a job; the observer receives the outcome."""
         job = self.make(name, plan, plan.spec.timeout)
         try:
-            job.spawn(message)
+            job.spawn()
         except OSError as error:
             self.failed(job, "clone", error.errno or errno.EIO)
             return

@@ -12,6 +12,7 @@ from ..ipc.connection import MessageConnection
 from ..ipc.encoding import (
     end_to_message,
     placement_to_message,
+    plan_from_message,
     progress_to_message,
 )
 from ..ipc.event_loop import Loop, boottime
@@ -153,12 +154,13 @@ class RequestServer:
     def _refuse(self, connection: MessageConnection, call: int) -> None:
         connection.send({"call": call, "error": "unknown request", "protocol": PROTOCOL})
 
-    def _spawn(self, connection: MessageConnection, call: int, name: str, plan: Message) -> None:
+    def _spawn(self, connection: MessageConnection, call: int, name: str, message: Message) -> None:
         """Start a job; ``started`` or ``failed`` answers the request."""
         if refusal := self._table.refusal(name):
             stage, number = refusal
             connection.send({"call": call, "failed": stage, "errno": number})
             return
+        plan = plan_from_message(message, self._table.directory(name))
         self._recorder.begin()  # a server of protocol 1 does not request an adoption
         self._pending_spawns[name] = connection, call
         self._table.spawn(name, plan)

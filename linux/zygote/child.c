@@ -73,9 +73,9 @@ static long check(const struct job *job, const char *stage, long result)
 
 /* --- steps */
 
-static void join_cgroup(const struct job *job, const char *file)
+static void join_cgroup(const struct job *job, long directory, const char *file)
 {
-	long fd = check(job, "cgroup", sys(openat, AT_FDCWD, file, O_WRONLY | O_CLOEXEC));
+	long fd = check(job, "cgroup", sys(openat, directory, file, O_WRONLY | O_CLOEXEC));
 
 	check(job, "cgroup", sys(write, fd, "0", 1));	/* 0: the writer itself */
 	sys(close, fd);
@@ -84,10 +84,8 @@ static void join_cgroup(const struct job *job, const char *file)
 static void join_v2_cgroup(const struct job *job)
 {
 	long cgroup = check(job, "cgroup", sys(openat, AT_FDCWD, job->cgroup, O_PATH | O_DIRECTORY));
-	long fd = check(job, "cgroup", sys(openat, cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC));
 
-	check(job, "cgroup", sys(write, fd, "0", 1));
-	sys(close, fd);
+	join_cgroup(job, cgroup, "cgroup.procs");
 	sys(close, cgroup);
 }
 
@@ -213,7 +211,7 @@ void become(const struct job *job, bool join_v2)
 	if (join_v2)
 		join_v2_cgroup(job);
 	for (uint32_t i = 0; i < plan->joins; i++)
-		join_cgroup(job, take(&strings));
+		join_cgroup(job, AT_FDCWD, take(&strings));
 	crash_point("child.joined");
 	check(job, "session", sys(setsid));
 	check(job, "descriptors", sys(dup3, job->fds[FD_STDOUT], 1, 0));

@@ -39,7 +39,7 @@ def request(kind: int, slots: Sequence[int]) -> bytes:
 
 
 def sealed(plan: bytes) -> int:
-    """Return a memfd with these bytes, which nobody can change any more."""
+    """Return a memfd with these bytes, sealed against every change."""
     fd = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.posix_fallocate(fd, 0, len(plan))  # then one write(2) writes it whole, or fails

@@ -11,8 +11,8 @@
  * It does not share the memory of the supervisor (CLONE_VM): an OOM kill in the job's cgroup between
  * clone and exec kills every process with that memory.
  *
- * It also holds the jobs' FIFOs open until it is told to drop them, even if the supervisor dies: a job
- * does not get SIGPIPE as long as one holder is alive.
+ * It also holds the jobs' FIFOs open until the supervisor requests to drop them, also after the supervisor
+ * has died: a job does not get SIGPIPE as long as one holder is alive.
  */
 #include "zygote.h"
 

@@ -133,7 +133,7 @@ def test_the_server_can_signal_all_by_default(install, tmp_path):
 
 
 def test_a_child_of_a_main_process_that_ignores_the_signal(shared, tmp_path):
-    """Nobody waits for the main process: its children get the signal at once, and it ends after them."""
+    """The worker does not wait for the main process: its children get the signal at once, and end first."""
     child = "env --default-signal=TERM sh -c 'touch $0; exec sleep 1000' $0"
     script = f"trap '' TERM; {child}; echo child ended; exit 3"
     job, _ = start_ready(shared, tmp_path, "--grace", "1h", "sh", "-c", script)

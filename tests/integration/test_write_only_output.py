@@ -1,4 +1,4 @@
-"""stdout and stderr of a job behave like the write end of a pipe, whoever of our processes dies."""
+"""stdout and stderr of a job behave like the write end of a pipe, whichever of our processes dies."""
 
 import os
 import sys

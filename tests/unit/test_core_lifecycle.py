@@ -164,7 +164,7 @@ def test_the_others_do_not_wait_without_a_linger() -> None:
 
 
 def test_all_are_signalled_if_the_main_process_ignores_the_signal() -> None:
-    """It would not end by the signal, so nobody waits for it."""
+    """It would not end by the signal, so the worker does not wait for it."""
     job = life()
     assert [TERM_ALL] == job.handle(StopRequested(TERM, GRACE, ignored={signal.SIGHUP, TERM}), 0.0)
     assert GRACE == job.deadline

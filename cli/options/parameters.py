@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -19,8 +19,11 @@ from .quantities import (
     parse_size,
     parse_weight,
 )
-from .signals import parse_signal
+from .signals import SIGNAL_NAMES, parse_signal
 from .ulimits import parse_ulimit
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Value = TypeVar("Value")
@@ -58,6 +61,20 @@ class Switch(Parsed):
     def from_file(self, value: object, name: str) -> object:
         """Return the value of a key in a TOML file."""
         return value if isinstance(value, bool) else super().from_file(value, name)
+
+
+class _Signal(Parsed):
+    """A signal; the shell completes its name."""
+
+    def shell_complete(
+        self, _context: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem]":
+        """Return the names that begin with the text, with SIG before them if the text has it."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only completion needs it
+
+        begun = incomplete.upper()
+        prefix = "SIG" if begun.startswith("SIG") else ""
+        return [CompletionItem(prefix + name) for name in SIGNAL_NAMES if (prefix + name).startswith(begun)]
 
 
 def option_name(name: str) -> str:
@@ -125,7 +142,7 @@ DEVICE_RATE = Parsed("DEVICE=RATE", parse_device_rate)
 DURATION = Parsed("DURATION", parse_duration)
 OUTPUT_MAX = Parsed("SIZE", parse_output_max)
 PAIR = Parsed("NAME=VALUE", parse_pair)
-SIGNAL = Parsed("SIGNAL", parse_signal)
+SIGNAL = _Signal("SIGNAL", parse_signal)
 SIZE = Parsed("SIZE", parse_size)
 TAIL = Parsed("LINES", parse_tail)
 ULIMIT = Parsed("NAME=SOFT[:HARD]", parse_ulimit)

@@ -6,12 +6,12 @@ USR1 has another number. Those of x86 and ARM, of which Linux has one table for 
 
 import re
 
-_NAMES = (
+SIGNAL_NAMES = (
     *("HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2"),
     *("PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU"),
     *("XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"),
 )
-_NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)} | {
+_NUMBERS = {name: number for number, name in enumerate(SIGNAL_NAMES, 1)} | {
     "IOT": 6,
     "CLD": 17,
     "POLL": 29,

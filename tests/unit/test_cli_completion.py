@@ -60,6 +60,8 @@ def test_every_option_of_a_command_is_offered(lazy: LazyCommand) -> None:
         (["run", "--output-m"], ["--output-max"]),
         (["start", "--leftovers", ""], ["kill", "wait"]),
         (["query", "-o", ""], ["json", "wide"]),
+        (["signal", "JOB", "us"], ["USR1", "USR2"]),
+        (["stop", "--signal", "SIGU"], ["SIGUSR1", "SIGUSR2", "SIGURG"]),
         (["certs", "issue", "--ro"], ["--role"]),
     ],
 )

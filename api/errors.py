@@ -19,6 +19,8 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.JobAlreadyFinished: Status.FAILED_PRECONDITION,
     core.JobStillRunning: Status.FAILED_PRECONDITION,
     core.ActionRefused: Status.FAILED_PRECONDITION,
+    core.InputTaken: Status.FAILED_PRECONDITION,
+    core.InputMisplaced: Status.OUT_OF_RANGE,
     core.StopIncomplete: Status.DEADLINE_EXCEEDED,
     core.InvalidJobSpec: Status.INVALID_ARGUMENT,
     core.RequestIdReused: Status.ALREADY_EXISTS,

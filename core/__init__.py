@@ -14,6 +14,8 @@ MODULES = {
         "AccessDenied",
         "ActionRefused",
         "IncompatibleAdapters",
+        "InputMisplaced",
+        "InputTaken",
         "InvalidJobSpec",
         "JobAlreadyFinished",
         "JobNotFound",
@@ -42,6 +44,7 @@ MODULES = {
         "Signaled",
         "exit_code",
     ),
+    "model.input": ("InputState",),
     "model.job": (
         "DEFAULT_PATH",
         "Chunk",
@@ -78,6 +81,7 @@ MODULES = {
         "AppendedFile",
         "Clock",
         "InProcessSink",
+        "InteractiveProcess",
         "JobJournal",
         "OutputStore",
         "PausableProcess",
@@ -107,6 +111,8 @@ if TYPE_CHECKING:
     from .errors import AccessDenied as AccessDenied
     from .errors import ActionRefused as ActionRefused
     from .errors import IncompatibleAdapters as IncompatibleAdapters
+    from .errors import InputMisplaced as InputMisplaced
+    from .errors import InputTaken as InputTaken
     from .errors import InvalidJobSpec as InvalidJobSpec
     from .errors import JobAlreadyFinished as JobAlreadyFinished
     from .errors import JobNotFound as JobNotFound
@@ -132,6 +138,7 @@ if TYPE_CHECKING:
     from .model.ending import Lost as Lost
     from .model.ending import Signaled as Signaled
     from .model.ending import exit_code as exit_code
+    from .model.input import InputState as InputState
     from .model.job import DEFAULT_PATH as DEFAULT_PATH
     from .model.job import Chunk as Chunk
     from .model.job import Extent as Extent
@@ -161,6 +168,7 @@ if TYPE_CHECKING:
     from .ports import AppendedFile as AppendedFile
     from .ports import Clock as Clock
     from .ports import InProcessSink as InProcessSink
+    from .ports import InteractiveProcess as InteractiveProcess
     from .ports import JobJournal as JobJournal
     from .ports import OutputStore as OutputStore
     from .ports import PausableProcess as PausableProcess

@@ -33,6 +33,17 @@ class ActionRefused(WorkerError):
     """The spawner or the host cannot do this with the job, or not in its state; the message states why."""
 
 
+class InputTaken(WorkerError):
+    """Another client writes to the stdin of the job; only one can at a time."""
+
+    def __init__(self, job: object) -> None:
+        super().__init__(f"another client writes to the stdin of job {job}")
+
+
+class InputMisplaced(WorkerError):
+    """The bytes do not continue those that were accepted before."""
+
+
 class StopIncomplete(WorkerError):
     """The job has not finished in time; it stays STOPPING, and SIGKILL is repeated."""
 

@@ -16,6 +16,7 @@ from .model.ending import (
     Ending,
     Lost,
 )
+from .model.input import InputState
 from .model.job import (
     Extent,
     JobId,
@@ -315,6 +316,34 @@ class PausableProcess(Process, Protocol):
 
     async def resume(self) -> None:
         """Thaw every process of the job; idempotent."""
+        ...
+
+
+class InteractiveProcess(Process, Protocol):
+    """A Process that can pass bytes to its stdin: an optional capability of a spawner.
+
+    For jobs whose spec has ``stdin``. Accepted bytes reach the job once and in order, whether or not the
+    Worker is still there. Every method may be repeated.
+    """
+
+    async def input(self) -> InputState:
+        """Return how much was accepted so far, also by an earlier Worker."""
+        ...
+
+    async def write_input(self, offset: int, data: bytes) -> InputState:
+        """Accept the bytes from ``offset`` on, without those that were accepted before.
+
+        Waits while too many bytes wait to be read by the job; once the job reads no more, they are
+        discarded. Raises InputMisplaced if there is a gap before ``offset``, or if the input has ended
+        before the last of the bytes.
+        """
+        ...
+
+    async def end_input(self, offset: int) -> InputState:
+        """End the input: after ``offset`` bytes the job reads the end of the file.
+
+        Raises InputMisplaced unless exactly this many bytes were accepted.
+        """
         ...
 
 

@@ -2,16 +2,17 @@
 
 import asyncio
 import signal as signals
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from contextlib import aclosing, asynccontextmanager
 
 from .engine import following
-from .engine.capabilities import pausable, signalable
+from .engine.capabilities import interactive, pausable, signalable
 from .engine.compatibility import check_adapters
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
 from .engine.idempotency import fingerprint
 from .engine.job_entry import JobEntry, Launching, Running
+from .engine.job_input import InputWriters, JobInput
 from .engine.recovery import Recovery
 from .engine.registry import JobRegistry
 from .engine.retention import Retention
@@ -19,6 +20,7 @@ from .engine.runner import JobRunner
 from .engine.status import status_of
 from .engine.tasks import Tasks
 from .errors import (
+    ActionRefused,
     InvalidJobSpec,
     JobAlreadyFinished,
     JobNotFound,
@@ -91,6 +93,7 @@ class Worker:
         self._signal_all = signal_all
         self._jobs = JobRegistry(self._clock, retention or Retention())
         self._tasks = Tasks()
+        self._input_writers = InputWriters()
         self._runner = JobRunner(
             spawner=spawner,
             limiter=limiter,
@@ -255,6 +258,20 @@ class Worker:
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
+
+    @asynccontextmanager
+    async def attach_input(self, job_id: JobId, session: str = "") -> AsyncIterator[JobInput]:
+        """Be the only one that writes to the stdin of a job, in the context.
+
+        ``session`` is a text that only the caller knows: with the same one again, it continues after a lost
+        connection. Raises JobNotFound, JobAlreadyFinished, ActionRefused if the job has no input, and
+        InputTaken if another session writes.
+        """
+        job, running = await self._find_running(job_id)
+        if not job.record.spec.stdin:
+            raise ActionRefused(f"job {job_id} was started without an open stdin")
+        with self._input_writers.taken(job_id, interactive(running.process), session) as writer:
+            yield writer
 
     async def update(self, job_id: JobId, changes: ResourceLimits) -> None:
         """Set the limits of a running job that ``changes`` contains, and keep the others.

@@ -1,9 +1,9 @@
-"""What only some spawners can do: the protocols SignalableProcess and PausableProcess of the ports."""
+"""What only some spawners can do: the optional protocols of a Process in the ports."""
 
 from typing import cast
 
 from ..errors import ActionRefused
-from ..ports import PausableProcess, Process, SignalableProcess
+from ..ports import InteractiveProcess, PausableProcess, Process, SignalableProcess
 
 
 def signalable(process: Process) -> SignalableProcess:
@@ -14,6 +14,11 @@ def signalable(process: Process) -> SignalableProcess:
 def pausable(process: Process) -> PausableProcess:
     """Return a process that can be paused; ActionRefused if it cannot be."""
     return cast("PausableProcess", _with("pause", process, "cannot pause jobs"))
+
+
+def interactive(process: Process) -> InteractiveProcess:
+    """Return a process that input can be written to; ActionRefused if it is not one."""
+    return cast("InteractiveProcess", _with("write_input", process, "cannot pass input to jobs"))
 
 
 def _with(method: str, process: Process, lack: str) -> Process:

@@ -80,8 +80,9 @@ class JobSpec:
     the number of bytes of output to keep, of all channels together, discarding the oldest; 0 keeps all,
     None applies the default of the Worker. ``new_privileges`` lets set-user-ID programs give privileges
     to the job although the worker changed its user (prctl(2), PR_SET_NO_NEW_PRIVS). ``pipe_size`` is
-    how many bytes of output of a channel may wait to be recorded; None is the kernel's default. Raises
-    InvalidJobSpec, which names the field, for a spec that the kernel can never run.
+    how many bytes of output of a channel may wait to be recorded; None is the kernel's default. ``stdin``:
+    the job reads what clients write to it; otherwise its stdin is /dev/null. Raises InvalidJobSpec,
+    which names the field, for a spec that the kernel can never run.
     """
 
     command: str
@@ -101,6 +102,7 @@ class JobSpec:
     pipe_size: int | None = None
     linger: float = DEFAULT_LINGER
     signal_all: bool = False
+    stdin: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", tuple(self.args))

@@ -36,6 +36,7 @@ from ..model.ending import (
     Exited,
     Signaled,
 )
+from ..model.input import InputState
 from ..model.job import JobId, JobSpec
 from ..ports import (
     Clock,
@@ -48,6 +49,7 @@ from ..ports import (
     SinkKind,
     Survivor,
 )
+from .fake_input import FakeInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class FakeProgram:
     """The behaviour of a command: it writes, runs for ``seconds``, and exits.
 
     It leaves a child that runs for ``child_seconds`` more, whatever ended the main process. An
-    ``unkillable`` program stays in state D until FakeSpawner.kill.
+    ``unkillable`` program stays in state D until FakeSpawner.kill. One that ``copies_input`` writes its
+    input to stdout and runs until the end of the input, if it has any.
     """
 
     output: bytes = b""
@@ -65,6 +68,7 @@ class FakeProgram:
     child_seconds: float = 0.0
     ignores_sigterm: bool = False
     unkillable: bool = False
+    copies_input: bool = False
 
 
 _HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGSTOP}
@@ -76,6 +80,7 @@ PROGRAMS: Programs = {
     "true": lambda _: FakeProgram(),
     "false": lambda _: FakeProgram(exit_code=1),
     "echo": lambda args: FakeProgram(output=" ".join(args).encode() + b"\n"),
+    "cat": lambda _: FakeProgram(copies_input=True),
     "ls": lambda _: FakeProgram(output=b"bin\netc\nhome\nusr\nvar\n"),
     "sleep": lambda args: FakeProgram(seconds=float(args[0])),
 }
@@ -101,6 +106,8 @@ class FakeProcess:
         self._clock = clock
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._output_trouble = ""
+        self._input = FakeInput(self._read)
+        self._reads = program.copies_input and spec.stdin
         self._draining = False
         self._life = Lifecycle(
             timeout=spec.timeout,
@@ -148,6 +155,22 @@ class FakeProcess:
         if not self._end.done():
             self._handle(ResumeRequested())
 
+    async def input(self) -> InputState:
+        """Return how much input was accepted."""
+        return self._input.state
+
+    async def write_input(self, offset: int, data: bytes) -> InputState:
+        """Let the program read bytes."""
+        return self._input.write(offset, data)
+
+    async def end_input(self, offset: int) -> InputState:
+        """Let the program read the end of the file."""
+        return self._input.end(offset)
+
+    def close_input(self, reason: str = "the job has closed its stdin") -> None:
+        """Close stdin, as a program that wants no more input."""
+        self._input.close(reason)
+
     async def survivors(self) -> Sequence[Survivor]:
         """Return the main process until it has ended."""
         if self._life.ending is None:
@@ -181,6 +204,8 @@ class FakeProcess:
             seconds, ended = self._left[0]
             self._running_since = self._clock.boottime()
             await self._clock.sleep(seconds)
+            if self._reads and self._life.ending is None:
+                await self._input.ended.wait()
             del self._left[0]
             if ended is not None:
                 self._handle(ended)
@@ -222,6 +247,10 @@ class FakeProcess:
         for number, whom in pending:
             self._deliver(number, whom)
 
+    def _read(self, data: bytes) -> None:
+        if self._program.copies_input:
+            self._write(Channel.STDOUT, data)
+
     def _write(self, channel: Channel, data: bytes) -> None:
         sink = self._sinks.get(channel) or self._sinks[Channel.OUTPUT]
         if data:
@@ -250,6 +279,7 @@ class FakeProcess:
                 self._draining = True
                 self._drain()
             case Finish(end):
+                self._input.close("the job has ended")
                 self._end.set_result(end)
 
     def _drain(self) -> None:
@@ -317,6 +347,10 @@ class FakeSpawner:
     def set_output_trouble(self, job: JobId, reason: str) -> None:
         """Stop the recording of a job's output for this reason; empty: resume it."""
         self._processes[job].set_output_trouble(reason)
+
+    def close_input(self, job: JobId) -> None:
+        """Close the stdin of a job, as a program that wants no more input."""
+        self._processes[job].close_input()
 
     def kill(self, job: JobId, number: int = signal.SIGKILL) -> None:
         """End the processes of a job by a signal that the Worker did not send."""

@@ -63,6 +63,7 @@ EVERYTHING = JobSpec(
     leftovers=Leftovers.WAIT,
     linger=2.5,
     signal_all=True,
+    stdin=True,
     split_output=True,
     output_max=10 << 20,
     ulimits=[Ulimit("nofile", 1024, None), Ulimit("core", 0, (1 << 64) - 2)],

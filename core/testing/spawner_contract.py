@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from ..engine.capabilities import pausable, signalable
-from ..errors import ActionRefused, SpawnFailed
+from ..engine.capabilities import interactive, pausable, signalable
+from ..errors import ActionRefused, InputMisplaced, SpawnFailed
 from ..model.ending import (
     Cause,
     Channel,
@@ -18,6 +18,7 @@ from ..model.ending import (
     Exited,
     Signaled,
 )
+from ..model.input import InputState
 from ..model.job import (
     JobId,
     JobSpec,
@@ -67,7 +68,8 @@ class _Spawned:
 class SpawnerContract(Contract):
     """A suite of checks; ``make`` creates a bench for each, and closes its spawner and store afterwards.
 
-    The spawner must support the commands true, false, echo and sleep, and must not have no-such-command.
+    The spawner must support the commands true, false, echo and sleep, and cat if it can pass input; it
+    must not have no-such-command.
     """
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[SpawnerBench]]) -> None:
@@ -248,6 +250,33 @@ class SpawnerContract(Contract):
             await process.stop(signal.SIGTERM, GRACE)
             assert Signaled(signal.SIGTERM) == (await _wait(process)).ending
             assert not process.progress.paused
+
+    async def check_input_reaches_the_job_once(self) -> None:
+        """If the spawner can pass input: bytes are read once and in order, whoever repeats them."""
+        async with self._make() as bench, _spawned(bench, JobSpec("cat", stdin=True)) as spawned:
+            if not hasattr(spawned.process, "write_input"):
+                return
+            process = interactive(spawned.process)
+            assert InputState() == await process.input()
+            assert InputState(6) == await process.write_input(0, b"first\n")
+            await bench.restart()
+            process = interactive((await bench.spawner.recover())[spawned.job])
+            assert InputState(6) == await process.input()
+            assert InputState(13) == await process.write_input(0, b"first\nsecond\n")
+            for misplaced in (process.write_input(14, b"x"), process.end_input(12)):
+                try:
+                    await misplaced
+                except InputMisplaced:
+                    continue
+                raise AssertionError("accepted bytes after a gap, or an end before the last byte")
+            for _ in range(2):
+                state = await process.end_input(13)
+                assert (13, True) == (state.accepted, state.ended)
+            end = await _wait(process)
+            assert Exited(0) == end.ending
+            assert b"first\nsecond\n" == await bench.outputs.read(spawned.job, Channel.OUTPUT, 0, 100)
+            closed = await process.write_input(13, b"too late")
+            assert (13, True) == (closed.accepted, bool(closed.closed))
 
     async def check_timeout_ends_a_job(self) -> None:
         """A job is stopped at its timeout, with the cause TIMED_OUT."""

@@ -46,6 +46,7 @@ SPEC = JobSpec(
     leftovers=Leftovers.WAIT,
     linger=2.5,
     signal_all=True,
+    stdin=True,
     split_output=True,
     output_max=1 << 20,
     ulimits=(Ulimit("nofile", 4096, 8192), Ulimit("core", None, None), Ulimit("fsize", 0, (1 << 64) - 2)),

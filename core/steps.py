@@ -29,6 +29,7 @@ class Step(StrEnum):
     SEGMENT_MADE = "segment-made"  # recorder: a segment is created, or an existing one opened
     SEGMENT_DROPPED = "segment-dropped"  # recorder: the oldest segment, beyond the bound
     SPLICED = "spliced"  # recorder: some bytes are in the segment
+    INPUT_SPLICED = "input-spliced"  # recorder: some bytes are in the FIFO that the job reads
     DRAIN_REPORTED = "drain-reported"  # recorder: to the supervisor
 
     # The end.

@@ -1,6 +1,7 @@
 """Reads /proc: see proc(5)."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -96,6 +97,17 @@ def cgroups(pid: int) -> frozenset[bytes]:
         return frozenset(read_file(f"/proc/{pid}/cgroup").replace(b"\n", b"/").split(b"/"))
     except (FileNotFoundError, ProcessLookupError):
         return frozenset()
+
+
+def file_positions(pid: int) -> dict[tuple[int, int], int]:
+    """Return the position of each open file of a process, by device and inode; none if it is gone."""
+    positions = {}
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            file = os.stat(f"/proc/{pid}/fd/{descriptor}")
+            first = read_file(f"/proc/{pid}/fdinfo/{descriptor}").split(b"\n", 1)[0]
+            positions[file.st_dev, file.st_ino] = int(first.removeprefix(b"pos:"))
+    return positions
 
 
 def command_line(pid: int) -> bytes:

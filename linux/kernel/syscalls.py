@@ -18,6 +18,7 @@ _CLONE_INTO_CGROUP = 0x200000000  # Linux 5.7
 _CLONE_ARGS = struct.Struct("=11Q")
 _PR_SET_CHILD_SUBREAPER = 36
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # FALLOC_FL_*
 
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
 _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
@@ -53,6 +54,12 @@ def become_subreaper() -> None:
 def join_new_session_keyring() -> None:
     """Join a new, empty session keyring (keyctl(2)); EDQUOT, EPERM or ENOSYS where that is refused."""
     _checked(_syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None, 0, 0, 0), "keyctl")
+
+
+def punch_hole(fd: int, offset: int, size: int) -> None:
+    """Free the blocks of a part of a file, which then reads as zeros (fallocate(2))."""
+    arguments = (ctypes.c_int64(offset), ctypes.c_int64(size))
+    _checked(_libc.fallocate64(fd, _PUNCH_HOLE | _KEEP_SIZE, *arguments), "fallocate")
 
 
 def pidfd_wait_status(pidfd: int) -> int | None:

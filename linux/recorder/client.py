@@ -28,6 +28,8 @@ class RecorderClient:
     """The jobs being recorded. ``on_drained`` receives the sizes once a job's output is complete.
 
     ``on_trouble`` receives the reason why a job's output cannot be recorded, empty when it can be again.
+    ``on_fed`` receives that input of a job was moved, whether the job reads no more, and whether it was
+    the last.
     """
 
     def __init__(
@@ -36,12 +38,15 @@ class RecorderClient:
         lock: Path,
         on_drained: Callable[[str, Mapping[Channel, int]], None],
         on_trouble: Callable[[str, str], None],
+        on_fed: Callable[[str, bool, bool], None],
     ) -> None:
         self._loop = loop
         self._lock = lock
         self._on_drained = on_drained
         self._on_trouble = on_trouble
+        self._on_fed = on_fed
         self._jobs: dict[str, Message] = {}
+        self._feeds: dict[str, tuple[Message, tuple[int, int]]] = {}
         self._shared = create_shared_offsets()
         self._offsets = map_shared_offsets(self._shared)
         self._indexes: dict[str, list[int]] = {}
@@ -95,6 +100,8 @@ class RecorderClient:
             self._send(message)
             if job in self._draining:
                 self._send({"finish": job})
+        for feed, descriptors in self._feeds.values():
+            self._send(feed, descriptors)
 
     def set_log(self, level: str, form: str) -> None:
         """Set level and format of the log, for this recorder and the next ones."""
@@ -115,6 +122,18 @@ class RecorderClient:
         }
         self._jobs[job] = message
         self._send(message, list(fifos))
+
+    def feed(self, job: str, spool: int, fifo: int, end: int | None) -> None:
+        """Move what is in the spool by now into the FIFO; ``end`` is the size of all input, if known."""
+        inodes = {name: os.fstat(fd).st_ino for name, fd in (("spool", spool), ("fifo", fifo))}
+        message: Message = {"feed": job, **inodes, "end": end}
+        self._send(message, () if job in self._feeds else (spool, fifo))
+        self._feeds[job] = message, (spool, fifo)
+
+    def stop_feeding(self, job: str) -> None:
+        """Close spool and FIFO. Idempotent."""
+        if self._feeds.pop(job, None):
+            self._send({"stop_feeding": job})
 
     def drain(self, job: str) -> None:
         """Record the rest of the output: no process writes any more."""
@@ -174,6 +193,12 @@ class RecorderClient:
                     Channel(channel): size for channel, size in output.items() if isinstance(size, int)
                 }
                 self._on_drained(job, sizes)
+            case {"fed": str(job), "lacking": True} if job in self._feeds:
+                self._send(*self._feeds[job])
+            case {"fed": str(job), "done": bool(done), "closed": bool(closed)} if job in self._feeds:
+                if done:
+                    del self._feeds[job]
+                self._on_fed(job, closed, done)
             case {"trouble": str(job), "reason": str(reason)} if job in self._jobs:
                 if reason:
                     log.error("job %s: output cannot be recorded: %s", job, reason)

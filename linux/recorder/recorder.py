@@ -1,4 +1,4 @@
-"""The recorder: moves the output of jobs from their FIFOs into segments, by splice(2).
+"""The recorder: moves the output of jobs from their FIFOs into segments, and their input, by splice(2).
 
 This process may die at any moment: what is recorded is exactly what is in the file, so the next recorder
 continues at the end of the file. The main thread waits for output and messages, and records small output
@@ -20,6 +20,7 @@ from ..ipc.unix_sockets import receive
 from ..kernel.slow_disk import SlowDisk
 from ..logs.lines import log_steps
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
+from .input_feed import InputFeed
 from .job_recording import JobRecording, sinks_of
 
 
@@ -31,7 +32,8 @@ class Recorder:
         self._supervisor = supervisor
         self._epoll = select.epoll()
         self._jobs: dict[str, JobRecording] = {}
-        self._by_fd: dict[int, ChannelRecording] = {}
+        self._feeds: dict[str, InputFeed] = {}
+        self._by_fd: dict[int, ChannelRecording | InputFeed] = {}
         self._sending = threading.Lock()
         self._decoder = Decoder()
         self._retries: list[Callable[[], None]] = []
@@ -41,7 +43,7 @@ class Recorder:
         """Record until the supervisor has disconnected and nothing is left to record."""
         control = self._supervisor.fileno()
         self._epoll.register(control, select.EPOLLIN)
-        while self._supervisor.fileno() >= 0 or self._jobs:
+        while self._supervisor.fileno() >= 0 or self._jobs or self._feeds:
             for fd, _ in self._epoll.poll(RETRY_INTERVAL if self._retries else None):
                 if fd == control and self._supervisor.fileno() >= 0:
                     self._receive()
@@ -57,6 +59,16 @@ class Recorder:
         """Wake a channel once when it has output."""
         self._epoll.modify(channel.fifo, select.EPOLLIN | select.EPOLLONESHOT)
 
+    def wait_for_room(self, feed: InputFeed, *, waiting: bool) -> None:
+        """Wake a feed when its FIFO has room, if it is ``waiting`` for that, or no reader any more."""
+        self._epoll.modify(feed.fifo, select.EPOLLOUT if waiting else 0)
+
+    def fed(self, job: str, *, done: bool = False, closed: bool = False, lacking: bool = False) -> None:
+        """Report that input was moved, or that none can be: see the protocol."""
+        if done:
+            self._feeds.pop(job, None)
+        self._send({"fed": job, "done": done, "closed": closed, "lacking": lacking})
+
     def drained(self, job: str, sizes: dict[Channel, int]) -> None:
         """Report that all output of a job is recorded."""
         self._jobs.pop(job, None)
@@ -71,8 +83,8 @@ class Recorder:
         """Call ``step`` again later: it lacked a resource."""
         self._retries.append(step)
 
-    def forget(self, channel: ChannelRecording) -> None:
-        """Stop waiting for a channel. Call this before its descriptor is closed."""
+    def forget(self, channel: ChannelRecording | InputFeed) -> None:
+        """Stop waiting for a channel, or for input. Call this before its descriptor is closed."""
         if self._by_fd.pop(channel.fifo, None):
             self._epoll.unregister(channel.fifo)
 
@@ -87,7 +99,8 @@ class Recorder:
 
     def _receive(self) -> None:
         try:
-            # ``record`` carries descriptors of the FIFOs: held until the FIFOs are opened here.
+            # ``record`` carries descriptors of the FIFOs: held until the FIFOs are opened here. ``feed``
+            # carries those that it needs.
             data, held = receive(self._supervisor)
         except ConnectionError:  # the supervisor died with unread messages of ours
             data, held = b"", []
@@ -95,17 +108,37 @@ class Recorder:
             self._epoll.unregister(self._supervisor.fileno())
             self._supervisor.close()
         for message in self._decoder.feed(data):
-            match message:
-                case {"record": str(job)} if sinks := sinks_of(message):
-                    self._record(JobRecording(self, job, sinks))
-                case {"log": str(level), "format": str(form)}:
-                    log_steps("recorder", level, form)
-                case {"finish": str(job)} if job in self._jobs:
-                    self._jobs[job].drain()
-                case {"drop": str(job)} if job in self._jobs:
-                    self._jobs.pop(job).drop()
+            self._serve(message, held)
         for fd in held:
             os.close(fd)
+
+    def _serve(self, message: Message, held: list[int]) -> None:
+        match message:
+            case {"record": str(job)} if sinks := sinks_of(message):
+                self._record(JobRecording(self, job, sinks))
+            case {"log": str(level), "format": str(form)}:
+                log_steps("recorder", level, form)
+            case {"feed": str(job), "spool": int(spool), "fifo": int(fifo), "end": (int() | None) as end}:
+                if feed := self._feed(job, _take(held, spool, fifo)):
+                    feed.end = end
+                    feed.wake()
+            case {"stop_feeding": str(job)} if job in self._feeds:
+                self._feeds.pop(job).close()
+            case {"finish": str(job)} if job in self._jobs:
+                self._jobs[job].drain()
+            case {"drop": str(job)} if job in self._jobs:
+                self._jobs.pop(job).drop()
+
+    def _feed(self, job: str, descriptors: list[int]) -> InputFeed | None:
+        """Return the feed of a job; None if its descriptors have not arrived, which is reported."""
+        if job not in self._feeds:
+            if not descriptors:  # they were not sent, or there were too many open files
+                self.retry_later(partial(self.fed, job, lacking=True))
+                return None
+            feed = self._feeds[job] = InputFeed(self, job, *descriptors)
+            self._by_fd[feed.fifo] = feed
+            self._epoll.register(feed.fifo, 0)
+        return self._feeds[job]
 
     def _record(self, recording: JobRecording) -> None:
         self._jobs[recording.job] = recording
@@ -125,3 +158,13 @@ class Recorder:
             self._by_fd[channel.fifo] = channel
             self._epoll.register(channel.fifo, select.EPOLLIN | select.EPOLLONESHOT)
         recording.opened()
+
+
+def _take(descriptors: list[int], *inodes: int) -> list[int]:
+    """Remove and return the descriptors of the files with these inode numbers; none if one is absent."""
+    found = {os.fstat(each).st_ino: each for each in descriptors}
+    if not found.keys() >= set(inodes):
+        return []
+    for inode in inodes:
+        descriptors.remove(found[inode])
+    return [found[inode] for inode in inodes]

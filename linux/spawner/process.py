@@ -10,13 +10,15 @@ from typing import Any, Protocol
 from ...core.errors import ActionRefused
 from ...core.lifecycle import Whom
 from ...core.model.ending import Cause, End, Lost
+from ...core.model.input import InputState
 from ...core.model.job import JobId, JobState
 from ...core.ports import Placement, Progress, Survivor
 from ..ipc.encoding import end_from_message, ending_from_message, placement_from_message
 from ..kernel import procfs
 from ..state.history import HistoryUnreadable, read_history
-from ..state.job_directory import history_path
+from ..state.job_directory import history_path, spool_path
 from .pipe_size import set_pipe_size
+from .spooled_input import SpooledInput
 
 _FREEZE_TIMEOUT = 2.0
 _FREEZE_INTERVAL = 0.01
@@ -36,7 +38,7 @@ class Caller(Protocol):
 class SupervisedProcess:
     """A Process. It holds the FIFOs and a pidfd of the main process open: both outlive the supervisor."""
 
-    def __init__(self, caller: Caller, job: JobId, generation: str) -> None:
+    def __init__(self, caller: Caller, job: JobId, generation: str, directory: str) -> None:
         self.job = job
         self.pid = 0
         self.started_at = 0.0
@@ -48,6 +50,7 @@ class SupervisedProcess:
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._fifos: list[int] = []
         self._resumes = 0
+        self._input = SpooledInput(spool_path(directory), self._report_input)
 
     async def stop(self, signal: int, grace: float, *, signal_all: bool = False) -> None:
         await self._caller.call(
@@ -70,6 +73,18 @@ class SupervisedProcess:
     async def resume(self) -> None:
         self._resumes += 1
         _accepted(await self._caller.call(self.job, "resume"))
+
+    async def input(self) -> InputState:
+        return await self._input.state()
+
+    async def write_input(self, offset: int, data: bytes) -> InputState:
+        return await self._input.write(offset, data)
+
+    async def end_input(self, offset: int) -> InputState:
+        return await self._input.end(offset)
+
+    async def _report_input(self, end: int | None) -> Mapping[str, Any]:
+        return await self._caller.call(self.job, "input", end=end)
 
     async def survivors(self) -> Sequence[Survivor]:
         answer = await self._caller.call(self.job, "survivors")
@@ -98,6 +113,7 @@ class SupervisedProcess:
         """Apply what the supervisor reports."""
         if "pid" in message:
             self.pid, self.started_at = message["pid"], message["started_at"]
+        self._input.apply(message)
         if "placement" in message:
             self.placement = placement_from_message(message["placement"])
         if "end" in message:
@@ -134,6 +150,7 @@ class SupervisedProcess:
 
     def close(self) -> None:
         """Close all descriptors. Idempotent."""
+        self._input.close()
         for fd in self._fifos:
             os.close(fd)
         self._fifos.clear()

@@ -29,7 +29,7 @@ from ..logs.handler import current
 from ..state.code_digest import this_generation
 from ..state.generations import known_generations, remove_if_dead
 from ..state.history import read_history, revoke_start
-from ..state.job_directory import fifos_in, history_path, remove_if_empty
+from ..state.job_directory import fifos_in, history_path, remove_if_empty, remove_input
 from ..state.layout import Layout
 from .plan import NoNewPrivs, spawn_plan
 from .process import SupervisedProcess
@@ -102,7 +102,7 @@ class SupervisorSpawner:
         who = self._own_account if spec.user is None else await asyncio.to_thread(account, spec.user)
         plan = spawn_plan(job, spec, placement, sinks, who, self._no_new_privs)
         # Registered before the request: the end may be reported together with the start.
-        process = self._processes[job] = SupervisedProcess(self, job, self._generation)
+        process = self._processes[job] = self._process(job, self._generation)
         process.placement = placement
         try:
             process.hold_fifos(plan.fifos, spec.pipe_size)
@@ -112,6 +112,9 @@ class SupervisorSpawner:
             process.close()
             raise
         return process
+
+    def _process(self, job: JobId, generation: str) -> SupervisedProcess:
+        return SupervisedProcess(self, job, generation, self._layout.job(job))
 
     async def recover(self) -> Mapping[JobId, Process]:
         await self._ensure_connected()
@@ -269,7 +272,7 @@ class SupervisorSpawner:
             listed.add(job)
             process = self._processes.get(job)
             if process is None:
-                process = self._processes[job] = SupervisedProcess(self, job, generation)
+                process = self._processes[job] = self._process(job, generation)
                 # A supervisor of an earlier version lists no FIFOs: they are in the job's directory.
                 process.hold_fifos(each.get("fifos", fifos_in(self._layout.job(job))))
             process.generation = generation
@@ -323,6 +326,7 @@ class SupervisorSpawner:
             if job not in self._processes:
                 directory = self._layout.job(job)
                 revoke_start(history_path(directory))
+                remove_input(directory)
                 remove_if_empty(directory)
 
     async def _spawn(self, job: JobId, plan: SpawnPlan, process: SupervisedProcess) -> None:

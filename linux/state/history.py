@@ -8,6 +8,7 @@ A file of lines of JSON. Each line is appended before the supervisor acts on it:
                          then gives the file its final name: a history without it is damaged
     {"never_executed":}  the process never executed the command; written by the process
     {"generation": ...}  another generation has adopted the job
+    {"input_end": ...}   after how many bytes the input ends; written before the job reads its end
     {"termination": ...} which processes get which signal when; written before a signal is sent, so that no
                          process gets one twice. If the supervisor dies in between, it gets none
     {"main": ...}        how the main process ended; written before it is reaped
@@ -78,6 +79,7 @@ class History:
     start: StartRecord
     generation: str = ""
     never_executed: bool = False
+    input_end: int | None = None
     termination: Termination | None = None
     main: MainEnded | None = None
     end: End | None = None
@@ -182,6 +184,11 @@ def write_termination(history: int, termination: Termination) -> None:
     _write(history, record)
 
 
+def write_input_end(history: int, offset: int) -> None:
+    """Record after how many bytes the input ends."""
+    _write(history, {"input_end": offset})
+
+
 def write_main(history: int, main: MainEnded) -> None:
     """Record how the main process ended; leftovers may still run."""
     _write(
@@ -236,6 +243,7 @@ def _history(facts: Mapping[str, Any], directory: str) -> History:
         start=_start_record({**facts["start"], **facts.get("process", {})}, directory),
         generation=facts.get("generation", ""),
         never_executed="never_executed" in facts or "stillborn" in facts,  # before the zygote in C
+        input_end=facts.get("input_end"),
         termination=_termination(facts),
         main=MainEnded(main, facts["oom_kills"], Cause(facts.get("cause", Cause.NONE))) if main else None,
         end=end_from_message(facts["end"]) if "end" in facts else None,

@@ -4,6 +4,8 @@ The output store ``recorder`` creates it. With another store the supervisor does
 
 CHANNEL.fifo       stdout and stderr of the job, until the output is complete
 CHANNEL-OFFSET     a segment of recorded output; OFFSET is the offset of its first byte
+stdin.fifo         stdin of a job that has one, until the job is forgotten
+stdin.spool        the input that was accepted for it; most of what the job has read is a hole
 history            the supervisor's record of the job, until the job's end is journaled
 history.starting-N the same before it names the job's main process
 history.unreadable the same of a job that is LOST because its history was damaged
@@ -27,6 +29,23 @@ def fifo_path(directory: StrPath, channel: Channel) -> str:
 def fifos_in(directory: StrPath) -> tuple[str, ...]:
     """Return the paths of all FIFOs that the store ``recorder`` may have made."""
     return tuple(fifo_path(directory, channel) for channel in Channel)
+
+
+def stdin_fifo_path(directory: StrPath) -> str:
+    """Return the path of the FIFO that a job reads its input from."""
+    return f"{directory}/stdin.fifo"
+
+
+def spool_path(directory: StrPath) -> str:
+    """Return the path of the input that was accepted for a job."""
+    return f"{directory}/stdin.spool"
+
+
+def remove_input(directory: StrPath) -> None:
+    """Delete the files of a job's input. Idempotent."""
+    for path in (stdin_fifo_path(directory), spool_path(directory)):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def segment_path(directory: StrPath, channel: Channel, base: int) -> str:

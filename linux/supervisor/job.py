@@ -50,12 +50,14 @@ from ..state.history import (
     remove_history,
     write_end,
     write_generation,
+    write_input_end,
     write_main,
     write_termination,
 )
 from ..state.job_directory import history_path, remove_if_empty
 from ..zygote.client import Zygote
 from .freezer import freeze_processes, is_freezing, is_frozen, thaw_processes
+from .job_input import JobInput
 from .job_output import JobOutput
 from .job_processes import (
     JobProcesses,
@@ -136,6 +138,7 @@ class Job:
         self._observer = observer
         self._directory = directory
         self._output = JobOutput(name, plan, services.recorder, services.zygote)
+        self.input = JobInput(name, directory, services.recorder, services.zygote, wanted=plan.spec.stdin)
         self._start: JobStart | None = None
         self._stops_before_exec: list[StopRequested] = []
         self._recorded_termination: Termination | None = None
@@ -148,7 +151,9 @@ class Job:
         """Start the command. The observer receives the outcome; OSError if no child can be cloned."""
         try:
             self._output.hold()
+            self.input.create()
         except BaseException:
+            self.input.discard()
             self._close()
             raise
         # Before the clone: from here on the recorder holds the FIFOs too, even if server and supervisor
@@ -164,10 +169,11 @@ class Job:
             self._failed,
         )
         try:
-            self._start.clone(self._services.zygote, self._output)
+            self._start.clone(self._services.zygote, self._output, self.input)
         except BaseException:
             self._discard()
             raise
+        self.input.started()
         self.main, self._history = self._start.main, self._start.history
         self._find_processes(self.main.pid)
 
@@ -188,6 +194,7 @@ class Job:
     def _discard(self) -> None:
         """Delete what exists of a job that never ran."""
         self._output.discard()
+        self.input.discard()
         remove_history(self._history_path)
         remove_if_empty(self._directory)
         self._close()
@@ -201,12 +208,16 @@ class Job:
 
     # --- adoption from a supervisor that has died
 
-    def hold_output(self) -> None:
+    def hold_fifos(self) -> None:
         """Hold the FIFOs open: the recorder of the dead supervisor will be stopped. OSError if refused."""
         self._output.hold()
+        self.input.hold()
 
-    def adopt(self, history: History, pidfd: int | None) -> None:
-        """Take over the job, whose output is held; with a pidfd of its main process, if there is one."""
+    def adopt(self, history: History, pidfd: int | None, position: int | None) -> None:
+        """Take over the job, whose FIFOs are held.
+
+        ``pidfd`` is that of its main process, ``position`` that of its input, both if there is one.
+        """
         record, known = history.start, history.main
         self.main = MainProcess(record.pid, record.start, record.started_at)
         same_boot = record.boot_id == procfs.boot_id()
@@ -217,6 +228,7 @@ class Job:
         self._write(partial(write_generation, self._history, self._services.generation))
         self._services.zygote.hold(self._output.fifos)
         self._output.record()
+        self.input.adopt(position, history.input_end)
         self._handle(Started())
         self._recorded_termination = history.termination
         self._handle(Adopted(history.termination, paused=is_freezing(self.plan.placement)))
@@ -290,6 +302,13 @@ class Job:
         if self.end is None and self.life.state is not JobState.STARTING:
             self._handle(ResumeRequested())
             self._observer.progressed(self)
+
+    def feed(self, end_at: int | None) -> None:
+        """Pass on the input that is in the spool by now; ``end_at`` is its size, if no more follows."""
+        if end_at is not None and self.input.end_at is None:
+            self.input.end_at = end_at
+            self._write(partial(write_input_end, self._history, end_at))
+        self.input.feed()
 
     def drained(self, output: Mapping[Channel, int]) -> None:
         """Handle that all output is recorded: ``output`` bytes per channel."""
@@ -383,6 +402,7 @@ class Job:
         self._leftovers = self._processes = None
         self._loop.call_at(self._appended, None)
         self._output.close()
+        self.input.close()
         if self._history != NO_HISTORY:
             self._write(partial(os.close, self._history))  # after what is still to be written
             self._history = NO_HISTORY

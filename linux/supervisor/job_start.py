@@ -19,6 +19,7 @@ from ..state.history import (
 )
 from ..zygote.client import Descriptors, Zygote, ZygoteDied
 from ..zygote.plan import HistoryPaths
+from .job_input import JobInput
 from .job_output import JobOutput
 
 _CLONE_ATTEMPTS = 5
@@ -68,7 +69,7 @@ class JobStart:
         self._on_failed = on_failed
         self._errors: int | None = None
 
-    def clone(self, zygote: Zygote, output: JobOutput) -> None:
+    def clone(self, zygote: Zygote, output: JobOutput, stdin: JobInput) -> None:
         """Clone a child that records itself and executes the command; OSError if that fails.
 
         If the zygote dies, the clone is retried with another one.
@@ -78,10 +79,12 @@ class JobStart:
         record = StartRecord(0, 0, procfs.boot_id(), time.time(), deadline, self._plan)
         for attempt in range(_CLONE_ATTEMPTS - 1):
             with suppress(ZygoteDied):
-                return self._attempt(attempt, record, zygote, output)
-        return self._attempt(_CLONE_ATTEMPTS - 1, record, zygote, output)
+                return self._attempt(attempt, record, zygote, output, stdin)
+        return self._attempt(_CLONE_ATTEMPTS - 1, record, zygote, output, stdin)
 
-    def _attempt(self, attempt: int, record: StartRecord, zygote: Zygote, output: JobOutput) -> None:
+    def _attempt(
+        self, attempt: int, record: StartRecord, zygote: Zygote, output: JobOutput, stdin: JobInput
+    ) -> None:
         errors, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._errors = errors
         history = NO_HISTORY
@@ -89,7 +92,7 @@ class JobStart:
             self._loop.watch(errors, self.check_exec)
             history = create_history(self._history_path, attempt, record, self._generation)
             reached(Step.HISTORY_MADE, self._job)
-            pid = self._clone(attempt, zygote, output, history, theirs)
+            pid = self._clone(attempt, zygote, output, stdin, history, theirs)
         except BaseException:
             self._close()
             if history != NO_HISTORY:
@@ -101,12 +104,15 @@ class JobStart:
         self.main = MainProcess(pid, 0, record.started_at)
         self.history, self.pending = history, True
 
-    def _clone(self, attempt: int, zygote: Zygote, output: JobOutput, history: int, errors: int) -> int:
+    def _clone(
+        self, attempt: int, zygote: Zygote, output: JobOutput, stdin: JobInput, history: int, errors: int
+    ) -> int:
         """Return the pid of a child, which records itself in this history."""
         paths = HistoryPaths(provisional_path(self._history_path, attempt), self._history_path)
         try:
-            with output.ends() as ends:
-                return zygote.clone(self._plan, paths, Descriptors(history, errors, *ends), output.fifos)
+            with stdin.end() as end, output.ends() as ends:
+                descriptors = Descriptors(history, errors, end, *ends)
+                return zygote.clone(self._plan, paths, descriptors, [*output.fifos, *stdin.held])
         except BaseException as error:
             with suppress(FileNotFoundError):
                 os.unlink(paths.provisional)  # if there is a child, it cannot execute the command any more

@@ -14,7 +14,7 @@ from ...core.ports import Placement
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
 from ..state.history import remove_history
-from ..state.job_directory import fifos_in, history_path, remove_if_empty
+from ..state.job_directory import fifos_in, history_path, remove_if_empty, remove_input
 from ..state.layout import Layout
 from .job import Job, Observer, Services
 from .job_start import MainProcess
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 _OWN_DESCRIPTORS = 40
 """Reserved for servers, zygote, recorder and logs, and for files open briefly: a clone, a cgroup check."""
 
-_DESCRIPTORS_OF_A_JOB = 4
-"""At most: its history, two FIFOs, and the events of its cgroup while it ends."""
+_DESCRIPTORS_OF_A_JOB = 6
+"""At most: its history, three FIFOs, its spool, and the events of its cgroup while it ends."""
 
 
 class EndedJob(NamedTuple):
@@ -102,6 +102,7 @@ class JobTable:
                 reached(Step.MAIN_EXIT_SEEN, job.name)
                 job.main_ended(ending_of_child(info))
             os.waitpid(info.si_pid, 0)
+            self._services.zygote.reaped(info.si_pid)
             reached(Step.REAPED, name)
 
     def forget(self, name: str) -> None:
@@ -123,6 +124,7 @@ class JobTable:
         for fifo in fifos:
             with suppress(FileNotFoundError):
                 os.unlink(fifo)
+        remove_input(directory)
         history = history_path(directory)
         if keep_history:  # it is unreadable: keep it for inspection
             with suppress(OSError):
@@ -142,6 +144,13 @@ class JobTable:
         """Handle that the output of a job cannot be recorded, or can be again."""
         if name in self.running:
             self.running[name].output_troubled(reason)
+
+    def fed(self, name: str, *, closed: bool, done: bool) -> None:
+        """Handle that input of a job was moved into its FIFO."""
+        if name in self.running:
+            job = self.running[name]
+            job.input.fed(closed=closed, done=done)
+            self.observer.progressed(job)
 
     def started(self, job: Job) -> None:
         """Notify the observer."""

@@ -3,13 +3,13 @@
 import os
 import select
 from collections.abc import Collection, Container, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ...core.model.job import job_ids_among
 from ..ipc.event_loop import boottime
 from ..kernel import procfs
-from ..kernel.locks import open_lock, seize_lock
+from ..kernel.locks import lock_holder, open_lock, seize_lock
 from ..state.generations import known_generations, lock_of_dead
 from ..state.history import (
     History,
@@ -20,7 +20,7 @@ from ..state.history import (
     read_history,
     revoke_start,
 )
-from ..state.job_directory import history_path
+from ..state.job_directory import history_path, spool_path
 from ..state.layout import Layout
 
 _EXEC_TIMEOUT = 1.0
@@ -31,23 +31,52 @@ _EXEC_TIMEOUT = 1.0
 class OrphanedJobs:
     """The jobs of dead supervisors, each with its history, and the locks of their recorders and zygotes."""
 
+    layout: Layout
     jobs: list[tuple[str, History | HistoryUnreadable]]
-    holders: list[int]
+    recorders: list[int]
+    zygotes: list[int]
 
-    def stop_holders(self) -> None:
+    def stop_holders(self) -> dict[str, int]:
         """Stop the recorders and zygotes that hold FIFOs of these jobs. Hold the FIFOs before this call.
 
-        Recorded bytes are in the files; bytes not yet recorded stay in the FIFOs.
+        Recorded bytes are in the files; bytes not yet recorded stay in the FIFOs. Returns the position of
+        each input that a zygote knew: once its recorder is dead, nothing moves it.
         """
-        for lock in self.holders:
+        for lock in self.recorders:
             seize_lock(lock)
+        positions = self._positions()
+        for lock in self.zygotes:
+            seize_lock(lock)
+        return positions
+
+    def _positions(self) -> dict[str, int]:
+        spools = {}
+        for job, history in self.jobs:
+            if isinstance(history, History) and history.start.plan.spec.stdin:
+                with suppress(FileNotFoundError):
+                    found = os.stat(spool_path(self.layout.job(job)))
+                    spools[found.st_dev, found.st_ino] = job
+        positions = {}
+        if spools:
+            for zygote in filter(None, map(lock_holder, self.zygotes)):
+                for file, position in procfs.file_positions(zygote).items():
+                    if file in spools:
+                        positions[spools[file]] = position
+        return positions
 
 
 @contextmanager
-def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Iterator[OrphanedJobs]:
-    """Find each job without a supervisor, except the known ones; in the context only we can adopt them."""
+def orphaned_jobs(
+    layout: Layout, generation: str, known: Container[str], *, predecessor: bool
+) -> Iterator[OrphanedJobs]:
+    """Find each job without a supervisor, except the known ones; in the context only we can adopt them.
+
+    ``predecessor``: recorder and zygote of our generation, if there are any, are not ours yet.
+    """
     with ExitStack() as locks:
-        alive, holders = _lock_dead_generations(layout, generation, locks)
+        alive, recorders, zygotes = _lock_dead_generations(layout, generation, locks)
+        if predecessor:
+            _lock_helpers(layout, generation, locks, recorders, zygotes)
         deadline = boottime() + _EXEC_TIMEOUT
         found: list[tuple[str, History | HistoryUnreadable]] = []
         for job in map(str, job_ids_among(os.listdir(layout.jobs))):
@@ -68,7 +97,7 @@ def orphaned_jobs(layout: Layout, generation: str, known: Container[str]) -> Ite
                     found.append((job, error))
             else:
                 found.append((job, history))
-        yield OrphanedJobs(found, holders)
+        yield OrphanedJobs(layout, found, recorders, zygotes)
 
 
 def _revoked(path: str, alive: Collection[str]) -> History | None:
@@ -81,9 +110,16 @@ def _revoked(path: str, alive: Collection[str]) -> History | None:
     return read_history(path)
 
 
-def _lock_dead_generations(layout: Layout, own: str, locks: ExitStack) -> tuple[set[str], list[int]]:
-    """Lock each generation without a supervisor; return the others, and the locks of what these left."""
-    alive, holders = set(), []
+def _lock_dead_generations(
+    layout: Layout, own: str, locks: ExitStack
+) -> tuple[set[str], list[int], list[int]]:
+    """Lock each generation without a supervisor.
+
+    Returns the other generations, and the locks of the recorders and of the zygotes that these left.
+    """
+    alive: set[str] = set()
+    recorders: list[int] = []
+    zygotes: list[int] = []
     for each in known_generations(layout):
         if each == own:
             continue
@@ -92,10 +128,17 @@ def _lock_dead_generations(layout: Layout, own: str, locks: ExitStack) -> tuple[
             alive.add(each)
             continue
         locks.callback(os.close, lock)
-        for process in ("recorder", "zygote"):
-            holders.append(open_lock(layout.generation(each) / f"{process}.lock"))
-            locks.callback(os.close, holders[-1])
-    return alive, holders
+        _lock_helpers(layout, each, locks, recorders, zygotes)
+    return alive, recorders, zygotes
+
+
+def _lock_helpers(
+    layout: Layout, generation: str, locks: ExitStack, recorders: list[int], zygotes: list[int]
+) -> None:
+    """Open the locks of the recorder and the zygote of a generation, and add them."""
+    for name, found in (("recorder", recorders), ("zygote", zygotes)):
+        found.append(open_lock(layout.generation(generation) / f"{name}.lock"))
+        locks.callback(os.close, found[-1])
 
 
 def _await_exec(record: StartRecord, deadline: float) -> bool:

@@ -120,6 +120,8 @@ class RequestServer:
                     signal_all = bool(message.get("signal_all"))  # earlier servers do not send it
                     self._table.running[name].stop(StopRequested(number, grace, signal_all))
                 connection.send({"call": call})
+            case {"do": "input"}:
+                connection.send({"call": call, **self._input(name, message.get("end"))})
             case {"do": "signal" | "pause" | "resume"}:
                 connection.send({"call": call, **self._control(name, message)})
             case {"do": "survivors"}:
@@ -133,6 +135,14 @@ class RequestServer:
                 connection.send({"call": call})
             case _:
                 self._refuse(connection, call)
+
+    def _input(self, name: str, end: object) -> Message:
+        """Pass on input of a job, which ends after ``end`` bytes if it is given; return the answer."""
+        job = self._table.running.get(name)
+        if job is None:
+            return {}
+        job.feed(end if isinstance(end, int) else None)
+        return _input_of(job)
 
     def _control(self, name: str, message: Message) -> Message:
         """Signal, pause or resume a job; return the answer."""
@@ -174,7 +184,7 @@ class RequestServer:
         for name, job in self._table.running.items():
             place = placement_to_message(job.plan.placement)
             known = {"placement": place, "fifos": list(job.plan.fifos)}
-            jobs.append({"job": name, **known, **_identity(job.main), **progress_to_message(job.progress)})
+            jobs.append({"job": name, **known, **_identity(job.main), **_state_of(job)})
         for name, (main, placement, end, _) in self._table.ended_jobs.items():
             known = {"placement": placement_to_message(placement), "end": end_to_message(end)}
             jobs.append({"job": name, "pid": main.pid, "started_at": main.started_at, **known})
@@ -187,9 +197,7 @@ class RequestServer:
         connection, call = self._pending_spawns.pop(job.name)
         connection.send({"call": call, **_identity(job.main)})
         reached(Step.REPORTED, job.name)
-        self._broadcast(
-            {"event": "progress", "job": job.name, **progress_to_message(job.progress)}, exclude=connection
-        )
+        self._broadcast({"event": "progress", "job": job.name, **_state_of(job)}, exclude=connection)
 
     def failed(self, job: Job, stage: str, number: int) -> None:
         """Answer the server that requested the job, and notify the others."""
@@ -217,7 +225,7 @@ class RequestServer:
             self._report(job)
 
     def _report(self, job: Job) -> None:
-        self._broadcast({"event": "progress", "job": job.name, **progress_to_message(job.progress)})
+        self._broadcast({"event": "progress", "job": job.name, **_state_of(job)})
 
     def ended(self, job: Job) -> None:
         """Notify every server of the job's end."""
@@ -230,6 +238,20 @@ class RequestServer:
         for connection in list(self._connections):
             if connection is not exclude:
                 connection.send(message)
+
+
+def _state_of(job: Job) -> Message:
+    """Return the progress of a job, and of its input if it has one."""
+    return {**progress_to_message(job.progress), **_input_of(job)}
+
+
+def _input_of(job: Job) -> Message:
+    """Return how far the input of a job is; nothing if it has none."""
+    stdin = job.input
+    if not stdin.wanted:
+        return {}
+    state = {"position": stdin.position, "end": stdin.end_at, "closed": stdin.closed}
+    return {"input": state}
 
 
 def _identity(main: MainProcess) -> Message:

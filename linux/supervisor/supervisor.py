@@ -28,7 +28,7 @@ class Supervisor:
         self._writes = RetriedWrites()
         self._zygote = Zygote(layout.generation(generation) / "zygote.lock")
         lock = layout.generation(generation) / "recorder.lock"
-        self._recorder = RecorderClient(loop, lock, self._drained, self._output_troubled)
+        self._recorder = RecorderClient(loop, lock, self._drained, self._output_troubled, self._fed)
         services = Services(generation, loop, self._zygote, self._recorder, self._writes)
         self.table = JobTable(layout, services)
         self._takeover = Takeover(layout, generation, self.table)
@@ -46,6 +46,9 @@ class Supervisor:
 
     def _output_troubled(self, job: str, reason: str) -> None:
         self.table.output_troubled(job, reason)
+
+    def _fed(self, job: str, closed: bool, done: bool) -> None:  # noqa: FBT001 - a callback
+        self.table.fed(job, closed=closed, done=done)
 
     def exit_without_jobs(self) -> None:
         """Exit as soon as no job is left, even with servers: systemd stops our scope and waits for us."""

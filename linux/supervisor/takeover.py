@@ -43,8 +43,8 @@ class Takeover:
 
     def run(self) -> None:
         """Take over all jobs of dead supervisors. The caller starts a recorder afterwards."""
-        self.done = True
-        with orphaned_jobs(self._layout, self._generation, self._table) as orphans:
+        first, self.done = not self.done, True
+        with orphaned_jobs(self._layout, self._generation, self._table, predecessor=first) as orphans:
             held = []
             for name, history in orphans.jobs:
                 if isinstance(history, HistoryUnreadable):
@@ -53,11 +53,11 @@ class Takeover:
                     self._table.forget(name)
                 elif history.end is not None:
                     self._add_ended(name, history, history.end)
-                elif self._hold_output(name, history):
+                elif self._hold_fifos(name, history):
                     held.append((name, history))
-            orphans.stop_holders()
+            positions = orphans.stop_holders()
             for name, history in held:
-                self._adopt(name, history)
+                self._adopt(name, history, positions.get(name))
 
     def close_pidfds(self) -> None:
         """Close the pidfds that were not needed."""
@@ -65,24 +65,24 @@ class Takeover:
             os.close(pidfd)
         self._pidfds.clear()
 
-    def _hold_output(self, name: str, history: History) -> bool:
-        """Hold the output of a job to adopt; abandon the job if that fails."""
+    def _hold_fifos(self, name: str, history: History) -> bool:
+        """Hold the FIFOs of a job to adopt; abandon the job if that fails."""
         deadline = history.start.deadline
         timeout = None if deadline is None else max(0.0, deadline - boottime())
         job = self._table.running[name] = self._table.make(name, history.start.plan, timeout)
         try:
-            job.hold_output()
+            job.hold_fifos()
         except OSError as error:
             self._abandon(name, history, error)
             return False
         return True
 
-    def _adopt(self, name: str, history: History) -> None:
-        """Adopt a job whose output is held; a failure affects this job alone."""
+    def _adopt(self, name: str, history: History, position: int | None) -> None:
+        """Adopt a job whose FIFOs are held; a failure affects this job alone."""
         # Once the ending is recorded the pidfd is not needed; close_pidfds() closes it.
         pidfd = self._pidfds.pop(name, None) if history.main is None else None
         try:
-            self._table.running[name].adopt(history, pidfd)
+            self._table.running[name].adopt(history, pidfd, position)
         except OSError as error:
             self._abandon(name, history, error)
         else:

@@ -214,6 +214,7 @@ void become(const struct job *job, bool join_v2)
 		join_cgroup(job, AT_FDCWD, take(&strings));
 	crash_point("child.joined");
 	check(job, "session", sys(setsid));
+	check(job, "descriptors", sys(dup3, job->fds[FD_STDIN], 0, 0));
 	check(job, "descriptors", sys(dup3, job->fds[FD_STDOUT], 1, 0));
 	check(job, "descriptors", sys(dup3, job->fds[FD_STDERR], 2, 0));
 	join_session_keyring(job);

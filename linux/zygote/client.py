@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..ipc.encoding import SpawnPlan
+from ..ipc.event_loop import boottime
 from .plan import ANSWER, CLONE, DROP, HOLD, MOST_HELD, HistoryPaths, packed, request, sealed
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ PROGRAM = str(Path(__file__).with_name("zygote"))
 
 PATIENCE = 10.0
 """Seconds that a zygote may take to answer, its own start included: 1 ms, and far less afterwards."""
+
+_RESTART_INTERVAL = 1.0
+"""Seconds after its start from which on a zygote that dies is started again at once."""
 
 _TIMEVAL = struct.Struct("@ll")
 
@@ -38,6 +42,7 @@ class Descriptors(NamedTuple):
 
     history: int
     errors: int
+    stdin: int
     stdout: int
     stderr: int
 
@@ -49,8 +54,10 @@ class Zygote:
         self._command = program, str(lock)
         self._patience = _TIMEVAL.pack(int(patience), int(patience % 1 * 1_000_000))
         self._peer: socket.socket | None = None
+        self._pid = 0
         self._pidfd = -1
-        self._held: dict[int, int] = {}  # slot by FIFO
+        self._started_at = 0.0
+        self._held: dict[int, int] = {}  # slot by descriptor
         self._free: list[int] = []
         self._slots = 0
 
@@ -61,6 +68,15 @@ class Zygote:
         except OSError:
             log.exception("no zygote can be started; trying again with the next job")
 
+    def reaped(self, pid: int) -> None:
+        """Start another one if this child was the zygote and has held files, unless it died at once."""
+        if self._peer is None or pid != self._pid:
+            return
+        log.error("the zygote has died%s", ", starting another" if self._held else "")
+        self._disconnect()
+        if self._held and boottime() >= self._started_at + _RESTART_INTERVAL:
+            self.begin()
+
     def close(self) -> None:
         """End it, and return when it has ended: nothing is left of a supervisor that exits."""
         if self._peer is not None:
@@ -70,9 +86,9 @@ class Zygote:
             self._disconnect()
 
     def clone(
-        self, plan: SpawnPlan, paths: HistoryPaths, descriptors: Descriptors, fifos: Sequence[int]
+        self, plan: SpawnPlan, paths: HistoryPaths, descriptors: Descriptors, held: Sequence[int]
     ) -> int:
-        """Clone a child that executes a plan, hold the job's FIFOs, and return the child's pid.
+        """Clone a child that executes a plan, hold these files of the job, and return the child's pid.
 
         OSError if the kernel cannot, ZygoteDied if the zygote died. One that does not answer, because it
         was stopped, is killed: no other job could be started, stopped or timed out meanwhile.
@@ -80,10 +96,10 @@ class Zygote:
         memory = sealed(packed(plan, paths))
         try:
             peer = self._started()
-            slots = self._assign(fifos)
+            slots = self._assign(held)
             message = request(CLONE, slots)
             try:
-                socket.send_fds(peer, [message], (memory, *descriptors, *fifos))
+                socket.send_fds(peer, [message], (memory, *descriptors, *held))
             except (ConnectionError, BlockingIOError):
                 raise self._death() from None
         finally:
@@ -99,28 +115,28 @@ class Zygote:
             raise OSError(error, os.strerror(error))
         return int(pid)
 
-    def hold(self, fifos: Sequence[int]) -> None:
-        """Hold FIFOs open, of a job that is adopted. Drop them before closing the descriptors."""
-        self._assign(fifos)
+    def hold(self, files: Sequence[int]) -> None:
+        """Hold files open, of a job that is adopted. Drop them before closing the descriptors."""
+        self._assign(files)
         if self._peer is not None:
-            self._send_held(fifos)
+            self._send_held(files)
 
-    def drop(self, fifos: Iterable[int]) -> None:
-        """Stop holding FIFOs; those that are not held are ignored."""
-        slots = [self._held.pop(fifo) for fifo in fifos if fifo in self._held]
+    def drop(self, files: Iterable[int]) -> None:
+        """Stop holding files; those that are not held are ignored."""
+        slots = [self._held.pop(file) for file in files if file in self._held]
         self._free += slots
         for first in range(0, len(slots), MOST_HELD):
             self._notify(request(DROP, slots[first : first + MOST_HELD]), ())
 
-    def _assign(self, fifos: Iterable[int]) -> list[int]:
-        """Return the slot of each FIFO; it keeps the one that it has."""
-        for fifo in fifos:
-            if fifo not in self._held:
+    def _assign(self, files: Iterable[int]) -> list[int]:
+        """Return the slot of each file; it keeps the one that it has."""
+        for file in files:
+            if file not in self._held:
                 if not self._free:
                     self._free.append(self._slots)
                     self._slots += 1
-                self._held[fifo] = self._free.pop()
-        return [self._held[fifo] for fifo in fifos]
+                self._held[file] = self._free.pop()
+        return [self._held[file] for file in files]
 
     def _notify(self, message: bytes, descriptors: Sequence[int]) -> None:
         """Send a request without an answer."""
@@ -128,13 +144,13 @@ class Zygote:
             return
         try:
             socket.send_fds(self._peer, [message], descriptors)
-        except OSError:  # it has died, or is stopped; the next one gets all FIFOs
+        except OSError:  # it has died, or is stopped; the next one gets all files
             self._abandon()
 
-    def _send_held(self, fifos: Sequence[int]) -> None:
-        for first in range(0, len(fifos), MOST_HELD):
-            some = fifos[first : first + MOST_HELD]
-            self._notify(request(HOLD, [self._held[fifo] for fifo in some]), some)
+    def _send_held(self, files: Sequence[int]) -> None:
+        for first in range(0, len(files), MOST_HELD):
+            some = files[first : first + MOST_HELD]
+            self._notify(request(HOLD, [self._held[file] for file in some]), some)
 
     def _started(self) -> socket.socket:
         """Return the connection to it; it ends when that is closed. OSError if it cannot be started."""
@@ -146,12 +162,12 @@ class Zygote:
                     ours.setsockopt(socket.SOL_SOCKET, option, self._patience)
                 program, lock = self._command
                 try:
-                    child = os.posix_spawn(program, ["zygote", str(theirs.fileno()), lock], os.environ)
-                    self._pidfd = os.pidfd_open(child)
+                    self._pid = os.posix_spawn(program, ["zygote", str(theirs.fileno()), lock], os.environ)
+                    self._pidfd = os.pidfd_open(self._pid)
                 except OSError:
                     ours.close()
                     raise
-            self._peer = ours
+            self._peer, self._started_at = ours, boottime()
             self._send_held(list(self._held))
         if self._peer is None:  # it died at once
             raise self._death()

@@ -12,16 +12,17 @@
 #include <stdint.h>
 
 enum request_kind {
-	REQUEST_CLONE = 1,	/* descriptors: enum clone_fd, then the FIFOs to hold */
-	REQUEST_HOLD = 2,	/* descriptors: the FIFOs to hold */
-	REQUEST_DROP = 3,	/* no descriptors: close the held FIFOs */
+	REQUEST_CLONE = 1,	/* descriptors: enum clone_fd, then those to hold */
+	REQUEST_HOLD = 2,	/* descriptors: those to hold */
+	REQUEST_DROP = 3,	/* no descriptors: close those that are held */
 };
 
-enum { MOST_HELD = 8 };		/* FIFOs in one request */
+/* A job's FIFOs, and the spool of its input (linux/state/job_directory.py), in one request. */
+enum { MOST_HELD = 8 };
 
 struct request {
 	uint32_t kind;
-	uint32_t held;			/* number of FIFOs to hold or to drop */
+	uint32_t held;			/* number of files to hold or to drop */
 	uint32_t slots[MOST_HELD];	/* of each of them, see FIRST_HELD in zygote.c */
 };
 
@@ -30,6 +31,7 @@ enum clone_fd {
 	FD_PLAN,	/* sealed memfd: struct plan and what follows it */
 	FD_HISTORY,	/* the job's history, O_APPEND, under its provisional name */
 	FD_ERRORS,	/* write end of a pipe: "STAGE ERRNO" if the child fails; EOF: exec, or death */
+	FD_STDIN,
 	FD_STDOUT,
 	FD_STDERR,
 	CLONE_FDS,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..ipc.encoding import SpawnPlan
 
 MOST_HELD = 8
-"""FIFOs in one request."""
+"""Files in one request."""
 
 CLONE, HOLD, DROP = 1, 2, 3
 
@@ -34,7 +34,7 @@ class HistoryPaths(NamedTuple):
 
 
 def request(kind: int, slots: Sequence[int]) -> bytes:
-    """Return a request; ``slots`` are those of the FIFOs to hold or to drop."""
+    """Return a request; ``slots`` are those of the files to hold or to drop."""
     return _REQUEST.pack(kind, len(slots), *slots, *(MOST_HELD - len(slots)) * (0,))
 
 

@@ -11,8 +11,10 @@
  * It does not share the memory of the supervisor (CLONE_VM): an OOM kill in the job's cgroup between
  * clone and exec kills every process with that memory.
  *
- * It also holds the jobs' FIFOs open until the supervisor requests to drop them, also after the supervisor
- * has died: a job does not get SIGPIPE as long as one holder is alive.
+ * It also holds files of the jobs open until the supervisor requests to drop them, also after the
+ * supervisor has died. With the FIFOs, a job gets neither SIGPIPE nor the end of its input as long as one
+ * holder is alive. The file position of the spool says how much of the input is in the FIFO; the next
+ * supervisor reads it from /proc/PID/fdinfo.
  */
 #include "zygote.h"
 
@@ -20,7 +22,7 @@
 enum { SUPERVISOR = 3, FIRST_HELD = 24 };
 enum { CHECK_INTERVAL = 5 };	/* seconds */
 
-static uint32_t slots;	/* slot N holds its FIFO as descriptor FIRST_HELD + N; none is beyond */
+static uint32_t slots;	/* slot N holds its file as descriptor FIRST_HELD + N; none is beyond */
 
 /* --- start */
 
@@ -59,7 +61,6 @@ static void settle(int socket)
 		sys(close, fd);
 	}
 	place(socket, SUPERVISOR, O_CLOEXEC);
-	place(sys(openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC), 0, 0);
 	sys(close_range, SUPERVISOR + 1, ~0U, 0);
 }
 
@@ -75,7 +76,7 @@ static void seize_lock(const char *path)
 	sys(fcntl, fd, F_SETLKW, &lock);
 }
 
-/* --- FIFOs */
+/* --- held files */
 
 static void hold(const struct request *request, const int *fds)
 {
@@ -93,7 +94,7 @@ static void drop(const struct request *request)
 		sys(close, FIRST_HELD + request->slots[i]);
 }
 
-/* Drop the FIFOs that were unlinked: their jobs have ended. Return whether any is left. */
+/* Drop the files that were unlinked: their jobs have ended. Return whether any is left. */
 static bool holds_any(void)
 {
 	bool any = false;
@@ -111,7 +112,7 @@ static bool holds_any(void)
 	return any;
 }
 
-/* The supervisor has died. The next one holds the FIFOs, then kills us, see seize_lock(). */
+/* The supervisor has died. The next one holds the files, then kills us, see seize_lock(). */
 static void hold_on(void)
 {
 	struct __kernel_timespec interval = { .tv_sec = CHECK_INTERVAL };

@@ -52,6 +52,9 @@ POINTS = {
 BOUNDED = {"recorder": [Step.SEGMENT_DROPPED]}
 """Steps that only a job with bounded output takes."""
 
+WITH_INPUT = {"recorder": [Step.INPUT_SPLICED]}
+"""Steps that only a job with input takes; tests/integration/test_input.py has their test."""
+
 JOBS = [
     CheckedJob("short", 3, lines=20),
     CheckedJob("chatty", 4, lines=5000),
@@ -63,7 +66,7 @@ JOBS = [
 def test_every_step_is_a_crash_point():
     """Every step has a test that kills a process at it."""
     assert set(Step) == {
-        step for points in (POINTS, BOUNDED) for steps in points.values() for step in steps
+        step for points in (POINTS, BOUNDED, WITH_INPUT) for steps in points.values() for step in steps
     }
 
 

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from worker import JobId, JobSpec
+from worker.core.engine.capabilities import interactive
 from worker.core.model.ending import Channel, End
 from worker.core.model.job import new_job_id
-from worker.core.ports import Placement, Process
+from worker.core.ports import InteractiveProcess, Placement, Process
 from worker.linux.kernel.locks import lock_holder, open_lock
 from worker.linux.output.store import RecorderStore
 from worker.linux.spawner.spawner import SupervisorSpawner
@@ -47,6 +48,15 @@ class Machine:
                 found[lock.parent.name] = holder
         return found
 
+    def helper(self, name: str) -> int:
+        """Return the pid of the only recorder or zygote, 0 if there is none."""
+        (lock,) = self.layout.supervisor.rglob(f"{name}.lock")
+        fd = open_lock(lock)
+        try:
+            return lock_holder(fd)
+        finally:
+            os.close(fd)
+
     def await_supervisors(self, count: int) -> dict[str, int]:
         """Wait until this many run, and return them."""
         self.until(lambda: len(self.generations()) == count)
@@ -69,13 +79,19 @@ class Server:
         grace: float = 10.0,
         timeout: float | None = None,
         placement: Placement | None = None,
+        stdin: bool = False,
+        user: str | None = None,
     ) -> JobId:
         """Start a job."""
         job = new_job_id()
-        spec = JobSpec(command[0], command[1:], grace=grace, timeout=timeout)
+        spec = JobSpec(command[0], command[1:], grace=grace, timeout=timeout, stdin=stdin, user=user)
         sinks = await self.outputs.create(job, spec.channels)
         self.found[job] = await self.spawner.spawn(job, spec, placement or Placement(), sinks)
         return job
+
+    def input_of(self, job: JobId) -> InteractiveProcess:
+        """Return a job as one that input can be written to."""
+        return interactive(self.found[job])
 
     async def end(self, job: JobId) -> End:
         """Wait for the end of a job, and forget it."""

@@ -51,8 +51,9 @@ class Starter:
         errors, theirs = os.pipe2(os.O_CLOEXEC)
         output, end = os.pipe2(os.O_CLOEXEC)
         paths = HistoryPaths(provisional, self.history)
-        pid = self.zygote.clone(plan, paths, Descriptors(history, theirs, end, end), ())
-        for fd in (theirs, end, history):
+        stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        pid = self.zygote.clone(plan, paths, Descriptors(history, theirs, stdin, end, end), ())
+        for fd in (theirs, stdin, end, history):
             os.close(fd)
         with os.fdopen(errors, "rb") as failure, os.fdopen(output, "rb") as written:
             outcome = failure.read().decode(), written.read()

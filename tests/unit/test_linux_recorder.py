@@ -236,7 +236,7 @@ class SentMessages(RecorderClient):
     """The supervisor's side without a recorder: it keeps the messages."""
 
     def __init__(self, lock: Path) -> None:
-        super().__init__(Loop(), lock, lambda *_: None, lambda *_: None)
+        super().__init__(Loop(), lock, lambda *_: None, lambda *_: None, lambda *_: None)
         self.sent: list[Message] = []
 
     def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
@@ -255,6 +255,8 @@ def test_a_supervisor_sends_the_messages_of_the_protocol(tmp_path: Path) -> None
     client.record("job", {Channel.OUTPUT: RecordedFifo(f"{tmp_path}/fifo", str(tmp_path), 1)}, [])
     client.drain("job")
     client.drop("job")
+    client.feed("job", 0, 1, None)
+    client.stop_feeding("job")
     client.set_log("debug", "json")
     assert {name: set(names) for name, names in TO_RECORDER.items()} == fields(client.sent)
 
@@ -266,5 +268,6 @@ def test_a_recorder_sends_the_messages_of_the_protocol() -> None:
         recorder = Recorder(theirs, memoryview(bytearray(8)).cast("Q"))
         recorder.trouble("job", "No space left on device")
         recorder.drained("job", {Channel.OUTPUT: 1})
+        recorder.fed("job")
         sent = list(Decoder().feed(ours.recv(65536)))
     assert {name: set(names) for name, names in TO_SUPERVISOR.items()} == fields(sent)

@@ -37,7 +37,7 @@ def descriptors_left(number: int) -> Iterator[None]:
 @pytest.mark.parametrize("number", [0, 1])
 async def test_a_start_without_free_descriptors(number: int) -> None:
     """The job is known, though without a pidfd, and no descriptor leaks."""
-    process = SupervisedProcess(NoSupervisor(), new_job_id(), "generation")
+    process = SupervisedProcess(NoSupervisor(), new_job_id(), "generation", "/nowhere")
     stat = procfs.stat(os.getpid())
     assert stat is not None
     identity = {"pid": os.getpid(), "start": stat.start, "started_at": 5.0}

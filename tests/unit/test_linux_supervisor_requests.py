@@ -51,7 +51,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     """A supervisor without its own process."""
     layout, loop, writes = Layout(tmp_path), Loop(), RetriedWrites()
     layout.make()
-    recorder = RecorderClient(loop, tmp_path / "lock", lambda *_: None, lambda *_: None)
+    recorder = RecorderClient(loop, tmp_path / "lock", lambda *_: None, lambda *_: None, lambda *_: None)
     services = Services("g", loop, Zygote(tmp_path / "zygote.lock"), recorder, writes)
     table = JobTable(layout, services)
     inspection = Inspection(table, writes)

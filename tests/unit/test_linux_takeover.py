@@ -70,7 +70,7 @@ def record(pid: int, path: Path, history: int) -> None:
 
 def orphans_of(layout: Layout) -> list[History | HistoryUnreadable]:
     """Return the histories of the jobs that a new supervisor finds."""
-    with orphaned_jobs(layout, "own", ()) as orphans:
+    with orphaned_jobs(layout, "own", (), predecessor=False) as orphans:
         return [history for _, history in orphans.jobs]
 
 

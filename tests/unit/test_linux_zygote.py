@@ -353,7 +353,7 @@ class NoObserver(Observer):
 
 def new_job(directory: Path, loop: Loop, zygote: Zygote) -> Job:
     """Return a job with a FIFO in this directory."""
-    recorder = RecorderClient(loop, directory / "lock", lambda *_: None, lambda *_: None)
+    recorder = RecorderClient(loop, directory / "lock", lambda *_: None, lambda *_: None, lambda *_: None)
     fifo = fifo_path(directory, Channel.OUTPUT)
     if not os.path.exists(fifo):
         os.mkfifo(fifo)

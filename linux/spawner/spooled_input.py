@@ -1,0 +1,116 @@
+"""The server's part of a job's input: appends it to the spool, from which the recorder feeds the job."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from ...core.errors import StorageUnavailable
+from ...core.model.input import InputState
+from ..kernel.syscalls import punch_hole
+
+_MOST_UNREAD = 1 << 20
+"""Bytes in the spool that the recorder has not moved yet; more wait for the job to read."""
+
+_KEPT = 8 << 20
+"""Bytes before the position that stay in the file.
+
+splice(2) moves pages by reference, and a hole within a large folio zeroes it: what is in pipes must not be
+in a hole. A pipe has at most 1 MiB by default (pipe(7)), and a job may splice from one to the next.
+"""
+
+HAS_ENDED = "the job has ended"
+
+Report = Mapping[str, Any]
+
+
+class SpooledInput:
+    """Accepts input while at most _MOST_UNREAD bytes wait for the job.
+
+    ``request`` tells the supervisor that there is more input, or where it ends, and returns its report.
+    """
+
+    def __init__(self, path: str, request: Callable[[int | None], Awaitable[Report]]) -> None:
+        self._path = path
+        self._request = request
+        self._file = -1
+        self._state = InputState()
+        self._position = 0
+        self._hole = 0
+        self._moved = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    async def state(self) -> InputState:
+        """Return how much was accepted so far."""
+        self._open()
+        return self._state
+
+    async def write(self, offset: int, data: bytes) -> InputState:
+        """Accept bytes, as InteractiveProcess.write_input."""
+        async with self._writing:
+            self._open()
+            while not self._state.closed and (new := self._state.new_bytes(offset, data)):
+                room = _MOST_UNREAD - (self._state.accepted - self._position)
+                if room <= 0:
+                    self._moved.clear()
+                    await self._moved.wait()
+                    continue
+                self._append(new[:room])
+                self.apply(await self._request(None))
+            return self._state
+
+    async def end(self, offset: int) -> InputState:
+        """End the input, as InteractiveProcess.end_input."""
+        async with self._writing:
+            self._open()
+            if not self._state.closed:
+                self._state.check_end(offset)
+                self.apply(await self._request(offset))
+            return self._state
+
+    def apply(self, report: Report) -> None:
+        """Apply what the supervisor reports."""
+        if "input" not in report:
+            return
+        stdin = report["input"]
+        self._position = stdin["position"]
+        self._state = replace(
+            self._state,
+            ended=stdin["end"] is not None,
+            closed=self._state.closed or stdin["closed"],
+        )
+        self._moved.set()
+        self._free()
+
+    def close(self) -> None:
+        """Accept no more: the job has ended. Idempotent."""
+        self._state = replace(self._state, closed=self._state.closed or HAS_ENDED)
+        self._moved.set()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self) -> None:
+        if self._file < 0 and not self._state.closed:
+            try:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise StorageUnavailable(f"the input cannot be stored: {error.strerror}") from error
+            self._state = replace(self._state, accepted=os.fstat(self._file).st_size)
+
+    def _append(self, data: bytes) -> None:
+        try:
+            written = os.pwrite(self._file, data, self._state.accepted)
+        except OSError as error:
+            raise StorageUnavailable(f"the input cannot be stored: {error.strerror}") from error
+        self._state = replace(self._state, accepted=self._state.accepted + written)
+
+    def _free(self) -> None:
+        """Free the disk space of what the job has read, in large pieces."""
+        end = self._position - _KEPT
+        if self._file >= 0 and end - self._hole >= _MOST_UNREAD:
+            with suppress(OSError):  # a file system without holes: the space is freed with the job
+                punch_hole(self._file, self._hole, end - self._hole)
+            self._hole = end

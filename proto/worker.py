@@ -57,16 +57,29 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class Cause(betterproto2.Enum):
+    """
+    Why the main process ended. Treat an unknown value as a cause that this client cannot name.
+    """
+
     NONE = 0
     """
-    The main process ended by itself.
+    The main process ended by itself, or has not ended.
     """
 
     STOPPED = 1
+    """
+    A stop ended it.
+    """
 
     TIMED_OUT = 2
+    """
+    Its `timeout_ms` had passed.
+    """
 
     OOM_KILLED = 3
+    """
+    The kernel killed it because of its memory limit or a lack of memory.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -88,14 +101,24 @@ class Cause(betterproto2.Enum):
 
 
 class Channel(betterproto2.Enum):
+    """
+    A part of a job's output, with offsets of its own. Ignore an OutputSize with an unknown value.
+    """
+
     OUTPUT = 0
     """
     stdout and stderr together, in the order of writing.
     """
 
     STDOUT = 1
+    """
+    Only of a job with split output.
+    """
 
     STDERR = 2
+    """
+    Only of a job with split output.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -115,6 +138,11 @@ class Channel(betterproto2.Enum):
 
 
 class Leftovers(betterproto2.Enum):
+    """
+    What happens to processes that outlive the main process. Treat an unknown value in a reply as a
+    behaviour that this client cannot name.
+    """
+
     KILL = 0
     """
     Processes that outlive the main process get SIGTERM after `linger_ms`, and two seconds later SIGKILL.
@@ -141,17 +169,39 @@ class Leftovers(betterproto2.Enum):
 
 
 class State(betterproto2.Enum):
+    """
+    The state of a job. Treat an unknown value as that of a job that has finished if `ended_at_ms` is not 0.
+    """
+
     UNSPECIFIED = 0
+    """
+    Not sent.
+    """
 
     STARTING = 1
+    """
+    The command was not yet executed.
+    """
 
     RUNNING = 2
+    """
+    The main process runs.
+    """
 
     STOPPING = 3
+    """
+    Processes are being ended or outlive the main process, or the last output is being recorded.
+    """
 
     EXITED = 4
+    """
+    Finished: no process is left, and all output is recorded.
+    """
 
     LOST = 5
+    """
+    Finished, but how the main process ended is unknown: `lost_reason` has the reason.
+    """
 
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
@@ -179,7 +229,7 @@ class State(betterproto2.Enum):
 @dataclass(eq=False, repr=False)
 class IoLimit(betterproto2.Message):
     """
-    Limits of one block device. An absent field sets no limit.
+    Limits of one block device, each at least 1. An absent field sets no limit, as in Limits.
     """
 
     device: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -212,12 +262,13 @@ default_message_pool.register_message("worker.v1", "IoLimit", IoLimit)
 class Limits(betterproto2.Message):
     """
     The limits of a job. An absent field sets no limit: at a start the server's default applies, and an
-    update leaves the limit as it is. To have no limit, or to remove one, name it in `unlimited`.
+    update leaves the limit as it is. To have no limit, or to remove one, name it in `unlimited`. In a
+    QueryResponse an absent field means that there is no limit.
     """
 
     cpu_quota_millicores: "int | None" = betterproto2.field(1, betterproto2.TYPE_UINT64, optional=True)
     """
-    Cores, in thousandths: 500 is half a core.
+    Cores, in thousandths: 500 is half a core. 10 to 65536000.
     """
 
     cpu_weight: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT32, optional=True)
@@ -227,22 +278,22 @@ class Limits(betterproto2.Message):
 
     memory_max: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
     """
-    Bytes. At `memory_max` the kernel reclaims and then OOM-kills.
+    Bytes, at least 1. At `memory_max` the kernel reclaims and then OOM-kills.
     """
 
     memory_high: "int | None" = betterproto2.field(4, betterproto2.TYPE_UINT64, optional=True)
     """
-    Bytes. Above `memory_high` the kernel slows the job down and reclaims.
+    Bytes, at least 1. Above `memory_high` the kernel slows the job down and reclaims.
     """
 
     memory_swap_max: "int | None" = betterproto2.field(5, betterproto2.TYPE_UINT64, optional=True)
     """
-    Bytes of swap beyond `memory_max`.
+    Bytes of swap beyond `memory_max`; 0: no swap.
     """
 
     pids_max: "int | None" = betterproto2.field(6, betterproto2.TYPE_UINT64, optional=True)
     """
-    Number of processes and threads.
+    Number of processes and threads, at least 1.
     """
 
     cpuset_cpus: "str | None" = betterproto2.field(7, betterproto2.TYPE_STRING, optional=True)
@@ -251,6 +302,9 @@ class Limits(betterproto2.Message):
     """
 
     io: "list[IoLimit]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    At most one for each device and kind of limit. An update changes only the devices it names.
+    """
 
     unlimited: "list[str]" = betterproto2.field(9, betterproto2.TYPE_STRING, repeated=True)
     """
@@ -264,6 +318,10 @@ default_message_pool.register_message("worker.v1", "Limits", Limits)
 
 @dataclass(eq=False, repr=False)
 class ListRequest(betterproto2.Message):
+    """
+    Which jobs to report; an empty request reports all.
+    """
+
     labels: "dict[str, str]" = betterproto2.field(
         1,
         betterproto2.TYPE_MAP,
@@ -284,6 +342,10 @@ default_message_pool.register_message("worker.v1", "ListRequest", ListRequest)
 
 @dataclass(eq=False, repr=False)
 class ListResponse(betterproto2.Message):
+    """
+    The jobs that match.
+    """
+
     jobs: "list[QueryResponse]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Oldest first. Arguments beyond the first kilobyte of a job are replaced by "...".
@@ -295,14 +357,21 @@ default_message_pool.register_message("worker.v1", "ListResponse", ListResponse)
 
 @dataclass(eq=False, repr=False)
 class OutputSize(betterproto2.Message):
+    """
+    Which output of a channel is kept.
+    """
+
     channel: "Channel" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: Channel(0))
 
     first: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    Offset of the first byte still kept, and one past the last.
+    Offset of the first byte still kept.
     """
 
     end: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    One past the offset of the last byte: the number of bytes written so far.
+    """
 
 
 default_message_pool.register_message("worker.v1", "OutputSize", OutputSize)
@@ -311,7 +380,7 @@ default_message_pool.register_message("worker.v1", "OutputSize", OutputSize)
 @dataclass(eq=False, repr=False)
 class PauseRequest(betterproto2.Message):
     """
-    Freezes every process until Resume, Stop or the timeout, which counts meanwhile.
+    Which job to freeze.
     """
 
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -322,6 +391,10 @@ default_message_pool.register_message("worker.v1", "PauseRequest", PauseRequest)
 
 @dataclass(eq=False, repr=False)
 class PauseResponse(betterproto2.Message):
+    """
+    The job is paused.
+    """
+
     pass
 
 
@@ -336,7 +409,7 @@ class Pressure(betterproto2.Message):
 
     some_avg10_basis_points: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
     """
-    Hundredths of a percent of the last ten seconds.
+    Hundredths of a percent of the last ten seconds: 10000 is all of the time.
     """
 
     some_total_microseconds: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
@@ -351,6 +424,10 @@ default_message_pool.register_message("worker.v1", "Pressure", Pressure)
 
 @dataclass(eq=False, repr=False)
 class QueryRequest(betterproto2.Message):
+    """
+    Which job to report.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -359,14 +436,25 @@ default_message_pool.register_message("worker.v1", "QueryRequest", QueryRequest)
 
 @dataclass(eq=False, repr=False)
 class QueryResponse(betterproto2.Message):
+    """
+    The status of a job.
+    """
+
     pid: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    Of the main process, also after its end; 0: not started.
+    """
 
     exit_code: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
     """
-    The exit code; 128 + signal after a signal; -1 when the job is lost.
+    The exit code of the main process; 128 + signal after a signal; -1 when the job is lost; 0 also while
+    `exited` is false.
     """
 
     exited: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    The main process has ended, or the job is lost. Other processes may still run: see `state`.
+    """
 
     state: "State" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: State(0))
 
@@ -378,6 +466,9 @@ class QueryResponse(betterproto2.Message):
     """
 
     oom_kills: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
+    """
+    Number of processes that the OOM killer killed; 0 until the job has finished.
+    """
 
     lost_reason: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
@@ -392,6 +483,9 @@ class QueryResponse(betterproto2.Message):
     started_at_ms: "int" = betterproto2.field(10, betterproto2.TYPE_INT64)
 
     ended_at_ms: "int" = betterproto2.field(11, betterproto2.TYPE_INT64)
+    """
+    When the job finished.
+    """
 
     job_id: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
 
@@ -400,6 +494,9 @@ class QueryResponse(betterproto2.Message):
     args: "list[str]" = betterproto2.field(14, betterproto2.TYPE_STRING, repeated=True)
 
     owner: "str" = betterproto2.field(15, betterproto2.TYPE_STRING)
+    """
+    The common name of the client that started the job.
+    """
 
     labels: "dict[str, str]" = betterproto2.field(
         16,
@@ -409,14 +506,20 @@ class QueryResponse(betterproto2.Message):
 
     limits: "Limits | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    The limits in effect: those requested at the start, the server's defaults, and updates.
+    The limits in effect: those requested at the start, the server's defaults, and updates. Absent: none.
     """
 
     usage: "Usage | None" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, optional=True)
 
     output: "list[OutputSize]" = betterproto2.field(19, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    One for each channel of the job.
+    """
 
     user: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    As requested; empty: the worker's own user.
+    """
 
     working_directory: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
 
@@ -475,6 +578,10 @@ default_message_pool.register_message("worker.v1", "QueryResponse", QueryRespons
 
 @dataclass(eq=False, repr=False)
 class RemoveRequest(betterproto2.Message):
+    """
+    Which job to remove.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -483,6 +590,10 @@ default_message_pool.register_message("worker.v1", "RemoveRequest", RemoveReques
 
 @dataclass(eq=False, repr=False)
 class RemoveResponse(betterproto2.Message):
+    """
+    The job and its output are removed.
+    """
+
     pass
 
 
@@ -491,6 +602,10 @@ default_message_pool.register_message("worker.v1", "RemoveResponse", RemoveRespo
 
 @dataclass(eq=False, repr=False)
 class ResumeRequest(betterproto2.Message):
+    """
+    Which job to let continue.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -499,6 +614,10 @@ default_message_pool.register_message("worker.v1", "ResumeRequest", ResumeReques
 
 @dataclass(eq=False, repr=False)
 class ResumeResponse(betterproto2.Message):
+    """
+    The job is not paused.
+    """
+
     pass
 
 
@@ -508,7 +627,7 @@ default_message_pool.register_message("worker.v1", "ResumeResponse", ResumeRespo
 @dataclass(eq=False, repr=False)
 class SignalRequest(betterproto2.Message):
     """
-    Sends a signal and does nothing else. It must not be repeated if it is unknown whether it was served.
+    Which signal to send to which processes.
     """
 
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -529,6 +648,10 @@ default_message_pool.register_message("worker.v1", "SignalRequest", SignalReques
 
 @dataclass(eq=False, repr=False)
 class SignalResponse(betterproto2.Message):
+    """
+    The signal was sent.
+    """
+
     pass
 
 
@@ -537,19 +660,40 @@ default_message_pool.register_message("worker.v1", "SignalResponse", SignalRespo
 
 @dataclass(eq=False, repr=False)
 class StartRequest(betterproto2.Message):
+    """
+    A command and how to run it. No text may contain a NUL character.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The command: a path, or a name that is searched in the job's PATH. The job gets it as argv[0].
+    """
 
     args: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The arguments from argv[1] on.
+    """
 
     env: "dict[str, str]" = betterproto2.field(
         3,
         betterproto2.TYPE_MAP,
         map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
     )
+    """
+    Variables that are added to the job's environment, or replace those that the worker sets: PATH,
+    HOME, USER, LOGNAME and LANG. WORKER_JOB_ID is always the id of the job. The job inherits no variable
+    of the server. A name must not be empty or contain "=".
+    """
 
     working_directory: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    An absolute path; empty: "/".
+    """
 
     user: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    A name or uid, or one of both with ":GROUP"; empty: the worker's own user.
+    """
 
     limits: "Limits | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -558,20 +702,25 @@ class StartRequest(betterproto2.Message):
         betterproto2.TYPE_MAP,
         map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
     )
+    """
+    For ListRequest; the worker does not interpret them.
+    """
 
     timeout_ms: "int | None" = betterproto2.field(8, betterproto2.TYPE_INT64, optional=True)
     """
-    Milliseconds from the start until the job is stopped; absent: never.
+    Milliseconds from the start until the job is stopped with SIGTERM, at least 1; absent: never.
     """
 
     grace_ms: "int | None" = betterproto2.field(9, betterproto2.TYPE_INT64, optional=True)
     """
-    Milliseconds between the first signal of a stop and SIGKILL; absent: 10,000.
+    Milliseconds between the first signal of a stop and SIGKILL; absent: 10,000; 0: SIGKILL at once.
     """
 
     request_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
     """
-    A Start that is repeated with the same request id returns the same job.
+    A text that the client chooses for this job, such as a random UUID. A Start of the same client (common
+    name) that is repeated with the same request id returns the same job and starts nothing, until a day
+    after the removal of the job. A Start that failed leaves its id unused. Empty: every Start is new.
     """
 
     leftovers: "Leftovers" = betterproto2.field(
@@ -585,7 +734,7 @@ class StartRequest(betterproto2.Message):
 
     output_max: "int | None" = betterproto2.field(13, betterproto2.TYPE_UINT64, optional=True)
     """
-    Maximum bytes of output kept for all channels together, discarding the oldest; 0: all;
+    Maximum bytes of output kept for all channels together, discarding the oldest, at least 262144; 0: all;
     absent: the server's setting.
     """
 
@@ -596,13 +745,12 @@ class StartRequest(betterproto2.Message):
 
     signal_all: "bool" = betterproto2.field(15, betterproto2.TYPE_BOOL)
     """
-    A stop signals every process at once. False: the main process at once, and the others when it has
-    ended or ignores the signal, at the latest after half of the grace.
+    A stop signals every process at once. False: the main process first, see Stop.
     """
 
     ulimits: "list[Ulimit]" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Limits that replace the defaults of the job; at most one of each name.
+    Limits that replace the worker's own, such as 1024 open files; at most one of each name.
     """
 
     new_privileges: "bool" = betterproto2.field(19, betterproto2.TYPE_BOOL)
@@ -612,7 +760,8 @@ class StartRequest(betterproto2.Message):
 
     pipe_size: "int | None" = betterproto2.field(20, betterproto2.TYPE_UINT64, optional=True)
     """
-    Bytes of output of a channel that may wait to be recorded; the kernel rounds up. Absent: its default.
+    Bytes of output of a channel that may wait to be recorded, 4096 to 1073741824; the kernel rounds up.
+    Absent: its default, usually 65536.
     """
 
 
@@ -621,7 +770,14 @@ default_message_pool.register_message("worker.v1", "StartRequest", StartRequest)
 
 @dataclass(eq=False, repr=False)
 class StartResponse(betterproto2.Message):
+    """
+    The job has started.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The id of the job, a UUID as text. All other requests name the job by it.
+    """
 
 
 default_message_pool.register_message("worker.v1", "StartResponse", StartResponse)
@@ -629,6 +785,10 @@ default_message_pool.register_message("worker.v1", "StartResponse", StartRespons
 
 @dataclass(eq=False, repr=False)
 class StopRequest(betterproto2.Message):
+    """
+    How to stop a job.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     signal: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
@@ -638,7 +798,7 @@ class StopRequest(betterproto2.Message):
 
     grace_ms: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT64, optional=True)
     """
-    Milliseconds until SIGKILL; absent: the job's own grace.
+    Milliseconds until SIGKILL; absent: the job's own grace; 0: at once.
     """
 
     signal_all: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
@@ -652,6 +812,10 @@ default_message_pool.register_message("worker.v1", "StopRequest", StopRequest)
 
 @dataclass(eq=False, repr=False)
 class StopResponse(betterproto2.Message):
+    """
+    The job has finished.
+    """
+
     pass
 
 
@@ -660,21 +824,28 @@ default_message_pool.register_message("worker.v1", "StopResponse", StopResponse)
 
 @dataclass(eq=False, repr=False)
 class StreamRequest(betterproto2.Message):
+    """
+    Which output to send. At most one of `offset`, `tail_lines` and `tail_bytes` may be set; without any, the
+    stream starts at the first byte.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    Start at this byte. At most one of `offset`, `tail_lines` and `tail_bytes` may be set.
+    Start at this byte, counted from the first byte that the job wrote; less than 2^62. Beyond the end,
+    the stream waits for that byte, and ends with the job.
     """
 
     tail_lines: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
     """
-    Start this many lines before the end.
+    Start this many lines before the end. The first message is then empty; its `offset` is where the tail
+    begins.
     """
 
     tail_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_UINT64, optional=True)
     """
-    Start this many bytes before the end.
+    Start this many bytes before the end. The first message is as for `tail_lines`.
     """
 
     no_follow: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
@@ -693,12 +864,20 @@ default_message_pool.register_message("worker.v1", "StreamRequest", StreamReques
 
 @dataclass(eq=False, repr=False)
 class StreamResponse(betterproto2.Message):
+    """
+    A piece of output. It may begin and end inside a line or a character.
+    """
+
     output: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
+    """
+    May be empty.
+    """
 
     offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
-    Offset of the first byte of `output`. Greater than the end of the previous one: the bytes between
-    are no longer kept; `output` is empty if nothing has been written after them yet.
+    Offset of the first byte of `output`. Greater than the requested offset, or the end of the previous
+    message: the bytes between are no longer kept; `output` is empty if nothing has been written after
+    them yet.
     """
 
 
@@ -708,7 +887,8 @@ default_message_pool.register_message("worker.v1", "StreamResponse", StreamRespo
 @dataclass(eq=False, repr=False)
 class Ulimit(betterproto2.Message):
     """
-    A limit of each process of the job (setrlimit(2)), in the kernel's unit.
+    A limit of each process of the job (setrlimit(2)), in the kernel's unit. The soft limit must not be above
+    the hard limit.
     """
 
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -722,6 +902,9 @@ class Ulimit(betterproto2.Message):
     """
 
     hard: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Absent: unlimited.
+    """
 
 
 default_message_pool.register_message("worker.v1", "Ulimit", Ulimit)
@@ -729,6 +912,10 @@ default_message_pool.register_message("worker.v1", "Ulimit", Ulimit)
 
 @dataclass(eq=False, repr=False)
 class UpdateRequest(betterproto2.Message):
+    """
+    Which limits to change.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     limits: "Limits | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
@@ -742,6 +929,10 @@ default_message_pool.register_message("worker.v1", "UpdateRequest", UpdateReques
 
 @dataclass(eq=False, repr=False)
 class UpdateResponse(betterproto2.Message):
+    """
+    The limits are in effect.
+    """
+
     pass
 
 
@@ -751,18 +942,34 @@ default_message_pool.register_message("worker.v1", "UpdateResponse", UpdateRespo
 @dataclass(eq=False, repr=False)
 class Usage(betterproto2.Message):
     """
-    An absent field: the host does not report it.
+    What a job has used until now, or in total once it has finished. An absent field: the host does not
+    report it.
     """
 
     cpu_microseconds: "int | None" = betterproto2.field(1, betterproto2.TYPE_UINT64, optional=True)
+    """
+    CPU time of all processes.
+    """
 
     throttled_microseconds: "int | None" = betterproto2.field(2, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Time that the job was not allowed to run because of `cpu_quota_millicores`.
+    """
 
     memory_current: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Bytes, with the page cache.
+    """
 
     memory_peak: "int | None" = betterproto2.field(4, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Bytes, the largest `memory_current` so far.
+    """
 
     pids_current: "int | None" = betterproto2.field(5, betterproto2.TYPE_UINT64, optional=True)
+    """
+    Number of processes and threads.
+    """
 
     io_read_bytes: "int | None" = betterproto2.field(6, betterproto2.TYPE_UINT64, optional=True)
 
@@ -784,6 +991,10 @@ default_message_pool.register_message("worker.v1", "Usage", Usage)
 
 @dataclass(eq=False, repr=False)
 class WaitRequest(betterproto2.Message):
+    """
+    Which job to wait for.
+    """
+
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
@@ -792,13 +1003,84 @@ default_message_pool.register_message("worker.v1", "WaitRequest", WaitRequest)
 
 @dataclass(eq=False, repr=False)
 class WaitResponse(betterproto2.Message):
+    """
+    The job has finished.
+    """
+
     job: "QueryResponse | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Always present.
+    """
 
 
 default_message_pool.register_message("worker.v1", "WaitResponse", WaitResponse)
 
 
 class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
+    """
+    Starts, observes and ends jobs. A job is one command with all processes that it creates.
+
+    Connection. gRPC over HTTP/2 (ALPN "h2") over TLS 1.3, with certificates on both sides, all of the
+    server's own CA. The server closes a connection without a valid one; the client sees that only after its
+    own handshake, as a connection that ends before any answer. A client that does not answer an HTTP/2
+    ping within 20 s (by default) is disconnected.
+
+    Identity. The common name of the certificate's subject, exactly one, is the name of the client. Its
+    roles are in the extension 1.2.840.10070.8.1: a DER UTF8String, a comma-separated list of "reader" and
+    "writer". A reader has the right to read, a writer the rights to read and to write. Each method names
+    the right that it needs. Rights do not depend on the owner of a job.
+
+    Paths. /worker.v1.WorkerService/METHOD. The original API is served too, at /WorkerService/METHOD
+    without a package: Start, Stop, Query and Stream, with the messages of this file, except that
+    StreamResponse has only `output`, of type string: bytes that are not UTF-8 are replaced by U+FFFD, and
+    a client cannot tell where to resume.
+
+    Health. grpc.health.v1.Health is served too, with the right to read. It knows the services "",
+    "worker.v1.WorkerService" and "WorkerService".
+
+    Absent fields. A field that is absent has its default: 0, "", false or empty. Where absence means
+    something else, the field is `optional` or a message, and its comment states the meaning. Unknown fields
+    are ignored.
+
+    Enums. A request with a number that is not in this file is rejected with INVALID_ARGUMENT. A later server
+    may send such numbers in replies. The comment of each enum states how to treat them.
+
+    Units. The name of a field or its comment has the unit. A duration in a request is at most ten years.
+    Times are by the server's wall clock, in milliseconds since 1970-01-01 00:00 UTC. Sizes and offsets are
+    in bytes. Signal numbers are those of the server's Linux, 1 to 64.
+
+    Sizes. A request has at most 4 MiB, at most 262144 fields in each message, and no compression. It must
+    arrive within 60 s of its headers. A StreamResponse has at most 65520 bytes of output. Other
+    replies have no bound: a QueryResponse has all arguments of its job, and a list of thousands of jobs
+    can exceed 4 MiB, the maximum that many gRPC clients accept by default. Raise it, or list fewer jobs.
+    A connection has at most 1100 open calls (by default); a further call waits until one has ended.
+
+    Status codes. The message of a status is text for humans, at most 1024 bytes. If a system call failed,
+    such as execve(2) at a Start, the trailing metadata "worker-errno" has its errno(3) in decimal, where
+    it is known. Each method names the statuses that have a special meaning for it. All statuses:
+      INVALID_ARGUMENT: the request is malformed, or has a value that is invalid here; the message names the
+        field. Nothing was changed.
+      PERMISSION_DENIED: the certificate does not grant the right, or the server's settings forbid it.
+      NOT_FOUND: there is no job with this jobID: it never existed, was removed, or the text is not a UUID.
+      ALREADY_EXISTS: only of Start.
+      FAILED_PRECONDITION: the job is in the wrong state, the host or the server's settings do not support
+        the request, or the server's state directory cannot be used. The same call fails again until
+        that has changed.
+      OUT_OF_RANGE: only of Stream.
+      RESOURCE_EXHAUSTED: a bound of the server, its disk or its memory is used up, or the request is too
+        long. Unless it is too long, a later attempt may succeed.
+      DEADLINE_EXCEEDED: the deadline of the call has passed, or the request did not arrive in time.
+      UNIMPLEMENTED: there is no such method, or the request is compressed.
+      UNAVAILABLE: the server is shutting down, or its part that runs the jobs cannot be reached. Connect
+        and call again, if the method may be repeated.
+      INTERNAL: a defect of the server; its log has the details.
+
+    Repetition. A call that ended with UNAVAILABLE or a lost connection may have been carried out. The line
+    "Repeat" of each method states whether it may be repeated, and what to expect then. Any other status is
+    the answer to the call. A change that has begun is completed, also if the client cancels the call, its
+    deadline passes or the connection is lost. Jobs continue to run when the server stops or restarts.
+    """
+
     async def start(
         self,
         message: "StartRequest",
@@ -807,6 +1089,20 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "StartResponse":
+        """
+        Starts a job, owned by the caller. Returns when the command was executed: execve(2) succeeded. After an
+        error nothing is left of the job.
+
+        Right: write.
+        Repeat: with the same request_id, which returns the same job. Without a request_id a repetition may
+          start another job.
+        Errors:
+          INVALID_ARGUMENT: also if the command cannot be executed, a limit is above the server's maximum, or
+            the kernel rejects a limit.
+          FAILED_PRECONDITION: this host cannot enforce a limit.
+          ALREADY_EXISTS: the caller used this request_id for another request.
+          PERMISSION_DENIED: also if `new_privileges` is forbidden.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Start",
@@ -825,6 +1121,21 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "StopResponse":
+        """
+        Ends all processes of a job. Returns when the job has finished. Joins a stop that is running, and can
+        only shorten it.
+
+        The main process gets the signal at once, every other process 200 ms after the end of the main process,
+        at the latest after half of the grace period, and at once if the main process ignores the signal.
+        SIGKILL follows after the grace period. A job with a timeout is stopped in the same way.
+
+        Right: write.
+        Repeat: yes. FAILED_PRECONDITION in reply to a repetition means that the job has finished.
+        Errors:
+          FAILED_PRECONDITION: the job had finished before, or the server's spawner has no `signal_all`.
+          DEADLINE_EXCEEDED: also if the job has not finished 5 s after the grace period. SIGKILL is repeated
+            until it has.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Stop",
@@ -843,6 +1154,12 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "QueryResponse":
+        """
+        Returns the status of a job as it is now.
+
+        Right: read.
+        Repeat: yes.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Query",
@@ -861,6 +1178,19 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[StreamResponse]":
+        """
+        Sends the output of a job, each kept byte once and in order. Ends with OK when the job has finished and
+        all output was sent; with `no_follow`, when the output that existed at the beginning was sent.
+
+        Right: read.
+        Repeat: yes, with the `offset` where the last message ended: its `offset` plus the length of its
+          `output`, and no tail. So no byte is missing or sent twice.
+        Errors:
+          INVALID_ARGUMENT: also for two starts, and for a channel that the job does not have.
+          OUT_OF_RANGE: no output of a finished job is kept, or a part that was recorded cannot be read.
+          RESOURCE_EXHAUSTED: the caller, or all clients together, have the maximum number of streams open.
+          UNAVAILABLE: also if the client has made no room for data (HTTP/2 window) for 5 min (by default).
+        """
 
         async for response in self._unary_stream(
             "/worker.v1.WorkerService/Stream",
@@ -880,6 +1210,12 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ListResponse":
+        """
+        Returns the status of all jobs that match, of all owners, as it is now.
+
+        Right: read.
+        Repeat: yes.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/List",
@@ -898,6 +1234,12 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "WaitResponse":
+        """
+        Returns the status of a job once it has finished.
+
+        Right: read.
+        Repeat: yes.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Wait",
@@ -916,6 +1258,18 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "UpdateResponse":
+        """
+        Changes limits of a running job. Returns when they are in effect. After an error no limit has changed.
+
+        Right: write.
+        Repeat: yes. INVALID_ARGUMENT for a device that has no limit can mean that the first call has removed
+          its limits.
+        Errors:
+          INVALID_ARGUMENT: also if the request has no limit, a limit is above the server's maximum, the kernel
+            rejects a limit, or a device whose limit is to be removed is not among those that have limits.
+          FAILED_PRECONDITION: the job has finished, it uses more memory than the new limit, or this host
+            cannot enforce the limit.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Update",
@@ -934,6 +1288,15 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "RemoveResponse":
+        """
+        Removes a finished job with its output. Returns when both are removed. The server also removes finished
+        jobs by itself, at the earliest one minute after their end.
+
+        Right: write.
+        Repeat: yes. NOT_FOUND in reply to a repetition means that the job was removed.
+        Errors:
+          FAILED_PRECONDITION: the job has not finished.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Remove",
@@ -952,6 +1315,16 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "SignalResponse":
+        """
+        Sends a signal to the main process or to all processes of a job, and does nothing else. Returns when it
+        was sent. A job that ends by it has the cause CAUSE_NONE.
+
+        Right: write.
+        Repeat: no. After a lost connection or UNAVAILABLE it is unknown whether the signal was sent.
+        Errors:
+          FAILED_PRECONDITION: the job, or its main process if `all` is false, has ended, or the signal cannot
+            be sent.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Signal",
@@ -970,6 +1343,16 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "PauseResponse":
+        """
+        Freezes all processes of a job until Resume, Stop or its timeout, which counts meanwhile. Returns when
+        they are frozen, or after 2 s: a process in an uninterruptible system call freezes at the end of the
+        call. A job that is paused stays paused.
+
+        Right: write.
+        Repeat: yes, unless another client may have resumed the job meanwhile.
+        Errors:
+          FAILED_PRECONDITION: the job has finished or is being stopped, or this host cannot freeze processes.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Pause",
@@ -988,6 +1371,14 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "ResumeResponse":
+        """
+        Lets the processes of a paused job continue. A job that is not paused stays as it is.
+
+        Right: write.
+        Repeat: yes, unless another client may have paused the job meanwhile.
+        Errors:
+          FAILED_PRECONDITION: the job has finished, or the server's spawner cannot pause jobs.
+        """
 
         return await self._unary_unary(
             "/worker.v1.WorkerService/Resume",

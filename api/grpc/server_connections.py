@@ -29,7 +29,7 @@ READ_BUFFER = 16384
 _WINDOW = 256 << 10
 """Bytes that a client may send over one connection before they are read: longer than most requests."""
 
-_OTHER_CALLS = 100
+OTHER_CALLS = 100
 """Calls that one connection may have open in addition to the maximum of streams of its client. A client
 that reaches a limit of HTTP/2 waits without an error, with all of its calls, until a stream ends."""
 
@@ -43,7 +43,7 @@ class ServerConnections:
 
     def __init__(self, calls: Calls, bounds: Bounds) -> None:
         self._methods = _Methods(calls.methods())
-        self._most_calls = min(bounds.max_streams_per_client + _OTHER_CALLS, _UNBOUNDED)
+        self._most_calls = min(bounds.max_streams_per_client + OTHER_CALLS, _UNBOUNDED)
         self._codec = MessageCodec()
         self._events = _DispatchServerEvents()
         self._events.add_listener(RecvRequest, calls.admit)  # type: ignore[arg-type] # as grpclib.events.listen

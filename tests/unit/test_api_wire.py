@@ -2,24 +2,23 @@
 
 import dataclasses
 import inspect
-from pathlib import Path
 from typing import Any
 
 import betterproto2
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as GoogleMessage
-from grpc_tools import protoc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import worker.proto
 from worker.api.grpc.codec import MessageCodec
 from worker.api.wire.decoding import MAX_FIELDS, MalformedMessage, decode
 from worker.api.wire.encoding import encode
 from worker.proto import health
 from worker.proto import worker as proto
+
+from ..support.descriptors import compiled
 
 MESSAGES = [
     cls
@@ -68,12 +67,8 @@ any_type = st.sampled_from(MESSAGES)
 @pytest.fixture(scope="module")
 def google(tmp_path_factory: pytest.TempPathFactory) -> dict[str, type[GoogleMessage]]:
     """Return protobuf's classes for our messages by name."""
-    source = Path(worker.proto.__file__).parent
-    out = tmp_path_factory.mktemp("proto") / "descriptors"
-    command = ["protoc", f"-I{source}", f"--descriptor_set_out={out}", "worker.proto", "health.proto"]
-    assert 0 == protoc.main(command)
+    files = compiled(tmp_path_factory.mktemp("proto"))
     pool = descriptor_pool.DescriptorPool()
-    files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
     for file in files:
         pool.Add(file)
     return {

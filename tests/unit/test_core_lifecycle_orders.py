@@ -34,6 +34,7 @@ from worker.core.lifecycle import (
 )
 
 from ..support.examples import examples
+from ..support.lifecycles import state_of
 
 seconds = st.floats(0.0, 30.0)
 numbers = st.sampled_from([signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -44,11 +45,6 @@ endings = st.one_of(
 )
 oom_counts = st.integers(0, 2)
 ignored = st.sampled_from([frozenset(), frozenset({signal.SIGTERM}), frozenset({signal.SIGINT})])
-
-
-def state_of(job: Lifecycle) -> dict[str, object]:
-    """Return all attributes of a job."""
-    return {name: getattr(job, name) for name in Lifecycle.__slots__}
 
 
 class AnyOrder(RuleBasedStateMachine):

@@ -56,11 +56,12 @@ def definitions(file: str) -> frozenset[str]:
 def missing(text: str) -> list[str]:
     """Return the references in a text to files or definitions that do not exist.
 
-    A reference is `core/worker.py` or `core/worker.py:Worker.start`. The path may omit leading folders.
+    A reference is `core/worker.py` or `core/worker.py:Worker.start`. The path may omit leading folders,
+    and begin as a link does, with `../`.
     """
     wrong = []
     for match in REFERENCE.finditer(URL.sub("", text)):
-        path, name = match[1].removeprefix("./"), match[2]
+        path, name = re.sub(r"^(\.{1,2}/)+", "", match[1]), match[2]
         found = [file for file in files() if file == path or file.endswith(f"/{path}")]
         if not found or (name and not any(name in definitions(file) for file in found)):
             wrong.append(match[0])

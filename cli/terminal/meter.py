@@ -3,23 +3,28 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from time import monotonic
 from typing import Self
 
 _INTERVAL = 0.5
-_WINDOW = 10
-"""Intervals over which the rate is averaged."""
+_WINDOW = 2
+"""Intervals over which the rate is averaged: the last second, so that a backlog does not count for long."""
+
+_ERASE = "\x1b[K"
+"""EL (ECMA-48): erases the line from the cursor on."""
 
 
 class Meter:
     """A line on a terminal that is rewritten twice a second."""
 
-    def __init__(self, terminal: int) -> None:
-        self._terminal = terminal
+    def __init__(self, terminal: int, clock: Callable[[], float] = monotonic) -> None:
+        self.terminal = terminal
+        self._clock = clock
         self._total = 0
-        self._seen = deque([(monotonic(), 0)], maxlen=_WINDOW)
+        self._samples = deque([(clock(), 0)], maxlen=_WINDOW + 1)
+        self._beside_text = False
 
     @classmethod
     @contextmanager
@@ -37,17 +42,22 @@ class Meter:
     @asynccontextmanager
     async def ticking(self) -> AsyncIterator[None]:
         """Rewrite the line at intervals, also while no bytes arrive, so that the rate falls."""
-        ticks = asyncio.create_task(self._tick())
+        ticks = asyncio.create_task(self._ticks())
         try:
             yield
         finally:
             ticks.cancel()
             await asyncio.wait({ticks})
 
-    async def _tick(self) -> None:
+    async def _ticks(self) -> None:
         while True:
             await asyncio.sleep(_INTERVAL)
-            self._seen.append((monotonic(), self._total))
+            self.tick()
+
+    def tick(self) -> None:
+        """End an interval, and rewrite the line, unless an incomplete line of the job is in its place."""
+        self._samples.append((self._clock(), self._total))
+        if not self._beside_text:
             self.show()
 
     def add(self, size: int) -> None:
@@ -55,13 +65,21 @@ class Meter:
         self._total += size
 
     def show(self, end: str = "\r") -> None:
-        """Write the line so that a later note overwrites it; ignore a failure of the terminal."""
-        since, before = self._seen[0]
-        rate = (self._total - before) / max(monotonic() - since, 1e-3)
-        # EL (ECMA-48) erases the rest of a longer previous line.
-        line = f"{_in_units(self._total)}  {_in_units(rate)}/s\x1b[K{end}"
+        """Write the line so that a later note overwrites it."""
+        since, before = self._samples[0]
+        rate = (self._total - before) / max(self._clock() - since, 1e-3)
+        self._write(f"{_in_units(self._total)}  {_in_units(rate)}/s{_ERASE}{end}")
+
+    def make_room(self, output: bytes) -> None:
+        """Erase the line, before this output of the job is written to the same terminal."""
+        if not self._beside_text:
+            self._write(_ERASE)
+        self._beside_text = not output.endswith(b"\n")
+
+    def _write(self, text: str) -> None:
+        """Write to the terminal; ignore a failure."""
         with suppress(OSError):
-            os.write(self._terminal, line.encode())
+            os.write(self.terminal, text.encode())
 
 
 def _in_units(size: float) -> str:

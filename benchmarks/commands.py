@@ -44,6 +44,7 @@ def main() -> None:
             "worker remove (unknown job)": [*worker, "remove", unknown],
             "worker start": [*worker, "start", "true"],
             "worker run": [*worker, "run", "true"],
+            "worker run --no-split-output": [*worker, "run", "--no-split-output", "true"],
         }
         times: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(ROUNDS):

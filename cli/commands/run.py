@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +9,7 @@ import click
 
 from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
-from ...core.model.ending import Cause, Channel, exit_code
+from ...core.model.ending import Cause, exit_code
 from ...core.model.job import JobSpec, JobStatus
 from ..client_settings import ClientSettings, client_options, rpc_failures
 from ..exit_status import RUN_FAILED, after_signal, spawn_failed
@@ -22,19 +21,23 @@ from ..terminal.console import (
     note,
     printable,
 )
-from ..terminal.output_copy import OutputCopy, resumable
+from ..terminal.output_copy import OutputCopies, resumable
+
+_DEFAULTS = {"split_output": True}
+"""The options whose default is not that of `start`."""
 
 
-@click.command(context_settings=JOB_COMMAND)
+@click.command(context_settings={**JOB_COMMAND, "default_map": _DEFAULTS})
 @job_options
 @client_options
 def run(settings: ClientSettings, request_id: str, **job: object) -> None:
     """Run a command as a job and exit with its exit code.
 
-    Everything from CMD on belongs to the job, including arguments that look like options. A limit
-    with the value `unlimited`, also `max`, replaces the default of the server. Ctrl-C
-    stops the job, a second Ctrl-C kills it. Exit codes of worker itself: 127 if the command does
-    not exist, 126 if it cannot be executed, 125 for any other error.
+    stdout and stderr of the job go to those of this command. Everything from CMD on belongs to the
+    job, including arguments that look like options. A limit with the value `unlimited`, also `max`,
+    replaces the default of the server. Ctrl-C stops the job, a second Ctrl-C kills it. Exit codes of
+    worker itself: 127 if the command does not exist, 126 if it cannot be executed, 125 for any other
+    error.
     """
     try:
         with rpc_failures(status=RUN_FAILED):
@@ -58,45 +61,24 @@ async def _run(settings: ClientSettings, spec: JobSpec, request_id: str) -> int:
         except RpcError as error:
             raise Failure(printable(str(error)), spawn_failed(error.errno)) from None
         interrupts.job_started(job)
-        copies = [
-            OutputCopy(job, into=2 if channel is Channel.STDERR else 1, channel=channel)
-            for channel in spec.channels
-        ]
+        copies = OutputCopies(job, spec.channels)
         try:
-            await _copy_all(client, copies)
+            await copies.run(client)
             status = await client.wait(job)
         except (RpcError, ServerUnreachable) as error:
             if not resumable(error):
                 raise
-            raise Failure(f"{printable(str(error))}; the job keeps running: {_rest_of(copies)}") from None
+            raise Failure(f"{printable(str(error))}; the job keeps running: {copies.rest}") from None
         except asyncio.CancelledError:
             if interrupts.failed:
                 raise Failure(f"the job could not be stopped: worker query {job}", RUN_FAILED) from None
             if interrupts.first is None:
                 raise
-            raise Failure(
-                f"the job keeps running: {_rest_of(copies)}", after_signal(interrupts.first)
-            ) from None
+            raise Failure(f"the job keeps running: {copies.rest}", after_signal(interrupts.first)) from None
         except (PipeClosed, WriteFailed):
             await _stop(client, job)  # as SIGPIPE ends a command of a shell
             raise
     return after_signal(interrupts.first) if interrupts.first is not None else _exit_status(job, status)
-
-
-async def _copy_all(client: ResumingClient, copies: Sequence[OutputCopy]) -> None:
-    """Copy each channel to its descriptor until one copy fails or all have ended."""
-    running = [asyncio.ensure_future(copy.run(client)) for copy in copies]
-    try:
-        await asyncio.gather(*running)
-    finally:
-        for copy in running:
-            copy.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-def _rest_of(copies: Sequence[OutputCopy]) -> str:
-    """Return the commands that print the rest of a job's output."""
-    return ", and ".join(copy.rest for copy in copies)
 
 
 def _exit_status(job: str, status: JobStatus) -> int:

@@ -14,7 +14,7 @@ from ..options.job import job_argument
 from ..options.parameters import TAIL
 from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
-from ..terminal.output_copy import OutputCopy, resumable
+from ..terminal.output_copy import OutputCopies, OutputCopy, resumable
 
 _OFFSET = click.IntRange(0, LARGEST_OUTPUT - 1)
 _COUNT = click.IntRange(0, (1 << 63) - 1)
@@ -31,8 +31,8 @@ _COUNT = click.IntRange(0, (1 << 63) - 1)
     is_flag=True,
     help="Show bytes and rate on stderr, if stderr is a terminal and stdout is not.",
 )
-@click.option("--stdout", is_flag=True, help="If stdout and stderr are separate: print stdout.  [default]")
-@click.option("--stderr", is_flag=True, help="If stdout and stderr are separate: print stderr.")
+@click.option("--stdout", is_flag=True, help="Print only stdout of a job whose stderr is separate.")
+@click.option("--stderr", is_flag=True, help="Print only stderr, on stdout.")
 @client_options
 def stream(
     settings: ClientSettings,
@@ -48,6 +48,9 @@ def stream(
 ) -> None:
     """Print a job's output from its first byte until it ends.
 
+    If stdout and stderr of the job are separate, each goes to that of this command, and a tail is one of
+    each; --offset then needs --stdout or --stderr.
+
     If the connection to the server is lost, the stream resumes at the same byte when it is back.
     """
     starts: list[StreamStart] = [
@@ -59,20 +62,38 @@ def stream(
         raise click.UsageError("use only one of --offset, --tail and --tail-bytes")
     if stdout and stderr:
         raise click.UsageError("use only one of --stdout and --stderr")
-    copy = OutputCopy(
-        job,
-        into=1,
-        channel=Channel.STDERR if stderr else Channel.STDOUT if stdout else None,
-        start=starts[0] if starts else BEGINNING,
-        follow=not no_follow,
+    channel = Channel.STDERR if stderr else Channel.STDOUT if stdout else Channel.OUTPUT
+    start, follow = starts[0] if starts else BEGINNING, not no_follow
+    one_channel = channel is not Channel.OUTPUT or offset is not None
+    copy = (
+        OutputCopy(job, into=1, channel=channel, start=start, follow=follow)
+        if one_channel
+        else OutputCopies(job, start=start, follow=follow)
     )
+
+    async def copy_output(client: ResumingClient) -> None:
+        if offset is not None and channel is Channel.OUTPUT:
+            await _check_offset(client, job)
+        await _copy_output(client, copy, meter)
+
     with Meter.shown() if progress else nullcontext() as meter:
-        call(settings, lambda client: _copy_output(client, copy, meter))
+        call(settings, copy_output)
 
 
-async def _copy_output(client: ResumingClient, copy: OutputCopy, meter: Meter | None) -> None:
+async def _check_offset(client: ResumingClient, job: str) -> None:
+    """Raise UsageError if the job has two channels: an offset is that of a byte in one of them."""
+    if (await client.query(job)).record.spec.split_output:
+        raise click.UsageError(
+            "--offset needs --stdout or --stderr: each has offsets of its own in this job"
+        )
+
+
+async def _copy_output(
+    client: ResumingClient, copy: OutputCopy | OutputCopies, meter: Meter | None
+) -> None:
     try:
-        await copy.run(client, meter)
+        async with meter.ticking() if meter else nullcontext():
+            await copy.run(client, meter)
     except (RpcError, ServerUnreachable) as error:
         if not copy.begun or not resumable(error):
             raise

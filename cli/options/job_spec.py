@@ -81,7 +81,12 @@ _OPTIONS = (
         default=DEFAULT_LINGER,
         help="Time that these have to end by themselves before SIGTERM.  [default: 1s]",
     ),
-    click.option("--split-output", is_flag=True, help="Store stdout and stderr separately."),
+    click.option(
+        "--split-output/--no-split-output",
+        default=False,
+        show_default=True,
+        help="Store stdout and stderr separately, or as one output in the order of writing.",
+    ),
     click.option(
         "--output-max",
         type=OUTPUT_MAX,

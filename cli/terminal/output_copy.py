@@ -1,11 +1,14 @@
 """Copies a job's output to stdout or stderr."""
 
-from contextlib import aclosing, nullcontext
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from functools import partial
 
 from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
 from ...core.model.ending import Channel
-from ...core.model.stream_start import BEGINNING, FromOffset, StreamStart
+from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
 from .console import note
 from .descriptor import OutputDescriptor
 from .meter import Meter
@@ -13,30 +16,44 @@ from .meter import Meter
 _FINAL = frozenset({"NotFound", "OutOfRange", "PermissionDenied", "InvalidArgument"})
 """Codes of errors that a retry cannot change."""
 
+_DESCRIPTORS = {Channel.OUTPUT: 1, Channel.STDOUT: 1, Channel.STDERR: 2}
+
 
 def resumable(error: RpcError | ServerUnreachable) -> bool:
     """Return whether the stream can be resumed later after this error."""
     return isinstance(error, ServerUnreachable) or error.code not in _FINAL
 
 
+def _start_option(start: StreamStart) -> str:
+    match start:
+        case FromOffset(offset):
+            return f" --offset {offset}" if offset else ""
+        case LastLines(count):
+            return f" --tail {count}"
+        case LastBytes(count):
+            return f" --tail-bytes {count}"
+
+
 class OutputCopy:
-    """Copies a job's output to a descriptor, and keeps the position."""
+    """Copies one channel of a job's output to a descriptor, and keeps the position.
+
+    ``channel`` is OUTPUT for the only channel of a job, and then also for its stdout.
+    """
 
     def __init__(
         self,
         job: str,
         *,
         into: int,
-        channel: Channel | None = None,
+        channel: Channel = Channel.OUTPUT,
         start: StreamStart = BEGINNING,
         follow: bool = True,
     ) -> None:
         self._job = job
         self._into = into
-        self._channel = channel
-        self._start = start
+        self.channel = channel
+        self._rest_start = start
         self._follow = follow
-        self._position = start.offset if isinstance(start, FromOffset) else None
         self.begun = False
         """Whether any output has arrived."""
 
@@ -45,24 +62,84 @@ class OutputCopy:
         target = OutputDescriptor(self._into)
         chunks = client.stream(
             self._job,
-            channel=self._channel,
-            start=self._start,
+            channel=self.channel,
+            start=self._rest_start,
             follow=self._follow,
         )
-        async with meter.ticking() if meter else nullcontext(), target.until_closed(), aclosing(chunks):
+        async with target.until_closed(), aclosing(chunks):
             async for chunk in chunks:
-                if self._position is not None and chunk.offset > self._position:
-                    missing = chunk.offset - self._position
-                    note(f"{missing} bytes from offset {self._position} on are no longer kept")
+                self._note_missing(chunk.offset)
+                if meter is not None and self._into == meter.terminal:
+                    meter.make_room(chunk.data)
                 await target.write(chunk.data)
                 if meter is not None:
                     meter.add(len(chunk.data))
-                self._position = chunk.offset + len(chunk.data)
+                self._rest_start = FromOffset(chunk.offset + len(chunk.data))
                 self.begun = True
+
+    def _note_missing(self, offset: int) -> None:
+        if isinstance(self._rest_start, FromOffset) and offset > self._rest_start.offset:
+            expected = self._rest_start.offset
+            of_channel = " of stderr" if self.channel is Channel.STDERR else ""
+            note(f"{offset - expected} bytes{of_channel} from offset {expected} on are no longer kept")
 
     @property
     def rest(self) -> str:
         """The command that prints the rest of the output."""
-        channel = " --stderr" if self._channel is Channel.STDERR else ""
-        offset = f" --offset {self._position}" if self._position else ""
-        return f"worker stream {self._job}{channel}{offset}"
+        channel = "" if self.channel is Channel.OUTPUT else f" --{self.channel}"
+        return f"worker stream {self._job}{channel}{_start_option(self._rest_start)}"
+
+
+class OutputCopies:
+    """Copies each channel of a job's output to its own descriptor, and keeps the positions.
+
+    If ``channels`` is None, the server is asked for them while the first one is copied.
+    """
+
+    def __init__(
+        self,
+        job: str,
+        channels: Sequence[Channel] | None = None,
+        *,
+        start: StreamStart = BEGINNING,
+        follow: bool = True,
+    ) -> None:
+        self._job = job
+        self._channels_known = channels is not None
+        self._copy = partial(OutputCopy, job, start=start, follow=follow)
+        self._copies = [
+            self._copy(into=_DESCRIPTORS[channel], channel=channel)
+            for channel in channels or [Channel.OUTPUT]
+        ]
+
+    @property
+    def begun(self) -> bool:
+        """Whether any output has arrived."""
+        return any(copy.begun for copy in self._copies)
+
+    async def run(self, client: ResumingClient, meter: Meter | None = None) -> None:
+        """Copy until one copy fails or all have ended."""
+        running = [asyncio.ensure_future(copy.run(client, meter)) for copy in self._copies]
+        if not self._channels_known:
+            running.append(asyncio.ensure_future(self._copy_separate_stderr(client, meter)))
+        try:
+            await asyncio.gather(*running)
+        finally:
+            for copy in running:
+                copy.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _copy_separate_stderr(self, client: ResumingClient, meter: Meter | None) -> None:
+        """Copy stderr if it is separate; then the other copy is that of stdout."""
+        if (await client.query(self._job)).record.spec.split_output:
+            stderr = self._copy(into=_DESCRIPTORS[Channel.STDERR], channel=Channel.STDERR)
+            self._copies[0].channel = Channel.STDOUT
+            self._copies.append(stderr)
+            await stderr.run(client, meter)
+
+    @property
+    def rest(self) -> str:
+        """The commands that print the rest of the output."""
+        if not self.begun:
+            return self._copy(into=_DESCRIPTORS[Channel.OUTPUT]).rest
+        return ", and ".join(copy.rest for copy in self._copies)

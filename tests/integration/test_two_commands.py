@@ -173,27 +173,6 @@ def test_run_ends_as_the_job_did(shared, arguments, status):
     assert b"Traceback" not in done.stderr
 
 
-def test_run_separates_split_output(shared):
-    """With --split-output, stdout goes to stdout and stderr to stderr."""
-    done = shared.run("run", "--split-output", "sh", "-c", "echo out; echo err >&2")
-    assert (0, b"out\n", b"err\n") == (done.returncode, done.stdout, done.stderr)
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupting_run_stops_the_job(shared, number, status):
-    """Ctrl-C stops the job, and the rest of its output is printed."""
-    run = begin(
-        shared, "run", "sh", "-c", "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
-    )
-    assert b"ready\n" == run.stdout.readline()
-    run.send_signal(number)
-    ended, out, err = finish(run)
-    assert status == ended
-    assert out.endswith("bye\n")
-    assert "Traceback" not in err
-    assert "[]\n" == shared.worker("list", "--running", "-o", "json")
-
-
 def test_a_second_interrupt_kills_the_job(shared):
     """A second Ctrl-C kills the job before the grace has elapsed."""
     run = begin(

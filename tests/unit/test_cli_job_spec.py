@@ -88,6 +88,17 @@ def test_every_field_has_an_option() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "started", "run_as"),
+    [([], False, True), (["--split-output"], True, True), (["--no-split-output"], False, False)],
+)
+def test_run_separates_stdout_and_stderr(arguments: list[str], *, started: bool, run_as: bool) -> None:
+    """By default `start` keeps one channel and `run` two; the option replaces both defaults."""
+    for command, expected in ((start, started), (run, run_as)):
+        context = command.make_context(command.name, [*arguments, "ls"])
+        assert expected is context.params["split_output"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "command"),
     [
         (["ls", "-l", "--help", "--", "-x"], ["ls", "-l", "--help", "--", "-x"]),

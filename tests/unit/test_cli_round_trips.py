@@ -99,24 +99,32 @@ async def command(served: Served, *arguments: str) -> set[str]:
         (["query", "JOB"], ["Query"]),
         (["list"], ["List"]),
         (["wait", "JOB"], ["Wait"]),
-        (["stream", "JOB"], ["Stream"]),
+        (["stream", "JOB"], ["Stream", "Query"]),
+        (["stream", "SPLIT"], ["Stream", "Query", "Stream"]),
+        (["stream", "--stderr", "SPLIT"], ["Stream"]),
+        (["stream", "--offset", "0", "JOB"], ["Query", "Stream"]),
         (["remove", "JOB"], ["Remove"]),
         (["signal", "RUNNING", "CONT"], ["Signal"]),
         (["pause", "RUNNING"], ["Pause"]),
         (["resume", "RUNNING"], ["Resume"]),
         (["stop", "--signal-all", "RUNNING"], ["Stop"]),
-        (["run", "true"], ["Start", "Stream", "Wait"]),
+        (["run", "true"], ["Start", "Stream", "Stream", "Wait"]),
+        (["run", "--no-split-output", "true"], ["Start", "Stream", "Wait"]),
     ],
 )
-async def test_a_command_makes_one_connection_and_one_call(
+async def test_a_command_makes_one_connection_and_few_calls(
     pki: Path, seen: Seen, arguments: list[str], calls: list[str]
 ) -> None:
-    """No command probes the server first; only run needs more than one call."""
+    """No command probes the server first; only run and stream need more than one call.
+
+    `stream` asks for the channels while it streams the first one; an offset depends on the answer.
+    """
     async with serving(pki) as served:
         job = await served.worker.start(JobSpec("true"))
         await served.worker.wait(job)
         running = await served.worker.start(JobSpec("sleep", ["1000"]))
-        jobs = {"JOB": str(job), "RUNNING": str(running)}
+        split = await served.worker.start(JobSpec("true", split_output=True))
+        jobs = {"JOB": str(job), "RUNNING": str(running), "SPLIT": str(split)}
         loaded = await command(served, *(jobs.get(each, each) for each in arguments))
         assert (1, calls) == (seen.connections, seen.calls)
         assert not (TOO_MUCH | OF_SERVERS) & loaded

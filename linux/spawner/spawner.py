@@ -229,6 +229,8 @@ class SupervisorSpawner:
             answer = await client.call("list")
             listed |= self._apply_list(generation, answer["jobs"])
             await self._disconnect_if_unused(generation)
+        if self._generation not in self._clients:  # it died before it was asked: its jobs are not listed
+            raise SupervisorGone
         for process in known:
             if process.job not in listed and not process.has_ended:
                 process.set_lost("the supervisor ended and nothing was recorded about the job", time.time())

@@ -76,6 +76,7 @@ MODULES = {
         "LastLines",
         "StreamStart",
     ),
+    "model.terminal": ("WindowSize",),
     "model.ulimits": ("Ulimit",),
     "ports": (
         "AppendedFile",
@@ -97,6 +98,7 @@ MODULES = {
         "Sink",
         "SinkKind",
         "Survivor",
+        "TerminalProcess",
         "Watch",
     ),
     "worker": ("Worker",),
@@ -164,6 +166,7 @@ if TYPE_CHECKING:
     from .model.stream_start import LastBytes as LastBytes
     from .model.stream_start import LastLines as LastLines
     from .model.stream_start import StreamStart as StreamStart
+    from .model.terminal import WindowSize as WindowSize
     from .model.ulimits import Ulimit as Ulimit
     from .ports import AppendedFile as AppendedFile
     from .ports import Clock as Clock
@@ -184,6 +187,7 @@ if TYPE_CHECKING:
     from .ports import Sink as Sink
     from .ports import SinkKind as SinkKind
     from .ports import Survivor as Survivor
+    from .ports import TerminalProcess as TerminalProcess
     from .ports import Watch as Watch
     from .worker import Worker as Worker
 else:

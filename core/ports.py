@@ -26,6 +26,7 @@ from .model.job import (
     PastRequest,
 )
 from .model.limits import ResourceLimits, ResourceUsage
+from .model.terminal import WindowSize
 
 
 class PlacementKind(StrEnum):
@@ -344,6 +345,14 @@ class InteractiveProcess(Process, Protocol):
 
         Raises InputMisplaced unless exactly this many bytes were accepted.
         """
+        ...
+
+
+class TerminalProcess(Process, Protocol):
+    """A Process that may have a terminal: an optional capability of a spawner."""
+
+    async def resize(self, size: WindowSize) -> None:
+        """Change the size of the terminal, of a job whose spec has one; the kernel sends SIGWINCH."""
         ...
 
 

@@ -30,6 +30,8 @@ class Step(StrEnum):
     SEGMENT_DROPPED = "segment-dropped"  # recorder: the oldest segment, beyond the bound
     SPLICED = "spliced"  # recorder: some bytes are in the segment
     INPUT_SPLICED = "input-spliced"  # recorder: some bytes are in the FIFO that the job reads
+    TYPING = "typing"  # recorder: it is about to write some bytes to the terminal of the job
+    RELAYED = "relayed"  # recorder: some bytes that the job wrote to its terminal are in the FIFO
     DRAIN_REPORTED = "drain-reported"  # recorder: to the supervisor
 
     # The end.

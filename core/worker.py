@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing, asynccontextmanager
 
 from .engine import following
-from .engine.capabilities import interactive, pausable, signalable
+from .engine.capabilities import interactive, pausable, resizable, signalable
 from .engine.compatibility import check_adapters
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
@@ -45,6 +45,7 @@ from .model.job import (
 )
 from .model.limits import LimitPolicy, ResourceLimits
 from .model.stream_start import BEGINNING, FromOffset, StreamStart
+from .model.terminal import WindowSize
 from .ports import (
     Clock,
     JobJournal,
@@ -195,6 +196,16 @@ class Worker:
         """Let the processes of a paused job continue. Idempotent; raises as ``pause`` does."""
         _, running = await self._find_running(job_id)
         await asyncio.shield(pausable(running.process).resume())
+
+    async def resize(self, job_id: JobId, size: WindowSize) -> None:
+        """Change the size of a job's terminal. Idempotent.
+
+        Raises JobNotFound, JobAlreadyFinished, and ActionRefused if the job has no terminal.
+        """
+        job, running = await self._find_running(job_id)
+        if job.record.spec.terminal is None:
+            raise ActionRefused(f"job {job_id} has no terminal")
+        await asyncio.shield(resizable(running.process).resize(size))
 
     async def query(self, job_id: JobId) -> JobStatus:
         """Return the current status of a job."""

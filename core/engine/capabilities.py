@@ -3,7 +3,13 @@
 from typing import cast
 
 from ..errors import ActionRefused
-from ..ports import InteractiveProcess, PausableProcess, Process, SignalableProcess
+from ..ports import (
+    InteractiveProcess,
+    PausableProcess,
+    Process,
+    SignalableProcess,
+    TerminalProcess,
+)
 
 
 def signalable(process: Process) -> SignalableProcess:
@@ -19,6 +25,11 @@ def pausable(process: Process) -> PausableProcess:
 def interactive(process: Process) -> InteractiveProcess:
     """Return a process that input can be written to; ActionRefused if it is not one."""
     return cast("InteractiveProcess", _with("write_input", process, "cannot pass input to jobs"))
+
+
+def resizable(process: Process) -> TerminalProcess:
+    """Return a process whose terminal can be resized; ActionRefused if it is not one."""
+    return cast("TerminalProcess", _with("resize", process, "cannot give terminals to jobs"))
 
 
 def _with(method: str, process: Process, lack: str) -> Process:

@@ -17,6 +17,7 @@ from .ending import (
     Lost,
 )
 from .limits import ResourceLimits, ResourceUsage
+from .terminal import WindowSize
 from .ulimits import Ulimit, check_ulimits
 
 JobId = NewType("JobId", UUID)
@@ -81,8 +82,9 @@ class JobSpec:
     None applies the default of the Worker. ``new_privileges`` lets set-user-ID programs give privileges
     to the job although the worker changed its user (prctl(2), PR_SET_NO_NEW_PRIVS). ``pipe_size`` is
     how many bytes of output of a channel may wait to be recorded; None is the kernel's default. ``stdin``:
-    the job reads what clients write to it; otherwise its stdin is /dev/null. Raises InvalidJobSpec,
-    which names the field, for a spec that the kernel can never run.
+    the job reads what clients write to it; otherwise its stdin is /dev/null. ``terminal``: the job has a
+    controlling terminal of this size as its stdin, stdout and stderr. Raises InvalidJobSpec, which names
+    the field, for a spec that the kernel can never run.
     """
 
     command: str
@@ -103,6 +105,7 @@ class JobSpec:
     linger: float = DEFAULT_LINGER
     signal_all: bool = False
     stdin: bool = False
+    terminal: WindowSize | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", tuple(self.args))
@@ -119,15 +122,19 @@ class JobSpec:
                 raise InvalidJobSpec("env", f"{name!r} is not a valid name of a variable")
         if self.timeout is not None and not 0 < self.timeout <= LONGEST_DURATION:
             raise InvalidJobSpec("timeout", f"{self.timeout:g} s; must be above 0, at most 10 years")
-        if not 0 <= self.grace <= LONGEST_DURATION:
-            raise InvalidJobSpec("grace", f"{self.grace:g} s; must be 0 or more, at most 10 years")
-        if not 0 <= self.linger <= LONGEST_DURATION:
-            raise InvalidJobSpec("linger", f"{self.linger:g} s; must be 0 or more, at most 10 years")
+        for name, seconds in (("grace", self.grace), ("linger", self.linger)):
+            if not 0 <= seconds <= LONGEST_DURATION:
+                raise InvalidJobSpec(name, f"{seconds:g} s; must be 0 or more, at most 10 years")
+        self._check_streams()
+        check_ulimits(self.ulimits)
+
+    def _check_streams(self) -> None:
         if self.output_max is not None:
             check_output_max(self.output_max)
-        check_ulimits(self.ulimits)
         if self.pipe_size is not None and not SMALLEST_PIPE <= self.pipe_size <= LARGEST_PIPE:
             raise InvalidJobSpec("pipe size", f"{self.pipe_size} bytes; must be 4K to 1G")
+        if self.terminal is not None and self.split_output:
+            raise InvalidJobSpec("terminal", "stdout and stderr of a terminal cannot be separate")
 
     def _check_text(self) -> None:
         """Reject text that execve(2) cannot take: NUL bytes and lone surrogates."""
@@ -150,6 +157,11 @@ class JobSpec:
                 text.encode()
             except UnicodeEncodeError:
                 raise InvalidJobSpec(ascii(where), "contains a lone surrogate") from None
+
+    @property
+    def effective_linger(self) -> float:
+        """The linger; none with a terminal, which the kernel takes from leftovers when its session ends."""
+        return self.linger if self.terminal is None else 0.0
 
     @property
     def channels(self) -> tuple[Channel, ...]:

@@ -38,6 +38,7 @@ from ..model.ending import (
 )
 from ..model.input import InputState
 from ..model.job import JobId, JobSpec
+from ..model.terminal import WindowSize
 from ..ports import (
     Clock,
     InProcessSink,
@@ -105,6 +106,7 @@ class FakeProcess:
         self._sinks = sinks
         self._clock = clock
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self.window = spec.terminal
         self._output_trouble = ""
         self._input = FakeInput(self._read)
         self._reads = program.copies_input and spec.stdin
@@ -113,7 +115,7 @@ class FakeProcess:
             timeout=spec.timeout,
             grace=spec.grace,
             leftovers=spec.leftovers,
-            linger=spec.linger,
+            linger=spec.effective_linger,
             signal_all=spec.signal_all,
         )
         self._timer: asyncio.Task[None] | None = None
@@ -166,6 +168,10 @@ class FakeProcess:
     async def end_input(self, offset: int) -> InputState:
         """Let the program read the end of the file."""
         return self._input.end(offset)
+
+    async def resize(self, size: WindowSize) -> None:
+        """Store the size in ``window``."""
+        self.window = size
 
     def close_input(self, reason: str = "the job has closed its stdin") -> None:
         """Close stdin, as a program that wants no more input."""

@@ -28,6 +28,7 @@ from ..model.limits import (
     ResourceLimits,
     ResourceUsage,
 )
+from ..model.terminal import WindowSize
 from ..model.ulimits import Ulimit
 from ..ports import JobJournal
 from .contract import Contract
@@ -70,7 +71,9 @@ EVERYTHING = JobSpec(
     new_privileges=True,
     pipe_size=1 << 20,
 )
-"""No field has its default."""
+"""No field has its default, except one that excludes others: see ON_A_TERMINAL."""
+
+ON_A_TERMINAL = JobSpec("sh", stdin=True, terminal=WindowSize(24, 80))
 
 USAGE = ResourceUsage(1, 2, 3, 4, 5, 6, 7, 8, 1 << 62)
 
@@ -94,7 +97,7 @@ class JournalContract(Contract):
 
     async def check_every_field_survives(self) -> None:
         """``load`` returns each record exactly as it was stored, for any job spec."""
-        for spec in (JobSpec("ls"), EVERYTHING, JobSpec("ls", limits=REMOVED_LIMITS)):
+        for spec in (JobSpec("ls"), EVERYTHING, ON_A_TERMINAL, JobSpec("ls", limits=REMOVED_LIMITS)):
             await self._check_survival(JobRecord(new_job_id(), spec, "\N{BULLET} owner", "id 1", NOON))
 
     async def check_every_ending_survives(self) -> None:

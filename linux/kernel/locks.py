@@ -31,6 +31,24 @@ def lock_holder(fd: int) -> int:
     return int(pid) if kind != fcntl.F_UNLCK else 0
 
 
+def holder_of(path: str | os.PathLike[str]) -> int:
+    """Return the pid of the process that holds the lock of a file, 0 if none does; not if we hold it."""
+    fd = open_lock(path)
+    try:
+        return lock_holder(fd)
+    finally:
+        os.close(fd)
+
+
+def stop_holder(path: str | os.PathLike[str]) -> None:
+    """Terminate the process that holds the lock of a file, and wait until it has exited."""
+    fd = open_lock(path)
+    try:
+        seize_lock(fd)
+    finally:
+        os.close(fd)
+
+
 def seize_lock(fd: int) -> None:
     """Terminate the process that holds the lock by SIGTERM, wait until it has exited, take the lock."""
     holder = lock_holder(fd)

@@ -4,6 +4,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from .kernel_files import read_file
 
@@ -22,6 +23,18 @@ class Stat:
     session: int
     start: int
     before_exec: bool
+
+
+class OpenFile(NamedTuple):
+    """An open file of a process: its descriptor, device and inode, and file position.
+
+    ``terminal`` is the number of the pseudo-terminal whose master it is, as in /dev/pts/N; None for others.
+    """
+
+    descriptor: int
+    inode: tuple[int, int]
+    position: int
+    terminal: int | None
 
 
 @cache
@@ -99,15 +112,17 @@ def cgroups(pid: int) -> frozenset[bytes]:
         return frozenset()
 
 
-def file_positions(pid: int) -> dict[tuple[int, int], int]:
-    """Return the position of each open file of a process, by device and inode; none if it is gone."""
-    positions = {}
+def open_files(pid: int) -> list[OpenFile]:
+    """Return the open files of a process, as far as we may see them; none if it is gone."""
+    files = []
     with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        for descriptor in map(int, os.listdir(f"/proc/{pid}/fd")):
             file = os.stat(f"/proc/{pid}/fd/{descriptor}")
-            first = read_file(f"/proc/{pid}/fdinfo/{descriptor}").split(b"\n", 1)[0]
-            positions[file.st_dev, file.st_ino] = int(first.removeprefix(b"pos:"))
-    return positions
+            lines = read_file(f"/proc/{pid}/fdinfo/{descriptor}").split(b"\n")
+            facts = dict(line.split(b":\t", 1) for line in lines if b":\t" in line)
+            terminal = int(facts[b"tty-index"]) if b"tty-index" in facts else None
+            files.append(OpenFile(descriptor, (file.st_dev, file.st_ino), int(facts[b"pos"]), terminal))
+    return files
 
 
 def command_line(pid: int) -> bytes:

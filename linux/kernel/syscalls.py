@@ -20,6 +20,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # FALLOC_FL_*
 
+_PIDFD_GETFD = 438  # Linux 5.6, the same on all architectures
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
 _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 _PIDFD_INFO = struct.Struct("=QQ11Ii")
@@ -60,6 +61,11 @@ def punch_hole(fd: int, offset: int, size: int) -> None:
     """Free the blocks of a part of a file, which then reads as zeros (fallocate(2))."""
     arguments = (ctypes.c_int64(offset), ctypes.c_int64(size))
     _checked(_libc.fallocate64(fd, _PUNCH_HOLE | _KEEP_SIZE, *arguments), "fallocate")
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """Return a duplicate of a descriptor of another process, which we must be allowed to trace."""
+    return _checked(_syscall(_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
 
 
 def pidfd_wait_status(pidfd: int) -> int | None:

@@ -126,7 +126,7 @@ class ChannelRecording:
 
     def close(self) -> None:
         """Close FIFO and segment."""
-        self._recorder.forget(self)
+        self._recorder.forget(self.fifo)
         os.close(self.fifo)
         self._segments.close()
 

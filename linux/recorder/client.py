@@ -47,6 +47,7 @@ class RecorderClient:
         self._on_fed = on_fed
         self._jobs: dict[str, Message] = {}
         self._feeds: dict[str, tuple[Message, tuple[int, int]]] = {}
+        self._terminals: dict[str, int] = {}
         self._shared = create_shared_offsets()
         self._offsets = map_shared_offsets(self._shared)
         self._indexes: dict[str, list[int]] = {}
@@ -98,6 +99,8 @@ class RecorderClient:
         self._send_log()
         for job, message in self._jobs.items():
             self._send(message)
+            if job in self._terminals:
+                self._relay(job)
             if job in self._draining:
                 self._send({"finish": job})
         for feed, descriptors in self._feeds.values():
@@ -108,8 +111,18 @@ class RecorderClient:
         self._log = level, form
         self._send_log()
 
-    def record(self, job: str, sinks: Mapping[Channel, RecordedFifo], fifos: Collection[int]) -> None:
-        """Record a job's FIFOs; the message holds them open until the recorder does."""
+    def record(
+        self,
+        job: str,
+        sinks: Mapping[Channel, RecordedFifo],
+        fifos: Collection[int],
+        *,
+        terminal: int | None = None,
+    ) -> None:
+        """Record a job's FIFOs; the message holds them open until the recorder does.
+
+        ``terminal`` is the master of the job's terminal: what the job writes to it goes into the FIFO.
+        """
         first = next(iter(sinks.values()))
         message: Message = {
             "record": job,
@@ -119,9 +132,13 @@ class RecorderClient:
             "most_segments": first.most_segments,
             "ends": self._assign_indexes(job, len(sinks)),
             "sinks": [to_message(sink) for sink in sinks.values()],
+            "terminal": terminal is not None,
         }
         self._jobs[job] = message
         self._send(message, list(fifos))
+        if terminal is not None:
+            self._terminals[job] = terminal
+            self._relay(job)
 
     def feed(self, job: str, spool: int, fifo: int, end: int | None) -> None:
         """Move what is in the spool by now into the FIFO; ``end`` is the size of all input, if known."""
@@ -140,9 +157,13 @@ class RecorderClient:
         self._draining.add(job)
         self._send({"finish": job})
 
+    def _relay(self, job: str) -> None:
+        self._send({"relay": job}, [self._terminals[job]])
+
     def drop(self, job: str) -> None:
         """Stop recording a job that never ran."""
         self._jobs.pop(job, None)
+        self._terminals.pop(job, None)
         self._free += self._indexes.pop(job, [])
         self._send({"drop": job})
 
@@ -187,12 +208,15 @@ class RecorderClient:
         match message:
             case {"drained": str(job), "output": dict(output)} if job in self._jobs:
                 del self._jobs[job]
+                self._terminals.pop(job, None)
                 self._free += self._indexes.pop(job)
                 self._draining.discard(job)
                 sizes = {
                     Channel(channel): size for channel, size in output.items() if isinstance(size, int)
                 }
                 self._on_drained(job, sizes)
+            case {"lacks_terminal": str(job)} if job in self._terminals:
+                self._relay(job)
             case {"fed": str(job), "lacking": True} if job in self._feeds:
                 self._send(*self._feeds[job])
             case {"fed": str(job), "done": bool(done), "closed": bool(closed)} if job in self._feeds:

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 _SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 1 << 20
 
+_KEYS = 1024
+"""Bytes typed into a terminal at once: its buffer has 4 KiB."""
+
 _TURNS = 16
-"""Calls of splice(2) before other channels have their turn."""
+"""Moves before other channels have their turn."""
 
 
 class InputFeed:
@@ -40,10 +43,9 @@ class InputFeed:
         moved = waiting = False
         try:
             for _ in range(_TURNS):
-                if not os.splice(self._spool, self.fifo, _AT_ONCE, flags=_SPLICE_F_NONBLOCK):
+                if not self._move():
                     break
                 moved = True
-                reached(Step.INPUT_SPLICED, self.job)
             else:
                 waiting = True
         except BlockingIOError:
@@ -54,20 +56,53 @@ class InputFeed:
             self._recorder.retry_later(self.wake)
         if not waiting and self._state.poll(0):
             return self._finish(closed=True)
-        if self.end is not None and os.lseek(self._spool, 0, os.SEEK_CUR) >= self.end:
+        if self.end is not None and self._position >= self.end:
             return self._finish(closed=False)
         self._recorder.wait_for_room(self, waiting=waiting)
         if moved:
             self._recorder.fed(self.job)
         return None
 
+    def _move(self) -> int:
+        """Move some bytes; return how many. BlockingIOError if there is no room."""
+        moved = os.splice(self._spool, self.fifo, _AT_ONCE, flags=_SPLICE_F_NONBLOCK)
+        if moved:
+            reached(Step.INPUT_SPLICED, self.job)
+        return moved
+
     def close(self) -> None:
         """Close both files."""
         self._open = False
-        self._recorder.forget(self)
+        self._recorder.forget(self.fifo)
         os.close(self.fifo)
         os.close(self._spool)
+
+    @property
+    def _position(self) -> int:
+        return os.lseek(self._spool, 0, os.SEEK_CUR)
 
     def _finish(self, *, closed: bool) -> None:
         self.close()
         self._recorder.fed(self.job, done=True, closed=closed)
+
+
+class TerminalFeed(InputFeed):
+    """Types the input into a terminal: ``fifo`` is its master.
+
+    The position is moved before the bytes: a key that was typed is never typed again. If this process dies
+    in between, the job does not get it.
+    """
+
+    def _move(self) -> int:
+        before = self._position
+        keys = os.pread(self._spool, _KEYS, before)
+        if not keys:
+            return 0
+        os.lseek(self._spool, before + len(keys), os.SEEK_SET)
+        reached(Step.TYPING, self.job)
+        typed = 0
+        try:
+            typed = os.write(self.fifo, keys)
+        finally:
+            os.lseek(self._spool, before + typed, os.SEEK_SET)
+        return typed

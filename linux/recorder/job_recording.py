@@ -8,6 +8,7 @@ from ...core.model.channel import Channel
 from ..state.job_directory import fifo_path
 from .channel_recording import ChannelRecording
 from .segments import Segments
+from .terminal_relay import TerminalRelay
 
 TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
 if TYPE_CHECKING:
@@ -49,8 +50,13 @@ def sinks_of(message: "Message") -> list[Sink]:
 class JobRecording:
     """The channels of one job."""
 
-    def __init__(self, recorder: "Recorder", job: str, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self, recorder: "Recorder", job: str, sinks: Sequence[Sink], *, terminal: bool = False
+    ) -> None:
         self.job = job
+        self._terminal = terminal
+        self._relay: TerminalRelay | None = None
+        self._master = -1
         self._recorder = recorder
         self._sinks = sinks
         self._lock = threading.Lock()
@@ -78,19 +84,44 @@ class JobRecording:
             raise
 
     def opened(self) -> None:
-        """Clear the trouble, and drain if that was requested before."""
+        """Clear the trouble, and continue with what was requested before."""
         self.trouble(None, "")
+        if self._master >= 0:
+            self.relay(self._master)
         if self._draining:
             self.drain()
 
     def drain(self) -> None:
-        """Record the bytes that are still in the FIFOs, then report the sizes."""
+        """Record the bytes that are still in the terminal and in the FIFOs, then report the sizes."""
         self._draining = True
-        for channel in self.channels:
-            channel.drain()
+        if self._relay is not None:
+            self._relay.wake()
+        elif not self._terminal:
+            for channel in self.channels:
+                channel.drain()
+
+    def relay(self, master: int) -> None:
+        """Record what the job writes to the terminal with this master, as soon as the FIFOs are open."""
+        self._master = master
+        if self.channels:
+            self._relay = TerminalRelay(self._recorder, self, master, self.channels[0].fifo)
+            self._recorder.begin_relay(self._relay)
+
+    def relayed(self) -> None:
+        """Continue to drain: the terminal is empty."""
+        if self._draining:
+            self._close_relay()
+            self.drain()
+
+    def _close_relay(self) -> None:
+        self._terminal = False
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
 
     def drop(self) -> None:
         """Stop at once."""
+        self._close_relay()
         for channel in self.channels:
             channel.close()
 

@@ -13,30 +13,34 @@ ARGUMENTS = ("SOCKET_FD", "LOCK", "OFFSETS_FD")
 """The supervisor's socket, the path of the lock, and the memory of the shared offsets."""
 
 TO_RECORDER = {
-    "record": ("directory", "channels", "segment_size", "ends", "most_segments", "sinks"),
+    "record": ("directory", "channels", "segment_size", "ends", "most_segments", "sinks", "terminal"),
     "finish": (),
     "drop": (),
     "feed": ("spool", "fifo", "end"),
     "stop_feeding": (),
+    "relay": (),
     "log": ("format",),
 }
 """Messages by their first key, whose value is the job (``log``: the level), with their other fields.
 
 ``record`` starts recording; it carries descriptors of the FIFOs, which hold them open until the recorder
-has opened them. ``directory`` is that of the job, ``ends`` the index of each channel in the shared offsets.
-``most_segments`` is optional; 0 keeps all. ``sinks`` is optional and takes precedence over ``directory``
-and the sizes: it has the fields of the RecordedFifo of each channel. ``finish``: no process writes any
-more, drain. ``drop``: stop at once. ``feed`` moves the input in the spool of a job into its FIFO; it
-carries descriptors of both, and has their inode numbers. A repeated one moves what was added since. ``end``
-is the size of the whole input, if it is known. ``stop_feeding``: close both. ``log``: the level and the
-format of the recorder's log.
+has opened them. ``directory`` is that of the job, ``ends`` the index of each channel in the shared
+offsets. ``most_segments`` is optional; 0 keeps all. ``sinks`` is optional and takes precedence over
+``directory`` and the sizes: it has the fields of the RecordedFifo of each channel. ``terminal``: the job
+has one, and ``relay`` follows with a descriptor of its master: what the job writes to it goes into the
+FIFO. ``finish``: no process writes any more, drain. ``drop``: stop at once. ``feed`` moves the input in
+the spool of a job into its FIFO; it carries descriptors of both, and has their inode numbers. A repeated
+one moves what was added since. ``end`` is the size of the whole input, if it is known. ``stop_feeding``:
+close both. ``log``: the level and the format of the recorder's log.
 """
 
 TO_SUPERVISOR = {
     "drained": ("output",),
     "trouble": ("reason",),
     "fed": ("done", "closed", "lacking"),
+    "lacks_terminal": (),
 }
 """``drained``: everything is recorded; ``output`` is the size of each channel in bytes. ``trouble``: the
 output cannot be recorded, and why; an empty ``reason``: it can be again. ``fed``: input was moved;
-``done``: the last of it; ``closed``: the job reads no more; ``lacking``: the descriptors did not arrive."""
+``done``: the last of it; ``closed``: the job reads no more; ``lacking``: the descriptors did not arrive.
+``lacks_terminal``: that of a terminal did not."""

@@ -20,8 +20,9 @@ from ..ipc.unix_sockets import receive
 from ..kernel.slow_disk import SlowDisk
 from ..logs.lines import log_steps
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
-from .input_feed import InputFeed
+from .input_feed import InputFeed, TerminalFeed
 from .job_recording import JobRecording, sinks_of
+from .terminal_relay import TerminalRelay
 
 
 class Recorder:
@@ -33,7 +34,7 @@ class Recorder:
         self._epoll = select.epoll()
         self._jobs: dict[str, JobRecording] = {}
         self._feeds: dict[str, InputFeed] = {}
-        self._by_fd: dict[int, ChannelRecording | InputFeed] = {}
+        self._by_fd: dict[int, ChannelRecording | InputFeed | TerminalRelay] = {}
         self._sending = threading.Lock()
         self._decoder = Decoder()
         self._retries: list[Callable[[], None]] = []
@@ -63,11 +64,26 @@ class Recorder:
         """Wake a feed when its FIFO has room, if it is ``waiting`` for that, or no reader any more."""
         self._epoll.modify(feed.fifo, select.EPOLLOUT if waiting else 0)
 
+    def begin_relay(self, relay: TerminalRelay) -> None:
+        """Wake a relay when its terminal has output."""
+        for fd, events in ((relay.master, select.EPOLLIN), (relay.fifo, 0)):
+            self._by_fd[fd] = relay
+            self._epoll.register(fd, events)
+
+    def wait_for_terminal(self, relay: TerminalRelay, *, room: bool) -> None:
+        """Wake a relay when its FIFO has ``room``, or else when its terminal has output."""
+        self._epoll.modify(relay.master, 0 if room else select.EPOLLIN)
+        self._epoll.modify(relay.fifo, select.EPOLLOUT if room else 0)
+
     def fed(self, job: str, *, done: bool = False, closed: bool = False, lacking: bool = False) -> None:
         """Report that input was moved, or that none can be: see the protocol."""
         if done:
             self._feeds.pop(job, None)
         self._send({"fed": job, "done": done, "closed": closed, "lacking": lacking})
+
+    def lacks_terminal(self, job: str) -> None:
+        """Report that the master of a job's terminal has not arrived."""
+        self._send({"lacks_terminal": job})
 
     def drained(self, job: str, sizes: dict[Channel, int]) -> None:
         """Report that all output of a job is recorded."""
@@ -83,10 +99,11 @@ class Recorder:
         """Call ``step`` again later: it lacked a resource."""
         self._retries.append(step)
 
-    def forget(self, channel: ChannelRecording | InputFeed) -> None:
-        """Stop waiting for a channel, or for input. Call this before its descriptor is closed."""
-        if self._by_fd.pop(channel.fifo, None):
-            self._epoll.unregister(channel.fifo)
+    def forget(self, *descriptors: int) -> None:
+        """Stop waiting for descriptors. Call this before they are closed."""
+        for fd in descriptors:
+            if self._by_fd.pop(fd, None):
+                self._epoll.unregister(fd)
 
     # --- messages
 
@@ -115,7 +132,7 @@ class Recorder:
     def _serve(self, message: Message, held: list[int]) -> None:
         match message:
             case {"record": str(job)} if sinks := sinks_of(message):
-                self._record(JobRecording(self, job, sinks))
+                self._record(JobRecording(self, job, sinks, terminal=message.get("terminal") is True))
             case {"log": str(level), "format": str(form)}:
                 log_steps("recorder", level, form)
             case {"feed": str(job), "spool": int(spool), "fifo": int(fifo), "end": (int() | None) as end}:
@@ -124,6 +141,8 @@ class Recorder:
                     feed.wake()
             case {"stop_feeding": str(job)} if job in self._feeds:
                 self._feeds.pop(job).close()
+            case {"relay": str(job)} if job in self._jobs:
+                self._relay(job, held)
             case {"finish": str(job)} if job in self._jobs:
                 self._jobs[job].drain()
             case {"drop": str(job)} if job in self._jobs:
@@ -135,10 +154,20 @@ class Recorder:
             if not descriptors:  # they were not sent, or there were too many open files
                 self.retry_later(partial(self.fed, job, lacking=True))
                 return None
-            feed = self._feeds[job] = InputFeed(self, job, *descriptors)
+            kind = TerminalFeed if os.isatty(descriptors[1]) else InputFeed
+            feed = self._feeds[job] = kind(self, job, *descriptors)
             self._by_fd[feed.fifo] = feed
             self._epoll.register(feed.fifo, 0)
         return self._feeds[job]
+
+    def _relay(self, job: str, held: list[int]) -> None:
+        """Record what the job writes to its terminal, whose master has arrived."""
+        masters = [fd for fd in held if os.isatty(fd)]
+        if masters:
+            held.remove(masters[0])
+            self._jobs[job].relay(masters[0])
+        else:  # it was not sent, or there were too many open files
+            self.retry_later(partial(self.lacks_terminal, job))
 
     def _record(self, recording: JobRecording) -> None:
         self._jobs[recording.job] = recording

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 
-from ...core.errors import AccessDenied
+from ...core.errors import AccessDenied, InvalidJobSpec
 from ...core.model.channel import Channel
 from ...core.model.job import DEFAULT_PATH, JobId, JobSpec
-from ...core.ports import Placement, Sink
+from ...core.ports import Placement, RecordedFifo, Sink
 from ..ipc.encoding import SpawnPlan
 from .users import Account
 
@@ -39,7 +39,12 @@ def spawn_plan(
     who: Account,
     no_new_privs: NoNewPrivs,
 ) -> SpawnPlan:
-    """Return the plan of a job; AccessDenied as ``NoNewPrivs.applies``."""
+    """Return the plan of a job; AccessDenied as ``NoNewPrivs.applies``.
+
+    InvalidJobSpec for a terminal if the output store does not take the output from a FIFO.
+    """
+    if spec.terminal is not None and not all(isinstance(sink, RecordedFifo) for sink in sinks.values()):
+        raise InvalidJobSpec("terminal", "the output store of this server cannot record one")
     environment = {
         "PATH": DEFAULT_PATH,
         "HOME": who.home,

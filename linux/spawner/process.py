@@ -12,6 +12,7 @@ from ...core.lifecycle import Whom
 from ...core.model.ending import Cause, End, Lost
 from ...core.model.input import InputState
 from ...core.model.job import JobId, JobState
+from ...core.model.terminal import WindowSize
 from ...core.ports import Placement, Progress, Survivor
 from ..ipc.encoding import end_from_message, ending_from_message, placement_from_message
 from ..kernel import procfs
@@ -82,6 +83,9 @@ class SupervisedProcess:
 
     async def end_input(self, offset: int) -> InputState:
         return await self._input.end(offset)
+
+    async def resize(self, size: WindowSize) -> None:
+        _accepted(await self._caller.call(self.job, "resize", rows=size.rows, columns=size.columns))
 
     async def _report_input(self, end: int | None) -> Mapping[str, Any]:
         return await self._caller.call(self.job, "input", end=end)

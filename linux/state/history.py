@@ -57,7 +57,7 @@ class StartRecord:
     """The main process of a job: identifies it after the death of its parent.
 
     ``start`` in clock ticks since boot (proc(5)), ``started_at`` seconds since 1970,
-    ``deadline`` seconds of CLOCK_BOOTTIME.
+    ``deadline`` seconds of CLOCK_BOOTTIME. ``terminal`` is the number of the job's terminal: /dev/pts/N.
     """
 
     pid: int
@@ -66,6 +66,7 @@ class StartRecord:
     started_at: float
     deadline: float | None
     plan: SpawnPlan
+    terminal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def create_history(
         "boot_id": record.boot_id,
         "started_at": record.started_at,
         "deadline": record.deadline,
+        "terminal": record.terminal,
         "plan": plan_to_message(record.plan, os.path.dirname(path)),
     }
     provisional = provisional_path(path, attempt)
@@ -268,6 +270,7 @@ def _start_record(message: Mapping[str, Any], directory: str) -> StartRecord:
         message["started_at"],
         message["deadline"],
         plan_from_message(message["plan"], directory),
+        message.get("terminal"),
     )
 
 

@@ -37,6 +37,7 @@ from ...core.model.ending import (
     Lost,
 )
 from ...core.model.job import JobState
+from ...core.model.terminal import WindowSize
 from ...core.ports import Progress
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
@@ -57,8 +58,6 @@ from ..state.history import (
 from ..state.job_directory import history_path, remove_if_empty
 from ..zygote.client import Zygote
 from .freezer import freeze_processes, is_freezing, is_frozen, thaw_processes
-from .job_input import JobInput
-from .job_output import JobOutput
 from .job_processes import (
     JobProcesses,
     is_empty,
@@ -67,6 +66,8 @@ from .job_processes import (
 )
 from .job_signals import end_by_signal, ignored_signals, send_signal
 from .job_start import KILLED, NO_HISTORY, JobStart, MainProcess
+from .job_streams import JobStreams
+from .left_files import LeftFiles
 from .leftovers_watch import LeftoversWatch
 from .orphaned_process import OrphanedProcess, OrphanWatch
 from .retried_writes import RetriedWrites
@@ -127,7 +128,7 @@ class Job:
             timeout=timeout,
             grace=plan.spec.grace,
             leftovers=plan.spec.leftovers,
-            linger=plan.spec.linger,
+            linger=plan.spec.effective_linger,
             signal_all=plan.spec.signal_all,
         )
         self._history_path = history_path(directory)
@@ -137,8 +138,7 @@ class Job:
         self._writes = services.writes
         self._observer = observer
         self._directory = directory
-        self._output = JobOutput(name, plan, services.recorder, services.zygote)
-        self.input = JobInput(name, directory, services.recorder, services.zygote, wanted=plan.spec.stdin)
+        self.streams = JobStreams(name, directory, plan, services.recorder, services.zygote)
         self._start: JobStart | None = None
         self._stops_before_exec: list[StopRequested] = []
         self._recorded_termination: Termination | None = None
@@ -150,15 +150,14 @@ class Job:
     def spawn(self) -> None:
         """Start the command. The observer receives the outcome; OSError if no child can be cloned."""
         try:
-            self._output.hold()
-            self.input.create()
+            self.streams.create()
         except BaseException:
-            self.input.discard()
+            self.streams.discard()
             self._close()
             raise
         # Before the clone: from here on the recorder holds the FIFOs too, even if server and supervisor
         # die. And it has finished this work by the time of the exec, and does not compete for the CPU.
-        self._output.record()
+        self.streams.record()
         self._start = JobStart(
             self.name,
             self.plan,
@@ -169,11 +168,11 @@ class Job:
             self._failed,
         )
         try:
-            self._start.clone(self._services.zygote, self._output, self.input)
+            self._start.clone(self._services.zygote, self.streams)
         except BaseException:
             self._discard()
             raise
-        self.input.started()
+        self.streams.input.started()
         self.main, self._history = self._start.main, self._start.history
         self._find_processes(self.main.pid)
 
@@ -193,8 +192,7 @@ class Job:
 
     def _discard(self) -> None:
         """Delete what exists of a job that never ran."""
-        self._output.discard()
-        self.input.discard()
+        self.streams.discard()
         remove_history(self._history_path)
         remove_if_empty(self._directory)
         self._close()
@@ -210,14 +208,10 @@ class Job:
 
     def hold_fifos(self) -> None:
         """Hold the FIFOs open: the recorder of the dead supervisor will be stopped. OSError if refused."""
-        self._output.hold()
-        self.input.hold()
+        self.streams.hold()
 
-    def adopt(self, history: History, pidfd: int | None, position: int | None) -> None:
-        """Take over the job, whose FIFOs are held.
-
-        ``pidfd`` is that of its main process, ``position`` that of its input, both if there is one.
-        """
+    def adopt(self, history: History, pidfd: int | None, left: LeftFiles) -> None:
+        """Take over the job, whose FIFOs are held; ``pidfd`` is that of its main process, if it has one."""
         record, known = history.start, history.main
         self.main = MainProcess(record.pid, record.start, record.started_at)
         same_boot = record.boot_id == procfs.boot_id()
@@ -226,9 +220,7 @@ class Job:
         self._find_processes(record.pid if orphan else 0).pids()  # OSError if they cannot be listed
         self._history = open_history(self._history_path)
         self._write(partial(write_generation, self._history, self._services.generation))
-        self._services.zygote.hold(self._output.fifos)
-        self._output.record()
-        self.input.adopt(position, history.input_end)
+        self.streams.adopt(left, history.input_end)
         self._handle(Started())
         self._recorded_termination = history.termination
         self._handle(Adopted(history.termination, paused=is_freezing(self.plan.placement)))
@@ -249,7 +241,7 @@ class Job:
         finally:
             if orphan is not None:
                 orphan.close()
-            self._output.discard()
+            self.streams.discard()
             self._close()
             self._loop.call_at(self._pass_time, None)
 
@@ -305,15 +297,20 @@ class Job:
 
     def feed(self, end_at: int | None) -> None:
         """Pass on the input that is in the spool by now; ``end_at`` is its size, if no more follows."""
-        if end_at is not None and self.input.end_at is None:
-            self.input.end_at = end_at
+        stdin = self.streams.input
+        if end_at is not None and stdin.end_at is None:
+            stdin.end_at = end_at
             self._write(partial(write_input_end, self._history, end_at))
-        self.input.feed()
+        stdin.feed()
+
+    def resize(self, size: WindowSize) -> None:
+        """Change the size of the job's terminal; OSError if it has none any more."""
+        self.streams.terminal.resize(size)
 
     def drained(self, output: Mapping[Channel, int]) -> None:
         """Handle that all output is recorded: ``output`` bytes per channel."""
         reached(Step.DRAINED, self.name)
-        sizes = {**output, **self._output.appended_sizes()}
+        sizes = {**output, **self.streams.output.appended_sizes()}
         self._handle(OutputDrained(sizes, time.time()))
 
     def _appended(self) -> None:
@@ -386,7 +383,7 @@ class Job:
                 thaw_processes(self.plan.placement)
             case Drain():
                 reached(Step.ALL_ENDED, self.name)
-                if not self._output.drain():  # in the next round: an event is being handled now
+                if not self.streams.output.drain():  # in the next round: an event is being handled now
                     self._loop.call_at(self._appended, boottime())
             case Finish(end):
                 self._write(partial(write_end, self._history, end))
@@ -401,8 +398,7 @@ class Job:
             self._leftovers.close()
         self._leftovers = self._processes = None
         self._loop.call_at(self._appended, None)
-        self._output.close()
-        self.input.close()
+        self.streams.close()
         if self._history != NO_HISTORY:
             self._write(partial(os.close, self._history))  # after what is still to be written
             self._history = NO_HISTORY

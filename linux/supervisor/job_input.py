@@ -1,20 +1,22 @@
 """The supervisor's part of a job's input: the FIFO that the job reads, and the spool that the server fills.
 
-The recorder moves bytes from the spool into the FIFO. The file position of the spool says how far it is:
-recorder, supervisor and zygote have the same open file description, so that it survives any two of them.
+The recorder moves bytes from the spool into the FIFO, or into the master of the job's terminal. The file
+position of the spool says how far it is: recorder, supervisor and zygote have the same open file
+description, so that it survives any two of them.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from ..recorder.client import RecorderClient
 from ..state.job_directory import remove_input, spool_path, stdin_fifo_path
 from ..zygote.client import Zygote
+from .job_terminal import JobTerminal
 
 _NONE = -1
 
 HAS_CLOSED = "the job has closed its stdin"
+TERMINAL_LOST = "the terminal was hung up: its supervisor and its zygote died together"
 POSITION_LOST = "it is unknown how much of it the job has read: its supervisor and its zygote died together"
 
 
@@ -49,32 +51,31 @@ class JobInput:
 
     # --- start
 
-    def create(self) -> None:
-        """Create the files, and hold them open. OSError if refused."""
+    def create(self, master: int) -> None:
+        """Create the files, and hold them open; the master of a terminal takes the place of the FIFO.
+
+        OSError if refused.
+        """
         if not self.wanted:
             return
-        fifo = stdin_fifo_path(self._directory)
-        try:
-            os.mkfifo(fifo)
-        except FileNotFoundError:  # the output store keeps output elsewhere
+        with suppress(FileExistsError):  # without it, the output store keeps output elsewhere
             os.mkdir(self._directory, 0o700)
-            os.mkfifo(fifo)
-        os.chmod(fifo, 0o644)  # the job may run as another user, and open /dev/stdin
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._spool = os.open(spool_path(self._directory), flags, 0o600)
+        if master != _NONE:
+            self._fifo = os.dup(master)
+            return
+        fifo = stdin_fifo_path(self._directory)
+        os.mkfifo(fifo)
+        os.chmod(fifo, 0o644)  # the job may run as another user, and open /dev/stdin
         # Until the child has the FIFO: without a reader it could not be opened for writing.
         self._reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self._fifo = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
-    @contextmanager
-    def end(self) -> Iterator[int]:
+    def open_end(self) -> int:
         """Open the descriptor that becomes the job's stdin. OSError if refused."""
         path = stdin_fifo_path(self._directory) if self.wanted else os.devnull
-        end = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # does not block: we hold it for writing
-        try:
-            yield end
-        finally:
-            os.close(end)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # does not block: we hold it for writing
 
     def started(self) -> None:
         """Leave the FIFO's end for reading to the job: it has been cloned."""
@@ -92,16 +93,18 @@ class JobInput:
                     stdin_fifo_path(self._directory), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
                 )
 
-    def adopt(self, position: int | None, end_at: int | None) -> None:
-        """Continue at this position of the spool, once the FIFO is held."""
+    def adopt(self, position: int | None, end_at: int | None, terminal: JobTerminal) -> None:
+        """Continue at this position of the spool, once the FIFO or the terminal is held."""
         if not self.wanted:
             return
+        if terminal.master != _NONE:
+            self._fifo = os.dup(terminal.master)
         self.end_at = end_at
         self._position = position or 0
         if end_at is not None and position == end_at:
             self._close_fifo()
         elif self._fifo == _NONE:
-            self.closed = HAS_CLOSED
+            self.closed = TERMINAL_LOST if terminal.wanted else HAS_CLOSED
         elif position is None:
             self.closed = POSITION_LOST
             self._close_fifo()

@@ -62,10 +62,10 @@ class JobOutput:
                 return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         raise OSError(errno.EINVAL, f"no sink of kind {sink.kind} can be opened")
 
-    def record(self) -> None:
-        """Have the recorder record the FIFOs."""
+    def record(self, terminal: int | None) -> None:
+        """Have the recorder record the FIFOs, and what the job writes to the terminal with this master."""
         if recorded := self._plan.recorded:
-            self._recorder.record(self._job, recorded, self.fifos)
+            self._recorder.record(self._job, recorded, self.fifos, terminal=terminal)
 
     def drain(self) -> bool:
         """Have the recorder record the rest: no process has the FIFOs open for writing any more.

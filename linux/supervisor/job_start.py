@@ -19,8 +19,7 @@ from ..state.history import (
 )
 from ..zygote.client import Descriptors, Zygote, ZygoteDied
 from ..zygote.plan import HistoryPaths
-from .job_input import JobInput
-from .job_output import JobOutput
+from .job_streams import JobStreams
 
 _CLONE_ATTEMPTS = 5
 """Zygotes to try, if one after the other is killed."""
@@ -69,22 +68,22 @@ class JobStart:
         self._on_failed = on_failed
         self._errors: int | None = None
 
-    def clone(self, zygote: Zygote, output: JobOutput, stdin: JobInput) -> None:
+    def clone(self, zygote: Zygote, streams: JobStreams) -> None:
         """Clone a child that records itself and executes the command; OSError if that fails.
 
         If the zygote dies, the clone is retried with another one.
         """
         now, timeout = boottime(), self._plan.spec.timeout
         deadline = None if timeout is None else now + timeout
-        record = StartRecord(0, 0, procfs.boot_id(), time.time(), deadline, self._plan)
+        record = StartRecord(
+            0, 0, procfs.boot_id(), time.time(), deadline, self._plan, streams.terminal.number
+        )
         for attempt in range(_CLONE_ATTEMPTS - 1):
             with suppress(ZygoteDied):
-                return self._attempt(attempt, record, zygote, output, stdin)
-        return self._attempt(_CLONE_ATTEMPTS - 1, record, zygote, output, stdin)
+                return self._attempt(attempt, record, zygote, streams)
+        return self._attempt(_CLONE_ATTEMPTS - 1, record, zygote, streams)
 
-    def _attempt(
-        self, attempt: int, record: StartRecord, zygote: Zygote, output: JobOutput, stdin: JobInput
-    ) -> None:
+    def _attempt(self, attempt: int, record: StartRecord, zygote: Zygote, streams: JobStreams) -> None:
         errors, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._errors = errors
         history = NO_HISTORY
@@ -92,7 +91,7 @@ class JobStart:
             self._loop.watch(errors, self.check_exec)
             history = create_history(self._history_path, attempt, record, self._generation)
             reached(Step.HISTORY_MADE, self._job)
-            pid = self._clone(attempt, zygote, output, stdin, history, theirs)
+            pid = self._clone(attempt, zygote, streams, history, theirs)
         except BaseException:
             self._close()
             if history != NO_HISTORY:
@@ -104,15 +103,12 @@ class JobStart:
         self.main = MainProcess(pid, 0, record.started_at)
         self.history, self.pending = history, True
 
-    def _clone(
-        self, attempt: int, zygote: Zygote, output: JobOutput, stdin: JobInput, history: int, errors: int
-    ) -> int:
+    def _clone(self, attempt: int, zygote: Zygote, streams: JobStreams, history: int, errors: int) -> int:
         """Return the pid of a child, which records itself in this history."""
         paths = HistoryPaths(provisional_path(self._history_path, attempt), self._history_path)
         try:
-            with stdin.end() as end, output.ends() as ends:
-                descriptors = Descriptors(history, errors, end, *ends)
-                return zygote.clone(self._plan, paths, descriptors, [*output.fifos, *stdin.held])
+            with streams.ends() as ends:
+                return zygote.clone(self._plan, paths, Descriptors(history, errors, *ends), streams.held)
         except BaseException as error:
             with suppress(FileNotFoundError):
                 os.unlink(paths.provisional)  # if there is a child, it cannot execute the command any more

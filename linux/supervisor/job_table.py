@@ -149,7 +149,7 @@ class JobTable:
         """Handle that input of a job was moved into its FIFO."""
         if name in self.running:
             job = self.running[name]
-            job.input.fed(closed=closed, done=done)
+            job.streams.input.fed(closed=closed, done=done)
             self.observer.progressed(job)
 
     def started(self, job: Job) -> None:

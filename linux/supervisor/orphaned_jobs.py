@@ -2,14 +2,15 @@
 
 import os
 import select
-from collections.abc import Collection, Container, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Container, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ...core.model.job import job_ids_among
 from ..ipc.event_loop import boottime
 from ..kernel import procfs
-from ..kernel.locks import lock_holder, open_lock, seize_lock
+from ..kernel.locks import holder_of, open_lock, seize_lock
 from ..state.generations import known_generations, lock_of_dead
 from ..state.history import (
     History,
@@ -20,8 +21,9 @@ from ..state.history import (
     read_history,
     revoke_start,
 )
-from ..state.job_directory import history_path, spool_path
+from ..state.job_directory import history_path
 from ..state.layout import Layout
+from .left_files import LeftFiles, left_files
 
 _EXEC_TIMEOUT = 1.0
 """Seconds to wait for a process between clone and exec."""
@@ -29,40 +31,28 @@ _EXEC_TIMEOUT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class OrphanedJobs:
-    """The jobs of dead supervisors, each with its history, and the locks of their recorders and zygotes."""
+    """The jobs of dead supervisors, each with its history, and the locks of their recorders and zygotes.
+
+    Of the zygotes it has the paths: they are stopped when another one holds their files. That of our own
+    predecessor is stopped by ours.
+    """
 
     layout: Layout
     jobs: list[tuple[str, History | HistoryUnreadable]]
     recorders: list[int]
-    zygotes: list[int]
+    zygotes: list[Path]
+    zygotes_of_others: list[Path]
 
-    def stop_holders(self) -> dict[str, int]:
-        """Stop the recorders and zygotes that hold FIFOs of these jobs. Hold the FIFOs before this call.
+    def stop_recorders(self) -> dict[str, LeftFiles]:
+        """Stop the recorders that hold FIFOs of these jobs. Hold the FIFOs before this call.
 
-        Recorded bytes are in the files; bytes not yet recorded stay in the FIFOs. Returns the position of
-        each input that a zygote knew: once its recorder is dead, nothing moves it.
+        Recorded bytes are in the files; bytes not yet recorded stay in the FIFOs. Returns what else of the
+        jobs the zygotes hold.
         """
         for lock in self.recorders:
             seize_lock(lock)
-        positions = self._positions()
-        for lock in self.zygotes:
-            seize_lock(lock)
-        return positions
-
-    def _positions(self) -> dict[str, int]:
-        spools = {}
-        for job, history in self.jobs:
-            if isinstance(history, History) and history.start.plan.spec.stdin:
-                with suppress(FileNotFoundError):
-                    found = os.stat(spool_path(self.layout.job(job)))
-                    spools[found.st_dev, found.st_ino] = job
-        positions = {}
-        if spools:
-            for zygote in filter(None, map(lock_holder, self.zygotes)):
-                for file, position in procfs.file_positions(zygote).items():
-                    if file in spools:
-                        positions[spools[file]] = position
-        return positions
+        known = [(job, history) for job, history in self.jobs if isinstance(history, History)]
+        return left_files(self.layout, known, filter(None, map(holder_of, self.zygotes)))
 
 
 @contextmanager
@@ -74,9 +64,8 @@ def orphaned_jobs(
     ``predecessor``: recorder and zygote of our generation, if there are any, are not ours yet.
     """
     with ExitStack() as locks:
-        alive, recorders, zygotes = _lock_dead_generations(layout, generation, locks)
-        if predecessor:
-            _lock_helpers(layout, generation, locks, recorders, zygotes)
+        alive, dead = _lock_dead_generations(layout, generation, locks)
+        left = [*dead, *([generation] if predecessor else [])]
         deadline = boottime() + _EXEC_TIMEOUT
         found: list[tuple[str, History | HistoryUnreadable]] = []
         for job in map(str, job_ids_among(os.listdir(layout.jobs))):
@@ -97,7 +86,9 @@ def orphaned_jobs(
                     found.append((job, error))
             else:
                 found.append((job, history))
-        yield OrphanedJobs(layout, found, recorders, zygotes)
+        zygotes = [layout.generation(each) / "zygote.lock" for each in left]
+        recorders = _recorder_locks(layout, left, locks)
+        yield OrphanedJobs(layout, found, recorders, zygotes, zygotes[: len(dead)])
 
 
 def _revoked(path: str, alive: Collection[str]) -> History | None:
@@ -110,16 +101,10 @@ def _revoked(path: str, alive: Collection[str]) -> History | None:
     return read_history(path)
 
 
-def _lock_dead_generations(
-    layout: Layout, own: str, locks: ExitStack
-) -> tuple[set[str], list[int], list[int]]:
-    """Lock each generation without a supervisor.
-
-    Returns the other generations, and the locks of the recorders and of the zygotes that these left.
-    """
+def _lock_dead_generations(layout: Layout, own: str, locks: ExitStack) -> tuple[set[str], list[str]]:
+    """Lock each generation without a supervisor; return the others, and these."""
     alive: set[str] = set()
-    recorders: list[int] = []
-    zygotes: list[int] = []
+    dead = []
     for each in known_generations(layout):
         if each == own:
             continue
@@ -128,17 +113,16 @@ def _lock_dead_generations(
             alive.add(each)
             continue
         locks.callback(os.close, lock)
-        _lock_helpers(layout, each, locks, recorders, zygotes)
-    return alive, recorders, zygotes
+        dead.append(each)
+    return alive, dead
 
 
-def _lock_helpers(
-    layout: Layout, generation: str, locks: ExitStack, recorders: list[int], zygotes: list[int]
-) -> None:
-    """Open the locks of the recorder and the zygote of a generation, and add them."""
-    for name, found in (("recorder", recorders), ("zygote", zygotes)):
-        found.append(open_lock(layout.generation(generation) / f"{name}.lock"))
-        locks.callback(os.close, found[-1])
+def _recorder_locks(layout: Layout, generations: Iterable[str], locks: ExitStack) -> list[int]:
+    opened = []
+    for each in generations:
+        opened.append(open_lock(layout.generation(each) / "recorder.lock"))
+        locks.callback(os.close, opened[-1])
+    return opened
 
 
 def _await_exec(record: StartRecord, deadline: float) -> bool:

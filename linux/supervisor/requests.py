@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ...core.lifecycle import StopRequested, Whom
 from ...core.model.ending import Cause, End, Lost
+from ...core.model.terminal import WindowSize
 from ...core.steps import Step, reached
 from ..ipc.connection import MessageConnection
 from ..ipc.encoding import (
@@ -71,6 +72,7 @@ class RequestServer:
         self._takeover.run()
         self._recorder.begin()
         self._zygote.begin()
+        self._takeover.stop_zygotes()
         self._takeover.close_pidfds()
 
     # --- requests
@@ -122,7 +124,7 @@ class RequestServer:
                 connection.send({"call": call})
             case {"do": "input"}:
                 connection.send({"call": call, **self._input(name, message.get("end"))})
-            case {"do": "signal" | "pause" | "resume"}:
+            case {"do": "signal" | "pause" | "resume" | "resize"}:
                 connection.send({"call": call, **self._control(name, message)})
             case {"do": "survivors"}:
                 job = self._table.running.get(name)
@@ -145,7 +147,7 @@ class RequestServer:
         return _input_of(job)
 
     def _control(self, name: str, message: Message) -> Message:
-        """Signal, pause or resume a job; return the answer."""
+        """Signal, pause, resume or resize a job; return the answer."""
         job = self._table.running.get(name)
         if job is None:
             return {"refused": "the process is already finished"}
@@ -157,6 +159,8 @@ class RequestServer:
                     return {"frozen": job.pause()}
                 case {"do": "resume"}:
                     job.resume()
+                case {"do": "resize", "rows": int(rows), "columns": int(columns)}:
+                    job.resize(WindowSize(rows, columns))
         except OSError as error:
             return {"refused": error.strerror}
         return {}
@@ -247,7 +251,7 @@ def _state_of(job: Job) -> Message:
 
 def _input_of(job: Job) -> Message:
     """Return how far the input of a job is; nothing if it has none."""
-    stdin = job.input
+    stdin = job.streams.input
     if not stdin.wanted:
         return {}
     state = {"position": stdin.position, "end": stdin.end_at, "closed": stdin.closed}

@@ -9,12 +9,14 @@ from ...core.model.ending import Cause, End, Lost
 from ...core.ports import Placement
 from ...core.steps import Step, reached
 from ..ipc.event_loop import boottime
+from ..kernel.locks import stop_holder
 from ..state.history import History, HistoryUnreadable
-from ..state.job_directory import fifos_in
+from ..state.job_directory import StrPath, fifos_in
 from ..state.layout import Layout
 from .job_processes import MarkedProcesses
 from .job_start import MainProcess
 from .job_table import EndedJob, JobTable
+from .left_files import LeftFiles
 from .orphaned_jobs import orphaned_jobs
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class Takeover:
         self._generation = generation
         self._table = table
         self._pidfds: dict[str, int] = {}
+        self._zygotes: list[StrPath] = []
 
     def hold_pidfds(self, names: Sequence[str], pidfds: Sequence[int]) -> None:
         """Keep pidfds of main processes, by job, for ``run``: they give the exit codes."""
@@ -42,7 +45,7 @@ class Takeover:
             self._pidfds[name] = pidfd
 
     def run(self) -> None:
-        """Take over all jobs of dead supervisors. The caller starts a recorder afterwards."""
+        """Take over all jobs of dead supervisors. The caller then starts recorder and zygote."""
         first, self.done = not self.done, True
         with orphaned_jobs(self._layout, self._generation, self._table, predecessor=first) as orphans:
             held = []
@@ -55,9 +58,16 @@ class Takeover:
                     self._add_ended(name, history, history.end)
                 elif self._hold_fifos(name, history):
                     held.append((name, history))
-            positions = orphans.stop_holders()
+            left = orphans.stop_recorders()
             for name, history in held:
-                self._adopt(name, history, positions.get(name))
+                self._adopt(name, history, left.get(name, LeftFiles()))
+            self._zygotes += orphans.zygotes_of_others
+
+    def stop_zygotes(self) -> None:
+        """Stop the zygotes of dead supervisors. Before, ours must hold the files of their jobs."""
+        for lock in self._zygotes:
+            stop_holder(lock)
+        self._zygotes.clear()
 
     def close_pidfds(self) -> None:
         """Close the pidfds that were not needed."""
@@ -77,12 +87,12 @@ class Takeover:
             return False
         return True
 
-    def _adopt(self, name: str, history: History, position: int | None) -> None:
+    def _adopt(self, name: str, history: History, left: LeftFiles) -> None:
         """Adopt a job whose FIFOs are held; a failure affects this job alone."""
         # Once the ending is recorded the pidfd is not needed; close_pidfds() closes it.
         pidfd = self._pidfds.pop(name, None) if history.main is None else None
         try:
-            self._table.running[name].adopt(history, pidfd, position)
+            self._table.running[name].adopt(history, pidfd, left)
         except OSError as error:
             self._abandon(name, history, error)
         else:

@@ -217,6 +217,8 @@ void become(const struct job *job, bool join_v2)
 	check(job, "descriptors", sys(dup3, job->fds[FD_STDIN], 0, 0));
 	check(job, "descriptors", sys(dup3, job->fds[FD_STDOUT], 1, 0));
 	check(job, "descriptors", sys(dup3, job->fds[FD_STDERR], 2, 0));
+	if (plan->flags & PLAN_TERMINAL)
+		check(job, "terminal", sys(ioctl, 0, TIOCSCTTY, 0));
 	join_session_keyring(job);
 
 	paths = strings;

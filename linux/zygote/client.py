@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import boottime
-from .plan import ANSWER, CLONE, DROP, HOLD, MOST_HELD, HistoryPaths, packed, request, sealed
+from .plan import ANSWER, CLONE, DROP, HOLD, MOST_HELD, SEIZE, HistoryPaths, packed, request, sealed
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +169,7 @@ class Zygote:
                     raise
             self._peer, self._started_at = ours, boottime()
             self._send_held(list(self._held))
+            self._notify(request(SEIZE, ()), ())
         if self._peer is None:  # it died at once
             raise self._death()
         return self._peer

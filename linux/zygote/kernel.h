@@ -8,6 +8,7 @@
 #ifndef KERNEL_H
 #define KERNEL_H
 
+#include <asm/ioctls.h>
 #include <asm/stat.h>
 #include <asm/unistd.h>
 #include <linux/close_range.h>

@@ -15,6 +15,7 @@ enum request_kind {
 	REQUEST_CLONE = 1,	/* descriptors: enum clone_fd, then those to hold */
 	REQUEST_HOLD = 2,	/* descriptors: those to hold */
 	REQUEST_DROP = 3,	/* no descriptors: close those that are held */
+	REQUEST_SEIZE = 4,	/* no descriptors: end the zygote before this one */
 };
 
 /* A job's FIFOs, and the spool of its input (linux/state/job_directory.py), in one request. */
@@ -45,6 +46,7 @@ struct answer {
 enum plan_flags {
 	PLAN_CHANGE_USER = 1 << 0,
 	PLAN_NO_NEW_PRIVS = 1 << 1,
+	PLAN_TERMINAL = 1 << 2,		/* stdin is a terminal, the controlling one of the session */
 };
 
 struct plan_rlimit {

@@ -12,7 +12,7 @@ from ..ipc.encoding import SpawnPlan
 MOST_HELD = 8
 """Files in one request."""
 
-CLONE, HOLD, DROP = 1, 2, 3
+CLONE, HOLD, DROP, SEIZE = 1, 2, 3, 4
 
 ANSWER = struct.Struct("=ii")
 """Pid of a child, or 0 and the errno of clone(2)."""
@@ -20,7 +20,7 @@ ANSWER = struct.Struct("=ii")
 _REQUEST = struct.Struct(f"=II{MOST_HELD}I")
 _PLAN = struct.Struct("=10I")
 _RLIMIT = struct.Struct("=QQQ")
-_CHANGE_USER, _NO_NEW_PRIVS = 1, 2
+_CHANGE_USER, _NO_NEW_PRIVS, _TERMINAL = 1, 2, 4
 _NO_ONE = 0xFFFFFFFF  # (uid_t) -1: not read
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -69,7 +69,9 @@ def packed(plan: SpawnPlan, history: HistoryPaths) -> bytes:
     )
     changes_user = plan.uid is not None and plan.gid is not None
     header = _PLAN.pack(
-        (_CHANGE_USER if changes_user else 0) | (_NO_NEW_PRIVS if plan.no_new_privs else 0),
+        (_CHANGE_USER if changes_user else 0)
+        | (_NO_NEW_PRIVS if plan.no_new_privs else 0)
+        | (_TERMINAL if plan.spec.terminal is not None else 0),
         _NO_ONE if plan.uid is None else plan.uid,
         _NO_ONE if plan.gid is None else plan.gid,
         len(plan.groups),

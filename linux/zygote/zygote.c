@@ -13,8 +13,8 @@
  *
  * It also holds files of the jobs open until the supervisor requests to drop them, also after the
  * supervisor has died. With the FIFOs, a job gets neither SIGPIPE nor the end of its input as long as one
- * holder is alive. The file position of the spool says how much of the input is in the FIFO; the next
- * supervisor reads it from /proc/PID/fdinfo.
+ * holder is alive; with the master of its terminal, no hang-up. The file position of the spool says how much
+ * of the input the job has got; the next supervisor reads it from /proc/PID/fdinfo.
  */
 #include "zygote.h"
 
@@ -22,6 +22,8 @@
 enum { SUPERVISOR = 3, FIRST_HELD = 24 };
 enum { CHECK_INTERVAL = 5 };	/* seconds */
 
+static const char *lock_path;
+static bool has_lock;
 static uint32_t slots;	/* slot N holds its file as descriptor FIRST_HELD + N; none is beyond */
 
 /* --- start */
@@ -60,11 +62,16 @@ static void settle(int socket)
 		sys(write, fd, "0", 1);
 		sys(close, fd);
 	}
+	/* The next supervisor takes the terminals from us (pidfd_getfd(2)), which is tracing to Yama. */
+	sys(prctl, PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
 	place(socket, SUPERVISOR, O_CLOEXEC);
 	sys(close_range, SUPERVISOR + 1, ~0U, 0);
 }
 
-/* Take the lock of the generation; end the zygote of a dead supervisor that still has it. */
+/*
+ * Take the lock of the generation; end the zygote of a dead supervisor that still has it. The supervisor
+ * requests this when we hold the files of that one's jobs: then each file has a second holder all the time.
+ */
 static void seize_lock(const char *path)
 {
 	struct flock lock = { .l_type = F_WRLCK }, holder = lock;
@@ -74,6 +81,7 @@ static void seize_lock(const char *path)
 	if (sys(fcntl, fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK && holder.l_pid > 0)
 		sys(kill, holder.l_pid, SIGKILL);
 	sys(fcntl, fd, F_SETLKW, &lock);
+	has_lock = true;
 }
 
 /* --- held files */
@@ -197,6 +205,8 @@ static void serve(const struct request *request, const int *fds, size_t count)
 {
 	const int *held = fds;
 
+	if (request->kind == REQUEST_SEIZE)
+		seize_lock(lock_path);
 	if (request->kind == REQUEST_DROP)
 		drop(request);
 	if (request->kind == REQUEST_CLONE) {
@@ -204,7 +214,7 @@ static void serve(const struct request *request, const int *fds, size_t count)
 		answer(count < CLONE_FDS ? -EMFILE : clone_job(fds));
 		held += CLONE_FDS;
 	}
-	if (request->kind != REQUEST_DROP && held + request->held == fds + count)
+	if (request->kind <= REQUEST_HOLD && held + request->held == fds + count)
 		hold(request, held);
 	for (size_t i = 0; i < count; i++)
 		sys(close, fds[i]);
@@ -247,10 +257,12 @@ void run(int argc, char **argv, char **envp)
 		socket = 10 * socket + *digit - '0';
 	enable_crash_points(envp);
 	settle(socket);
-	seize_lock(argv[2]);
+	lock_path = argv[2];
 	while (serve_next())
 		;
-	hold_on();
+	/* Without the lock we may not have got all files yet, and the zygote before us still has them. */
+	if (has_lock)
+		hold_on();
 	for (;;)
 		sys(exit_group, 0);
 }

@@ -52,8 +52,8 @@ POINTS = {
 BOUNDED = {"recorder": [Step.SEGMENT_DROPPED]}
 """Steps that only a job with bounded output takes."""
 
-WITH_INPUT = {"recorder": [Step.INPUT_SPLICED]}
-"""Steps that only a job with input takes; tests/integration/test_input.py has their test."""
+WITH_INPUT = {"recorder": [Step.INPUT_SPLICED, Step.TYPING, Step.RELAYED]}
+"""Steps that only a job with input or a terminal takes; the tests of tests/integration/ kill at them."""
 
 JOBS = [
     CheckedJob("short", 3, lines=20),

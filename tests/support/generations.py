@@ -10,6 +10,7 @@ from worker import JobId, JobSpec
 from worker.core.engine.capabilities import interactive
 from worker.core.model.ending import Channel, End
 from worker.core.model.job import new_job_id
+from worker.core.model.terminal import WindowSize
 from worker.core.ports import InteractiveProcess, Placement, Process
 from worker.linux.kernel.locks import lock_holder, open_lock
 from worker.linux.output.store import RecorderStore
@@ -81,10 +82,19 @@ class Server:
         placement: Placement | None = None,
         stdin: bool = False,
         user: str | None = None,
+        terminal: WindowSize | None = None,
     ) -> JobId:
         """Start a job."""
         job = new_job_id()
-        spec = JobSpec(command[0], command[1:], grace=grace, timeout=timeout, stdin=stdin, user=user)
+        spec = JobSpec(
+            command[0],
+            command[1:],
+            grace=grace,
+            timeout=timeout,
+            stdin=stdin,
+            user=user,
+            terminal=terminal,
+        )
         sinks = await self.outputs.create(job, spec.channels)
         self.found[job] = await self.spawner.spawn(job, spec, placement or Placement(), sinks)
         return job

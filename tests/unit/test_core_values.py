@@ -31,7 +31,7 @@ from worker.core import (
     parse_job_id,
 )
 from worker.core.model.limits import IO_RATES, LIMIT_NAMES, parse_cpus
-from worker.core.testing.journal_contract import EVERYTHING
+from worker.core.testing.journal_contract import EVERYTHING, ON_A_TERMINAL
 
 # --- job ids
 
@@ -341,7 +341,8 @@ def test_the_journal_contract_sets_every_field_of_a_spec() -> None:
     unset = [
         each.name
         for each in fields(JobSpec)
-        if getattr(EVERYTHING, each.name) == getattr(default, each.name)
+        for value in [getattr(default, each.name)]
+        if getattr(EVERYTHING, each.name) == value == getattr(ON_A_TERMINAL, each.name)
     ]
     assert [] == unset
 

@@ -10,6 +10,7 @@ from worker.core.errors import IncompatibleAdapters
 from worker.core.model.ending import Channel
 from worker.core.model.job import JobSpec, Leftovers
 from worker.core.model.limits import CpuLimit, IoLimit, ResourceLimits
+from worker.core.model.terminal import WindowSize
 from worker.core.model.ulimits import Ulimit
 from worker.core.ports import (
     AppendedFile,
@@ -53,6 +54,7 @@ SPEC = JobSpec(
     new_privileges=True,
     pipe_size=1 << 20,
 )
+ON_A_TERMINAL = JobSpec("sh", stdin=True, terminal=WindowSize(24, 80))
 SINKS: dict[Channel, Sink] = {
     Channel.STDOUT: RecordedFifo(f"{DIRECTORY}/stdout.fifo", DIRECTORY, 8192, 4),
     Channel.STDERR: AppendedFile("/elsewhere/7/stderr", 100),
@@ -80,11 +82,15 @@ def test_a_plan_arrives_as_it_was_sent() -> None:
 def test_every_field_of_a_spec_is_passed_on() -> None:
     """A new field of JobSpec needs no code here, but a value other than its default in SPEC."""
     default = JobSpec("true")
+    specs = (SPEC, ON_A_TERMINAL)
     same = [
-        each.name for each in fields(JobSpec) if getattr(SPEC, each.name) == getattr(default, each.name)
+        each.name
+        for each in fields(JobSpec)
+        if all(getattr(spec, each.name) == getattr(default, each.name) for spec in specs)
     ]
     assert [] == same
-    assert SPEC == passed_on(PLAN).spec
+    for spec in specs:
+        assert spec == passed_on(replace(PLAN, spec=spec)).spec
 
 
 def test_a_plan_of_defaults_arrives_as_it_was_sent() -> None:

@@ -252,7 +252,8 @@ def fields(messages: list[Message]) -> dict[str, set[str]]:
 def test_a_supervisor_sends_the_messages_of_the_protocol(tmp_path: Path) -> None:
     """A recorder of the next version understands these: a change must be made in the table first."""
     client = SentMessages(tmp_path / "lock")
-    client.record("job", {Channel.OUTPUT: RecordedFifo(f"{tmp_path}/fifo", str(tmp_path), 1)}, [])
+    sinks = {Channel.OUTPUT: RecordedFifo(f"{tmp_path}/fifo", str(tmp_path), 1)}
+    client.record("job", sinks, [], terminal=0)
     client.drain("job")
     client.drop("job")
     client.feed("job", 0, 1, None)
@@ -269,5 +270,6 @@ def test_a_recorder_sends_the_messages_of_the_protocol() -> None:
         recorder.trouble("job", "No space left on device")
         recorder.drained("job", {Channel.OUTPUT: 1})
         recorder.fed("job")
+        recorder.lacks_terminal("job")
         sent = list(Decoder().feed(ours.recv(65536)))
     assert {name: set(names) for name, names in TO_SUPERVISOR.items()} == fields(sent)

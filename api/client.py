@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from errno import ECONNREFUSED
 from socket import gaierror
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..core.errors import WorkerError
 from ..core.model.ending import Channel
@@ -26,6 +26,9 @@ from . import tls, translate
 from .grpc.channel import Channel as GrpcChannel
 from .grpc.channel import ConnectionLost, RpcError, errors_translated
 from .wire.decoding import MalformedMessage
+
+if TYPE_CHECKING:
+    from .attach_client import AttachCall
 
 __all__ = ["CONNECT_TIMEOUT", "Client", "RpcError", "ServerUnreachable"]
 
@@ -165,6 +168,25 @@ class Client:
         async with self._errors_translated(), aclosing(call) as replies:
             async for reply in replies:
                 yield Chunk(reply.offset, reply.output)
+
+    @asynccontextmanager
+    async def attach(
+        self, job: str, *, session: str | None = None, output: Mapping[Channel, StreamStart]
+    ) -> AsyncIterator["AttachCall"]:
+        """Open a call that gets ``output`` from these starts on, and writes to stdin if it has a session.
+
+        The session is a text that only this client knows: with the same one again, another call continues
+        after a lost connection. `Attachment` does all of it.
+        """
+        from .attach_client import AttachCall  # noqa: PLC0415 - as in health
+
+        made = self._channel.call(
+            "/worker.v1.WorkerService/Attach", worker.AttachRequest, worker.AttachResponse
+        )
+        async with self._errors_translated(), made as stream:
+            call = AttachCall(stream)
+            await call.open(job, session, output)
+            yield call
 
     async def health(self) -> bool:
         """Whether the server is serving."""

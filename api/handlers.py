@@ -20,6 +20,8 @@ from ..proto.health import (
     HealthCheckResponseServingStatus,
 )
 from ..proto.worker import (
+    AttachOpen,
+    AttachResponse,
     ListRequest,
     ListResponse,
     PauseRequest,
@@ -43,6 +45,7 @@ from ..proto.worker import (
     WaitResponse,
 )
 from . import translate
+from .attach_handler import AttachHandler, Requests
 from .errors import CallRejected
 from .grpc.framing import MESSAGE_SIZE
 from .grpc.status import Status
@@ -162,6 +165,10 @@ class Handlers:
                     yield Chunk(0, piece)
         if rest := decoder.decode(b"", final=True):
             yield Chunk(0, rest.encode())
+
+    def attach(self, opening: AttachOpen, requests: Requests) -> AsyncGenerator[AttachResponse, None]:
+        """Write to the stdin of a job, and yield its output."""
+        return AttachHandler(self._worker, self._shutdown, opening, requests).responses()
 
     async def check_health(self, request: HealthCheckRequest) -> HealthCheckResponse:
         """Return SERVING for a known service."""

@@ -18,6 +18,10 @@ from .roles import Right
 UnaryHandler = Callable[[Handlers, Any], Awaitable[Message]]
 StreamHandler = Callable[[Handlers, Any], AsyncGenerator[Message, None]]
 OutputHandler = Callable[[Handlers, worker.StreamRequest], AsyncGenerator[Chunk, None]]
+ExchangeHandler = Callable[
+    [Handlers, worker.AttachOpen, AsyncGenerator[worker.AttachRequest, None]],
+    AsyncGenerator[worker.AttachResponse, None],
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,26 @@ class OutputStream:
     reply = worker.StreamResponse
 
 
-Method = Unary | ServerStream | OutputStream
+@dataclass(frozen=True, slots=True)
+class Bidirectional:
+    """Any number of requests and replies at the same time; the first request opens the exchange."""
+
+    name: str
+    handler: ExchangeHandler
+    right: Right
+
+    request = worker.AttachRequest
+    reply = worker.AttachResponse
+
+
+Method = Unary | ServerStream | OutputStream | Bidirectional
 
 _START = Unary("Start", Handlers.start, Right.WRITE, worker.StartRequest, worker.StartResponse)
 _STOP = Unary("Stop", Handlers.stop, Right.WRITE, worker.StopRequest, worker.StopResponse)
 _QUERY = Unary("Query", Handlers.query, Right.READ, worker.QueryRequest, worker.QueryResponse)
 _STREAM = OutputStream("Stream", Handlers.stream, Right.READ)
 _TEXT = OutputStream("Stream", Handlers.stream_text, Right.READ)
+_ATTACH = Bidirectional("Attach", Handlers.attach, Right.ATTACH)
 _LIST = Unary("List", Handlers.list, Right.READ, worker.ListRequest, worker.ListResponse)
 _WAIT = Unary("Wait", Handlers.wait, Right.READ, worker.WaitRequest, worker.WaitResponse)
 _UPDATE = Unary("Update", Handlers.update, Right.WRITE, worker.UpdateRequest, worker.UpdateResponse)
@@ -81,6 +98,7 @@ SERVICES: Mapping[str, tuple[Method, ...]] = {
         _STOP,
         _QUERY,
         _STREAM,
+        _ATTACH,
         _LIST,
         _WAIT,
         _UPDATE,

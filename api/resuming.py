@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import aclosing
 from time import monotonic
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import uuid4
 
 from ..core.model.ending import Channel
@@ -28,6 +28,10 @@ from .client import (
     RpcError,
     ServerUnreachable,
 )
+
+if TYPE_CHECKING:
+    from .attach_client import AttachEvent
+    from .pending_input import ReadInput
 
 PATIENCE = 60.0
 """Seconds to wait for a server to come back."""
@@ -171,6 +175,37 @@ class ResumingClient:
                 await attempts.failed(error)
             else:
                 return
+
+    async def attach(
+        self,
+        job: str,
+        *,
+        read: "ReadInput | None" = None,
+        offset: int | None = None,
+        output: Mapping[Channel, StreamStart] | None = None,
+    ) -> AsyncGenerator["AttachEvent", None]:
+        """Write what ``read`` returns to the stdin of a job, and yield its output, each byte once.
+
+        The input begins at ``offset``, and bytes that were accepted before are skipped; None: it begins
+        after these. Ends when the job has finished; without output also when all input was accepted, or
+        the job reads no more. Raises InputFailed if ``read`` raises OSError.
+        """
+        from .attach_client import Attachment  # noqa: PLC0415 - few commands need it
+
+        attachment, attempts = Attachment(job, read, offset, output or {}), _Attempts(self._server)
+        try:
+            while True:
+                try:
+                    async with aclosing(attachment.events(attempts.begin())) as events:
+                        async for event in events:
+                            attempts.progress()
+                            yield event
+                except (RpcError, ServerUnreachable) as error:
+                    await attempts.failed(error)
+                else:
+                    return
+        finally:
+            await attachment.close()
 
     async def _call(
         self, call: Callable[[Client], Awaitable[_Reply]], attempts: "_Attempts | None" = None

@@ -22,6 +22,7 @@ class Right(Enum):
 
     READ = "read"
     WRITE = "write"
+    ATTACH = "attach"
 
 
 class Role(StrEnum):

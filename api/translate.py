@@ -101,6 +101,7 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
         pipe_size=spec.pipe_size,
         linger_ms=milliseconds(spec.linger),
         signal_all=spec.signal_all,
+        stdin=spec.stdin,
     )
 
 
@@ -125,6 +126,7 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
         pipe_size=message.pipe_size,
         linger=DEFAULT_LINGER if linger is None else linger,
         signal_all=message.signal_all,
+        stdin=message.stdin,
     )
 
 
@@ -182,6 +184,7 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         linger_ms=milliseconds(spec.linger),
         signal_all=record.signal_all,
         paused=status.paused,
+        stdin=spec.stdin,
     )
 
 
@@ -228,13 +231,18 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
     return JobStatus(record, state, ending, cause, usage, output, message.output_trouble, message.paused)
 
 
-def channel(message: proto.StreamRequest) -> Channel | None:
+def channel(message: proto.StreamRequest | proto.AttachOutput) -> Channel | None:
     """Return the requested channel; None is the default channel of the job."""
-    requested = _known("channel", _CHANNELS, message.channel)
+    requested = known_channel(message.channel)
     return None if requested is Channel.OUTPUT else requested
 
 
-def stream_start(message: proto.StreamRequest) -> StreamStart:
+def known_channel(number: proto.Channel) -> Channel:
+    """Return the channel with this number on the wire; raise InvalidJobSpec if it is unknown."""
+    return _known("channel", _CHANNELS, number)
+
+
+def stream_start(message: proto.StreamRequest | proto.AttachOutput) -> StreamStart:
     """Return the start of a stream; an offset of 0 together with a tail means the tail.
 
     Raises InvalidJobSpec for an offset that a file cannot have (off_t has 63 bits), and for two starts.
@@ -258,6 +266,12 @@ def stream_request(
 ) -> proto.StreamRequest:
     """Return the request for this stream."""
     request = proto.StreamRequest(job_id=job, no_follow=not follow, channel=channel_message(channel))
+    set_start(request, start)
+    return request
+
+
+def set_start(request: proto.StreamRequest | proto.AttachOutput, start: StreamStart) -> None:
+    """Write the start of a stream into a request."""
     match start:
         case FromOffset(offset):
             request.offset = offset
@@ -265,7 +279,6 @@ def stream_request(
             request.tail_lines = count
         case LastBytes(count):
             request.tail_bytes = count
-    return request
 
 
 def channel_message(requested: Channel | None) -> proto.Channel:

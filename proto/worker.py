@@ -4,6 +4,14 @@
 # This file has been @generated
 
 __all__ = (
+    "AttachChunk",
+    "AttachInput",
+    "AttachInputState",
+    "AttachOpen",
+    "AttachOpened",
+    "AttachOutput",
+    "AttachRequest",
+    "AttachResponse",
     "Cause",
     "Channel",
     "IoLimit",
@@ -39,7 +47,7 @@ __all__ = (
     "WorkerServiceStub",
 )
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -224,6 +232,200 @@ class State(betterproto2.Enum):
             "STATE_EXITED": 4,
             "STATE_LOST": 5,
         }
+
+
+@dataclass(eq=False, repr=False)
+class AttachChunk(betterproto2.Message):
+    """
+    A piece of output. It may begin and end inside a line or a character.
+    """
+
+    channel: "Channel" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: Channel(0))
+    """
+    As it was requested.
+    """
+
+    offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    As in StreamResponse.
+    """
+
+    data: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+    """
+    It has at most 131040 bytes, and may be empty.
+    """
+
+
+default_message_pool.register_message("worker.v1", "AttachChunk", AttachChunk)
+
+
+@dataclass(eq=False, repr=False)
+class AttachInput(betterproto2.Message):
+    """
+    Bytes for the stdin of the job. They may begin and end inside a line or a character.
+    """
+
+    offset: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Offset of the first byte of `data`, counted from the first byte that any client has written to the job.
+    Bytes that were accepted before are skipped.
+    """
+
+    data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+
+    end: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    The input ends after `data`: the job reads the end of the file.
+    """
+
+
+default_message_pool.register_message("worker.v1", "AttachInput", AttachInput)
+
+
+@dataclass(eq=False, repr=False)
+class AttachInputState(betterproto2.Message):
+    """
+    How much of the input of a job is known.
+    """
+
+    accepted: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Bytes that were accepted, from all calls: they reach the job, whatever happens to the client and the
+    server. The offset of the next byte.
+    """
+
+    ended: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    The input has ended after these bytes.
+    """
+
+    closed: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Why the job reads no more: it has closed its stdin, or has ended. Further input is discarded, and
+    `accepted` and `ended` may no longer be up to date. The call goes on with output. Empty: it may read.
+    """
+
+
+default_message_pool.register_message("worker.v1", "AttachInputState", AttachInputState)
+
+
+@dataclass(eq=False, repr=False)
+class AttachOpen(betterproto2.Message):
+    """
+    What a call is for.
+    """
+
+    job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    input: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    This call writes to the stdin of the job. False: it only gets output.
+    """
+
+    session: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    A text that only this client knows, such as a UUID. A call with the same session replaces a writer that
+    the server still takes for connected. Empty: no call replaces this one.
+    """
+
+    output: "list[AttachOutput]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The output that this call gets, each channel at most once; none: no output.
+    """
+
+
+default_message_pool.register_message("worker.v1", "AttachOpen", AttachOpen)
+
+
+@dataclass(eq=False, repr=False)
+class AttachOpened(betterproto2.Message):
+    """
+    The call is open.
+    """
+
+    input: "AttachInputState | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Absent if this call does not write.
+    """
+
+
+default_message_pool.register_message("worker.v1", "AttachOpened", AttachOpened)
+
+
+@dataclass(eq=False, repr=False)
+class AttachOutput(betterproto2.Message):
+    """
+    The output of one channel, to the end of the job.
+    """
+
+    channel: "Channel" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: Channel(0))
+    """
+    As in StreamRequest, and so are the start and its alternatives.
+    """
+
+    offset: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+
+    tail_lines: "int | None" = betterproto2.field(3, betterproto2.TYPE_UINT64, optional=True)
+
+    tail_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_UINT64, optional=True)
+    """
+    0: only output from now on.
+    """
+
+
+default_message_pool.register_message("worker.v1", "AttachOutput", AttachOutput)
+
+
+@dataclass(eq=False, repr=False)
+class AttachRequest(betterproto2.Message):
+    """
+    One kind of request of Attach. A later version may add kinds.
+
+    Oneofs:
+        - request:
+    """
+
+    open: "AttachOpen | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True, group="request"
+    )
+
+    input: "AttachInput | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True, group="request"
+    )
+
+
+default_message_pool.register_message("worker.v1", "AttachRequest", AttachRequest)
+
+
+@dataclass(eq=False, repr=False)
+class AttachResponse(betterproto2.Message):
+    """
+    One kind of response of Attach. Ignore a response of an unknown kind.
+
+    Oneofs:
+        - response:
+    """
+
+    opened: "AttachOpened | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, optional=True, group="response"
+    )
+    """
+    The first response, and only the first.
+    """
+
+    output: "AttachChunk | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, optional=True, group="response"
+    )
+
+    input: "AttachInputState | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, optional=True, group="response"
+    )
+    """
+    The progress of the input, at any time. One response may answer several requests.
+    """
+
+
+default_message_pool.register_message("worker.v1", "AttachResponse", AttachResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -572,6 +774,8 @@ class QueryResponse(betterproto2.Message):
 
     pipe_size: "int | None" = betterproto2.field(36, betterproto2.TYPE_UINT64, optional=True)
 
+    stdin: "bool" = betterproto2.field(37, betterproto2.TYPE_BOOL)
+
 
 default_message_pool.register_message("worker.v1", "QueryResponse", QueryResponse)
 
@@ -762,6 +966,11 @@ class StartRequest(betterproto2.Message):
     """
     Bytes of output of a channel that may wait to be recorded, 4096 to 1073741824; the kernel rounds up.
     Absent: its default, usually 65536.
+    """
+
+    stdin: "bool" = betterproto2.field(21, betterproto2.TYPE_BOOL)
+    """
+    The job reads as stdin what clients send with Attach. False: its stdin is /dev/null.
     """
 
 
@@ -1027,8 +1236,8 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
 
     Identity. The common name of the certificate's subject, exactly one, is the name of the client. Its
     roles are in the extension 1.2.840.10070.8.1: a DER UTF8String, a comma-separated list of "reader" and
-    "writer". A reader has the right to read, a writer the rights to read and to write. Each method names
-    the right that it needs. Rights do not depend on the owner of a job.
+    "writer". A reader has the right to read, a writer the rights to read, to write and to attach. Each method
+    names the right that it needs. Rights do not depend on the owner of a job.
 
     Paths. /worker.v1.WorkerService/METHOD. The original API is served too, at /WorkerService/METHOD
     without a package: Start, Stop, Query and Stream, with the messages of this file, except that
@@ -1050,9 +1259,10 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     in bytes. Signal numbers are those of the server's Linux, 1 to 64.
 
     Sizes. A request has at most 4 MiB, at most 262144 fields in each message, and no compression. It must
-    arrive within 60 s of its headers. A StreamResponse has at most 65520 bytes of output. Other
-    replies have no bound: a QueryResponse has all arguments of its job, and a list of thousands of jobs
-    can exceed 4 MiB, the maximum that many gRPC clients accept by default. Raise it, or list fewer jobs.
+    arrive within 60 s of its headers; of Attach, the first one. A StreamResponse has at most 65520 bytes of
+    output. Other replies have no bound: a QueryResponse has all arguments of its job, and a list of
+    thousands of jobs can exceed 4 MiB, the maximum that many gRPC clients accept by default. Raise it, or
+    list fewer jobs.
     A connection has at most 1100 open calls (by default); a further call waits until one has ended.
 
     Status codes. The message of a status is text for humans, at most 1024 bytes. If a system call failed,
@@ -1066,11 +1276,11 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
       FAILED_PRECONDITION: the job is in the wrong state, the host or the server's settings do not support
         the request, or the server's state directory cannot be used. The same call fails again until
         that has changed.
-      OUT_OF_RANGE: only of Stream.
+      OUT_OF_RANGE: only of Stream and Attach.
       RESOURCE_EXHAUSTED: a bound of the server, its disk or its memory is used up, or the request is too
         long. Unless it is too long, a later attempt may succeed.
       DEADLINE_EXCEEDED: the deadline of the call has passed, or the request did not arrive in time.
-      UNIMPLEMENTED: there is no such method, or the request is compressed.
+      UNIMPLEMENTED: there is no such method, or the request is compressed, or of an unknown kind (Attach).
       UNAVAILABLE: the server is shutting down, or its part that runs the jobs cannot be reached. Connect
         and call again, if the method may be repeated.
       INTERNAL: a defect of the server; its log has the details.
@@ -1196,6 +1406,58 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
             "/worker.v1.WorkerService/Stream",
             message,
             StreamResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
+
+    async def attach(
+        self,
+        messages: "AsyncIterable[AttachRequest] | Iterable[AttachRequest]",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AsyncIterator[AttachResponse]":
+        """
+        Writes to the stdin of a job that was started with `stdin`, or sends its output, or both at once. The
+        first request is `open`, and the first response is `opened`. Then the server sends `output` and `input`
+        as there is something to tell. It serves the requests in their order, and independently of the output.
+
+        One call at a time may write to a job; any number may get its output.
+
+        Ends with OK when the job has finished and all requested output was sent; without output also when the
+        client has ended its side and its requests were served. A client that ends its side, or whose
+        connection breaks, leaves the stdin of the job open: only `end` ends the input.
+
+        Flow control. While the job does not read, the server reads no further request, and the window of
+        HTTP/2 closes: send as the window allows. Input is passed on also if the client does not read its
+        responses; it then gets no further output, and does not learn the progress of its input. A client that
+        has to know it while it lets output wait makes two calls, which may share a connection.
+
+        Right: attach.
+        Repeat: yes, with the same session. Send the input again from `opened.input.accepted` on, and ask for
+          output from the end of the last chunk on. So no byte is missing, written twice or sent twice. Keep
+          for this the input that is not known to be accepted. Another client has written in between if
+          `accepted` is less than it was, or more than was sent.
+        Errors:
+          INVALID_ARGUMENT: also if the first request is not `open`, another one is `open`, the call was opened
+            without `input` and has some, or it has nothing to do.
+          FAILED_PRECONDITION: another client writes to the job, it was started without `stdin`, or its input
+            cannot be stored.
+          OUT_OF_RANGE: the input does not continue at the next byte, or has ended; or the output is not kept,
+            as of Stream.
+          RESOURCE_EXHAUSTED: as of Stream, and for a request of more than 128 KiB.
+          UNIMPLEMENTED: also for a request that is of no kind that this server knows.
+          UNAVAILABLE: as of Stream.
+        """
+
+        async for response in self._stream_stream(
+            "/worker.v1.WorkerService/Attach",
+            messages,
+            AttachRequest,
+            AttachResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,

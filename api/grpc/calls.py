@@ -5,7 +5,6 @@ Every error becomes a status (api/errors.py), and every stream of replies is clo
 
 import asyncio
 import logging
-import struct
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
@@ -23,26 +22,20 @@ from h2.exceptions import StreamClosedError
 from ...core.errors import AccessDenied
 from ...core.model.job import Chunk
 from ...core.steps import Step, reached
-from ...proto.worker import StreamRequest
+from ...proto.worker import AttachOpen, AttachRequest, AttachResponse, StreamRequest
 from ..bounds import Bounds, ClientStalled, StreamSlots
 from ..errors import CallRejected, ErrorReply, error_reply
 from ..fairness import RoundRobin
 from ..handlers import Handlers, caller
-from ..methods import METHODS, Method, ServerStream, Unary
+from ..methods import METHODS, Bidirectional, Method, OutputStream, ServerStream, Unary
 from ..roles import ANONYMOUS, Identity, Right, identify
 from ..shutdown import Shutdown
-from ..wire.decoding import decode
-from .framing import ChunkSender, send_reply
+from .framing import ReplySender, send_reply
+from .requests import MAX_STREAMED_REQUEST, own_window, receive, receive_rest
 from .status import Status, code_name
 
 if TYPE_CHECKING:
     from ssl import SSLObject
-
-MAX_REQUEST = 4 << 20
-"""Maximum bytes of a request; gRPC's own default."""
-
-REQUEST_TIMEOUT = 60.0
-"""Seconds from the headers of a call to the end of its request: an open call occupies memory."""
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("worker.audit")
@@ -91,7 +84,7 @@ class Calls:
             raise CallRejected(Status.UNIMPLEMENTED, f"there is no method {path}")
         identity = self._identity(peer)
         if not identity.may(method.right):
-            if method.right is Right.WRITE:
+            if method.right is not Right.READ:
                 audit.warning("%r: %s: denied", identity.name, method.name)
             roles = ", ".join(sorted(identity.roles)) or "none"
             raise AccessDenied(
@@ -117,20 +110,24 @@ class Calls:
         outcome = "OK"
         try:
             if isinstance(method, Unary):
-                request = await _receive(stream, method.request)
+                request = await receive(stream, method.request)
                 reply = await method.handler(self._handlers, request)
                 await send_reply(stream, reply)
                 reached(Step.ANSWERED, _job_of(request, reply))
             elif isinstance(method, ServerStream):
-                request = await _receive(stream, method.request)
-                async with aclosing(method.handler(self._handlers, request)) as replies:
-                    async for reply in replies:
-                        await stream.send_message(reply)
-            else:
+                request = await receive(stream, method.request)
+                await _send_replies(stream, method.handler(self._handlers, request))
+            elif isinstance(method, OutputStream):
                 with self._slots.taken(caller.get().name):  # before the request, which may never arrive
-                    request = await _receive(stream, method.request)
+                    request = await receive(stream, method.request)
                     assert isinstance(request, StreamRequest)
                     await self._send_output(stream, method.handler(self._handlers, request))
+            else:
+                with self._slots.taken(caller.get().name), own_window(stream):
+                    request = await _opening(stream)
+                    _audit(method, request, None, "writes to stdin" if request.input else "gets output")
+                    rest = receive_rest(stream, method.request)
+                    await self._exchange(stream, method.handler(self._handlers, request, rest))
         except asyncio.CancelledError:
             outcome = "canceled by the client"
             if stream.deadline is not None and stream.deadline.time_remaining() <= 0:
@@ -148,57 +145,52 @@ class Calls:
                 log.warning("%r: ending a stream: %s", caller.get().name, error)
             await _fail(stream, failure)
         finally:
-            if method.right is Right.WRITE:
+            if method.right is not Right.READ:
                 _audit(method, request, reply, outcome)
 
     async def _send_output(
         self, stream: Stream[Message, Message], output: AsyncGenerator[Chunk, None]
     ) -> None:
-        sender = ChunkSender(stream, self._bounds.stalled_client_timeout)
+        sender = ReplySender(stream, self._bounds.stalled_client_timeout)
         async with aclosing(output) as chunks:
             async for chunk in chunks:
                 await sender.send(chunk)
                 await self._streams.turn()  # nothing above waits while the socket accepts data
 
+    async def _exchange(
+        self, stream: Stream[Message, Message], responses: AsyncGenerator[AttachResponse, None]
+    ) -> None:
+        sender = ReplySender(stream, self._bounds.stalled_client_timeout)
+        async with aclosing(responses):
+            async for response in responses:
+                if response.output is None:
+                    await sender.send_message(response)
+                else:
+                    await sender.send_output(response)
+                    await self._streams.turn()
+
 
 def _cardinality(method: Method) -> Cardinality:
-    return Cardinality.UNARY_UNARY if isinstance(method, Unary) else Cardinality.UNARY_STREAM
+    match method:
+        case Unary():
+            return Cardinality.UNARY_UNARY
+        case Bidirectional():
+            return Cardinality.STREAM_STREAM
+    return Cardinality.UNARY_STREAM
 
 
-async def _receive(stream: Stream[Message, Message], message_type: type[Message]) -> Message:
-    """Return the request; raise CallRejected or MalformedMessage if it is late, too long or not valid.
-
-    grpclib's own recv_message buffers any size that a client announces, up to 4 GiB, and answers
-    UNKNOWN to what it cannot decode.
-    """
-    try:
-        async with asyncio.timeout(REQUEST_TIMEOUT):
-            return decode(await _request(stream), message_type)
-    except TimeoutError:
-        raise CallRejected(
-            Status.DEADLINE_EXCEEDED, f"the request message did not arrive within {REQUEST_TIMEOUT:g} s"
-        ) from None
+async def _send_replies(stream: Stream[Message, Message], replies: AsyncGenerator[Message, None]) -> None:
+    async with aclosing(replies):
+        async for reply in replies:
+            await stream.send_message(reply)
 
 
-async def _request(stream: Stream[Message, Message]) -> bytes:
-    wire = stream._stream  # noqa: SLF001 - see _receive
-    try:
-        prefix = await wire.recv_data(5)
-        if not prefix:
-            raise CallRejected(Status.INVALID_ARGUMENT, "the request message is missing")
-        compressed, size = struct.unpack(">BI", prefix)
-        if compressed:
-            raise CallRejected(Status.UNIMPLEMENTED, "compressed messages are not supported")
-        if size > MAX_REQUEST:
-            raise CallRejected(
-                Status.RESOURCE_EXHAUSTED, f"the request has {size} bytes; the maximum is {MAX_REQUEST}"
-            )
-        data = await wire.recv_data(size)
-    except AssertionError:  # raised by grpclib's buffer
-        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short") from None
-    if len(data) < size:
-        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short")
-    return data
+async def _opening(stream: Stream[Message, Message]) -> AttachOpen:
+    """Return the first request of a bidirectional call."""
+    first = await receive(stream, AttachRequest, most=MAX_STREAMED_REQUEST)
+    if first.open is None:
+        raise CallRejected(Status.INVALID_ARGUMENT, "the first request must be `open`")
+    return first.open
 
 
 async def _fail(stream: Stream[Message, Message], failure: ErrorReply) -> None:

@@ -2,9 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Generic, TypeVar
 
 from betterproto2 import Message
 from grpclib.client import Channel as GrpcChannel
@@ -14,6 +14,7 @@ from grpclib.const import Cardinality
 from grpclib.encoding.base import CodecBase
 from grpclib.events import RecvTrailingMetadata, listen
 from grpclib.exceptions import GRPCError, StreamTerminatedError
+from h2.exceptions import StreamClosedError
 
 from .codec import MessageCodec
 from .connection import CLOSE_PATIENCE, Http2Connection
@@ -28,6 +29,7 @@ KEEPALIVE = Configuration(
     _http2_min_sent_ping_interval_without_data=10.0,
 )
 
+_Request = TypeVar("_Request", bound=Message)
 _Reply = TypeVar("_Reply", bound=Message)
 
 
@@ -90,6 +92,18 @@ class Channel(GrpcChannel):
             # grpclib itself does not check the status once the connection is being closed.
             await stream.recv_trailing_metadata()
 
+    @asynccontextmanager
+    async def call(
+        self, path: str, request_type: type[_Request], reply_type: type[_Reply]
+    ) -> AsyncIterator["Call[_Request, _Reply]"]:
+        """Make a call with any number of requests and replies; leaving the context ends it."""
+        made = self.request(path, Cardinality.STREAM_STREAM, request_type, reply_type)
+        async with made as stream:
+            call = Call(stream)
+            yield call
+            if not call.over:
+                await stream.cancel()
+
     def _protocol_factory(self) -> Http2Connection:
         made = super()._protocol_factory()
         self.current = ReceivingConnection(made.handler, made.config, made.h2_config)
@@ -106,6 +120,38 @@ class Channel(GrpcChannel):
             ssl_shutdown_timeout=CLOSE_PATIENCE,
         )
         return connection
+
+
+class Call(Generic[_Request, _Reply]):
+    """A call in both directions. One task may send while another one receives."""
+
+    def __init__(self, stream: Stream[_Request, _Reply]) -> None:
+        self._stream = stream
+        self._ended = False
+        self.over = False
+        """Whether the server has ended the call with OK."""
+
+    async def send(self, request: _Request) -> None:
+        """Send a request, once the window of the server allows it."""
+        await self._stream.send_message(request)
+
+    async def end(self) -> None:
+        """End this side of the call; idempotent."""
+        if not self._ended:
+            self._ended = True
+            try:
+                await self._stream.end()
+            except StreamClosedError:  # the server has ended the call; grpclib raises its status
+                raise StreamTerminatedError("the server has ended the call") from None
+
+    async def receive(self) -> _Reply | None:
+        """Return the next reply, or None if the server has ended the call with OK."""
+        reply = await _next(self._stream)
+        if reply is None:
+            await self.end()  # grpclib requires it before the status
+            await self._stream.recv_trailing_metadata()
+            self.over = True
+        return reply
 
 
 @contextmanager
@@ -138,7 +184,7 @@ def _no_leftover_cancellation() -> Iterator[None]:
         raise
 
 
-async def _next(stream: Stream[Message, _Reply]) -> _Reply | None:
+async def _next(stream: Stream[_Request, _Reply]) -> _Reply | None:
     """Return the next reply, or None when the status follows."""
     try:
         return await stream.recv_message()

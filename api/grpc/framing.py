@@ -9,6 +9,7 @@ https://www.rfc-editor.org/rfc/rfc9113#name-data
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -51,8 +52,8 @@ class Turn:
         """The loop's time of the last write."""
 
 
-class ChunkSender:
-    """Sends the chunks of one stream, as StreamResponse messages."""
+class ReplySender:
+    """Sends the replies of one call; raises ClientStalled if the client opens no window."""
 
     _turns: ClassVar[WeakKeyDictionary[Connection, Turn]] = WeakKeyDictionary()
 
@@ -65,14 +66,28 @@ class ChunkSender:
         self._begun = False
 
     async def send(self, chunk: Chunk) -> None:
-        """Write a chunk once the client has a window for it; raise ClientStalled if it opens none.
+        """Write a chunk as StreamResponse messages, once the client has a window for it.
 
         While a client does not read, only this chunk is in memory; no further output is read.
         """
-        if not self._begun:
-            self._begun = True
-            await self._stream.send_initial_metadata()
-        rest: Pieces = messages(chunk)
+        await self._write_in_turn(messages(chunk))
+
+    async def send_output(self, message: Message) -> None:
+        """Write a message that contains output, as ``send``."""
+        await self._write_in_turn(_framed(message))
+
+    async def send_message(self, message: Message) -> None:
+        """Write a message without output: it does not wait for the output of other calls."""
+        await self._begin()
+        rest = _framed(message)
+        while rest:
+            since = self._time()
+            await self._until(self._wire.stream_ready, since)
+            await self._until(partial(self._wire.connection_ready, reserve=0), since)
+            rest = self._wire.write(rest, reserve=0)
+
+    async def _write_in_turn(self, rest: Pieces) -> None:
+        await self._begin()
         while rest:
             since = self._time()
             await self._until(self._wire.stream_ready, since)
@@ -81,6 +96,11 @@ class ChunkSender:
                 await self._until(self._wire.connection_ready, max(since, self._turn.progress))
                 rest = self._wire.write(rest)
                 self._turn.progress = self._time()
+
+    async def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            await self._stream.send_initial_metadata()
 
     async def _until(self, ready: Callable[[], Awaitable[object] | None], since: float) -> None:
         """Wait until the wire is ready, at most until ``since`` plus the client's patience."""
@@ -122,17 +142,17 @@ class _Wire:
         """Return what to wait for until the client opens this stream's window, or None if it is open."""
         return None if self._open().outbound_flow_control_window > 0 else self._window_update()
 
-    def connection_ready(self) -> Awaitable[object] | None:
+    def connection_ready(self, reserve: int = _RESERVE) -> Awaitable[object] | None:
         """Return what to wait for until the connection accepts more, or None if it does now."""
         if not self.connection.write_ready.is_set():
             return self.connection.write_ready.wait()
-        return None if self._h2.outbound_flow_control_window > _RESERVE else self._window_update()
+        return None if self._h2.outbound_flow_control_window > reserve else self._window_update()
 
-    def write(self, pieces: Pieces) -> Pieces:
+    def write(self, pieces: Pieces, reserve: int = _RESERVE) -> Pieces:
         """Write as much as the windows allow, with one write, and return the rest."""
         stream = self._open()
         size = sum(map(len, pieces))
-        room = min(stream.outbound_flow_control_window, self._h2.outbound_flow_control_window - _RESERVE)
+        room = min(stream.outbound_flow_control_window, self._h2.outbound_flow_control_window - reserve)
         room = max(0, room)  # a window may be negative: settings can reduce it
         rest: Pieces = []
         if size > room:
@@ -192,6 +212,12 @@ def messages(chunk: Chunk) -> Pieces:
         tail = _OFFSET + varint(offset) if offset else b""
         pieces += _PREFIX.pack(0, len(head) + len(part) + len(tail)) + head, part, tail
     return pieces
+
+
+def _framed(message: Message) -> Pieces:
+    """Return a gRPC message with its prefix."""
+    data = encode(message)
+    return [_PREFIX.pack(0, len(data)), data]
 
 
 def _split(pieces: Pieces, size: int) -> tuple[Pieces, Pieces]:

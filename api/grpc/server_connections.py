@@ -22,12 +22,10 @@ from ..bounds import Bounds
 from .calls import Calls
 from .codec import MessageCodec
 from .connection import Http2Connection
+from .requests import WINDOW
 
 READ_BUFFER = 16384
 """Bytes read at once from a client: requests are short, and a thousand clients may be idle."""
-
-_WINDOW = 256 << 10
-"""Bytes that a client may send over one connection before they are read: longer than most requests."""
 
 OTHER_CALLS = 100
 """Calls that one connection may have open in addition to the maximum of streams of its client. A client
@@ -72,8 +70,8 @@ class ServerConnections:
 def _configuration(bounds: Bounds) -> Configuration:
     """Ping clients, idle ones included, to detect those that vanished without closing their connection."""
     return Configuration(
-        http2_connection_window_size=_WINDOW,
-        http2_stream_window_size=_WINDOW,
+        http2_connection_window_size=WINDOW,
+        http2_stream_window_size=WINDOW,
         _keepalive_time=bounds.keepalive_time,
         _keepalive_timeout=bounds.keepalive_timeout,
         _keepalive_permit_without_calls=True,

@@ -7,7 +7,7 @@ https://protobuf.dev/programming-guides/encoding/
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple, TypeVar, get_args, get_type_hints
 
@@ -47,6 +47,8 @@ class _Field(NamedTuple):
     repeated: bool
     is_map: bool
     is_message: bool
+    alternatives: Sequence[str] = ()
+    """The other fields of its oneof."""
 
 
 def _read_fields(
@@ -91,6 +93,8 @@ def _store(values: dict[str, object], field: _Field, value: object) -> None:
         items.append(value)
     elif field.is_message and field.name in values:
         raise MalformedMessage(f"{field.name} is given twice")  # protobuf would merge the two
+    elif other := next((name for name in field.alternatives if name in values), None):
+        raise MalformedMessage(f"{other} and {field.name} exclude each other")  # protobuf would drop one
     else:
         values[field.name] = value
 
@@ -101,7 +105,12 @@ def _fields(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
     # betterproto2 would evaluate all annotations again for each field: half the cost of a first call.
     types = get_type_hints(message_type)
     fields = {}
-    for declared in dataclasses.fields(message_type):  # type: ignore[arg-type] # Message itself is none
+    declared_fields = dataclasses.fields(message_type)  # type: ignore[arg-type] # Message itself is none
+    oneofs: dict[str, list[str]] = {}
+    for declared in declared_fields:
+        if group := betterproto2.FieldMetadata.get(declared).group:
+            oneofs.setdefault(group, []).append(declared.name)
+    for declared in declared_fields:
         meta = betterproto2.FieldMetadata.get(declared)
         kind = meta.proto_type
         # Only field types that worker.proto uses are implemented.
@@ -114,6 +123,7 @@ def _fields(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
             repeated=bool(meta.repeated),
             is_map=kind == betterproto2.TYPE_MAP,
             is_message=kind == betterproto2.TYPE_MESSAGE,
+            alternatives=[name for name in oneofs.get(meta.group or "", ()) if name != declared.name],
         )
     return fields
 

@@ -8,16 +8,20 @@ from ..model.input import InputState
 
 
 class FakeInput:
-    """Accepts all bytes at once; ``read`` gets each of them once."""
+    """Accepts all bytes at once, while the program reads; ``read`` gets each of them once."""
 
     def __init__(self, read: Callable[[bytes], None]) -> None:
         self.state = InputState()
         self.ended = asyncio.Event()
         """Set when the program reads the end of the file."""
         self._read = read
+        self.reading = asyncio.Event()
+        """Whether the program reads; while it does not, writes wait."""
+        self.reading.set()
 
-    def write(self, offset: int, data: bytes) -> InputState:
-        """Accept bytes."""
+    async def write(self, offset: int, data: bytes) -> InputState:
+        """Accept bytes once the program reads."""
+        await self.reading.wait()
         if not self.state.closed:
             new = self.state.new_bytes(offset, data)
             self._read(new)
@@ -36,3 +40,4 @@ class FakeInput:
         """Accept no more bytes."""
         if not self.state.closed:
             self.state = replace(self.state, closed=reason)
+            self.reading.set()

@@ -163,7 +163,7 @@ class FakeProcess:
 
     async def write_input(self, offset: int, data: bytes) -> InputState:
         """Let the program read bytes."""
-        return self._input.write(offset, data)
+        return await self._input.write(offset, data)
 
     async def end_input(self, offset: int) -> InputState:
         """Let the program read the end of the file."""
@@ -176,6 +176,14 @@ class FakeProcess:
     def close_input(self, reason: str = "the job has closed its stdin") -> None:
         """Close stdin, as a program that wants no more input."""
         self._input.close(reason)
+
+    def pause_reading(self) -> None:
+        """Read no input until ``resume_reading``."""
+        self._input.reading.clear()
+
+    def resume_reading(self) -> None:
+        """Read input again."""
+        self._input.reading.set()
 
     async def survivors(self) -> Sequence[Survivor]:
         """Return the main process until it has ended."""
@@ -357,6 +365,14 @@ class FakeSpawner:
     def close_input(self, job: JobId) -> None:
         """Close the stdin of a job, as a program that wants no more input."""
         self._processes[job].close_input()
+
+    def pause_reading(self, job: JobId) -> None:
+        """Let a job read no input until ``resume_reading``; who writes to it waits."""
+        self._processes[job].pause_reading()
+
+    def resume_reading(self, job: JobId) -> None:
+        """Let a job read its input again."""
+        self._processes[job].resume_reading()
 
     def kill(self, job: JobId, number: int = signal.SIGKILL) -> None:
         """End the processes of a job by a signal that the Worker did not send."""

@@ -1,8 +1,8 @@
 """Servers that are restarted, connections that break, and clients that resume."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from worker.api import tls
@@ -10,17 +10,18 @@ from worker.api.client import Client
 from worker.api.resuming import Disconnection, ResumingClient
 from worker.api.server import ApiServer
 from worker.core import Worker
-from worker.core.testing import MemoryOutputStore
+from worker.core.testing import FakeSpawner, MemoryOutputStore
 
-from .served import make_worker
+from .served import make_spawner, make_worker
 
 
 class Machine:
     """A Worker whose servers are restarted; ``notices`` are the notifications of its clients."""
 
-    def __init__(self, pki: Path, worker: Worker, outputs: MemoryOutputStore) -> None:
+    def __init__(self, pki: Path, worker: Worker, spawner: FakeSpawner, outputs: MemoryOutputStore) -> None:
         self.pki = pki
         self.worker = worker
+        self.spawner = spawner
         self.outputs = outputs
         self.notices: list[str] = []
         self.connections = 0
@@ -67,8 +68,12 @@ class Machine:
 class Wire:
     """A proxy to a port; each connection breaks after its budget of reply bytes."""
 
+    port = 0
+    """The proxy's own port."""
+
     def __init__(self, port: int) -> None:
         self._port = port
+        self._broken = False
         self._budgets: list[int] = []
         self._ends: set[asyncio.StreamWriter] = set()
 
@@ -76,7 +81,8 @@ class Wire:
     async def open(self) -> AsyncIterator[int]:
         """Start the proxy and yield its port."""
         listener = await asyncio.start_server(self._forward, "127.0.0.1", 0)
-        yield listener.sockets[0].getsockname()[1]
+        self.port = listener.sockets[0].getsockname()[1]
+        yield self.port
         listener.close()
         self.cut([])
 
@@ -86,8 +92,27 @@ class Wire:
         for end in self._ends:
             end.transport.abort()
 
+    def forward_to(self, machine: Machine) -> None:
+        """Connect to the current port of the server, and stay in between."""
+        self._port, machine.port = machine.port, self.port
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """Break all connections, and each new one, in the context."""
+        self._broken = True
+        self.cut([])
+        yield
+        self._broken = False
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        replies, requests = await asyncio.open_connection("127.0.0.1", self._port)
+        if self._broken:
+            writer.transport.abort()
+            return
+        try:
+            replies, requests = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:  # the server is down
+            writer.transport.abort()
+            return
         budget = self._budgets.pop(0) if self._budgets else None
         ends = {writer, requests}
         self._ends |= ends
@@ -114,9 +139,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budg
 @asynccontextmanager
 async def serving(pki: Path, kind: type[Worker] = Worker) -> AsyncIterator[Machine]:
     """Yield a machine whose server is running; stop the server and close the Worker at the end."""
-    outputs = MemoryOutputStore()
-    worker = make_worker(kind, outputs)
-    machine = Machine(pki, worker, outputs)
+    spawner, outputs = make_spawner(), MemoryOutputStore()
+    worker = make_worker(kind, outputs, spawner)
+    machine = Machine(pki, worker, spawner, outputs)
     await machine.up()
     try:
         yield machine

@@ -73,18 +73,29 @@ class Served:
             await channel.disconnect(1)
 
 
-def make_worker(kind: type[Worker] = Worker, outputs: MemoryOutputStore | None = None) -> Worker:
-    """Return a Worker over fakes that knows the programs of these tests."""
+def make_spawner() -> FakeSpawner:
+    """Return a spawner that knows the programs of these tests."""
     programs: dict[str, Callable[..., FakeProgram]] = {
         "true": lambda _: FakeProgram(),
+        "cat": lambda _: FakeProgram(copies_input=True),
         "echo": lambda args: FakeProgram(output=" ".join(args).encode() + b"\n"),
+        "talk": lambda _: FakeProgram(output=b"out", errors=b"err", copies_input=True),
         "binary": lambda _: FakeProgram(output=BINARY),
         "sleep": lambda args: FakeProgram(seconds=float(args[0])),
         "write-and-sleep": lambda _: FakeProgram(output=b"12345", seconds=1000),
         "stuck": lambda _: FakeProgram(seconds=1000, unkillable=True),
     }
+    return FakeSpawner(programs=programs)
+
+
+def make_worker(
+    kind: type[Worker] = Worker,
+    outputs: MemoryOutputStore | None = None,
+    spawner: FakeSpawner | None = None,
+) -> Worker:
+    """Return a Worker over fakes."""
     return kind(
-        spawner=FakeSpawner(programs=programs),
+        spawner=spawner or make_spawner(),
         limiter=FakeLimiter(),
         outputs=MemoryOutputStore() if outputs is None else outputs,
     )

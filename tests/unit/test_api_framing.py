@@ -24,13 +24,13 @@ from worker.api.bounds import ClientStalled
 from worker.api.grpc.codec import MessageCodec
 from worker.api.grpc.framing import (
     MESSAGE_SIZE,
-    ChunkSender,
+    ReplySender,
     _Wire,
     messages,
     send_reply,
 )
 from worker.core.model.job import Chunk
-from worker.proto.worker import StreamResponse
+from worker.proto.worker import AttachChunk, AttachInputState, AttachResponse, StreamResponse
 
 STREAM = 1
 PREFACE_WINDOW = 65535
@@ -116,9 +116,9 @@ class ServerStream:
         """Do nothing: the headers have been sent."""
 
 
-def sender(ends: Ends, patience: float = 60) -> ChunkSender:
+def sender(ends: Ends, patience: float = 60) -> ReplySender:
     """Return a sender to the client."""
-    return ChunkSender(ServerStream(ends), patience)  # type: ignore[arg-type]
+    return ReplySender(ServerStream(ends), patience)  # type: ignore[arg-type]
 
 
 def expected(chunk: Chunk) -> bytes:
@@ -226,6 +226,40 @@ async def test_a_client_that_opens_no_window_is_stalled(stuck: str) -> None:
     assert (stuck == "socket") == ends.transport.aborted
 
 
+async def test_a_message_without_output_waits_for_no_output() -> None:
+    """It uses the part of the window that output leaves free, and does not wait for its turn."""
+    ends = Ends(window=1 << 20)
+    output = asyncio.create_task(sender(ends).send(Chunk(0, bytes(2 * MESSAGE_SIZE))))
+    await asyncio.sleep(0)
+    waiting_at = ends.windows()[0]
+    assert 0 < waiting_at < 5000
+    message = AttachResponse(input=AttachInputState(accepted=7))
+    await sender(ends).send_message(message)
+    assert waiting_at - 5 - len(bytes(message)) == ends.windows()[0]
+    ends.deliver()
+    assert ends.received.endswith(struct.pack(">BI", 0, len(bytes(message))) + bytes(message))
+    assert not output.done()
+    output.cancel()
+    await asyncio.gather(output, return_exceptions=True)
+
+
+async def test_a_long_message_is_sent_as_the_window_opens() -> None:
+    """Output of an attached client is split as that of a stream; the client must read in time."""
+    ends = Ends(window=1000)
+    message = AttachResponse(output=AttachChunk(offset=5, data=bytes(100_000)))
+    whole = struct.pack(">BI", 0, len(bytes(message))) + bytes(message)
+    sending = asyncio.create_task(sender(ends).send_output(message))
+    while not sending.done():
+        await asyncio.sleep(0)
+        ends.deliver()
+        ends.grant(10_000, None)
+        ends.grant(10_000, STREAM)
+    ends.deliver()
+    assert whole == ends.received
+    with pytest.raises(ClientStalled):
+        await sender(Ends(window=10), 0.01).send_message(message)
+
+
 async def test_streams_take_turns() -> None:
     """When a connection's window opens repeatedly, each of its streams gets its share."""
     ends = Ends(window=1 << 24)
@@ -272,6 +306,7 @@ def test_the_private_parts_are_unchanged() -> None:
     assert isinstance(wire.window_updated, asyncio.Event)
     assert isinstance(ends.connection.write_ready, asyncio.Event)
     assert isinstance(ends.server.outbound_flow_control_window, int)
+    assert isinstance(ends.server._inbound_flow_control_window_manager.max_window_size, int)
     assert isinstance(ends.server.streams[STREAM].outbound_flow_control_window, int)
     assert ends.transport is Peer(ends.transport)._transport
     for name in ("_send_initial_metadata_done", "_send_message_done", "_send_trailing_metadata_done"):

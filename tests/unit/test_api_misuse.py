@@ -15,7 +15,7 @@ from h2.events import ResponseReceived, TrailersReceived
 from hpack import Encoder
 
 from worker.api.bounds import Bounds
-from worker.api.grpc import calls, connection
+from worker.api.grpc import connection, requests
 
 from ..support.served import Served, serving
 
@@ -124,15 +124,16 @@ async def test_unread_data_is_bounded(pki: Path) -> None:
 
 
 STREAM = b"/worker.v1.WorkerService/Stream"
+ATTACH = b"/worker.v1.WorkerService/Attach"
 
 
 @pytest.mark.parametrize("sent", [b"", frame(DATA, 0, 1, MESSAGE[:3])], ids=["nothing", "half of a prefix"])
-@pytest.mark.parametrize("path", [STREAM, b"/worker.v1.WorkerService/Wait"])
+@pytest.mark.parametrize("path", [STREAM, ATTACH, b"/worker.v1.WorkerService/Wait"])
 async def test_a_request_that_does_not_arrive(
     pki: Path, monkeypatch: pytest.MonkeyPatch, path: bytes, sent: bytes
 ) -> None:
     """A call whose request does not arrive ends after a timeout: 4 is DEADLINE_EXCEEDED."""
-    monkeypatch.setattr(calls, "REQUEST_TIMEOUT", 0.01)
+    monkeypatch.setattr(requests, "REQUEST_TIMEOUT", 0.01)
 
     async with serving(pki) as served, bare(served) as client:
         client.writer.write(headers(1, path=path) + sent)

@@ -110,7 +110,8 @@ def test_rights_of_the_roles() -> None:
     rights = {
         role: {right for right in Right if Identity("x", frozenset({role})).may(right)} for role in Role
     }
-    assert {Role.WRITER: {Right.READ, Right.WRITE}, Role.READER: {Right.READ}} == rights
+    every = {Right.READ, Right.WRITE, Right.ATTACH}
+    assert {Role.WRITER: every, Role.READER: {Right.READ}} == rights
     assert not any(ANONYMOUS.may(right) for right in Right)
 
 

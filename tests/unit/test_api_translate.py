@@ -108,6 +108,7 @@ def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
         "user": st.none() | NAME,
         "limits": limits,
         "labels": st.dictionaries(TEXT, TEXT, max_size=3),
+        "stdin": st.booleans(),
         "timeout": st.none() | MILLISECONDS,
         "grace": st.just(0.0) | MILLISECONDS,
         "leftovers": st.sampled_from(Leftovers),

@@ -57,7 +57,23 @@ def values_of(message_type: type[betterproto2.Message], field: "dataclasses.Fiel
 def messages(message_type: type[betterproto2.Message]) -> st.SearchStrategy[betterproto2.Message]:
     """Return a strategy for messages of a type."""
     fields = dataclasses.fields(message_type)  # type: ignore[arg-type]
-    return st.builds(message_type, **{field.name: values_of(message_type, field) for field in fields})
+    values = {field.name: values_of(message_type, field) for field in fields}
+    choices = [[field.name for field in group] for group in oneofs(message_type)]
+    if not choices:
+        return st.builds(message_type, **values)
+    [names] = choices  # at most one field of a oneof has a value; no message has two, or other fields
+    return st.sampled_from(names).flatmap(
+        lambda chosen: st.builds(message_type, **{chosen: values[chosen]})
+    )
+
+
+def oneofs(message_type: type[betterproto2.Message]) -> "list[list[dataclasses.Field[Any]]]":
+    """Return the fields of each oneof of a message."""
+    groups: dict[str, list[dataclasses.Field[Any]]] = {}
+    for field in dataclasses.fields(message_type):  # type: ignore[arg-type]
+        if group := betterproto2.FieldMetadata.get(field).group:
+            groups.setdefault(group, []).append(field)
+    return list(groups.values())
 
 
 any_message = st.sampled_from(MESSAGES).flatmap(messages)

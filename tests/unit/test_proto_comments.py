@@ -10,12 +10,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from worker.api import roles
 from worker.api.bounds import Bounds
-from worker.api.grpc import calls, framing
+from worker.api.grpc import framing, requests
 from worker.api.grpc.server_connections import OTHER_CALLS
 from worker.api.grpc.status import ERRNO_KEY, Status
 from worker.api.handlers import SERVICES as HEALTH_SERVICES
 from worker.api.methods import SERVICES
 from worker.api.wire.decoding import MAX_FIELDS
+from worker.core.engine import following
 from worker.core.model import job
 from worker.core.termination import AFTER_MAIN
 from worker.core.worker import STOP_MARGIN
@@ -113,9 +114,9 @@ def test_the_figures_in_the_comments_are_those_of_the_code(comments: Mapping[str
         f"extension {roles.ROLES_OID}:",
         *(f'"{role}"' for role in roles.Role),
         *(f'"{service}"' for service in HEALTH_SERVICES),
-        f"at most {calls.MAX_REQUEST >> 20} MiB",
+        f"at most {requests.MAX_REQUEST >> 20} MiB",
         f"at most {MAX_FIELDS} fields",
-        f"within {calls.REQUEST_TIMEOUT:g} s of its headers",
+        f"within {requests.REQUEST_TIMEOUT:g} s of its headers",
         f"at most {framing.MESSAGE_SIZE} bytes of output",
         f'metadata "{ERRNO_KEY}"',
         f"ping within {bounds.keepalive_timeout:g} s",
@@ -126,6 +127,8 @@ def test_the_figures_in_the_comments_are_those_of_the_code(comments: Mapping[str
         ("WorkerService.Stop", f"{STOP_MARGIN:g} s after the grace period"),
         ("WorkerService.Stop", f"every other process {AFTER_MAIN * 1000:g} ms after"),
         ("WorkerService.Stream", f"for {bounds.stalled_client_timeout / 60:g} min"),
+        ("WorkerService.Attach", f"more than {requests.MAX_STREAMED_REQUEST >> 10} KiB"),
+        ("AttachChunk.data", f"has at most {following.CHUNK_SIZE} bytes"),
         ("StartRequest.grace_ms", f"absent: {job.DEFAULT_GRACE * 1000:,.0f};"),
         ("StartRequest.linger_ms", f"absent: {job.DEFAULT_LINGER * 1000:,.0f}."),
         ("StartRequest.output_max", f"at least {job.SMALLEST_OUTPUT};"),

@@ -1,0 +1,120 @@
+"""Attach on the client: one call, and an attachment that continues over any number of calls."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from uuid import uuid4
+
+from ..core.model.ending import Channel
+from ..core.model.input import InputState
+from ..core.model.stream_start import FromOffset, StreamStart
+from ..proto import worker as proto
+from . import attach_messages
+from .attach_messages import ChannelChunk
+from .client import Client
+from .grpc.channel import Call
+from .pending_input import PendingInput, ReadInput
+
+AttachEvent = ChannelChunk | InputState
+"""What a client learns: some output, or how much of the input was accepted."""
+
+
+class AttachCall:
+    """One call. `Client.attach` translates the errors of its methods when its context is left.
+
+    ``input`` is the state of the input at the beginning, None for a call that does not write.
+    """
+
+    def __init__(self, call: Call[proto.AttachRequest, proto.AttachResponse]) -> None:
+        self._call = call
+        self.input: InputState | None = None
+
+    async def open(self, job: str, session: str | None, output: Mapping[Channel, StreamStart]) -> None:
+        """Send the first request, and wait until the server has accepted the call."""
+        await self._call.send(attach_messages.open_request(job, session, output))
+        first = await self._call.receive()
+        if first is not None and first.opened is not None and first.opened.input is not None:
+            self.input = attach_messages.input_state(first.opened.input)
+
+    async def write(self, offset: int, data: bytes, *, end: bool = False) -> None:
+        """Send input, once the server takes it; with ``end`` the input ends after it."""
+        await self._call.send(attach_messages.input_request(offset, data, end=end))
+
+    async def leave(self) -> None:
+        """Send nothing more. The stdin of the job stays open, unless the input has ended."""
+        await self._call.end()
+
+    async def receive(self) -> AttachEvent | None:
+        """Return the next event, or None at the end of the call."""
+        while (response := await self._call.receive()) is not None:
+            if response.output is not None:
+                return attach_messages.channel_chunk(response.output)
+            if response.input is not None:
+                return attach_messages.input_state(response.input)
+        return None
+
+
+class Attachment:
+    """Input and output of a job over any number of calls: each byte once, in both directions.
+
+    ``read`` returns the next bytes of the input; None: this attachment does not write. ``offset``: as in
+    PendingInput.
+    """
+
+    def __init__(
+        self, job: str, read: ReadInput | None, offset: int | None, output: Mapping[Channel, StreamStart]
+    ) -> None:
+        self._job = job
+        self._output = dict(output)
+        self._input = None if read is None else PendingInput(read, offset)
+        self._session = None if read is None else str(uuid4())
+
+    async def events(self, client: Client) -> AsyncGenerator[AttachEvent, None]:
+        """Make a call that continues where the previous one ended, and yield its events."""
+        async with client.attach(self._job, session=self._session, output=self._output) as call:
+            offset = 0
+            if self._input is not None and call.input is not None:
+                offset = self._input.continue_at(call.input)
+                yield call.input
+            sending = asyncio.ensure_future(self._send(call, offset))
+            try:
+                while (event := await _receive_beside(sending, call)) is not None:
+                    self._record(event)
+                    yield event
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Read no more input."""
+        if self._input is not None:
+            await self._input.close()
+
+    async def _send(self, call: AttachCall, offset: int) -> None:
+        """Send the input from an offset on."""
+        if self._input is not None:
+            while piece := await self._input.piece_at(offset):
+                await call.write(offset, piece)
+                offset += len(piece)
+            if piece is not None:
+                await call.write(offset, b"", end=True)
+        await call.leave()
+
+    def _record(self, event: AttachEvent) -> None:
+        if isinstance(event, ChannelChunk):
+            self._output[event.channel] = FromOffset(event.chunk.offset + len(event.chunk.data))
+        elif self._input is not None:
+            self._input.record(event)
+
+
+async def _receive_beside(sending: "asyncio.Task[None]", call: AttachCall) -> AttachEvent | None:
+    """Return the next event of a call, or None at its end; raise the error if the input cannot be sent."""
+    receiving = asyncio.ensure_future(call.receive())
+    try:
+        if not sending.done():
+            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+        return await receiving
+    finally:
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)

@@ -1,0 +1,178 @@
+"""One Attach call on the server: input, output and responses, each at its own pace.
+
+A task passes input on, another one reads each channel of output, and `responses` yields what they have for
+the client. No task waits for another one: a job that does not read stops only the input, a client that does
+not read stops only the output. What waits in memory is one request, one chunk for each channel, and the
+newest state of the input.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from dataclasses import replace
+
+from ..core.engine.job_input import JobInput
+from ..core.errors import JobAlreadyFinished
+from ..core.model.input import InputState
+from ..core.model.job import Chunk, parse_job_id
+from ..core.worker import Worker
+from ..proto import worker as proto
+from . import attach_messages, translate
+from .errors import CallRejected
+from .grpc.status import Status
+from .shutdown import Shutdown
+
+Requests = AsyncGenerator[proto.AttachRequest, None]
+
+_ADVICE = "the job keeps running, attach again with the same session"
+_ENDED = "the job has ended"
+
+
+class AttachHandler:
+    """Serves one call, after its first request; ``requests`` are the others."""
+
+    def __init__(
+        self, worker: Worker, shutdown: Shutdown, opening: proto.AttachOpen, requests: Requests
+    ) -> None:
+        attach_messages.check_output(opening)
+        self._worker = worker
+        self._shutdown = shutdown
+        self._opening = opening
+        self._requests = requests
+        self._job = parse_job_id(opening.job_id)
+        self._changed = asyncio.Event()
+        self._opened = False
+        self._input: InputState | None = None
+        self._unsent = False  # whether the client does not know the state of the input
+        self._chunks: deque[proto.AttachResponse] = deque()
+        self._room = asyncio.Semaphore(1)
+
+    async def responses(self) -> AsyncGenerator[proto.AttachResponse, None]:
+        """Yield the responses until the call is over."""
+        input_task = self._begin(self._take_input() if self._opening.input else self._only_watch())
+        tasks = [input_task]
+        try:
+            while not self._opened:
+                await self._change()
+                _raise_errors(tasks)
+            yield proto.AttachResponse(opened=self._opened_message())
+            output = [self._begin(self._follow(each)) for each in self._opening.output]
+            job_ends = output or [self._begin(self._wait_finished())]
+            tasks += job_ends
+            while True:
+                _raise_errors([input_task])
+                if (response := self._next()) is not None:
+                    yield response
+                    continue
+                _raise_errors(tasks)  # of output: after what precedes the error
+                if all(task.done() for task in job_ends):
+                    self._report_end_of_job()
+                    if not self._unsent:
+                        return
+                elif input_task.done() and not output:
+                    return
+                else:
+                    await self._change()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[object, object, None]) -> "asyncio.Task[None]":
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda _: self._changed.set())
+        return task
+
+    async def _change(self) -> None:
+        """Wait until a task has something for the client, or is done."""
+        async with self._shutdown.interrupts(_ADVICE):
+            await self._changed.wait()
+        self._changed.clear()
+
+    def _next(self) -> proto.AttachResponse | None:
+        """Return a response if there is one; the state of the input has precedence."""
+        if self._unsent and self._input is not None:
+            self._unsent = False
+            return proto.AttachResponse(input=attach_messages.input_message(self._input))
+        if self._chunks:
+            self._room.release()
+            return self._chunks.popleft()
+        return None
+
+    def _opened_message(self) -> proto.AttachOpened:
+        self._unsent = False
+        state = None if self._input is None else attach_messages.input_message(self._input)
+        return proto.AttachOpened(input=state)
+
+    def _report(self, state: InputState) -> None:
+        """Tell the client the state of the input; a state that it was not told yet is replaced."""
+        self._input = state
+        self._opened = self._unsent = True
+        self._changed.set()
+
+    def _report_end_of_job(self) -> None:
+        if self._input is not None and not self._input.closed:
+            self._report(replace(self._input, closed=_ENDED))
+
+    async def _take_input(self) -> None:
+        """Pass the input on until the client ends its side."""
+        async with aclosing(self._requests):
+            try:
+                async with self._worker.attach_input(self._job, self._opening.session) as writer:
+                    self._report(await writer.state())
+                    async for request in self._requests:
+                        self._report(await _write(writer, _input_of(request)))
+            except JobAlreadyFinished as error:
+                self._report(replace(self._input or InputState(), closed=str(error)))
+                async for request in self._requests:
+                    _input_of(request)  # and discarded
+
+    async def _only_watch(self) -> None:
+        """Check that there is such a job, and that the client sends nothing more."""
+        await self._worker.query(self._job)
+        self._opened = True
+        self._changed.set()
+        async with aclosing(self._requests):
+            async for request in self._requests:
+                _input_of(request)
+                raise CallRejected(Status.INVALID_ARGUMENT, "the call was opened without `input`")
+
+    async def _follow(self, requested: proto.AttachOutput) -> None:
+        """Hand over the output of a channel, one chunk at a time, until the job has finished."""
+        chunks = self._worker.stream(
+            self._job, channel=translate.channel(requested), start=translate.stream_start(requested)
+        )
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                await self._hand_over(requested.channel, chunk)
+
+    async def _hand_over(self, channel: proto.Channel, chunk: Chunk) -> None:
+        await self._room.acquire()
+        self._chunks.append(attach_messages.chunk_response(channel, chunk))
+        self._changed.set()
+
+    async def _wait_finished(self) -> None:
+        await self._worker.wait(self._job)
+
+
+def _raise_errors(tasks: "list[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        if task.done():
+            task.result()
+
+
+def _input_of(request: proto.AttachRequest) -> proto.AttachInput:
+    """Return the input in a request that is not the first one; raise CallRejected if it has none."""
+    if request.open is not None:
+        raise CallRejected(Status.INVALID_ARGUMENT, "`open` is only the first request")
+    if request.input is None:
+        raise CallRejected(Status.UNIMPLEMENTED, "this kind of request is not known to this server")
+    return request.input
+
+
+async def _write(writer: JobInput, requested: proto.AttachInput) -> InputState:
+    state = await writer.write(requested.offset, requested.data)
+    if requested.end:
+        state = await writer.end(requested.offset + len(requested.data))
+    return state

@@ -1,0 +1,102 @@
+"""The input of a job on its way to the server: read as fast as the server takes it, kept until accepted."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from ..core.model.input import InputState
+from .grpc.channel import RpcError
+
+MOST_KEPT = 256 << 10
+"""Bytes that were read and not accepted yet, from which on no more are read."""
+
+PIECE = 64 << 10
+"""Maximum bytes of one request."""
+
+ReadInput = Callable[[], Awaitable[bytes]]
+"""Returns the next bytes of the input, none at its end."""
+
+
+class InputFailed(Exception):
+    """The input cannot be read, for the reason of the OSError that is the ``__cause__``."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror or str(error))
+
+
+class PendingInput:
+    """Keeps what the server has not accepted, so that the next call can continue at that byte.
+
+    ``offset`` is that of the first byte of the input; None: it continues what was accepted before.
+    """
+
+    def __init__(self, read: ReadInput, offset: int | None = None) -> None:
+        self._read = read
+        self._reading: asyncio.Future[bytes] | None = None
+        self._kept = bytearray()
+        self._first = offset  # the offset of the first kept byte, known from the first call on
+        self._known: int | None = None  # how much was accepted, as far as this client knows
+        self._ended = False
+        self._accepted = asyncio.Event()
+        self._closed = False
+
+    def continue_at(self, state: InputState) -> int:
+        """Return the offset that a new call sends from; raise RpcError if other input came between."""
+        if self._first is None:
+            self._first = state.accepted
+        if self._known is not None and not state.closed:
+            sent = max(self._known, self._first + len(self._kept))
+            if not self._known <= state.accepted <= sent:
+                raise RpcError("Aborted", "another client has written to the stdin of the job meanwhile")
+        self.record(state)
+        return self._first
+
+    def record(self, state: InputState) -> None:
+        """Forget what was accepted; read no more if the job does not."""
+        assert self._first is not None
+        self._known = max(state.accepted, self._known or 0)
+        forgotten = max(0, min(state.accepted - self._first, len(self._kept)))
+        del self._kept[:forgotten]
+        self._first += forgotten
+        if state.closed:
+            self._closed = True
+            if self._reading is not None:
+                self._reading.cancel()
+        self._accepted.set()
+
+    async def piece_at(self, offset: int) -> bytes | None:
+        """Return bytes from ``offset`` on, none at the end of the input, or None if the job reads no more.
+
+        A call may be cancelled, and the next one gets the same bytes. Raises InputFailed.
+        """
+        while not self._closed:
+            assert self._first is not None
+            if piece := bytes(self._kept[offset - self._first :][:PIECE]):
+                return piece
+            if self._ended:
+                return b""
+            if len(self._kept) < MOST_KEPT:
+                await self._read_more()
+            else:
+                self._accepted.clear()
+                await self._accepted.wait()
+        return None
+
+    async def close(self) -> None:
+        """Read no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read_more(self) -> None:
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+        await asyncio.wait({self._reading})  # it goes on if this is cancelled with a lost connection
+        if self._closed:
+            return
+        reading, self._reading = self._reading, None
+        try:
+            data = reading.result()
+        except OSError as error:
+            raise InputFailed(error) from error
+        self._kept += data
+        self._ended = not data

@@ -76,6 +76,7 @@ COMMANDS = (
     LazyCommand("start", "Start a command as a job."),
     LazyCommand("run", "Run a command as a job and exit with its exit code."),
     LazyCommand("stream", "Print a job's output from its first byte until it ends."),
+    LazyCommand("attach", "Print a running job's output from now on, and pass stdin on to it."),
     LazyCommand("query", "Print the status of a job."),
     LazyCommand("stop", "Stop a job and all of its processes."),
     LazyCommand("signal", "Send a signal to a job."),

@@ -21,6 +21,7 @@ from ..terminal.console import (
     note,
     printable,
 )
+from ..terminal.input_copy import InputCopy, ReadFailed, copy_beside
 from ..terminal.output_copy import OutputCopies, resumable
 
 _DEFAULTS = {"split_output": True}
@@ -48,6 +49,7 @@ def run(settings: ClientSettings, request_id: str, **job: object) -> None:
 
 
 async def _run(settings: ClientSettings, spec: JobSpec, request_id: str) -> int:
+    stdin = InputCopy(offset=0) if spec.stdin else None
     async with settings.client() as client, _Interrupts(client) as interrupts:
         try:
             job = str(await client.start(spec, request_id=request_id))
@@ -63,7 +65,7 @@ async def _run(settings: ClientSettings, spec: JobSpec, request_id: str) -> int:
         interrupts.job_started(job)
         copies = OutputCopies(job, spec.channels)
         try:
-            await copies.run(client)
+            await copy_beside(stdin, client, job, copies.run(client))
             status = await client.wait(job)
         except (RpcError, ServerUnreachable) as error:
             if not resumable(error):
@@ -75,7 +77,7 @@ async def _run(settings: ClientSettings, spec: JobSpec, request_id: str) -> int:
             if interrupts.first is None:
                 raise
             raise Failure(f"the job keeps running: {copies.rest}", after_signal(interrupts.first)) from None
-        except (PipeClosed, WriteFailed):
+        except (PipeClosed, WriteFailed, ReadFailed):
             await _stop(client, job)  # as SIGPIPE ends a command of a shell
             raise
     return after_signal(interrupts.first) if interrupts.first is not None else _exit_status(job, status)

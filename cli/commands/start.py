@@ -1,11 +1,19 @@
 """`worker start`: starts a command as a job."""
 
+import asyncio
+
 import click
 
+from ...api.client import RpcError, ServerUnreachable
+from ...api.resuming import ResumingClient
+from ...core.model.job import JobId, JobSpec
 from ..client_settings import ClientSettings, call, client_options
+from ..exit_status import INTERRUPTED
 from ..options.job_spec import JOB_COMMAND, job_options, job_spec
-from ..terminal.console import say
+from ..terminal.console import Failure, note, printable, say
+from ..terminal.input_copy import InputCopy
 from ..terminal.show import format_option, show_json
+from ..terminal.standard_input import has_end, hint_unused
 
 
 @click.command(context_settings=JOB_COMMAND)
@@ -17,10 +25,32 @@ def start(settings: ClientSettings, request_id: str, form: str | None, **job: ob
 
     Everything from CMD on belongs to the job, including arguments that look like options. A limit
     with the value `unlimited`, also `max`, replaces the default of the server.
+
+    With -i, the job reads stdin. If stdin is a pipe or a file, all of it is passed on before this command
+    ends, and then the job reads its end. Otherwise the stdin of the job stays open for `worker attach -i`.
     """
     spec = job_spec(job)
-    job_id = call(settings, lambda client: client.start(spec, request_id=request_id))
+    stdin = InputCopy(offset=0) if spec.stdin and has_end() else None
+    job_id = call(settings, lambda client: _start(client, spec, request_id, stdin))
     if form == "json":
         show_json({"id": str(job_id)})
     else:
         say(f"Job {job_id} is started")
+
+
+async def _start(client: ResumingClient, spec: JobSpec, request_id: str, stdin: InputCopy | None) -> JobId:
+    job = await client.start(spec, request_id=request_id)
+    if not spec.stdin:
+        hint_unused()
+    if stdin is None:
+        return job
+    incomplete = f"job {job} is started, but did not get all of its input"
+    try:
+        await stdin.run(client, str(job))
+    except asyncio.CancelledError:
+        raise Failure(f"interrupted; {incomplete}", INTERRUPTED) from None
+    except (RpcError, ServerUnreachable, Failure) as error:
+        raise Failure(f"{printable(str(error))}; {incomplete}") from None
+    if stdin.cut_off:
+        note(f"the job did not get all of its input: {printable(stdin.cut_off)}")
+    return job

@@ -28,6 +28,13 @@ def _converted(convert: Callable[[Any], object]) -> Callable[..., object]:
 
 _OPTIONS = (
     click.option(
+        "-i",
+        "--interactive",
+        "stdin",
+        is_flag=True,
+        help="Let the job read stdin: what this command gets.",
+    ),
+    click.option(
         "--env",
         type=PAIR,
         multiple=True,

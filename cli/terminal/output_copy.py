@@ -1,7 +1,7 @@
 """Copies a job's output to stdout or stderr."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from functools import partial
 
@@ -93,13 +93,14 @@ class OutputCopy:
 class OutputCopies:
     """Copies each channel of a job's output to its own descriptor, and keeps the positions.
 
-    If ``channels`` is None, the server is asked for them while the first one is copied.
+    ``channels`` may give each one a start of its own. If it is None, the server is asked for the channels
+    while the first one is copied.
     """
 
     def __init__(
         self,
         job: str,
-        channels: Sequence[Channel] | None = None,
+        channels: Collection[Channel] | Mapping[Channel, StreamStart] | None = None,
         *,
         start: StreamStart = BEGINNING,
         follow: bool = True,
@@ -107,8 +108,9 @@ class OutputCopies:
         self._job = job
         self._channels_known = channels is not None
         self._copy = partial(OutputCopy, job, start=start, follow=follow)
+        starts = channels if isinstance(channels, Mapping) else {}
         self._copies = [
-            self._copy(into=_DESCRIPTORS[channel], channel=channel)
+            self._copy(into=_DESCRIPTORS[channel], channel=channel, start=starts.get(channel, start))
             for channel in channels or [Channel.OUTPUT]
         ]
 

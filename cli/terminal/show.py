@@ -18,6 +18,7 @@ renamed. A value that is unknown or does not apply is null.
     ulimits   for each ulimit that was requested {soft, hard}; null: unlimited
     new_privileges  whether set-user-ID programs may give it privileges although its user was changed
     pipe_size       the bytes of output that may wait to be recorded, if requested
+    stdin           whether it reads what clients pass to it; otherwise its stdin is /dev/null
 
 ``exit_code`` is 128 + signal after a signal and -1 for a lost job.
 """
@@ -117,6 +118,7 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "ulimits": {each.name: {"soft": each.soft, "hard": each.hard} for each in record.spec.ulimits},
         "new_privileges": record.spec.new_privileges,
         "pipe_size": record.spec.pipe_size,
+        "stdin": record.spec.stdin,
     }
 
 

@@ -63,6 +63,9 @@ def test_every_option_of_a_command_is_offered(lazy: LazyCommand) -> None:
         (["signal", "JOB", "us"], ["USR1", "USR2"]),
         (["stop", "--signal", "SIGU"], ["SIGUSR1", "SIGUSR2", "SIGURG"]),
         (["certs", "issue", "--ro"], ["--role"]),
+        (["att"], ["attach"]),
+        (["attach", "--int"], ["--interactive"]),
+        (["start", "--int"], ["--interactive"]),
     ],
 )
 def test_completions(words: list[str], offered: list[str]) -> None:

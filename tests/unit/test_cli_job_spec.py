@@ -64,11 +64,12 @@ def test_all_options() -> None:
         linger=2.0,
         signal_all=True,
         split_output=True,
+        stdin=True,
     ) == spec_of(
         *shlex.split(
             """
             --env A=1 --env B=x=y --cwd /src --user nobody --label team=a
-            --timeout 1h --grace 500ms --leftovers wait --linger 2s --signal-all --split-output
+            --timeout 1h --grace 500ms --leftovers wait --linger 2s --signal-all --split-output -i
             --cpu 50% --cpu-weight 200 --cpus 0-1 --pids 50
             --memory 100M --memory-high 80M --swap 0
             --io-read /dev/vda=1M --io-write /dev/vda=2M --io-read /var=512
@@ -81,7 +82,7 @@ def test_all_options() -> None:
 
 def test_every_field_has_an_option() -> None:
     """Each field of a job spec can be set by `start` and `run`, the limits by one option each."""
-    inner = {"limits", "stdin", "terminal"}  # the last two: clients cannot use them yet
+    inner = {"limits", "terminal"}  # terminal: clients cannot use one yet
     wanted = {each.name for each in fields(JobSpec)} - inner | {limit.name for limit in LIMITS}
     for command in (start, run):
         assert wanted <= {each.name for each in command.params}

@@ -51,7 +51,9 @@ def test_help_loads_no_command() -> None:
     ] == sorted(name for name in loaded if name.startswith("worker.cli"))
 
 
-@pytest.mark.parametrize("command", ["start", "query", "stop", "list", "wait", "update", "stream", "run"])
+@pytest.mark.parametrize(
+    "command", ["start", "query", "stop", "list", "wait", "update", "stream", "run", "attach"]
+)
 def test_a_client_loads_nothing_of_the_server(command: str) -> None:
     """A client command imports no cryptography, server settings, database or adapter."""
     loaded = modules(command, "--help")
@@ -93,6 +95,7 @@ def test_summaries_are_those_of_the_commands() -> None:
             "use only one of --offset, --tail and --tail-bytes",
         ),
         (["stream", "--offset", str(1 << 62), "x"], "is not in the range"),
+        (["attach"], "Missing argument 'JOB'."),
         (["stream", "--stdout", "--stderr", "x"], "use only one of --stdout and --stderr"),
         (["query", "--cert", "/x", "y"], "--cert and --key must be used together"),
     ],

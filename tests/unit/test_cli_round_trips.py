@@ -110,6 +110,8 @@ async def command(served: Served, *arguments: str) -> set[str]:
         (["stop", "--signal-all", "RUNNING"], ["Stop"]),
         (["run", "true"], ["Start", "Stream", "Stream", "Wait"]),
         (["run", "--no-split-output", "true"], ["Start", "Stream", "Wait"]),
+        (["run", "-i", "--no-split-output", "cat"], ["Start", "Attach", "Stream", "Wait"]),
+        (["start", "-i", "cat"], ["Start"]),
     ],
 )
 async def test_a_command_makes_one_connection_and_few_calls(

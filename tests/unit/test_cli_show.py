@@ -86,7 +86,7 @@ def test_the_json_has_all_keys_in_every_state() -> None:
         *("command", "args", "working_directory", "user", "owner", "labels"),
         *("created_at", "started_at", "ended_at", "limits", "usage", "output"),
         *("output_max", "output_trouble", "paused", "linger", "signal_all"),
-        *("warnings", "ulimits", "new_privileges", "pipe_size"),
+        *("warnings", "ulimits", "new_privileges", "pipe_size", "stdin"),
     ]
     for ending in (None, Exited(1), Signaled(15), Lost("reboot")):
         assert keys == list(job_object(job(ending)))

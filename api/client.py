@@ -21,6 +21,7 @@ from ..core.model.job import (
 )
 from ..core.model.limits import ResourceLimits
 from ..core.model.stream_start import BEGINNING, StreamStart
+from ..core.model.stream_times import ANY_TIME, StreamTimes
 from ..proto import worker
 from . import tls, translate
 from .grpc.channel import Channel as GrpcChannel
@@ -161,13 +162,14 @@ class Client:
         channel: Channel | None = None,
         start: StreamStart = BEGINNING,
         follow: bool = True,
+        times: StreamTimes = ANY_TIME,
     ) -> AsyncGenerator[Chunk, None]:
         """Yield a job's output from ``start``; with ``follow`` until the job is finished."""
-        request = translate.stream_request(job, channel, start, follow=follow)
+        request = translate.stream_request(job, channel, start, times, follow=follow)
         call = self._channel.replies("/worker.v1.WorkerService/Stream", request, worker.StreamResponse)
         async with self._errors_translated(), aclosing(call) as replies:
             async for reply in replies:
-                yield Chunk(reply.offset, reply.output)
+                yield Chunk(reply.offset, reply.output, reply.time_ms)
 
     @asynccontextmanager
     async def attach(

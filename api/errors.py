@@ -31,6 +31,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.LimitsRejected: Status.INVALID_ARGUMENT,
     core.AccessDenied: Status.PERMISSION_DENIED,
     core.OutputUnavailable: Status.OUT_OF_RANGE,
+    core.TimesNotKept: Status.FAILED_PRECONDITION,
     core.QuotaExceeded: Status.RESOURCE_EXHAUSTED,
     core.StorageUnavailable: Status.FAILED_PRECONDITION,
     core.IncompatibleAdapters: Status.INTERNAL,

@@ -136,6 +136,7 @@ class Handlers:
             channel=translate.channel(request),
             start=start,
             follow=not request.no_follow,
+            times=translate.stream_times(request),
         )
         async with aclosing(chunks):
             while True:

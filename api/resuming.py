@@ -8,6 +8,7 @@ already carried out counts as done. Every other status is final.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -22,6 +23,7 @@ from ..core.model.job import (
 )
 from ..core.model.limits import ResourceLimits
 from ..core.model.stream_start import BEGINNING, FromOffset, StreamStart
+from ..core.model.stream_times import ANY_TIME, StreamTimes
 from .client import (
     CONNECT_TIMEOUT,
     Client,
@@ -151,25 +153,28 @@ class ResumingClient:
         channel: Channel | None = None,
         start: StreamStart = BEGINNING,
         follow: bool = True,
+        times: StreamTimes = ANY_TIME,
     ) -> AsyncGenerator[Chunk, None]:
         """Yield a job's output as Client.stream does, every byte once, over any number of connections.
 
         Where bytes are no longer kept, the offset of a chunk is greater than the end of the previous one.
         """
-        attempts = _Attempts(self._server)
+        attempts, without_since = _Attempts(self._server), replace(times, since_ms=None)
         while True:
             chunks = attempts.begin().stream(
                 job,
                 channel=channel,
                 start=start,
                 follow=follow,
+                times=times,
             )
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         attempts.progress()
-                        # A tail is resolved once: its first chunk, which may be empty, has its offset.
+                        # A tail or a time is resolved once: the first chunk, maybe empty, has its offset.
                         start = FromOffset(chunk.offset + len(chunk.data))
+                        times = without_since
                         yield chunk
             except (RpcError, ServerUnreachable) as error:
                 await attempts.failed(error)

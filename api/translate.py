@@ -39,6 +39,7 @@ from ..core.model.limits import (
     ResourceUsage,
 )
 from ..core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
+from ..core.model.stream_times import StreamTimes
 from ..core.model.ulimits import Ulimit
 from ..proto import worker as proto
 
@@ -261,11 +262,23 @@ def stream_start(message: proto.StreamRequest | proto.AttachOutput) -> StreamSta
     return next(iter(starts.values()), BEGINNING)
 
 
+def stream_times(message: proto.StreamRequest) -> StreamTimes:
+    """Return what a stream selects by time; raise InvalidJobSpec if that is invalid."""
+    return StreamTimes(message.since_ms, message.until_ms, message.timestamps)
+
+
 def stream_request(
-    job: str, channel: Channel | None, start: StreamStart, *, follow: bool
+    job: str, channel: Channel | None, start: StreamStart, times: StreamTimes, *, follow: bool
 ) -> proto.StreamRequest:
     """Return the request for this stream."""
-    request = proto.StreamRequest(job_id=job, no_follow=not follow, channel=channel_message(channel))
+    request = proto.StreamRequest(
+        job_id=job,
+        no_follow=not follow,
+        channel=channel_message(channel),
+        since_ms=times.since_ms,
+        until_ms=times.until_ms,
+        timestamps=times.timestamps,
+    )
     set_start(request, start)
     return request
 

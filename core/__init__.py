@@ -32,6 +32,7 @@ MODULES = {
         "SpawnerUnavailable",
         "StopIncomplete",
         "StorageUnavailable",
+        "TimesNotKept",
         "WorkerError",
     ),
     "model.channel": ("Channel",),
@@ -56,6 +57,7 @@ MODULES = {
         "JobStatus",
         "Leftovers",
         "PastRequest",
+        "Stamp",
         "job_ids_among",
         "new_job_id",
         "parse_job_id",
@@ -77,6 +79,10 @@ MODULES = {
         "StreamStart",
     ),
     "model.terminal": ("WindowSize",),
+    "model.stream_times": (
+        "ANY_TIME",
+        "StreamTimes",
+    ),
     "model.ulimits": ("Ulimit",),
     "ports": (
         "AppendedFile",
@@ -99,6 +105,7 @@ MODULES = {
         "SinkKind",
         "Survivor",
         "TerminalProcess",
+        "TimedOutputStore",
         "Watch",
     ),
     "worker": ("Worker",),
@@ -131,6 +138,7 @@ if TYPE_CHECKING:
     from .errors import SpawnFailed as SpawnFailed
     from .errors import StopIncomplete as StopIncomplete
     from .errors import StorageUnavailable as StorageUnavailable
+    from .errors import TimesNotKept as TimesNotKept
     from .errors import WorkerError as WorkerError
     from .model.channel import Channel as Channel
     from .model.ending import Cause as Cause
@@ -151,6 +159,7 @@ if TYPE_CHECKING:
     from .model.job import JobStatus as JobStatus
     from .model.job import Leftovers as Leftovers
     from .model.job import PastRequest as PastRequest
+    from .model.job import Stamp as Stamp
     from .model.job import job_ids_among as job_ids_among
     from .model.job import new_job_id as new_job_id
     from .model.job import parse_job_id as parse_job_id
@@ -166,6 +175,8 @@ if TYPE_CHECKING:
     from .model.stream_start import LastBytes as LastBytes
     from .model.stream_start import LastLines as LastLines
     from .model.stream_start import StreamStart as StreamStart
+    from .model.stream_times import ANY_TIME as ANY_TIME
+    from .model.stream_times import StreamTimes as StreamTimes
     from .model.terminal import WindowSize as WindowSize
     from .model.ulimits import Ulimit as Ulimit
     from .ports import AppendedFile as AppendedFile
@@ -188,6 +199,7 @@ if TYPE_CHECKING:
     from .ports import SinkKind as SinkKind
     from .ports import Survivor as Survivor
     from .ports import TerminalProcess as TerminalProcess
+    from .ports import TimedOutputStore as TimedOutputStore
     from .ports import Watch as Watch
     from .worker import Worker as Worker
 else:

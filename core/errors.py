@@ -107,6 +107,10 @@ class NoOutputKept(OutputUnavailable):
     """The store has nothing of this channel: it was deleted, or the job does not have it."""
 
 
+class TimesNotKept(WorkerError):
+    """It is not known when this output was written; the message states why."""
+
+
 class QuotaExceeded(WorkerError):
     """A bound of the server is reached, or its disk is full; a later attempt may succeed."""
 

@@ -24,6 +24,7 @@ from .model.job import (
     JobSpec,
     JobState,
     PastRequest,
+    Stamp,
 )
 from .model.limits import ResourceLimits, ResourceUsage
 from .model.terminal import WindowSize
@@ -152,12 +153,17 @@ class RecordedFifo:
     ``segment_size`` bytes is followed by another. The latest ``most_segments`` are kept, including the one
     that is being written; 0: all. At least one segment exists from the first byte on, and its name and size
     give the end of the channel. No other job may use ``directory`` for the same channel.
+
+    ``times``: the recorder also keeps when the bytes were written, in files ``CHANNEL.times-OFFSET`` of the
+    same directory (linux/state/time_entries.py). For each segment they have at most a sixteenth of
+    ``segment_size``, but 4096 bytes if that is more.
     """
 
     path: str
     directory: str
     segment_size: int
     most_segments: int = 0
+    times: bool = False
 
     def __post_init__(self) -> None:
         _check_absolute(self.path)
@@ -466,6 +472,30 @@ class OutputStore(Protocol):
 
     async def close(self) -> None:
         """Close files and watches; the output is kept."""
+        ...
+
+
+class TimedOutputStore(OutputStore, Protocol):
+    """An OutputStore that keeps when output was written: an optional capability.
+
+    A time may be up to 100 ms too early, or more for older output, and is never later than the end of the
+    write. If the wall clock was set back, later bytes have earlier times.
+    """
+
+    async def times(self, job: JobId, channel: Channel, offset: int, size: int) -> Sequence[Stamp]:
+        """Return when bytes that ``read`` has returned were written, in order of their offsets.
+
+        The first stamp has the given offset; all are among the ``size`` bytes from there. Raises
+        OutputUnavailable and NoOutputKept as ``read`` does, and TimesNotKept.
+        """
+        ...
+
+    async def offset_at(self, job: JobId, channel: Channel, time_ms: int) -> int:
+        """Return the offset of the first kept byte written at this time or later; without one, the end.
+
+        If the clock was set back, one such byte whose predecessor was written before that time. Raises
+        NoOutputKept, and TimesNotKept if it is not known which byte that is.
+        """
         ...
 
 

@@ -28,6 +28,7 @@ class Step(StrEnum):
     # The output.
     SEGMENT_MADE = "segment-made"  # recorder: a segment is created, or an existing one opened
     SEGMENT_DROPPED = "segment-dropped"  # recorder: the oldest segment, beyond the bound
+    TIME_NOTED = "time-noted"  # recorder: the index has the time of bytes that are not yet in the segment
     SPLICED = "spliced"  # recorder: some bytes are in the segment
     INPUT_SPLICED = "input-spliced"  # recorder: some bytes are in the FIFO that the job reads
     TYPING = "typing"  # recorder: it is about to write some bytes to the terminal of the job

@@ -4,9 +4,10 @@ import asyncio
 import signal as signals
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 from .engine import following
-from .engine.capabilities import interactive, pausable, resizable, signalable
+from .engine.capabilities import interactive, pausable, resizable, signalable, timed
 from .engine.compatibility import check_adapters
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
@@ -19,6 +20,7 @@ from .engine.retention import Retention
 from .engine.runner import JobRunner
 from .engine.status import status_of
 from .engine.tasks import Tasks
+from .engine.timed_streams import TimedStream
 from .errors import (
     ActionRefused,
     InvalidJobSpec,
@@ -45,6 +47,7 @@ from .model.job import (
 )
 from .model.limits import LimitPolicy, ResourceLimits
 from .model.stream_start import BEGINNING, FromOffset, StreamStart
+from .model.stream_times import ANY_TIME, StreamTimes
 from .model.terminal import WindowSize
 from .ports import (
     Clock,
@@ -241,31 +244,36 @@ class Worker:
         channel: Channel | None = None,
         start: StreamStart = BEGINNING,
         follow: bool = True,
+        times: StreamTimes = ANY_TIME,
     ) -> AsyncGenerator[Chunk, None]:
         """Yield a job's output from ``start`` until the job has finished.
 
         A tail begins with an empty chunk, whose offset a client can resume from; the offset of the next
-        chunk is larger if the tail begins before the kept range. With ``follow`` false the stream ends
-        at the current end of the output. Raises OutputUnavailable if output of the job is missing.
+        chunk is larger if the tail begins before the kept range. A time to begin at applies in addition to
+        ``start``, and is resolved like a tail if there is output of that time. With ``follow`` false the
+        stream ends at the current end of the output. Raises OutputUnavailable if output of the job is
+        missing, and TimesNotKept if ``times`` needs times that are not known.
         """
         job = await self._find(job_id)
         channel = _channel(job.record.spec, channel)
         with self._jobs.in_use(job):
             extent = await self._extent(job, channel)
             offset = await following.offset_of(self._outputs, job_id, channel, extent, start)
-            if not isinstance(start, FromOffset):
+            stream: TimedStream | None = None
+            if times != ANY_TIME:
+                stream = TimedStream(timed(self._outputs), job_id, channel, times, self._clock)
+                offset = await stream.start(offset, extent)
+            resolved = not isinstance(start, FromOffset) or times.since_ms is not None
+            if resolved and (stream is None or stream.begun):
                 yield Chunk(offset, b"")
-            if follow:
-                chunks = following.follow(
-                    self._outputs,
-                    job_id,
-                    channel,
-                    offset,
-                    job.wait_finished,
-                    lambda: job.final_size(channel),
-                )
-            else:
+            if not follow:
                 chunks = following.read_to(self._outputs, job_id, channel, offset, extent.end)
+            else:
+                end = following.StreamEnd(job.wait_finished, partial(job.final_size, channel))
+                end = end if stream is None else stream.end(end)
+                chunks = following.follow(self._outputs, job_id, channel, offset, end)
+            if stream is not None:
+                chunks = stream.select(chunks)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk

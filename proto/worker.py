@@ -1067,6 +1067,26 @@ class StreamRequest(betterproto2.Message):
     For a job with split output, CHANNEL_OUTPUT selects stdout.
     """
 
+    since_ms: "int | None" = betterproto2.field(7, betterproto2.TYPE_INT64, optional=True)
+    """
+    Start at the first byte that was written at this time or later, in milliseconds since 1970; also
+    together with `offset` or a tail: the later start applies. Negative: INVALID_ARGUMENT.
+    FAILED_PRECONDITION if the times of the output are not known. A server of an earlier version ignores
+    this and the next two fields.
+    """
+
+    until_ms: "int | None" = betterproto2.field(8, betterproto2.TYPE_INT64, optional=True)
+    """
+    End before the first byte that was written after this time, in milliseconds since 1970, and at this
+    time if the job still runs. Negative, or before `since_ms`: INVALID_ARGUMENT. FAILED_PRECONDITION as
+    for `since_ms`.
+    """
+
+    timestamps: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
+    """
+    Send StreamResponse.time_ms. FAILED_PRECONDITION as for `since_ms`.
+    """
+
 
 default_message_pool.register_message("worker.v1", "StreamRequest", StreamRequest)
 
@@ -1087,6 +1107,12 @@ class StreamResponse(betterproto2.Message):
     Offset of the first byte of `output`. Greater than the requested offset, or the end of the previous
     message: the bytes between are no longer kept; `output` is empty if nothing has been written after
     them yet.
+    """
+
+    time_ms: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    When all of `output` was written, in milliseconds since 1970. It may be up to 100 ms too early, or more
+    for older output (docs/output.md). 0: `timestamps` was not set, or `output` is empty.
     """
 
 

@@ -36,7 +36,8 @@ _DATA = 0x0
 _HEADERS = [(":status", "200"), ("content-type", "application/grpc+proto")]
 _TRAILERS = [("grpc-status", "0")]
 Pieces = list[bytes | memoryview]
-_OUTPUT, _OFFSET = b"\x0a", b"\x10"  # the tags of StreamResponse.output and .offset
+_OUTPUT, _OFFSET, _TIME = b"\x0a", b"\x10", b"\x18"
+"""The tags of StreamResponse.output, .offset and .time_ms."""
 
 
 class Turn:
@@ -205,11 +206,12 @@ def messages(chunk: Chunk) -> Pieces:
     """
     pieces: Pieces = []
     data = memoryview(chunk.data)
+    time = _TIME + varint(chunk.time_ms) if chunk.time_ms else b""
     for start in range(0, len(data) or 1, MESSAGE_SIZE):
         part = data[start : start + MESSAGE_SIZE]
         head = _OUTPUT + varint(len(part)) if part else b""
         offset = chunk.offset + start
-        tail = _OFFSET + varint(offset) if offset else b""
+        tail = (_OFFSET + varint(offset) if offset else b"") + time
         pieces += _PREFIX.pack(0, len(head) + len(part) + len(tail)) + head, part, tail
     return pieces
 

@@ -9,9 +9,10 @@ from ...api.resuming import ResumingClient
 from ...core.model.ending import Channel
 from ...core.model.job import LARGEST_OUTPUT
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, StreamStart
+from ...core.model.stream_times import StreamTimes
 from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
-from ..options.parameters import TAIL
+from ..options.parameters import TAIL, TIME
 from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
 from ..terminal.output_copy import OutputCopies, OutputCopy, resumable
@@ -25,6 +26,11 @@ _COUNT = click.IntRange(0, (1 << 63) - 1)
 @click.option("--offset", type=_OFFSET, metavar="BYTE", help="Start at this byte.")
 @click.option("--tail", type=TAIL, help="Start this many lines before the end; all: print everything.")
 @click.option("--tail-bytes", type=_COUNT, metavar="BYTES", help="Start this many bytes before the end.")
+@click.option(
+    "--since", type=TIME, help="Start with the output of this time: 10m for ten minutes ago, or a date."
+)
+@click.option("--until", type=TIME, help="End with the output of this time.")
+@click.option("--timestamps", "-t", is_flag=True, help="Print before each line when it was written.")
 @click.option("--no-follow", is_flag=True, help="Print only the output that exists now.")
 @click.option(
     "--progress",
@@ -41,6 +47,9 @@ def stream(
     tail: StreamStart | None,
     tail_bytes: int | None,
     *,
+    since: int | None,
+    until: int | None,
+    timestamps: bool,
     no_follow: bool,
     progress: bool,
     stdout: bool,
@@ -62,13 +71,16 @@ def stream(
         raise click.UsageError("use only one of --offset, --tail and --tail-bytes")
     if stdout and stderr:
         raise click.UsageError("use only one of --stdout and --stderr")
+    if since is not None and until is not None and until < since:
+        raise click.UsageError("--until is before --since")
     channel = Channel.STDERR if stderr else Channel.STDOUT if stdout else Channel.OUTPUT
     start, follow = starts[0] if starts else BEGINNING, not no_follow
+    times = StreamTimes(since, until, timestamps)
     one_channel = channel is not Channel.OUTPUT or offset is not None
     copy = (
-        OutputCopy(job, into=1, channel=channel, start=start, follow=follow)
+        OutputCopy(job, into=1, channel=channel, start=start, follow=follow, times=times)
         if one_channel
-        else OutputCopies(job, start=start, follow=follow)
+        else OutputCopies(job, start=start, follow=follow, times=times)
     )
 
     async def copy_output(client: ResumingClient) -> None:

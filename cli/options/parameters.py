@@ -20,6 +20,7 @@ from .quantities import (
     parse_weight,
 )
 from .signals import SIGNAL_NAMES, parse_signal
+from .times import parse_time
 from .ulimits import parse_ulimit
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ PAIR = Parsed("NAME=VALUE", parse_pair)
 SIGNAL = _Signal("SIGNAL", parse_signal)
 SIZE = Parsed("SIZE", parse_size)
 TAIL = Parsed("LINES", parse_tail)
+TIME = Parsed("TIME", parse_time)
 ULIMIT = Parsed("NAME=SOFT[:HARD]", parse_ulimit)
 SWITCH = Switch("yes|no", parse_switch)
 WEIGHT = Parsed("WEIGHT", parse_weight)

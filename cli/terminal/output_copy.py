@@ -9,11 +9,14 @@ from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
 from ...core.model.ending import Channel
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
+from ...core.model.stream_times import ANY_TIME, StreamTimes
+from ..options.times import format_time
 from .console import note
 from .descriptor import OutputDescriptor
 from .meter import Meter
+from .timestamps import TimestampedLines
 
-_FINAL = frozenset({"NotFound", "OutOfRange", "PermissionDenied", "InvalidArgument"})
+_FINAL = frozenset({"NotFound", "OutOfRange", "PermissionDenied", "InvalidArgument", "FailedPrecondition"})
 """Codes of errors that a retry cannot change."""
 
 _DESCRIPTORS = {Channel.OUTPUT: 1, Channel.STDOUT: 1, Channel.STDERR: 2}
@@ -48,12 +51,15 @@ class OutputCopy:
         channel: Channel = Channel.OUTPUT,
         start: StreamStart = BEGINNING,
         follow: bool = True,
+        times: StreamTimes = ANY_TIME,
     ) -> None:
         self._job = job
         self._into = into
         self.channel = channel
         self._rest_start = start
         self._follow = follow
+        self._times = times
+        self._lines = TimestampedLines() if times.timestamps else None
         self.begun = False
         """Whether any output has arrived."""
 
@@ -65,19 +71,23 @@ class OutputCopy:
             channel=self.channel,
             start=self._rest_start,
             follow=self._follow,
+            times=self._times,
         )
         async with target.until_closed(), aclosing(chunks):
             async for chunk in chunks:
                 self._note_missing(chunk.offset)
+                data = self._lines.add(chunk) if self._lines else chunk.data
                 if meter is not None and self._into == meter.terminal:
-                    meter.make_room(chunk.data)
-                await target.write(chunk.data)
+                    meter.make_room(data)
+                await target.write(data)
                 if meter is not None:
                     meter.add(len(chunk.data))
                 self._rest_start = FromOffset(chunk.offset + len(chunk.data))
                 self.begun = True
 
     def _note_missing(self, offset: int) -> None:
+        if not self.begun and self._times.since_ms is not None:
+            return  # the output begins where it was written at that time
         if isinstance(self._rest_start, FromOffset) and offset > self._rest_start.offset:
             expected = self._rest_start.offset
             of_channel = " of stderr" if self.channel is Channel.STDERR else ""
@@ -87,7 +97,12 @@ class OutputCopy:
     def rest(self) -> str:
         """The command that prints the rest of the output."""
         channel = "" if self.channel is Channel.OUTPUT else f" --{self.channel}"
-        return f"worker stream {self._job}{channel}{_start_option(self._rest_start)}"
+        return f"worker stream {self._job}{channel}{_start_option(self._rest_start)}{self._time_options()}"
+
+    def _time_options(self) -> str:
+        times = {"--since": None if self.begun else self._times.since_ms, "--until": self._times.until_ms}
+        given = [f" {option} {format_time(at)}" for option, at in times.items() if at is not None]
+        return "".join([*given, *([" --timestamps"] if self._times.timestamps else [])])
 
 
 class OutputCopies:
@@ -104,10 +119,11 @@ class OutputCopies:
         *,
         start: StreamStart = BEGINNING,
         follow: bool = True,
+        times: StreamTimes = ANY_TIME,
     ) -> None:
         self._job = job
         self._channels_known = channels is not None
-        self._copy = partial(OutputCopy, job, start=start, follow=follow)
+        self._copy = partial(OutputCopy, job, start=start, follow=follow, times=times)
         starts = channels if isinstance(channels, Mapping) else {}
         self._copies = [
             self._copy(into=_DESCRIPTORS[channel], channel=channel, start=starts.get(channel, start))

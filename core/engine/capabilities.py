@@ -1,14 +1,16 @@
-"""What only some spawners can do: the optional protocols of a Process in the ports."""
+"""What only some adapters can do: the optional protocols of the ports."""
 
 from typing import cast
 
-from ..errors import ActionRefused
+from ..errors import ActionRefused, TimesNotKept
 from ..ports import (
     InteractiveProcess,
+    OutputStore,
     PausableProcess,
     Process,
     SignalableProcess,
     TerminalProcess,
+    TimedOutputStore,
 )
 
 
@@ -30,6 +32,13 @@ def interactive(process: Process) -> InteractiveProcess:
 def resizable(process: Process) -> TerminalProcess:
     """Return a process whose terminal can be resized; ActionRefused if it is not one."""
     return cast("TerminalProcess", _with("resize", process, "cannot give terminals to jobs"))
+
+
+def timed(outputs: OutputStore) -> TimedOutputStore:
+    """Return a store that keeps when output was written; TimesNotKept if it does not."""
+    if not hasattr(outputs, "times"):
+        raise TimesNotKept("the output store of this server keeps no times; the store `recorder` does")
+    return cast("TimedOutputStore", outputs)
 
 
 def _with(method: str, process: Process, lack: str) -> Process:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from ..errors import NoOutputKept, OutputUnavailable
 from ..model.ending import Channel
@@ -22,26 +23,32 @@ BATCH_INTERVAL = 0.002
 TAIL_BLOCK = 65536
 
 
-async def follow(
-    outputs: OutputStore,
-    job: JobId,
-    channel: Channel,
-    offset: int,
-    wait_finished: Callable[[], Awaitable[object]],
-    final_size: Callable[[], int | None],
-) -> AsyncGenerator[Chunk, None]:
-    """Yield existing and new output until the job has finished and all output has been yielded.
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """When a stream ends: ``wait`` returns then, and from then on ``size`` returns the size of the output.
 
-    ``final_size`` returns the exact size once ``wait_finished`` has returned. If bytes are no longer
-    kept, the stream continues at the first kept byte: the next chunk, which may be empty, has its offset.
+    A size of 0 means the end of what there is.
+    """
+
+    wait: Callable[[], Awaitable[object]]
+    size: Callable[[], int | None]
+
+
+async def follow(
+    outputs: OutputStore, job: JobId, channel: Channel, offset: int, end: StreamEnd
+) -> AsyncGenerator[Chunk, None]:
+    """Yield existing and new output until the end is there and all output has been yielded.
+
+    If bytes are no longer kept, the stream continues at the first kept byte: the next chunk, which may be
+    empty, has its offset.
     """
     time = asyncio.get_running_loop().time
     yielded_at = -BATCH_INTERVAL
     async with outputs.watch(job) as watch:
-        notifier = asyncio.ensure_future(_notify_at_end(watch, wait_finished))
+        notifier = asyncio.ensure_future(_notify_at_end(watch, end.wait))
         try:
             while True:
-                size = final_size()  # before the read: if it is known now, the read sees all output
+                size = end.size()  # before the read: if it is known now, the read sees all output
                 try:
                     chunk = await _read(outputs, job, channel, offset)
                 except NoOutputKept:
@@ -147,6 +154,6 @@ async def _read(
             offset = error.first
 
 
-async def _notify_at_end(watch: Watch, wait_finished: Callable[[], Awaitable[object]]) -> None:
-    await wait_finished()
+async def _notify_at_end(watch: Watch, wait: Callable[[], Awaitable[object]]) -> None:
+    await wait()
     watch.notify()

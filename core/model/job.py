@@ -203,10 +203,25 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of output and the offset of its first byte."""
+    """A piece of output and the offset of its first byte.
+
+    ``time_ms`` is when it was written, in milliseconds since 1970; 0: the stream has no times.
+    """
 
     offset: int
     data: bytes
+    time_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The bytes from ``offset`` on, up to the next stamp, were written at this time.
+
+    ``time_ms`` is in milliseconds since 1970.
+    """
+
+    offset: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)

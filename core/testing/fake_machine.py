@@ -23,6 +23,7 @@ class FakeMachine:
     spawner: FakeSpawner = field(init=False)
 
     def __post_init__(self) -> None:
+        self.outputs.now = self.clock.now
         self.spawner = FakeSpawner(programs=self.programs, clock=self.clock)
 
     def worker(

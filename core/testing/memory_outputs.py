@@ -1,22 +1,28 @@
 """An OutputStore in memory, and the sink that a FakeSpawner writes to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import NoOutputKept, OutputUnavailable
 from ..model.ending import Channel
-from ..model.job import Extent, JobId
+from ..model.job import Extent, JobId, Stamp
 from ..ports import Sink, SinkKind
 
 
 @dataclass(slots=True)
 class MemorySink:
-    """One channel in memory: the last ``most`` bytes, 0: all; ``dropped`` is the first kept offset."""
+    """One channel in memory: the last ``most`` bytes, 0: all; ``dropped`` is the first kept offset.
+
+    ``now`` returns the wall clock time in seconds; ``stamps`` has the time of each write.
+    """
 
     most: int = 0
+    now: Callable[[], float] = time.time
+    stamps: list[Stamp] = field(default_factory=list)
     data: bytearray = field(default_factory=bytearray)
     dropped: int = 0
     watches: set["MemoryWatch"] = field(default_factory=set)
@@ -33,6 +39,8 @@ class MemorySink:
 
     def write(self, data: bytes) -> None:
         """Append data, drop the oldest beyond the bound, and notify all watches."""
+        if data:
+            self.stamps.append(Stamp(self.size, int(self.now() * 1000)))
         self.data += data
         if self.most and len(self.data) > self.most:
             self.drop(len(self.data) - self.most)
@@ -62,9 +70,10 @@ class MemoryWatch:
 
 
 class MemoryOutputStore:
-    """An OutputStore that lasts as long as its object."""
+    """An OutputStore that lasts as long as its object; ``now`` is the wall clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.now = now
         self._sinks: dict[JobId, dict[Channel, MemorySink]] = {}
 
     @property
@@ -76,7 +85,7 @@ class MemoryOutputStore:
         self, job: JobId, channels: Collection[Channel], most: int = 0
     ) -> Mapping[Channel, Sink]:
         """Create one sink for each channel of a new job."""
-        sinks = {channel: MemorySink(most // len(channels)) for channel in channels}
+        sinks = {channel: MemorySink(most // len(channels), self.now) for channel in channels}
         self._sinks[job] = sinks
         return dict(sinks)
 
@@ -92,6 +101,24 @@ class MemoryOutputStore:
             raise OutputUnavailable(f"output before byte {sink.dropped} is not kept", sink.dropped)
         start = offset - sink.dropped
         return bytes(sink.data[start : start + size])
+
+    async def times(self, job: JobId, channel: Channel, offset: int, size: int) -> Sequence[Stamp]:
+        """Return when the bytes of a range were written."""
+        sink = self.sink(job, channel)
+        if offset < sink.dropped:
+            raise OutputUnavailable(f"output before byte {sink.dropped} is not kept", sink.dropped)
+        ends = [each.offset for each in sink.stamps[1:]] + [sink.size]
+        return [
+            Stamp(max(offset, stamp.offset), stamp.time_ms)
+            for stamp, end in zip(sink.stamps, ends, strict=True)
+            if stamp.offset < offset + size and offset < end
+        ]
+
+    async def offset_at(self, job: JobId, channel: Channel, time_ms: int) -> int:
+        """Return the offset of the first kept byte written at this time or later; without one, the end."""
+        sink = self.sink(job, channel)
+        found = next((each.offset for each in sink.stamps if each.time_ms >= time_ms), sink.size)
+        return max(found, sink.dropped)
 
     @asynccontextmanager
     async def watch(self, job: JobId) -> AsyncIterator[MemoryWatch]:

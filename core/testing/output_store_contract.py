@@ -3,10 +3,13 @@
 import asyncio
 import os
 import stat
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 
+from ..engine.capabilities import timed
 from ..engine.compatibility import check_sinks
 from ..errors import InvalidJobSpec, NoOutputKept, OutputUnavailable
 from ..model.ending import Channel
@@ -244,6 +247,58 @@ class OutputStoreContract(Contract):
             await bench.outputs.sweep([])
             await _check_not_kept(bench.outputs, kept, Channel.OUTPUT)
 
+    async def check_times_are_those_of_the_writes(self) -> None:
+        """A store with times knows for each byte when it was written, and where a time begins."""
+        async with self._make() as bench:
+            if not hasattr(bench.outputs, "times"):
+                return
+            outputs, job = timed(bench.outputs), new_job_id()
+            sinks = await outputs.create(job, ONE)
+            began = _now_ms()
+            for _ in range(3):
+                await bench.write(sinks[Channel.OUTPUT], TEXT)
+            ended, size = _now_ms(), 3 * len(TEXT)
+            for offset in range(size):
+                stamps = await outputs.times(job, Channel.OUTPUT, offset, size - offset)
+                assert offset == stamps[0].offset
+                assert all(before.offset < after.offset < size for before, after in pairwise(stamps))
+                assert all(began <= stamp.time_ms <= ended for stamp in stamps)
+            for stamp in stamps:
+                assert await outputs.offset_at(job, Channel.OUTPUT, stamp.time_ms) <= stamp.offset
+            assert 0 == await outputs.offset_at(job, Channel.OUTPUT, began)
+            assert size == await outputs.offset_at(job, Channel.OUTPUT, ended + 1)
+
+    async def check_the_times_of_a_bound_are_those_of_the_kept_output(self) -> None:
+        """The times of all kept bytes are known, and those of discarded bytes are unavailable."""
+        async with self._make() as bench:
+            if not bench.bounds or not hasattr(bench.outputs, "times"):
+                return
+            outputs, job = timed(bench.outputs), new_job_id()
+            sinks = await outputs.create(job, ONE, SMALLEST_OUTPUT)
+            began = _now_ms()
+            for _ in range(6):
+                await bench.write(sinks[Channel.OUTPUT], bytes(50_000))
+                extent = await outputs.extent(job, Channel.OUTPUT)
+                stamps = await outputs.times(job, Channel.OUTPUT, extent.first, 1)
+                assert [extent.first] == [stamp.offset for stamp in stamps]
+                assert extent.first == await outputs.offset_at(job, Channel.OUTPUT, began)
+            assert extent.first > 0
+            await _check_unavailable(outputs.times(job, Channel.OUTPUT, extent.first - 1, 1), extent.first)
+
+    async def check_times_of_unknown_output_are_unavailable(self) -> None:
+        """A store with times raises NoOutputKept for them as for the output; no output has no times."""
+        async with self._make() as bench:
+            if not hasattr(bench.outputs, "times"):
+                return
+            outputs, job = timed(bench.outputs), new_job_id()
+            await outputs.create(job, ONE)
+            assert 0 == await outputs.offset_at(job, Channel.OUTPUT, 0)
+            for call in (
+                outputs.offset_at(job, Channel.STDERR, 0),
+                outputs.times(new_job_id(), Channel.OUTPUT, 0, 1),
+            ):
+                assert isinstance(await _check_unavailable(call), NoOutputKept)
+
     async def check_close_keeps_the_output(self) -> None:
         """``close`` releases only files and watches, and can be repeated."""
         async with self._make() as bench:
@@ -253,6 +308,10 @@ class OutputStoreContract(Contract):
             await bench.outputs.close()
             await bench.outputs.close()
             assert TEXT == await _read_all(bench.outputs, job, Channel.OUTPUT, 0)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _read_all(outputs: OutputStore, job: JobId, channel: Channel, offset: int) -> bytes:

@@ -5,22 +5,27 @@ import errno
 import os
 import shutil
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from ...core.errors import (
     NoOutputKept,
     OutputUnavailable,
     QuotaExceeded,
     StorageUnavailable,
+    TimesNotKept,
 )
 from ...core.model.ending import Channel
-from ...core.model.job import Extent, JobId, job_ids_among
+from ...core.model.job import Extent, JobId, Stamp, job_ids_among
 from ...core.ports import RecordedFifo, Sink, SinkKind
 from ..state.job_directory import fifo_path, segment_bases, segment_path
 from ..state.layout import Layout
 from .inotify import DirectoryWatch, Inotify
+from .times import ChannelTimes
+
+_Found = TypeVar("_Found")
 
 SEGMENT_SIZE = 64 << 20
 """Bytes in a segment: bounded output is deleted in steps of this size."""
@@ -106,7 +111,7 @@ class RecorderStore:
             os.chmod(path, 0o622)  # noqa: S103
             segment = segment_path(directory, channel, 0)
             os.close(os.open(segment, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            sinks[channel] = RecordedFifo(path, directory, size, count)
+            sinks[channel] = RecordedFifo(path, directory, size, count, times=True)
         return sinks
 
     async def extent(self, job: JobId, channel: Channel) -> Extent:
@@ -147,6 +152,49 @@ class RecorderStore:
         if len(self._read_last) >= _MOST_CACHED:
             self._read_last.clear()
         self._read_last[job, channel] = base, path
+
+    async def times(self, job: JobId, channel: Channel, offset: int, size: int) -> Sequence[Stamp]:
+        def search(index: ChannelTimes, extent: Extent) -> Sequence[Stamp]:
+            if offset < extent.first:
+                raise OutputUnavailable(f"output before byte {extent.first} is not kept", extent.first)
+            return index.stamps(offset, offset + size)
+
+        return await self._in_index(job, channel, search)
+
+    async def offset_at(self, job: JobId, channel: Channel, time_ms: int) -> int:
+        return await self._in_index(job, channel, lambda index, extent: index.offset_at(time_ms, extent))
+
+    async def _in_index(
+        self, job: JobId, channel: Channel, search: Callable[[ChannelTimes, Extent], _Found]
+    ) -> _Found:
+        """Search the index of times; again if output, and with it a part of the index, was deleted."""
+        while True:
+            extent = await self.extent(job, channel)
+            try:
+                return await self._search(self._layout.job(job), channel, extent, search)
+            except TimesNotKept:
+                if (await self.extent(job, channel)).first == extent.first:
+                    raise
+
+    async def _search(
+        self,
+        directory: str,
+        channel: Channel,
+        extent: Extent,
+        search: Callable[[ChannelTimes, Extent], _Found],
+    ) -> _Found:
+        """Search in another thread: the index is read from the disk."""
+
+        def searched() -> _Found:
+            return search(ChannelTimes(directory, channel), extent)
+
+        try:
+            return await asyncio.to_thread(searched)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR:
+                raise OutputUnavailable(f"the times in {directory} cannot be read: {error}") from error
+        with self._spare.released():
+            return await asyncio.to_thread(searched)
 
     def watch(self, job: JobId) -> AbstractAsyncContextManager[DirectoryWatch]:
         return self._inotify.watch(self._layout.job(job))

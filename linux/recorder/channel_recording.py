@@ -13,6 +13,7 @@ from contextlib import suppress
 from ...core.model.channel import Channel
 from ...core.steps import Step, reached
 from .segments import Segments
+from .time_index import TimeIndex
 
 TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ RETRY_INTERVAL = 0.2
 
 
 class ChannelRecording:
-    """One FIFO and its segments; ``index`` is that of the channel in the shared offsets."""
+    """One FIFO and its segments; ``index`` is that of the channel in the shared offsets.
+
+    ``times`` is None for a sink whose times are not kept.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class ChannelRecording:
         index: int,
         fifo: int,
         segments: Segments,
+        times: TimeIndex | None,
     ) -> None:
         self.name = name
         self._index = index
@@ -63,6 +68,7 @@ class ChannelRecording:
         self._recorder = recorder
         self._job = job
         self._segments = segments
+        self._times = times
         self._lock = threading.Lock()
         self._draining = False
         self._pumping = False
@@ -194,6 +200,8 @@ class ChannelRecording:
     def _splice(self, most: int) -> int:
         """Move at most this many bytes from the FIFO; return how many."""
         size, room = self._segments.room()
+        if self._times is not None:
+            self._times.note(self._segments.base + size)
         spliced = os.splice(
             self.fifo,
             self._segments.file,

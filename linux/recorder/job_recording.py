@@ -9,6 +9,7 @@ from ..state.job_directory import fifo_path
 from .channel_recording import ChannelRecording
 from .segments import Segments
 from .terminal_relay import TerminalRelay
+from .time_index import TimeIndex
 
 TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 
-Sink = tuple[Channel, int, str, str, int, int]
+Sink = tuple[Channel, int, str, str, int, int, bool]
 """A channel, its index in the shared offsets, and the fields of its RecordedFifo.
 
 No class: dataclasses or typing would make a recorder larger.
@@ -28,7 +29,13 @@ def sinks_of(message: "Message") -> list[Sink]:
     match message:
         case {"channels": list(channels), "ends": list(indexes), "sinks": list(sinks)}:
             found = [
-                (each["path"], each["directory"], each["segment_size"], each.get("most_segments", 0))
+                (
+                    each["path"],
+                    each["directory"],
+                    each["segment_size"],
+                    each.get("most_segments", 0),
+                    each.get("times", False),
+                )
                 for each in sinks
             ]
         case {
@@ -38,7 +45,7 @@ def sinks_of(message: "Message") -> list[Sink]:
             "segment_size": int(size),
         }:  # from a supervisor of commit d0089e9 or earlier: all files are in the directory of the job
             most = int(str(message.get("most_segments", 0)))
-            found = [(fifo_path(directory, each), directory, size, most) for each in channels]
+            found = [(fifo_path(directory, each), directory, size, most, False) for each in channels]
         case _:
             return []
     return [
@@ -68,7 +75,7 @@ class JobRecording:
     def open(self) -> None:
         """Open FIFOs and segments, all or none; OSError if that fails."""
         try:
-            for name, index, path, directory, segment_size, most_segments in self._sinks:
+            for name, index, path, directory, segment_size, most_segments, has_times in self._sinks:
                 # O_RDWR: there is never an end of file, whichever processes have it open.
                 fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
@@ -77,7 +84,12 @@ class JobRecording:
                 except OSError:
                     os.close(fifo)
                     raise
-                self.channels.append(ChannelRecording(self._recorder, self, name, index, fifo, segments))
+                times = (
+                    TimeIndex(segments, directory, name, segment_size, job=self.job) if has_times else None
+                )
+                self.channels.append(
+                    ChannelRecording(self._recorder, self, name, index, fifo, segments, times)
+                )
         except OSError:
             self.drop()
             self.channels.clear()

@@ -37,6 +37,11 @@ class Segments:
             raise
 
     @property
+    def first(self) -> int:
+        """The offset of the first kept byte."""
+        return self._bases[0]
+
+    @property
     def base(self) -> int:
         """The offset of the first byte in ``file``."""
         return self._bases[-1]

@@ -6,6 +6,8 @@ CHANNEL.fifo       stdout and stderr of the job, until the output is complete
 CHANNEL-OFFSET     a segment of recorded output; OFFSET is the offset of its first byte
 stdin.fifo         stdin of a job that has one, until the job is forgotten
 stdin.spool        the input that was accepted for it; most of what the job has read is a hole
+CHANNEL.times-N    when output was written, from offset N on (time_entries.py)
+CHANNEL.times-new  the same, being written in place of another
 history            the supervisor's record of the job, until the job's end is journaled
 history.starting-N the same before it names the job's main process
 history.unreadable the same of a job that is LOST because its history was damaged
@@ -55,7 +57,20 @@ def segment_path(directory: StrPath, channel: Channel, base: int) -> str:
 
 def segment_bases(directory: StrPath, channel: Channel) -> list[int]:
     """Return the first offset of each segment, in order; FileNotFoundError without the directory."""
-    prefix = f"{channel}-"
+    return _offsets_after(f"{channel}-", directory)
+
+
+def times_path(directory: StrPath, channel: Channel, base: int | str) -> str:
+    """Return the path of the index of times whose first entry has the offset ``base``."""
+    return f"{directory}/{channel}.times-{base}"
+
+
+def times_bases(directory: StrPath, channel: Channel) -> list[int]:
+    """Return the offsets of the first entries of the indexes of times, in order."""
+    return _offsets_after(f"{channel}.times-", directory)
+
+
+def _offsets_after(prefix: str, directory: StrPath) -> list[int]:
     offsets = (name.removeprefix(prefix) for name in os.listdir(directory) if name.startswith(prefix))
     return sorted(int(offset) for offset in offsets if offset.isdecimal())
 

@@ -47,7 +47,7 @@ POINTS = {
     ],
     "zygote": [Step.CLONED],
     "child": [Step.JOINED, Step.WRITTEN, Step.RECORDED, Step.PREPARED],
-    "recorder": [Step.SEGMENT_MADE, Step.SPLICED, Step.DRAIN_REPORTED],
+    "recorder": [Step.SEGMENT_MADE, Step.TIME_NOTED, Step.SPLICED, Step.DRAIN_REPORTED],
 }
 BOUNDED = {"recorder": [Step.SEGMENT_DROPPED]}
 """Steps that only a job with bounded output takes."""

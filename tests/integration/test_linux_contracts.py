@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from worker.core.testing import (
     SpawnerBench,
     SpawnerContract,
 )
+from worker.linux.ipc.dataclass_messages import to_message
 from worker.linux.ipc.framing import Message, encode
 from worker.linux.kernel.locks import lock_holder
 from worker.linux.output.store import SEGMENT_SIZE, RecorderStore
@@ -163,11 +165,11 @@ class Writer:
             self._send(
                 {
                     "record": directory.name,
-                    "directory": str(directory),
                     "channels": channels,
-                    "segment_size": sink.segment_size,
-                    "most_segments": sink.most_segments,
                     "ends": list(range(first, first + len(channels))),
+                    "sinks": [
+                        to_message(replace(sink, path=fifo_path(directory, each))) for each in channels
+                    ],
                 }
             )
 

@@ -126,15 +126,20 @@ def expected(chunk: Chunk) -> bytes:
     whole = b""
     for start in range(0, len(chunk.data) or 1, MESSAGE_SIZE):
         data = chunk.data[start : start + MESSAGE_SIZE]
-        message = bytes(StreamResponse(output=data, offset=chunk.offset + start))
+        reply = StreamResponse(output=data, offset=chunk.offset + start, time_ms=chunk.time_ms)
+        message = bytes(reply)
         whole += struct.pack(">BI", 0, len(message)) + message
     return whole
 
 
-@given(offset=st.integers(0, (1 << 64) - 1 - 200_000), size=st.integers(0, 200_000))
-def test_messages_are_those_of_the_codec(offset: int, size: int) -> None:
+@given(
+    offset=st.integers(0, (1 << 64) - 1 - 200_000),
+    size=st.integers(0, 200_000),
+    time_ms=st.just(0) | st.integers(0, (1 << 63) - 1),
+)
+def test_messages_are_those_of_the_codec(offset: int, size: int, time_ms: int) -> None:
     """The hand-written encoding has the same bytes as that of a StreamResponse."""
-    chunk = Chunk(offset, b"x" * size)
+    chunk = Chunk(offset, b"x" * size, time_ms)
     assert expected(chunk) == b"".join(messages(chunk))
 
 

@@ -19,6 +19,7 @@ from worker.core.model.job import (
     new_job_id,
 )
 from worker.core.model.stream_start import LastBytes, LastLines, StreamStart
+from worker.core.model.stream_times import StreamTimes
 from worker.core.worker import Worker
 
 from ..support.examples import examples
@@ -53,6 +54,22 @@ async def test_at_whichever_byte_connections_break(pki: Path, budgets: list[int]
             assert {writer, sleeper} == {str(each.record.id) for each in await client.list()}
             await client.remove(sleeper)
             assert [writer] == [str(each.record.id) for each in await client.list()]
+
+
+@settings(max_examples=examples(10), deadline=None)
+@given(budgets=st.lists(st.integers(1, 300_000), max_size=3))
+async def test_a_stream_with_times_over_breaking_connections(pki: Path, budgets: list[int]) -> None:
+    """It begins at its time once, and each chunk has a time until the end."""
+    async with serving(pki) as server:
+        wire = Wire(server.port)
+        async with wire.open() as server.port, server.client() as client:
+            assert await client.health()
+            job = str(await client.start(JobSpec("binary")))
+            wire.cut(budgets)
+            times = StreamTimes(since_ms=1, timestamps=True)
+            chunks = [chunk async for chunk in client.stream(job, times=times)]
+            assert BINARY == joined(chunks)
+            assert all(chunk.time_ms > 1 for chunk in chunks if chunk.data)
 
 
 async def test_a_start_whose_answer_is_lost(pki: Path) -> None:

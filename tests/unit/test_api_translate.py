@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from worker.api import translate
 from worker.api.wire.decoding import decode
+from worker.api.wire.encoding import encode
 from worker.core.errors import InvalidJobSpec, JobNotFound
 from worker.core.model.ending import (
     Cause,
@@ -46,6 +47,7 @@ from worker.core.model.limits import (
     ResourceUsage,
 )
 from worker.core.model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
+from worker.core.model.stream_times import ANY_TIME, StreamTimes
 from worker.core.model.ulimits import ULIMITS, Ulimit
 from worker.proto import worker as proto
 
@@ -311,8 +313,32 @@ def test_every_member_has_its_counterpart(core: Any, message: Any) -> None:
 @pytest.mark.parametrize("start", [FromOffset(0), FromOffset(7), LastLines(0), LastLines(3), LastBytes(0)])
 def test_where_a_stream_starts_survives_the_wire(start: StreamStart) -> None:
     """The server gets the start that the client requested."""
-    request = translate.stream_request("x", None, start, follow=True)
+    request = translate.stream_request("x", None, start, ANY_TIME, follow=True)
     assert start == translate.stream_start(request)
+    assert ANY_TIME == translate.stream_times(request)
+
+
+@pytest.mark.parametrize(
+    "times", [StreamTimes(0), StreamTimes(until_ms=0), StreamTimes(5, 5, timestamps=True), ANY_TIME]
+)
+def test_what_a_stream_selects_by_time_survives_the_wire(times: StreamTimes) -> None:
+    """The server gets the times that the client requested; 0 is a time."""
+    request = translate.stream_request("x", None, FromOffset(), times, follow=True)
+    assert times == translate.stream_times(decode(encode(request), proto.StreamRequest))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"since_ms": -1}, "since_ms: -1; must be 0 or more"),
+        ({"until_ms": -1}, "until_ms: -1; must be 0 or more"),
+        ({"since_ms": 2, "until_ms": 1}, "until_ms: 1 is before since_ms, 2"),
+    ],
+)
+def test_times_of_a_stream_that_are_rejected(fields: dict[str, int], reason: str) -> None:
+    """The error names the field."""
+    with pytest.raises(InvalidJobSpec, match=f"^{reason}"):
+        translate.stream_times(proto.StreamRequest(**fields))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

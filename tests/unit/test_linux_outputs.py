@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from worker.core.errors import OutputUnavailable, TimesNotKept
 from worker.core.model.ending import Channel
-from worker.core.model.job import Extent, JobId, new_job_id
+from worker.core.model.job import Extent, JobId, Stamp, new_job_id
 from worker.linux.output.store import RecorderStore
-from worker.linux.state.job_directory import segment_path
+from worker.linux.state.job_directory import segment_path, times_path
 from worker.linux.state.layout import Layout
+from worker.linux.state.time_entries import ENTRY
 
 SIZE = 65520
 LONGEST = (1 << 63) - 1
@@ -60,12 +62,16 @@ def no_descriptors() -> Iterator[None]:
 async def test_output_is_read_when_no_descriptor_is_left(tmp_path: Path) -> None:
     """New clients use up the descriptors; existing streams continue. Repeatedly."""
     job = recorded(tmp_path, {0: b"abc", 3: b"defg"})
+    Path(times_path(Layout(tmp_path).job(job), Channel.OUTPUT, 0)).write_bytes(ENTRY.pack(0, 70))
     store = RecorderStore(tmp_path)
+    assert 0 == await store.offset_at(job, Channel.OUTPUT, 0)  # starts the thread
     with no_descriptors():
         for _ in range(3):
             assert Extent(0, 7) == await store.extent(job, Channel.OUTPUT)
             assert b"bc" == await store.read(job, Channel.OUTPUT, 1, SIZE)
             assert b"defg" == await store.read(job, Channel.OUTPUT, 3, SIZE)
+            assert [Stamp(2, 70)] == await store.times(job, Channel.OUTPUT, 2, 5)
+            assert 7 == await store.offset_at(job, Channel.OUTPUT, 71)
     await store.close()
 
 
@@ -78,4 +84,17 @@ async def test_a_shortage_of_descriptors_is_reported(tmp_path: Path) -> None:
         for call in (store.extent(job, Channel.OUTPUT), store.read(job, Channel.OUTPUT, 0, SIZE)):
             with pytest.raises(OSError, match="Too many open files"):
                 await call
+    await store.close()
+
+
+async def test_output_of_an_earlier_version_has_no_times(tmp_path: Path) -> None:
+    """The error has the reason, and differs from that for output that is not kept."""
+    job = recorded(tmp_path, {3: b"abc"})
+    store = RecorderStore(tmp_path)
+    reason = "it is not known when the output before byte 6 was written: the job was started by an earlier"
+    for call in (store.times(job, Channel.OUTPUT, 3, 3), store.offset_at(job, Channel.OUTPUT, 0)):
+        with pytest.raises(TimesNotKept, match=reason):
+            await call
+    with pytest.raises(OutputUnavailable, match="output before byte 3 is not kept"):
+        await store.times(job, Channel.OUTPUT, 2, 3)
     await store.close()

@@ -12,7 +12,7 @@ import pytest
 import worker
 import worker.core
 from worker.core import errors, ports
-from worker.core.model import channel, ending, job, limits, stream_start
+from worker.core.model import channel, ending, job, limits, stream_start, stream_times
 
 PUBLIC = [(name, module) for module, names in worker.core.MODULES.items() for name in names]
 
@@ -58,7 +58,9 @@ def test_names_of_core(name: str, module: str) -> None:
     assert getattr(import_module(f"worker.core.{module}"), name) is getattr(worker.core, name)
 
 
-@pytest.mark.parametrize("module", [errors, ports, channel, ending, job, limits, stream_start])
+@pytest.mark.parametrize(
+    "module", [errors, ports, channel, ending, job, limits, stream_start, stream_times]
+)
 def test_core_exports_every_class(module: object) -> None:
     """``worker.core`` exports every public class of the errors, the ports and the values."""
     classes = {

@@ -39,10 +39,12 @@ class Inotify:
     """Watches of directories: one for all followers of a directory, none without followers.
 
     A directory is polled instead if it cannot be watched (no instances or watches are left), or if it
-    was deleted: a new directory of the same name is not the watched one.
+    was deleted: a new directory of the same name is not the watched one. Changes of files whose names begin
+    with ``ignored`` do not count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: str) -> None:
+        self._ignored = os.fsencode(ignored)
         self._fd = -1
         self._watches: dict[int, set[DirectoryWatch]] = {}
         self._directories: dict[int, str] = {}
@@ -100,8 +102,10 @@ class Inotify:
         changed, removed = set(), set()
         while position < len(data):
             descriptor, mask, _, length = _EVENT.unpack_from(data, position)
-            position += _EVENT.size + length
-            changed.add(descriptor)
+            position += _EVENT.size
+            if not data.startswith(self._ignored, position, position + length):
+                changed.add(descriptor)
+            position += length
             if mask & _IN_IGNORED:
                 removed.add(descriptor)
         if _OVERFLOW in changed:  # events were lost

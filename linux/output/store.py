@@ -20,7 +20,7 @@ from ...core.errors import (
 from ...core.model.ending import Channel
 from ...core.model.job import Extent, JobId, Stamp, job_ids_among
 from ...core.ports import RecordedFifo, Sink, SinkKind
-from ..state.job_directory import fifo_path, segment_bases, segment_path
+from ..state.job_directory import STDIN, fifo_path, segment_bases, segment_path
 from ..state.layout import Layout
 from .inotify import DirectoryWatch, Inotify
 from .times import ChannelTimes
@@ -79,7 +79,7 @@ class RecorderStore:
         self._layout = Layout(state_dir.absolute())
         self._layout.make()
         self._segment_size = segment_size
-        self._inotify = Inotify()
+        self._inotify = Inotify(ignored=STDIN)
         self._read_last: dict[tuple[JobId, Channel], tuple[int, str]] = {}
         self._buffer = bytearray()
         self._spare = _SpareDescriptor()

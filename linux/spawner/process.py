@@ -132,6 +132,10 @@ class SupervisedProcess:
             cause = Cause(message["cause"])
             self.progress = Progress(JobState(message["state"]), ending, cause, trouble, paused)
 
+    def resume_input(self) -> None:
+        """Pass on input that an earlier server has accepted."""
+        self._input.resume()
+
     def hold_unreported(self, directory: str) -> None:
         """Hold the main process, if it was started and its supervisor died before it reported that."""
         if self.pid:

@@ -279,6 +279,8 @@ class SupervisorSpawner:
                 process.hold_fifos(each.get("fifos", fifos_in(self._layout.job(job))))
             process.generation = generation
             process.apply(each)
+            if "input" in each:
+                process.resume_input()
             if "placement" not in each:  # protocol 1
                 history = read_history(history_path(self._layout.job(job)))
                 process.placement = history.start.plan.placement if history else Placement()

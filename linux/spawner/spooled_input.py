@@ -1,15 +1,18 @@
 """The server's part of a job's input: appends it to the spool, from which the recorder feeds the job."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ...core.errors import StorageUnavailable
+from ...core.errors import SpawnerUnavailable, StorageUnavailable
 from ...core.model.input import InputState
 from ..kernel.syscalls import punch_hole
+
+log = logging.getLogger(__name__)
 
 _MOST_UNREAD = 1 << 20
 """Bytes in the spool that the recorder has not moved yet; more wait for the job to read."""
@@ -39,6 +42,8 @@ class SpooledInput:
         self._state = InputState()
         self._position = 0
         self._hole = 0
+        self._announced = 0
+        self._announcing: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -58,7 +63,7 @@ class SpooledInput:
                     await self._moved.wait()
                     continue
                 self._append(new[:room])
-                self.apply(await self._request(None))
+                self._announce()
             return self._state
 
     async def end(self, offset: int) -> InputState:
@@ -84,13 +89,38 @@ class SpooledInput:
         self._moved.set()
         self._free()
 
+    def resume(self) -> None:
+        """Announce what a server has accepted that died before it could announce it."""
+        with suppress(StorageUnavailable):  # deleted meanwhile: the job has ended
+            self._open()
+        if self._state.accepted > self._position:
+            self._announce()
+
     def close(self) -> None:
         """Accept no more: the job has ended. Idempotent."""
         self._state = replace(self._state, closed=self._state.closed or HAS_ENDED)
         self._moved.set()
+        if self._announcing is not None:
+            self._announcing.cancel()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _announce(self) -> None:
+        """Tell the supervisor that there is more, with one request at a time for all that was added."""
+        if self._announcing is None:
+            self._announcing = asyncio.create_task(self._announce_all())
+
+    async def _announce_all(self) -> None:
+        try:
+            while self._announced < self._state.accepted and not self._state.closed:
+                self._announced = self._state.accepted
+                self.apply(await self._request(None))
+        except SpawnerUnavailable:
+            self._announced = 0  # the next write announces it again
+            log.exception("input was accepted, but no supervisor is available")
+        finally:
+            self._announcing = None
 
     def _open(self) -> None:
         if self._file < 0 and not self._state.closed:

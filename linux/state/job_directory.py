@@ -33,14 +33,18 @@ def fifos_in(directory: StrPath) -> tuple[str, ...]:
     return tuple(fifo_path(directory, channel) for channel in Channel)
 
 
+STDIN = "stdin."
+"""With this begin the names of the files of a job's input."""
+
+
 def stdin_fifo_path(directory: StrPath) -> str:
     """Return the path of the FIFO that a job reads its input from."""
-    return f"{directory}/stdin.fifo"
+    return f"{directory}/{STDIN}fifo"
 
 
 def spool_path(directory: StrPath) -> str:
     """Return the path of the input that was accepted for a job."""
-    return f"{directory}/stdin.spool"
+    return f"{directory}/{STDIN}spool"
 
 
 def remove_input(directory: StrPath) -> None:

@@ -28,7 +28,7 @@ async def test_one_watch_per_followed_directory_and_none_without_followers(tmp_p
     for directory in directories:
         directory.mkdir()
 
-    instance = Inotify()
+    instance = Inotify(ignored="stdin.")
     async with AsyncExitStack() as followers:
         for directory in directories * 10:
             await followers.enter_async_context(instance.watch(directory))
@@ -43,7 +43,7 @@ async def test_every_kind_of_change_notifies(tmp_path: Path, how: str) -> None:
     file = tmp_path / "output-0"
     file.touch()
 
-    instance = Inotify()
+    instance = Inotify(ignored="stdin.")
     async with instance.watch(tmp_path) as watch, instance.watch(tmp_path) as other:
         if how == "write":
             file.write_bytes(b"x")
@@ -56,6 +56,20 @@ async def test_every_kind_of_change_notifies(tmp_path: Path, how: str) -> None:
     instance.close()
 
 
+async def test_ignored_files_do_not_notify(tmp_path: Path) -> None:
+    """Input of a job does not wake the followers of its output."""
+    instance = Inotify(ignored="stdin.")
+    async with instance.watch(str(tmp_path)) as watch:
+        (tmp_path / "stdin.spool").write_bytes(b"x")
+        changed = asyncio.ensure_future(watch.changed())
+        instance._read()
+        await asyncio.sleep(0)
+        assert not changed.done()
+        (tmp_path / "output-0").write_bytes(b"x")
+        await asyncio.wait_for(changed, 60)
+    instance.close()
+
+
 async def test_a_directory_that_cannot_be_watched_is_polled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +78,7 @@ async def test_a_directory_that_cannot_be_watched_is_polled(
     monkeypatch.setattr(Inotify, "_add", lambda *_: -1)
     directory = tmp_path / "later"
 
-    instance = Inotify()
+    instance = Inotify(ignored="stdin.")
     async with instance.watch(directory) as watch, instance.watch(directory) as other:
         waiting = asyncio.ensure_future(woken(watch))
         directory.mkdir()
@@ -84,7 +98,7 @@ async def test_polling_resumes_after_a_shortage_of_descriptors(
     monkeypatch.setattr(inotify, "_POLL_INTERVAL", 0.001)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    instance = Inotify()
+    instance = Inotify(ignored="stdin.")
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         watching = instance.watch(tmp_path)
@@ -107,7 +121,7 @@ async def test_a_directory_that_is_deleted_and_created_again_is_polled(
     directory = tmp_path / "job"
     directory.mkdir()
 
-    instance = Inotify()
+    instance = Inotify(ignored="stdin.")
     async with instance.watch(directory) as watch, instance.watch(directory) as other:
         directory.rmdir()
         await woken(watch)

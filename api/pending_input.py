@@ -70,7 +70,8 @@ class PendingInput:
         """
         while not self._closed:
             assert self._first is not None
-            if piece := bytes(self._kept[offset - self._first :][:PIECE]):
+            start = offset - self._first
+            if piece := bytes(self._kept[start : start + PIECE]):
                 return piece
             if self._ended:
                 return b""

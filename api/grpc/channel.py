@@ -18,6 +18,7 @@ from h2.exceptions import StreamClosedError
 
 from .codec import MessageCodec
 from .connection import CLOSE_PATIENCE, Http2Connection
+from .framing import RequestSender
 from .receiving import ReceivingConnection
 from .status import ERRNO_KEY, Status, code_name
 
@@ -127,13 +128,21 @@ class Call(Generic[_Request, _Reply]):
 
     def __init__(self, stream: Stream[_Request, _Reply]) -> None:
         self._stream = stream
+        self._sender: RequestSender | None = None
         self._ended = False
         self.over = False
         """Whether the server has ended the call with OK."""
 
     async def send(self, request: _Request) -> None:
         """Send a request, once the window of the server allows it."""
-        await self._stream.send_message(request)
+        if self._sender is None:  # the first one opens the call
+            await self._stream.send_message(request)
+            self._sender = RequestSender(self._stream)
+            return
+        try:
+            await self._sender.send(request)
+        except StreamClosedError:  # the server has ended the call; grpclib raises its status
+            raise StreamTerminatedError("the server has ended the call") from None
 
     async def end(self) -> None:
         """End this side of the call; idempotent."""

@@ -22,6 +22,10 @@ _WRITE_BUFFER = 65536
 MOST_UNREAD = 1 << 20
 """Bytes that may wait for a peer that sends and does not read; replies and output wait before that."""
 
+_LONGEST_REQUEST_FRAME = 1 << 17
+"""Bytes of a frame that a client may send; the default is 16 KiB. Input comes in messages of 64 KiB, and h2
+makes several objects of each frame."""
+
 CLOSE_PATIENCE = 2.0
 """Seconds that a peer has to read the rest and to close its side when we close."""
 
@@ -85,7 +89,12 @@ class Http2Connection(H2Protocol):
         if self._most_calls is not None:
             h2 = self.connection._connection  # noqa: SLF001 - h2's default is 100
             # Sent with the next frames.
-            h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self._most_calls})
+            h2.update_settings(
+                {
+                    SettingCodes.MAX_CONCURRENT_STREAMS: self._most_calls,
+                    SettingCodes.MAX_FRAME_SIZE: _LONGEST_REQUEST_FRAME,
+                }
+            )
 
     def data_received(self, data: bytes) -> None:
         """Process what the peer sent."""

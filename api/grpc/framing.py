@@ -1,4 +1,4 @@
-"""Sending replies: a chunk of output becomes HTTP/2 frames with one copy, sent with one write.
+"""Sending replies and input: a message becomes HTTP/2 frames with one copy, sent with one write.
 
 grpclib encodes a message, joins it with its prefix, and writes each frame of 16 KiB separately, after
 h2 has made an object of it: three times the CPU (docs/performance.md). The private parts of grpclib
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from betterproto2 import Message
+from grpclib.client import Stream as ClientStream
 from grpclib.protocol import Connection
 from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
@@ -118,6 +119,21 @@ class ReplySender:
             raise ClientStalled(self._patience) from None
 
 
+class RequestSender:
+    """Sends the requests of one call, after the first one."""
+
+    def __init__(self, stream: Stream[Any, Any] | ClientStream[Any, Any]) -> None:
+        self._wire = _Wire(stream)
+
+    async def send(self, message: Message) -> None:
+        """Write a message, once the server has a window for it; StreamClosedError if the call has ended."""
+        rest = _framed(message)
+        while rest:
+            while waiting := self._wire.stream_ready() or self._wire.connection_ready(reserve=0):
+                await waiting
+            rest = self._wire.write(rest, reserve=0)
+
+
 async def send_reply(stream: Stream[Any, Any], message: Message) -> None:
     """Send the reply of a unary call and the status OK: one write where grpclib needs three."""
     if not _Wire(stream).reply(encode(message)):
@@ -131,7 +147,7 @@ async def send_reply(stream: Stream[Any, Any], message: Message) -> None:
 class _Wire:
     """One stream of grpclib, below its messages."""
 
-    def __init__(self, stream: Stream[Any, Any]) -> None:
+    def __init__(self, stream: Stream[Any, Any] | ClientStream[Any, Any]) -> None:
         self._wire = stream._stream  # noqa: SLF001 - see the module
         self._transport = self._wire._transport  # noqa: SLF001
         self._h2 = self._wire._h2_connection  # noqa: SLF001

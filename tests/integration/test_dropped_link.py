@@ -1,5 +1,6 @@
 """A link that fails without FIN or RST: what the server releases, and how streams resume."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from ..support.followed import Followed, Until, running
 
 ADDRESS = "192.0.2.1"
 """The server's address, in a network that is reserved for documentation (RFC 5737)."""
+
+INPUT_SIZE = 200 << 20
 
 IMPATIENT = ("--keepalive-time", "500ms", "--keepalive-timeout", "1s")
 
@@ -204,3 +207,36 @@ def test_a_server_that_vanishes_is_detected(link: Link, follow: Any) -> None:
         link.restore("server")
         followed.await_more()
         assert 1 <= losses([lost, *followed.end(client)])
+
+
+def test_input_and_output_are_exact_over_a_link_that_is_cut(
+    distant: Distant, link: Link, until: Until, tmp_path: Path
+) -> None:
+    """200 MB go in and out while the link is cut; both sides have the same hash."""
+    distant.up(*IMPATIENT)
+    source, returned = tmp_path / "source", tmp_path / "returned"
+    with source.open("wb") as file:
+        for _ in range(INPUT_SIZE >> 20):
+            file.write(os.urandom(1 << 20))
+    command = [*distant.client, "run", "-i", "cat"]
+    with source.open("rb") as stdin, returned.open("wb") as stdout:
+        client = subprocess.Popen(
+            command, env=distant.worker.env, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE
+        )
+    with client:
+        for part in range(1, 4):
+            until(lambda wanted=part * INPUT_SIZE // 4: returned.stat().st_size >= wanted or client.poll())
+            link.drop("client")
+            until(lambda: distant.connections() == 0)
+            link.restore("client")
+        assert client.stderr is not None
+        noted = client.stderr.read().decode().splitlines()
+        assert 0 == client.wait(), noted
+    assert 3 <= losses(noted)
+    assert digest(source) == digest(returned)
+
+
+def digest(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

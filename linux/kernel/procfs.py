@@ -81,13 +81,19 @@ def _stat_fields(pid: int) -> list[bytes] | None:
 
 
 def ignored_signals(pid: int) -> frozenset[int]:
-    """Return the signals that a process ignores, or that its first thread blocks; none if it is gone."""
+    """Return the signals that a process ignores, or that its first thread waits with blocked.
+
+    Blocked signals of a thread that runs do not count: bash blocks SIGTERM while it forks. None if there is
+    no such process.
+    """
     try:
         lines = read_file(f"/proc/{pid}/status").split(b"\n")
     except (FileNotFoundError, ProcessLookupError):
         return frozenset()
-    fields = dict(line.split(b":\t", 1) for line in lines if line.startswith((b"SigIgn:", b"SigBlk:")))
-    mask = int(fields.get(b"SigIgn", b"0"), 16) | int(fields.get(b"SigBlk", b"0"), 16)
+    facts = dict(line.split(b":\t", 1) for line in lines if b":\t" in line)
+    mask = int(facts.get(b"SigIgn", b"0"), 16)
+    if facts.get(b"State", b"").startswith(b"S"):
+        mask |= int(facts.get(b"SigBlk", b"0"), 16)
     return frozenset(number for number in range(1, mask.bit_length() + 1) if mask >> (number - 1) & 1)
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from worker.core.ports import Placement
-from worker.linux.kernel.procfs import ignored_signals
+from worker.linux.kernel.procfs import ignored_signals, stat
 from worker.linux.supervisor.freezer import (
     freeze_processes,
     is_freezing,
     is_frozen,
     thaw_processes,
 )
+
+from ..support.waiting import wait_until
 
 
 def group(directory: Path, **files: str) -> str:
@@ -85,8 +87,35 @@ sys.stdin.read()
     ) as process:
         assert process.stdout is not None
         assert b"." == os.read(process.stdout.fileno(), 1)
+        wait_until(lambda: process_state(process.pid) == "S")
         found = ignored_signals(process.pid)
         process.communicate()
     assert {signal.SIGHUP, signal.SIGTERM, signal.SIGRTMAX} <= found
     assert not {signal.SIGINT, signal.SIGUSR1, signal.SIGKILL} & found
     assert frozenset() == ignored_signals(1 << 22)
+
+
+def test_signals_that_a_running_process_blocks() -> None:
+    """They do not count: a shell blocks SIGTERM for a moment while it forks, and handles it then."""
+    code = """
+import os, signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+os.write(1, b".")
+while True:
+    pass
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert b"." == os.read(process.stdout.fileno(), 1)
+        wait_until(lambda: process_state(process.pid) == "R")
+        found = ignored_signals(process.pid)
+        process.kill()
+    assert signal.SIGHUP in found
+    assert signal.SIGTERM not in found
+
+
+def process_state(pid: int) -> str:
+    """Return the state letter of a process."""
+    found = stat(pid)
+    return found.state if found is not None else ""

@@ -7,12 +7,14 @@ from uuid import uuid4
 from ..core.model.ending import Channel
 from ..core.model.input import InputState
 from ..core.model.stream_start import FromOffset, StreamStart
+from ..core.model.terminal import WindowSize
 from ..proto import worker as proto
 from . import attach_messages
 from .attach_messages import ChannelChunk
 from .client import Client
 from .grpc.channel import Call
 from .pending_input import PendingInput, ReadInput
+from .window import REDRAW_PAUSE, Window
 
 AttachEvent = ChannelChunk | InputState
 """What a client learns: some output, or how much of the input was accepted."""
@@ -26,6 +28,7 @@ class AttachCall:
 
     def __init__(self, call: Call[proto.AttachRequest, proto.AttachResponse]) -> None:
         self._call = call
+        self._sending = asyncio.Lock()
         self.input: InputState | None = None
 
     async def open(self, job: str, session: str | None, output: Mapping[Channel, StreamStart]) -> None:
@@ -37,7 +40,11 @@ class AttachCall:
 
     async def write(self, offset: int, data: bytes, *, end: bool = False) -> None:
         """Send input, once the server takes it; with ``end`` the input ends after it."""
-        await self._call.send(attach_messages.input_request(offset, data, end=end))
+        await self._send(attach_messages.input_request(offset, data, end=end))
+
+    async def resize(self, size: WindowSize) -> None:
+        """Give the terminal of the job this size, once the server takes it; only in a call that writes."""
+        await self._send(attach_messages.resize_request(size))
 
     async def leave(self) -> None:
         """Send nothing more. The stdin of the job stays open, unless the input has ended."""
@@ -52,21 +59,31 @@ class AttachCall:
                 return attach_messages.input_state(response.input)
         return None
 
+    async def _send(self, request: proto.AttachRequest) -> None:
+        async with self._sending:  # a request may have to wait for the window in its middle
+            await self._call.send(request)
+
 
 class Attachment:
     """Input and output of a job over any number of calls: each byte once, in both directions.
 
     ``read`` returns the next bytes of the input; None: this attachment does not write. ``offset``: as in
-    PendingInput.
+    PendingInput. ``window`` has the size for the terminal of the job; only of one that writes.
     """
 
     def __init__(
-        self, job: str, read: ReadInput | None, offset: int | None, output: Mapping[Channel, StreamStart]
+        self,
+        job: str,
+        read: ReadInput | None,
+        offset: int | None,
+        output: Mapping[Channel, StreamStart],
+        window: Window | None = None,
     ) -> None:
         self._job = job
         self._output = dict(output)
         self._input = None if read is None else PendingInput(read, offset)
         self._session = None if read is None else str(uuid4())
+        self._window = window
 
     async def events(self, client: Client) -> AsyncGenerator[AttachEvent, None]:
         """Make a call that continues where the previous one ended, and yield its events."""
@@ -90,7 +107,21 @@ class Attachment:
             await self._input.close()
 
     async def _send(self, call: AttachCall, offset: int) -> None:
-        """Send the input from an offset on."""
+        """Send the size of the terminal, and then the input from an offset on, and changes of the size."""
+        if self._window is None:
+            await self._send_input(call, offset)
+            return
+        for number, size in enumerate(self._window.opening_sizes()):
+            await asyncio.sleep(REDRAW_PAUSE if number else 0)
+            await call.resize(size)
+        resizing = asyncio.ensure_future(_send_changes(call, self._window))
+        try:
+            await self._send_input(call, offset)
+        finally:
+            resizing.cancel()
+            await asyncio.gather(resizing, return_exceptions=True)  # its errors end the call too
+
+    async def _send_input(self, call: AttachCall, offset: int) -> None:
         if self._input is not None:
             while piece := await self._input.piece_at(offset):
                 await call.write(offset, piece)
@@ -104,6 +135,11 @@ class Attachment:
             self._output[event.channel] = FromOffset(event.chunk.offset + len(event.chunk.data))
         elif self._input is not None:
             self._input.record(event)
+
+
+async def _send_changes(call: AttachCall, window: Window) -> None:
+    while True:
+        await call.resize(await window.next_size())
 
 
 async def _receive_beside(sending: "asyncio.Task[None]", call: AttachCall) -> AttachEvent | None:

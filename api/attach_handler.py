@@ -122,11 +122,19 @@ class AttachHandler:
                 async with self._worker.attach_input(self._job, self._opening.session) as writer:
                     self._report(await writer.state())
                     async for request in self._requests:
-                        self._report(await _write(writer, _input_of(request)))
+                        await self._serve(writer, request)
             except JobAlreadyFinished as error:
                 self._report(replace(self._input or InputState(), closed=str(error)))
                 async for request in self._requests:
-                    _input_of(request)  # and discarded
+                    _check_kind(request)  # and discard it
+
+    async def _serve(self, writer: JobInput, request: proto.AttachRequest) -> None:
+        _check_kind(request)
+        if request.input is not None:
+            self._report(await _write(writer, request.input))
+        if request.resize is not None:
+            writer.check()
+            await self._worker.resize(self._job, translate.window_size(request.resize))
 
     async def _only_watch(self) -> None:
         """Check that there is such a job, and that the client sends nothing more."""
@@ -135,7 +143,7 @@ class AttachHandler:
         self._changed.set()
         async with aclosing(self._requests):
             async for request in self._requests:
-                _input_of(request)
+                _check_kind(request)
                 raise CallRejected(Status.INVALID_ARGUMENT, "the call was opened without `input`")
 
     async def _follow(self, requested: proto.AttachOutput) -> None:
@@ -162,13 +170,12 @@ def _raise_errors(tasks: "list[asyncio.Task[None]]") -> None:
             task.result()
 
 
-def _input_of(request: proto.AttachRequest) -> proto.AttachInput:
-    """Return the input in a request that is not the first one; raise CallRejected if it has none."""
+def _check_kind(request: proto.AttachRequest) -> None:
+    """Raise CallRejected unless a request is of a kind that may follow the first one."""
     if request.open is not None:
         raise CallRejected(Status.INVALID_ARGUMENT, "`open` is only the first request")
-    if request.input is None:
+    if request.input is None and request.resize is None:
         raise CallRejected(Status.UNIMPLEMENTED, "this kind of request is not known to this server")
-    return request.input
 
 
 async def _write(writer: JobInput, requested: proto.AttachInput) -> InputState:

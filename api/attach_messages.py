@@ -8,6 +8,7 @@ from ..core.model.ending import Channel
 from ..core.model.input import InputState
 from ..core.model.job import Chunk
 from ..core.model.stream_start import StreamStart
+from ..core.model.terminal import WindowSize
 from ..proto import worker as proto
 from . import translate
 
@@ -35,6 +36,11 @@ def open_request(
 def input_request(offset: int, data: bytes, *, end: bool) -> proto.AttachRequest:
     """Return the request that writes these bytes."""
     return proto.AttachRequest(input=proto.AttachInput(offset=offset, data=data, end=end))
+
+
+def resize_request(size: WindowSize) -> proto.AttachRequest:
+    """Return the request that gives the terminal of the job this size."""
+    return proto.AttachRequest(resize=translate.window_size_message(size))
 
 
 def check_output(opening: proto.AttachOpen) -> None:

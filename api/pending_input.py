@@ -12,8 +12,8 @@ MOST_KEPT = 256 << 10
 PIECE = 64 << 10
 """Maximum bytes of one request."""
 
-ReadInput = Callable[[], Awaitable[bytes]]
-"""Returns the next bytes of the input, none at its end."""
+ReadInput = Callable[[], Awaitable[bytes | None]]
+"""Returns the next bytes of the input, none at its end; None: the client leaves, the input stays open."""
 
 
 class InputFailed(Exception):
@@ -31,11 +31,11 @@ class PendingInput:
 
     def __init__(self, read: ReadInput, offset: int | None = None) -> None:
         self._read = read
-        self._reading: asyncio.Future[bytes] | None = None
+        self._reading: asyncio.Future[bytes | None] | None = None
         self._kept = bytearray()
         self._first = offset  # the offset of the first kept byte, known from the first call on
         self._known: int | None = None  # how much was accepted, as far as this client knows
-        self._ended = False
+        self._ended = self._left = False
         self._accepted = asyncio.Event()
         self._closed = False
 
@@ -64,9 +64,10 @@ class PendingInput:
         self._accepted.set()
 
     async def piece_at(self, offset: int) -> bytes | None:
-        """Return bytes from ``offset`` on, none at the end of the input, or None if the job reads no more.
+        """Return bytes from ``offset`` on, none at the end of the input, or None if it is left open.
 
-        A call may be cancelled, and the next one gets the same bytes. Raises InputFailed.
+        It is left open if the job reads no more, or the client leaves. A call may be cancelled, and the
+        next one gets the same bytes. Raises InputFailed.
         """
         while not self._closed:
             assert self._first is not None
@@ -75,6 +76,8 @@ class PendingInput:
                 return piece
             if self._ended:
                 return b""
+            if self._left:
+                return None
             if len(self._kept) < MOST_KEPT:
                 await self._read_more()
             else:
@@ -99,5 +102,5 @@ class PendingInput:
             data = reading.result()
         except OSError as error:
             raise InputFailed(error) from error
-        self._kept += data
-        self._ended = not data
+        self._kept += data or b""
+        self._ended, self._left = data == b"", data is None

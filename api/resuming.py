@@ -34,6 +34,7 @@ from .client import (
 if TYPE_CHECKING:
     from .attach_client import AttachEvent
     from .pending_input import ReadInput
+    from .window import Window
 
 PATIENCE = 60.0
 """Seconds to wait for a server to come back."""
@@ -188,16 +189,19 @@ class ResumingClient:
         read: "ReadInput | None" = None,
         offset: int | None = None,
         output: Mapping[Channel, StreamStart] | None = None,
+        window: "Window | None" = None,
     ) -> AsyncGenerator["AttachEvent", None]:
         """Write what ``read`` returns to the stdin of a job, and yield its output, each byte once.
 
         The input begins at ``offset``, and bytes that were accepted before are skipped; None: it begins
-        after these. Ends when the job has finished; without output also when all input was accepted, or
-        the job reads no more. Raises InputFailed if ``read`` raises OSError.
+        after these. ``window``: the terminal of the job gets this size, also after each change. Ends when
+        the job has finished; without output also when all input was accepted, or the job reads no more.
+        Raises InputFailed if ``read`` raises OSError.
         """
         from .attach_client import Attachment  # noqa: PLC0415 - few commands need it
 
-        attachment, attempts = Attachment(job, read, offset, output or {}), _Attempts(self._server)
+        attachment = Attachment(job, read, offset, output or {}, window)
+        attempts = _Attempts(self._server)
         try:
             while True:
                 try:

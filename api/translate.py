@@ -40,6 +40,7 @@ from ..core.model.limits import (
 )
 from ..core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
 from ..core.model.stream_times import StreamTimes
+from ..core.model.terminal import WindowSize
 from ..core.model.ulimits import Ulimit
 from ..proto import worker as proto
 
@@ -103,6 +104,7 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
         linger_ms=milliseconds(spec.linger),
         signal_all=spec.signal_all,
         stdin=spec.stdin,
+        terminal=window_size_message(spec.terminal),
     )
 
 
@@ -128,6 +130,7 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
         linger=DEFAULT_LINGER if linger is None else linger,
         signal_all=message.signal_all,
         stdin=message.stdin,
+        terminal=None if message.terminal is None else window_size(message.terminal),
     )
 
 
@@ -186,6 +189,7 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         signal_all=record.signal_all,
         paused=status.paused,
         stdin=spec.stdin,
+        terminal=window_size_message(spec.terminal),
     )
 
 
@@ -297,6 +301,16 @@ def set_start(request: proto.StreamRequest | proto.AttachOutput, start: StreamSt
 def channel_message(requested: Channel | None) -> proto.Channel:
     """Return the channel as it is requested on the wire."""
     return _CHANNELS[requested or Channel.OUTPUT]
+
+
+def window_size_message(size: WindowSize | None) -> proto.WindowSize | None:
+    """Return the size of a terminal as a message."""
+    return None if size is None else proto.WindowSize(rows=size.rows, columns=size.columns)
+
+
+def window_size(message: proto.WindowSize) -> WindowSize:
+    """Return the size of a terminal; raise InvalidJobSpec if it is too large."""
+    return WindowSize(message.rows, message.columns)
 
 
 def milliseconds(value: float | None) -> int | None:

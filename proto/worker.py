@@ -44,6 +44,7 @@ __all__ = (
     "Usage",
     "WaitRequest",
     "WaitResponse",
+    "WindowSize",
     "WorkerServiceStub",
 )
 
@@ -392,6 +393,14 @@ class AttachRequest(betterproto2.Message):
     input: "AttachInput | None" = betterproto2.field(
         2, betterproto2.TYPE_MESSAGE, optional=True, group="request"
     )
+
+    resize: "WindowSize | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, optional=True, group="request"
+    )
+    """
+    The terminal of the job gets this size, after the requests before. No response answers it. If the
+    size is another one, the foreground processes get SIGWINCH. Only of a call with `input`.
+    """
 
 
 default_message_pool.register_message("worker.v1", "AttachRequest", AttachRequest)
@@ -776,6 +785,11 @@ class QueryResponse(betterproto2.Message):
 
     stdin: "bool" = betterproto2.field(37, betterproto2.TYPE_BOOL)
 
+    terminal: "WindowSize | None" = betterproto2.field(38, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The size at the start.
+    """
+
 
 default_message_pool.register_message("worker.v1", "QueryResponse", QueryResponse)
 
@@ -971,6 +985,14 @@ class StartRequest(betterproto2.Message):
     stdin: "bool" = betterproto2.field(21, betterproto2.TYPE_BOOL)
     """
     The job reads as stdin what clients send with Attach. False: its stdin is /dev/null.
+    """
+
+    terminal: "WindowSize | None" = betterproto2.field(22, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The job has a terminal (pty(7)) of this size as its stdin, stdout and stderr, and as its controlling
+    terminal. With `stdin`, the input is what is typed there; without, nothing is. Not with `split_output`.
+    Processes that outlive the main process lose the terminal, and `linger_ms` does not apply. The worker
+    sets no TERM: see `env`. Absent: no terminal.
     """
 
 
@@ -1251,6 +1273,26 @@ class WaitResponse(betterproto2.Message):
 default_message_pool.register_message("worker.v1", "WaitResponse", WaitResponse)
 
 
+@dataclass(eq=False, repr=False)
+class WindowSize(betterproto2.Message):
+    """
+    The size of a terminal in characters, each at most 65535.
+    """
+
+    rows: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    0: unknown.
+    """
+
+    columns: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    0: unknown.
+    """
+
+
+default_message_pool.register_message("worker.v1", "WindowSize", WindowSize)
+
+
 class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     """
     Starts, observes and ends jobs. A job is one command with all processes that it creates.
@@ -1462,16 +1504,20 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         responses; it then gets no further output, and does not learn the progress of its input. A client that
         has to know it while it lets output wait makes two calls, which may share a connection.
 
+        Terminals. The input of a job with a terminal is what a user types: Ctrl-C is the byte 3, Ctrl-D the
+        byte 4, and the job reads no end of the file at `end`. Each key is typed at most once: an accepted key
+        is lost if the server's recorder is killed while it types it.
+
         Right: attach.
         Repeat: yes, with the same session. Send the input again from `opened.input.accepted` on, and ask for
           output from the end of the last chunk on. So no byte is missing, written twice or sent twice. Keep
-          for this the input that is not known to be accepted. Another client has written in between if
+          for this the input that is not known to be accepted. Send the size of a terminal again. Another client has written in between if
           `accepted` is less than it was, or more than was sent.
         Errors:
           INVALID_ARGUMENT: also if the first request is not `open`, another one is `open`, the call was opened
-            without `input` and has some, or it has nothing to do.
-          FAILED_PRECONDITION: another client writes to the job, it was started without `stdin`, or its input
-            cannot be stored.
+            without `input` and has some or a `resize`, or it has nothing to do.
+          FAILED_PRECONDITION: another client writes to the job, it was started without `stdin`, its input
+            cannot be stored, or a `resize` is of a job without a terminal.
           OUT_OF_RANGE: the input does not continue at the next byte, or has ended; or the output is not kept,
             as of Stream.
           RESOURCE_EXHAUSTED: as of Stream, and for a request of more than 128 KiB.

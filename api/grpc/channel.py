@@ -134,7 +134,9 @@ class Call(Generic[_Request, _Reply]):
         """Whether the server has ended the call with OK."""
 
     async def send(self, request: _Request) -> None:
-        """Send a request, once the window of the server allows it."""
+        """Send a request, once the window of the server allows it; nothing after the end of the call."""
+        if self._ended:  # the server can end it at any time
+            return
         if self._sender is None:  # the first one opens the call
             await self._stream.send_message(request)
             self._sender = RequestSender(self._stream)

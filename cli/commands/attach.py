@@ -7,27 +7,42 @@ from ...api.resuming import ResumingClient
 from ...core.model.job import Extent
 from ...core.model.stream_start import FromOffset
 from ..client_settings import ClientSettings, call, client_options
+from ..options.detach_keys import detach_keys_option
 from ..options.job import job_argument
 from ..terminal.console import Failure, printable
-from ..terminal.input_copy import InputCopy, copy_beside
+from ..terminal.input_copy import InputCopy
+from ..terminal.local_terminal import LocalTerminal
 from ..terminal.output_copy import OutputCopies
+from ..terminal.standard_input import StandardInput
+from ..terminal.terminal_session import TerminalSession, copy_until_detached
 
 
 @click.command()
 @click.option("-i", "--interactive", is_flag=True, help="Pass stdin on to the job, with its end.")
+@detach_keys_option
 @job_argument
 @client_options
-def attach(settings: ClientSettings, job: str, *, interactive: bool) -> None:
+def attach(settings: ClientSettings, job: str, detach_keys: bytes, *, interactive: bool) -> None:
     """Print a running job's output from now on, and pass stdin on to it.
 
     With -i, the job must have been started with -i; one client at a time can write to it. Ends with the
     job. Ctrl-C ends only this command: the job keeps running, and its stdin stays open.
+
+    If the job has a terminal (-t) and stdin is one, all keys are for the job, also Ctrl-C, except the
+    detach keys, which end only this command.
     """
-    stdin = InputCopy() if interactive else None
-    call(settings, lambda client: _attach(client, job, stdin))
+    stdin = StandardInput() if interactive else None
+    with LocalTerminal() as terminal:
+        call(settings, lambda client: _attach(client, job, stdin, terminal, detach_keys))
 
 
-async def _attach(client: ResumingClient, job: str, stdin: InputCopy | None) -> None:
+async def _attach(
+    client: ResumingClient,
+    job: str,
+    stdin: StandardInput | None,
+    terminal: LocalTerminal,
+    detach_keys: bytes,
+) -> None:
     status = await client.query(job)
     if status.state.over:
         raise Failure(f"the job has finished; its output: worker stream {job}")
@@ -37,8 +52,12 @@ async def _attach(client: ResumingClient, job: str, stdin: InputCopy | None) -> 
         job,
         {each: FromOffset(extents.get(each, Extent(0, 0)).end) for each in status.record.spec.channels},
     )
+    passed: TerminalSession | InputCopy | None = None
+    if stdin is not None:
+        on_terminal = status.record.spec.terminal is not None
+        passed = TerminalSession(terminal, stdin, detach_keys) if on_terminal else InputCopy(stdin.read)
     try:
-        await copy_beside(stdin, client, job, copies.run(client))
+        await copy_until_detached(passed, client, job, copies.run(client))
     except (RpcError, ServerUnreachable) as error:
         if isinstance(error, RpcError) and error.code != "Unavailable":
             raise

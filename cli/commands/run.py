@@ -13,6 +13,7 @@ from ...core.model.ending import Cause, exit_code
 from ...core.model.job import JobSpec, JobStatus
 from ..client_settings import ClientSettings, client_options, rpc_failures
 from ..exit_status import RUN_FAILED, after_signal, spawn_failed
+from ..options.detach_keys import detach_keys_option
 from ..options.job_spec import JOB_COMMAND, job_options, job_spec
 from ..terminal.console import (
     Failure,
@@ -21,8 +22,11 @@ from ..terminal.console import (
     note,
     printable,
 )
-from ..terminal.input_copy import InputCopy, ReadFailed, copy_beside
+from ..terminal.input_copy import InputCopy, ReadFailed
+from ..terminal.local_terminal import LocalTerminal
 from ..terminal.output_copy import OutputCopies, resumable
+from ..terminal.standard_input import StandardInput
+from ..terminal.terminal_session import TerminalSession, copy_until_detached
 
 _DEFAULTS = {"split_output": True}
 """The options whose default is not that of `start`."""
@@ -30,8 +34,9 @@ _DEFAULTS = {"split_output": True}
 
 @click.command(context_settings={**JOB_COMMAND, "default_map": _DEFAULTS})
 @job_options
+@detach_keys_option
 @client_options
-def run(settings: ClientSettings, request_id: str, **job: object) -> None:
+def run(settings: ClientSettings, request_id: str, detach_keys: bytes, **job: object) -> None:
     """Run a command as a job and exit with its exit code.
 
     stdout and stderr of the job go to those of this command. Everything from CMD on belongs to the
@@ -39,33 +44,38 @@ def run(settings: ClientSettings, request_id: str, **job: object) -> None:
     replaces the default of the server. Ctrl-C stops the job, a second Ctrl-C kills it. Exit codes of
     worker itself: 127 if the command does not exist, 126 if it cannot be executed, 125 for any other
     error.
+
+    With -it, the job has a terminal, which this one shows. All keys are for the job, also Ctrl-C, except
+    the detach keys: they end only this command, with exit code 0.
     """
     try:
-        with rpc_failures(status=RUN_FAILED):
-            status = asyncio.run(_run(settings, job_spec(job), request_id))
+        with LocalTerminal() as terminal, rpc_failures(status=RUN_FAILED):
+            spec = job_spec(job)
+            stdin = _passed(spec, terminal, detach_keys) if spec.stdin else None
+            status = asyncio.run(_run(settings, spec, request_id, stdin))
     except Failure as error:
         raise Failure(str(error), RUN_FAILED if error.status == 1 else error.status) from None
     click.get_current_context().exit(status)
 
 
-async def _run(settings: ClientSettings, spec: JobSpec, request_id: str) -> int:
-    stdin = InputCopy(offset=0) if spec.stdin else None
+def _passed(spec: JobSpec, terminal: LocalTerminal, detach_keys: bytes) -> InputCopy | TerminalSession:
+    """Return what passes stdin on to this job."""
+    if spec.terminal is None:
+        return InputCopy(StandardInput().read, offset=0)
+    if not terminal.present:
+        raise Failure("stdin is not a terminal; use -i without -t to pass it, or -t without -i")
+    return TerminalSession(terminal, StandardInput(), detach_keys, offset=0)
+
+
+async def _run(
+    settings: ClientSettings, spec: JobSpec, request_id: str, stdin: InputCopy | TerminalSession | None
+) -> int:
     async with settings.client() as client, _Interrupts(client) as interrupts:
-        try:
-            job = str(await client.start(spec, request_id=request_id))
-        except asyncio.CancelledError:
-            if interrupts.first is None:
-                raise
-            raise Failure(
-                "interrupted before the server confirmed that the job is started; see `worker list`",
-                after_signal(interrupts.first),
-            ) from None
-        except RpcError as error:
-            raise Failure(printable(str(error)), spawn_failed(error.errno)) from None
-        interrupts.job_started(job)
+        job = await _start(client, spec, request_id, interrupts)
         copies = OutputCopies(job, spec.channels)
         try:
-            await copy_beside(stdin, client, job, copies.run(client))
+            if await copy_until_detached(stdin, client, job, copies.run(client)):
+                return 0
             status = await client.wait(job)
         except (RpcError, ServerUnreachable) as error:
             if not resumable(error):
@@ -81,6 +91,22 @@ async def _run(settings: ClientSettings, spec: JobSpec, request_id: str) -> int:
             await _stop(client, job)  # as SIGPIPE ends a command of a shell
             raise
     return after_signal(interrupts.first) if interrupts.first is not None else _exit_status(job, status)
+
+
+async def _start(client: ResumingClient, spec: JobSpec, request_id: str, interrupts: "_Interrupts") -> str:
+    try:
+        job = str(await client.start(spec, request_id=request_id))
+    except asyncio.CancelledError:
+        if interrupts.first is None:
+            raise
+        raise Failure(
+            "interrupted before the server confirmed that the job is started; see `worker list`",
+            after_signal(interrupts.first),
+        ) from None
+    except RpcError as error:
+        raise Failure(printable(str(error)), spawn_failed(error.errno)) from None
+    interrupts.job_started(job)
+    return job
 
 
 def _exit_status(job: str, status: JobStatus) -> int:
@@ -121,15 +147,15 @@ class _Interrupts:
         self._stops: set[asyncio.Task[bool]] = set()
         self._main = asyncio.current_task()
         # A signal that our parent ignores (nohup, a background job of a script) stays ignored.
-        self._signals = [
-            number
+        self._before = {
+            number: handler
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            if signal.getsignal(number) is not signal.SIG_IGN
-        ]
+            if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+        }
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        for number in self._signals:
+        for number in self._before:
             loop.add_signal_handler(number, self._handle, number)
         return self
 
@@ -174,5 +200,7 @@ class _Interrupts:
 
     def _restore_handlers(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in self._signals:
+        for number, handler in self._before.items():
             loop.remove_signal_handler(number)
+            if number != signal.SIGINT and callable(handler):  # asyncio restores that of SIGINT
+                signal.signal(number, handler)

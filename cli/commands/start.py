@@ -13,7 +13,7 @@ from ..options.job_spec import JOB_COMMAND, job_options, job_spec
 from ..terminal.console import Failure, note, printable, say
 from ..terminal.input_copy import InputCopy
 from ..terminal.show import format_option, show_json
-from ..terminal.standard_input import has_end, hint_unused
+from ..terminal.standard_input import StandardInput, has_end, hint_unused
 
 
 @click.command(context_settings=JOB_COMMAND)
@@ -28,9 +28,12 @@ def start(settings: ClientSettings, request_id: str, form: str | None, **job: ob
 
     With -i, the job reads stdin. If stdin is a pipe or a file, all of it is passed on before this command
     ends, and then the job reads its end. Otherwise the stdin of the job stays open for `worker attach -i`.
+
+    With -it, the job has a terminal for `worker attach -i`, and nothing of stdin is passed on.
     """
     spec = job_spec(job)
-    stdin = InputCopy(offset=0) if spec.stdin and has_end() else None
+    passed = spec.stdin and spec.terminal is None and has_end()
+    stdin = InputCopy(StandardInput().read, offset=0) if passed else None
     job_id = call(settings, lambda client: _start(client, spec, request_id, stdin))
     if form == "json":
         show_json({"id": str(job_id)})
@@ -40,9 +43,8 @@ def start(settings: ClientSettings, request_id: str, form: str | None, **job: ob
 
 async def _start(client: ResumingClient, spec: JobSpec, request_id: str, stdin: InputCopy | None) -> JobId:
     job = await client.start(spec, request_id=request_id)
-    if not spec.stdin:
-        hint_unused()
     if stdin is None:
+        hint_unused(*([f"type it with `worker attach -i {job}`"] if spec.stdin else []))
         return job
     incomplete = f"job {job} is started, but did not get all of its input"
     try:

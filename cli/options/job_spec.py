@@ -3,15 +3,18 @@
 To add a job option, add a line to _OPTIONS; its parameter has the name of its field in JobSpec.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ...core.errors import InvalidJobSpec
 from ...core.model.job import DEFAULT_GRACE, DEFAULT_LINGER, JobSpec, Leftovers
 from ..terminal.console import Failure
+from ..terminal.local_terminal import local_size
 from .limits import LIMITS, limit_options, resource_limits
 from .parameters import DURATION, OUTPUT_MAX, PAIR, SIZE, ULIMIT
 
@@ -26,6 +29,12 @@ def _converted(convert: Callable[[Any], object]) -> Callable[..., object]:
     return lambda _ctx, _param, value: convert(value)
 
 
+def _separate(context: click.Context, parameter: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's signature
+    """Return whether stdout and stderr are separate: by default not of a job with a terminal."""
+    given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    return value and (given or context.params.get("terminal") is None)
+
+
 _OPTIONS = (
     click.option(
         "-i",
@@ -33,6 +42,14 @@ _OPTIONS = (
         "stdin",
         is_flag=True,
         help="Let the job read stdin: what this command gets.",
+    ),
+    click.option(
+        "-t",
+        "--tty",
+        "terminal",
+        is_flag=True,
+        callback=_converted(lambda wanted: local_size() if wanted else None),
+        help="Give the job a terminal; with -i, what is typed in this one is typed there.",
     ),
     click.option(
         "--env",
@@ -90,6 +107,7 @@ _OPTIONS = (
     ),
     click.option(
         "--split-output/--no-split-output",
+        callback=_separate,
         default=False,
         show_default=True,
         help="Store stdout and stderr separately, or as one output in the order of writing.",
@@ -154,6 +172,12 @@ def job_spec(options: Mapping[str, Any]) -> JobSpec:
     limits = {limit.name for limit in LIMITS}
     with invalid_specs_rejected():
         return JobSpec(
-            **{name: value for name, value in options.items() if name not in limits},
+            **{name: value for name, value in options.items() if name not in limits | {"env"}},
             limits=resource_limits(options),
+            env=(_terminal_type() if options["terminal"] else {}) | options["env"],
         )
+
+
+def _terminal_type() -> dict[str, str]:
+    """Return the variable by which programs know what the local terminal understands."""
+    return {"TERM": os.environ.get("TERM") or "xterm"}

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import termios
 
 import click
 
@@ -12,12 +13,16 @@ __all__ = [
     "Failure",
     "PipeClosed",
     "WriteFailed",
+    "end_line",
     "note",
     "printable",
     "progress",
     "say",
     "write_failed",
 ]
+
+
+_STDERR = 2
 
 
 class Failure(Exception):
@@ -45,15 +50,33 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr; ignore a failure, since it is not part of the answer."""
+    """Print a remark on stderr; ignore a failure, since it is not part of the answer.
+
+    On a terminal in raw mode, which shows the screen of a job, the remark has lines of its own.
+    """
+    before, after = ("\r\n", "\r\n") if _stderr_is_raw() else ("", "\n")
     with contextlib.suppress(OSError):
-        click.echo(f"worker: {text}", err=True)
+        click.echo(f"{before}worker: {text}{after}", err=True, nl=False)
+
+
+def end_line() -> None:
+    """Continue at the beginning of a line, if stderr is a terminal."""
+    with contextlib.suppress(OSError):
+        if os.isatty(_STDERR):
+            os.write(_STDERR, b"\r\n")
 
 
 def progress(text: str) -> None:
     """Print on a terminal what the command is waiting for."""
     if sys.stderr is not None and sys.stderr.isatty():
         click.echo(text, err=True)
+
+
+def _stderr_is_raw() -> bool:
+    try:
+        return not termios.tcgetattr(_STDERR)[1] & termios.OPOST
+    except termios.error:  # not a terminal
+        return False
 
 
 def write_failed(descriptor: int, error: OSError) -> PipeClosed | WriteFailed:

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Coroutine
 
-from ...api.pending_input import InputFailed
+from ...api.pending_input import InputFailed, ReadInput
 from ...api.resuming import ResumingClient
+from ...api.window import Window
 from ...core.model.input import InputState
 from .console import Failure, note, printable
-from .standard_input import StandardInput, check_readable, hint_unused
+from .standard_input import hint_unused
 
 
 class ReadFailed(Failure):
@@ -15,27 +16,33 @@ class ReadFailed(Failure):
 
 
 class InputCopy:
-    """Passes all of stdin on to a job, and then ends the input of the job.
+    """Passes all of stdin on to a job, and then ends the input of the job, unless ``read`` returns None.
 
-    ``offset`` is that of its first byte in the input of the job; None: it continues other input. Raises
-    Failure at once if stdin cannot be read.
+    ``offset`` is that of its first byte in the input of the job; None: it continues other input.
+    ``window`` has the size for the terminal of the job.
     """
 
-    def __init__(self, offset: int | None = None) -> None:
-        check_readable()
+    def __init__(self, read: ReadInput, offset: int | None = None, window: Window | None = None) -> None:
+        self._read = read
         self._offset = offset
-        self._stdin = StandardInput()
+        self._window = window
+        self.over = asyncio.Event()
+        """Set when no more is passed on."""
         self.cut_off = ""
         """Why the job reads no more, although it did not get all of stdin."""
 
     async def run(self, client: ResumingClient, job: str) -> None:
         """Return when the server has accepted all of stdin, or the job reads no more."""
         try:
-            async for event in client.attach(job, read=self._stdin.read, offset=self._offset):
+            async for event in client.attach(
+                job, read=self._read, offset=self._offset, window=self._window
+            ):
                 if isinstance(event, InputState):
                     self.cut_off = "" if event.ended else event.closed
         except InputFailed as error:
             raise ReadFailed(f"cannot read stdin: {error}") from None
+        finally:
+            self.over.set()
 
 
 async def copy_beside(

@@ -19,6 +19,7 @@ renamed. A value that is unknown or does not apply is null.
     new_privileges  whether set-user-ID programs may give it privileges although its user was changed
     pipe_size       the bytes of output that may wait to be recorded, if requested
     stdin           whether it reads what clients pass to it; otherwise its stdin is /dev/null
+    terminal        {rows, columns} of its terminal at the start; null: it has none
 
 ``exit_code`` is 128 + signal after a signal and -1 for a lost job.
 """
@@ -119,6 +120,7 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "new_privileges": record.spec.new_privileges,
         "pipe_size": record.spec.pipe_size,
         "stdin": record.spec.stdin,
+        "terminal": asdict(record.spec.terminal) if record.spec.terminal else None,
     }
 
 
@@ -144,6 +146,7 @@ def job_details(status: JobStatus) -> list[str]:
         ("User", record.spec.user),
         ("Directory", record.spec.working_directory),
         ("Labels", _labels(status)),
+        ("Terminal", _terminal(status)),
         ("Created", _local(record.created_at)),
         ("Started", _local(record.started_at)),
         ("Ended", _local(record.end.ended_at if record.end else None)),
@@ -214,6 +217,11 @@ def _output(status: JobStatus) -> Iterator[str]:
 
 def _command(status: JobStatus) -> str:
     return printable(shlex.join([status.record.spec.command, *status.record.spec.args]))
+
+
+def _terminal(status: JobStatus) -> str:
+    size = status.record.spec.terminal
+    return f"{size.rows} rows and {size.columns} columns at the start" if size else ""
 
 
 def _labels(status: JobStatus) -> str:

@@ -22,10 +22,14 @@ class StandardInput:
 
     The descriptor stays in blocking mode, because the shell and other commands share it. The thread does
     not keep the process alive: a command can end while a read is waiting. Nothing is read before it is
-    wanted.
+    wanted. Raises Failure if stdin cannot be read, as one that is open only for writing.
     """
 
     def __init__(self) -> None:
+        try:
+            os.read(_STDIN, 0)
+        except OSError as error:
+            raise Failure(f"cannot read stdin: {error.strerror or error}") from None
         self._wanted: SimpleQueue[asyncio.Future[bytes]] = SimpleQueue()
         self._thread = Thread(target=self._serve, name="stdin", daemon=True)
 
@@ -49,25 +53,17 @@ class StandardInput:
                 wanted.get_loop().call_soon_threadsafe(_answer, wanted, result)
 
 
-def check_readable() -> None:
-    """Raise Failure if stdin cannot be read, as one that is open only for writing."""
-    try:
-        os.read(_STDIN, 0)
-    except OSError as error:
-        raise Failure(f"cannot read stdin: {error.strerror or error}") from None
-
-
 def has_end() -> bool:
     """Whether stdin is a pipe, socket or file, which a user has passed, and which ends by itself."""
     mode = os.fstat(_STDIN).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
 
 
-def hint_unused() -> None:
+def hint_unused(remedy: str = "use -i to pass it") -> None:
     """Print a line on stderr if input is waiting that will not be passed on."""
     with suppress(OSError):
         if _input_waits():
-            note("stdin is not passed to the job; use -i to pass it")
+            note(f"stdin is not passed to the job; {remedy}")
 
 
 def _input_waits() -> bool:

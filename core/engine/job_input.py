@@ -18,24 +18,25 @@ class JobInput:
         self._job = job
         self._process = process
 
+    def check(self) -> None:
+        """Raise InputTaken if the session has another writer."""
+        if self.replaced:
+            raise InputTaken(self._job)
+
     async def state(self) -> InputState:
         """Return how much was accepted so far."""
-        self._check()
+        self.check()
         return await self._process.input()
 
     async def write(self, offset: int, data: bytes) -> InputState:
         """Accept bytes, as InteractiveProcess.write_input."""
-        self._check()
+        self.check()
         return await self._process.write_input(offset, data)
 
     async def end(self, offset: int) -> InputState:
         """End the input, as InteractiveProcess.end_input."""
-        self._check()
+        self.check()
         return await self._process.end_input(offset)
-
-    def _check(self) -> None:
-        if self.replaced:
-            raise InputTaken(self._job)
 
 
 class InputWriters:

@@ -106,7 +106,7 @@ class FakeProcess:
         self._sinks = sinks
         self._clock = clock
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        self.window = spec.terminal
+        self.sizes = [] if spec.terminal is None else [spec.terminal]
         self._output_trouble = ""
         self._input = FakeInput(self._read)
         self._reads = program.copies_input and spec.stdin
@@ -170,8 +170,8 @@ class FakeProcess:
         return self._input.end(offset)
 
     async def resize(self, size: WindowSize) -> None:
-        """Store the size in ``window``."""
-        self.window = size
+        """Add the size to ``sizes``."""
+        self.sizes.append(size)
 
     def close_input(self, reason: str = "the job has closed its stdin") -> None:
         """Close stdin, as a program that wants no more input."""
@@ -373,6 +373,10 @@ class FakeSpawner:
     def resume_reading(self, job: JobId) -> None:
         """Let a job read its input again."""
         self._processes[job].resume_reading()
+
+    def sizes(self, job: JobId) -> Sequence[WindowSize]:
+        """Return the sizes that the terminal of a job has had, the first one from the start."""
+        return self._processes[job].sizes
 
     def kill(self, job: JobId, number: int = signal.SIGKILL) -> None:
         """End the processes of a job by a signal that the Worker did not send."""

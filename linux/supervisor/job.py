@@ -304,7 +304,7 @@ class Job:
         stdin.feed()
 
     def resize(self, size: WindowSize) -> None:
-        """Change the size of the job's terminal; OSError if it has none any more."""
+        """Change the size of the job's terminal."""
         self.streams.terminal.resize(size)
 
     def drained(self, output: Mapping[Channel, int]) -> None:

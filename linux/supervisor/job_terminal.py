@@ -61,8 +61,9 @@ class JobTerminal:
         self._zygote.hold(self.held)
 
     def resize(self, size: WindowSize) -> None:
-        """Change the size. OSError if there is no terminal any more."""
-        termios.tcsetwinsize(self.master, (size.rows, size.columns))
+        """Change the size; nothing is to be done if the terminal was hung up."""
+        if self.master != _NONE:
+            termios.tcsetwinsize(self.master, (size.rows, size.columns))
 
     def close(self) -> None:
         """Close everything. Idempotent."""

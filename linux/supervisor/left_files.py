@@ -32,7 +32,8 @@ def left_files(
     for zygote in zygotes:
         for file in procfs.open_files(zygote):
             positions[file.inode] = file.position
-            if file.terminal is not None and file.terminal in numbers:
+            # A zygote holds a master twice if keys are typed there, and two zygotes may hold it.
+            if file.terminal is not None and file.terminal in numbers - masters.keys():
                 with suppress(OSError):  # Yama may refuse it: kernel.yama.ptrace_scope above 1
                     masters[file.terminal] = _duplicate(zygote, file.descriptor)
     found = {}

@@ -150,6 +150,8 @@ class RequestServer:
         """Signal, pause, resume or resize a job; return the answer."""
         job = self._table.running.get(name)
         if job is None:
+            if message["do"] == "resize":  # no terminal is left; who attaches learns that the job has ended
+                return {}
             return {"refused": "the process is already finished"}
         try:
             match message:

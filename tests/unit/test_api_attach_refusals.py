@@ -33,6 +33,8 @@ def opening(job: str, *channels: proto.Channel, writes: bool = True) -> bytes:
 
 OPEN = object()
 """Stands for a valid first request, because only the test knows the job."""
+RESIZE = framed(proto.AttachRequest(resize=proto.WindowSize(rows=1)))
+TOO_LARGE = framed(proto.AttachRequest(resize=proto.WindowSize(rows=1 << 16)))
 INPUT = framed(proto.AttachRequest(input=proto.AttachInput(data=b"x")))
 
 
@@ -48,7 +50,9 @@ INPUT = framed(proto.AttachRequest(input=proto.AttachInput(data=b"x")))
         ([HEADER.pack(0, 1 << 30)], Status.RESOURCE_EXHAUSTED, "the request has 1073741824 bytes; the max"),
         ([OPEN, OPEN], Status.INVALID_ARGUMENT, "`open` is only the first request"),
         ([OPEN, HEADER.pack(0, 0)], Status.UNIMPLEMENTED, "this kind of request is not known"),
-        ([OPEN, HEADER.pack(0, 3) + b"\x1a\x01x"], Status.UNIMPLEMENTED, "this kind of request is not kno"),
+        ([OPEN, HEADER.pack(0, 3) + b"\x22\x01x"], Status.UNIMPLEMENTED, "this kind of request is not kno"),
+        ([OPEN, RESIZE], Status.FAILED_PRECONDITION, "job "),
+        ([OPEN, TOO_LARGE], Status.INVALID_ARGUMENT, "terminal: 65536 rows; must be 0 to 65535"),
         ([OPEN, HEADER.pack(0, 2) + b"\xff\xff"], Status.INVALID_ARGUMENT, "malformed request: "),
         (
             [OPEN, HEADER.pack(0, 4) + b"\x0a\0\x12\0"],

@@ -48,6 +48,7 @@ from worker.core.model.limits import (
 )
 from worker.core.model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
 from worker.core.model.stream_times import ANY_TIME, StreamTimes
+from worker.core.model.terminal import WindowSize
 from worker.core.model.ulimits import ULIMITS, Ulimit
 from worker.proto import worker as proto
 
@@ -57,6 +58,7 @@ COUNT = st.integers(1, (1 << 63) - 1)
 MAYBE_COUNT = st.none() | COUNT
 SIZE = st.integers(0, (1 << 64) - 1)
 OUTPUT_MAX = st.just(0) | st.integers(SMALLEST_OUTPUT, LARGEST_OUTPUT)
+LINES = st.integers(0, (1 << 16) - 1)
 MILLISECONDS = st.integers(1, 10**11).map(lambda number: number / 1000)
 
 set_limits = st.builds(
@@ -122,7 +124,8 @@ def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
         "new_privileges": st.booleans(),
         "pipe_size": st.none() | st.integers(SMALLEST_PIPE, LARGEST_PIPE),
     }
-    return st.builds(JobSpec, **(parts | changes))
+    terminals = {"terminal": st.builds(WindowSize, LINES, LINES), "split_output": st.just(False)}
+    return st.builds(JobSpec, **(parts | changes)) | st.builds(JobSpec, **(parts | terminals | changes))
 
 
 PERCENT = st.integers(0, 100_00).map(lambda hundredths: hundredths / 100)

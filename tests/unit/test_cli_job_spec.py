@@ -20,6 +20,7 @@ from worker.core.model.limits import (
     MemoryLimit,
     ResourceLimits,
 )
+from worker.core.model.terminal import WindowSize
 from worker.core.model.ulimits import Ulimit
 
 
@@ -82,8 +83,7 @@ def test_all_options() -> None:
 
 def test_every_field_has_an_option() -> None:
     """Each field of a job spec can be set by `start` and `run`, the limits by one option each."""
-    inner = {"limits", "terminal"}  # terminal: clients cannot use one yet
-    wanted = {each.name for each in fields(JobSpec)} - inner | {limit.name for limit in LIMITS}
+    wanted = {each.name for each in fields(JobSpec)} - {"limits"} | {limit.name for limit in LIMITS}
     for command in (start, run):
         assert wanted <= {each.name for each in command.params}
 
@@ -97,6 +97,28 @@ def test_run_separates_stdout_and_stderr(arguments: list[str], *, started: bool,
     for command, expected in ((start, started), (run, run_as)):
         context = command.make_context(command.name, [*arguments, "ls"])
         assert expected is context.params["split_output"]
+
+
+@pytest.mark.parametrize("option", ["-t", "--tty"])
+def test_a_terminal(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    """Its size is that of the local one, here unknown; TERM is passed on, unless it is set."""
+    monkeypatch.setenv("TERM", "linux")
+    terminal = WindowSize()
+    assert JobSpec("ls", env={"TERM": "linux"}, terminal=terminal) == spec_of(option, "ls")
+    assert JobSpec("ls", env={"TERM": "vt100"}, terminal=terminal) == spec_of(
+        option, "--env", "TERM=vt100", "ls"
+    )
+    monkeypatch.delenv("TERM")
+    assert JobSpec("ls", env={"TERM": "xterm"}, terminal=terminal, stdin=True) == spec_of("-it", "ls")
+
+
+@pytest.mark.parametrize("arguments", [["-t", "--split-output"], ["--split-output", "-t"]])
+def test_a_terminal_has_one_channel(arguments: list[str]) -> None:
+    """By default also of `run`; an option that demands two is rejected."""
+    for command in (start, run):
+        assert not command.make_context(command.name, ["-t", "ls"]).params["split_output"]
+    with pytest.raises(Failure, match="stdout and stderr of a terminal cannot be separate"):
+        spec_of(*arguments, "ls")
 
 
 @pytest.mark.parametrize(

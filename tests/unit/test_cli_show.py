@@ -37,6 +37,7 @@ from worker.core.model.limits import (
     ResourceLimits,
     ResourceUsage,
 )
+from worker.core.model.terminal import WindowSize
 
 JOB = JobId(UUID("b58476f2-9479-445b-898d-29eeaf905a47"))
 
@@ -86,7 +87,7 @@ def test_the_json_has_all_keys_in_every_state() -> None:
         *("command", "args", "working_directory", "user", "owner", "labels"),
         *("created_at", "started_at", "ended_at", "limits", "usage", "output"),
         *("output_max", "output_trouble", "paused", "linger", "signal_all"),
-        *("warnings", "ulimits", "new_privileges", "pipe_size", "stdin"),
+        *("warnings", "ulimits", "new_privileges", "pipe_size", "stdin", "terminal"),
     ]
     for ending in (None, Exited(1), Signaled(15), Lost("reboot")):
         assert keys == list(job_object(job(ending)))
@@ -160,6 +161,14 @@ def test_output_bound_and_trouble_are_shown() -> None:
     )
     shown = job_object(bounded)
     assert (1 << 20, "No space left on device") == (shown["output_max"], shown["output_trouble"])
+
+
+def test_the_terminal_is_shown() -> None:
+    """The details have its size; a job without one has no such detail."""
+    status = job(None, JobSpec("sh", terminal=WindowSize(24, 80)))
+    assert "Terminal:  24 rows and 80 columns at the start" in job_details(status)
+    assert {"rows": 24, "columns": 80} == job_object(status)["terminal"]
+    assert job_object(job(None))["terminal"] is None
 
 
 def test_a_paused_job_is_shown_as_paused() -> None:

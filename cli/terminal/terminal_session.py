@@ -1,0 +1,96 @@
+"""A session at the terminal of a job: its screen is shown and its keys are typed in the local terminal."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+
+from ...api.resuming import ResumingClient
+from ...api.window import Window
+from .console import end_line, note
+from .input_copy import InputCopy, ReadFailed, copy_beside
+from .keyboard import Keyboard
+from .local_terminal import LocalTerminal, local_size
+from .standard_input import StandardInput
+
+_LAST_KEYS = 1.0
+"""Seconds that the server has to accept what was typed before the detach keys."""
+
+
+class TerminalSession:
+    """One session. If stdin is not a terminal, its bytes are typed, and nothing detaches.
+
+    ``offset`` is that of the first key in the input of the job; None: it continues other input, and the
+    programs redraw their screen.
+    """
+
+    def __init__(
+        self, terminal: LocalTerminal, stdin: StandardInput, detach_keys: bytes, offset: int | None = None
+    ) -> None:
+        self._terminal = terminal
+        self._window = Window(local_size(), redraws=offset is None)
+        self._keyboard = Keyboard(stdin, detach_keys if terminal.present else b"")
+        window = self._window if terminal.present else None
+        self._copy = InputCopy(self._keyboard.read, offset, window)
+
+    async def run(self, client: ResumingClient, job: str, output: Coroutine[object, object, None]) -> bool:
+        """Show output until it ends, or the user detaches; return whether the user has."""
+        copying = asyncio.ensure_future(copy_beside(self._copy, client, job, output))
+        typing = asyncio.ensure_future(self._keyboard.run())
+        detaching = asyncio.ensure_future(self._keyboard.detached.wait())
+        try:
+            with self._raw():
+                await asyncio.wait({copying, detaching}, return_when=asyncio.FIRST_COMPLETED)
+                if copying.done():
+                    copying.result()
+                    return False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_KEYS):
+                        await self._copy.over.wait()
+        finally:
+            for task in (copying, typing, detaching):
+                task.cancel()
+            await asyncio.gather(copying, typing, detaching, return_exceptions=True)
+        note(f"detached; worker attach -i {job} returns")
+        return True
+
+    @contextmanager
+    def _raw(self) -> Iterator[None]:
+        """Have the local terminal in raw mode; after an early end, continue in a new line."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._terminal.make_raw()
+        except OSError as error:
+            raise ReadFailed(f"cannot change the mode of the terminal: {error.strerror}") from None
+        loop.add_signal_handler(signal.SIGWINCH, self._resize)
+        loop.add_signal_handler(signal.SIGCONT, self._resume)
+        over = False
+        try:
+            yield
+            over = not self._keyboard.detached.is_set()
+        finally:
+            loop.remove_signal_handler(signal.SIGWINCH)
+            loop.remove_signal_handler(signal.SIGCONT)
+            self._terminal.restore()
+            if not over:
+                end_line()
+
+    def _resize(self) -> None:
+        self._window.change(local_size())
+
+    def _resume(self) -> None:
+        self._terminal.resume()
+        self._resize()
+
+
+async def copy_until_detached(
+    stdin: InputCopy | TerminalSession | None,
+    client: ResumingClient,
+    job: str,
+    output: Coroutine[object, object, None],
+) -> bool:
+    """Copy output until it ends, and pass stdin on meanwhile; return whether the user has detached."""
+    if isinstance(stdin, TerminalSession):
+        return await stdin.run(client, job, output)
+    await copy_beside(stdin, client, job, output)
+    return False

@@ -18,8 +18,8 @@ from h2.exceptions import StreamClosedError
 
 from .codec import MessageCodec
 from .connection import CLOSE_PATIENCE, Http2Connection
-from .framing import RequestSender
 from .receiving import ReceivingConnection
+from .sending import RequestSender
 from .status import ERRNO_KEY, Status, code_name
 
 # A call that waits notices within 40 s that the server has vanished without closing its connection.

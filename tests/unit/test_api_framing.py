@@ -25,10 +25,10 @@ from worker.api.grpc.codec import MessageCodec
 from worker.api.grpc.framing import (
     MESSAGE_SIZE,
     ReplySender,
-    _Wire,
     messages,
     send_reply,
 )
+from worker.api.grpc.sending import Wire
 from worker.core.model.job import Chunk
 from worker.proto.worker import AttachChunk, AttachInputState, AttachResponse, StreamResponse
 
@@ -317,7 +317,7 @@ def test_the_private_parts_are_unchanged() -> None:
     for name in ("_send_initial_metadata_done", "_send_message_done", "_send_trailing_metadata_done"):
         assert getattr(Stream, name) is False
     assert "application/grpc+proto" == Stream._content_type.fget(SimpleNamespace(_codec=MessageCodec()))  # type: ignore[attr-defined]
-    assert _Wire(ServerStream(ends)).connection is ends.connection  # type: ignore[arg-type]
+    assert Wire(ServerStream(ends)).connection is ends.connection  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["grpclib", "h2"])

@@ -1,8 +1,7 @@
 """The keys that a user types for a job, up to the keys that detach."""
 
 import asyncio
-
-from .standard_input import StandardInput
+from collections.abc import Awaitable, Callable
 
 MOST_WAITING = 64 << 10
 """Bytes that were typed and not passed on yet, from which on no more are read."""
@@ -31,11 +30,14 @@ class DetachKeys:
 
 
 class Keyboard:
-    """Reads what is typed, also while it cannot be passed on, so that detaching is possible at any time."""
+    """Reads what is typed, also while it cannot be passed on, so that detaching is possible at any time.
 
-    def __init__(self, stdin: StandardInput, detach_keys: bytes) -> None:
+    ``typed`` returns the next keys, none at the end.
+    """
+
+    def __init__(self, typed: Callable[[], Awaitable[bytes]], detach_keys: bytes) -> None:
         self.detached = asyncio.Event()
-        self._stdin = stdin
+        self._typed = typed
         self._detach_keys = DetachKeys(detach_keys)
         self._waiting = bytearray()
         self._changed = asyncio.Condition()
@@ -45,7 +47,7 @@ class Keyboard:
     async def run(self) -> None:
         """Read until the user detaches, or nothing more can be read."""
         try:
-            while not self._detach_keys.found and (keys := await self._stdin.read()):
+            while not self._detach_keys.found and (keys := await self._typed()):
                 async with self._changed:
                     self._waiting += self._detach_keys.pass_on(keys)
                     self._changed.notify_all()

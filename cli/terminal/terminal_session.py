@@ -29,7 +29,7 @@ class TerminalSession:
     ) -> None:
         self._terminal = terminal
         self._window = Window(local_size(), redraws=offset is None)
-        self._keyboard = Keyboard(stdin, detach_keys if terminal.present else b"")
+        self._keyboard = Keyboard(stdin.read, detach_keys if terminal.present else b"")
         window = self._window if terminal.present else None
         self._copy = InputCopy(self._keyboard.read, offset, window)
 

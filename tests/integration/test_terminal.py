@@ -13,6 +13,7 @@ from worker import JobId
 from worker.core.engine.capabilities import resizable
 from worker.core.model.ending import Cause, Channel, Exited, Signaled
 from worker.core.model.terminal import WindowSize
+from worker.core.ports import InteractiveProcess
 from worker.core.steps import Step
 from worker.linux.crash_points import VARIABLE
 
@@ -214,14 +215,40 @@ async def test_a_recorder_that_dies_between_two_steps(
         assert lines.count(b"last") == 1
 
 
+def kill_all_holders(machine: Machine) -> None:
+    """Kill supervisor, zygote and recorder together."""
+    machine.until(lambda: machine.helper("recorder") > 0)
+    pids = [machine.helper("zygote"), machine.helper("recorder"), *machine.generations().values()]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)
+
+
+async def test_a_job_that_outlives_its_terminal(machine: Machine) -> None:
+    """Its input is closed, with the reason, and a change of the size is no error."""
+    script = "trap '' HUP; echo ready; while :; do sleep 0.1; done"
+    async with machine.server() as server:
+        job = await on_terminal(server, "sh", "-c", script)
+        await Typist(server, job).see(b"ready")
+        await asyncio.to_thread(kill_all_holders, machine)
+        await asyncio.to_thread(machine.await_supervisors, 1)
+        await resizable(server.found[job]).resize(WindowSize(40, 100))
+        stdin = server.input_of(job)
+        await until(lambda: closed(stdin))
+        assert "the terminal was hung up" in (await stdin.input()).closed
+        await server.found[job].stop(signal.SIGKILL, 0.0)
+        await server.end(job)
+
+
+async def closed(stdin: InteractiveProcess) -> bool:
+    """Whether a job reads no more input."""
+    return bool((await stdin.input()).closed)
+
+
 async def test_a_lost_terminal_hangs_up(machine: Machine) -> None:
     """If supervisor, zygote and recorder die together, the job gets SIGHUP from the kernel."""
     async with machine.server() as server:
         job = await on_terminal(server, "sleep", "1000")
-        await asyncio.to_thread(machine.until, lambda: machine.helper("recorder") > 0)
-        pids = [machine.helper("zygote"), machine.helper("recorder"), *machine.generations().values()]
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in pids:
-                os.kill(pid, number)
+        await asyncio.to_thread(kill_all_holders, machine)
         end = await server.end(job)
         assert Signaled(signal.SIGHUP) == end.ending

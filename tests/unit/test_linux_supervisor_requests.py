@@ -82,6 +82,12 @@ def test_a_failed_start_leaves_no_step(served: Served, tmp_path: Path) -> None:
     assert {} == served.inspection.last_steps
 
 
+def test_a_size_that_comes_too_late(served: Served) -> None:
+    """A job that has ended has no terminal, so nothing is to be done; other requests are refused."""
+    assert {"call": 1} == served.call("resize", job=JOB, rows=24, columns=80)
+    assert {"call": 1, "refused": "the process is already finished"} == served.call("pause", job=JOB)
+
+
 def test_forget_several_jobs(served: Served, tmp_path: Path) -> None:
     """The files of each are deleted, also of jobs that this supervisor does not know."""
     jobs = [JOB, "00000000-0000-4000-8000-000000000001"]

@@ -79,7 +79,8 @@ async def _run(
             status = await client.wait(job)
         except (RpcError, ServerUnreachable) as error:
             if not resumable(error):
-                raise
+                reason = printable(str(error))
+                raise Failure(f"{reason}; the job may be running: worker query {job}") from None
             raise Failure(f"{printable(str(error))}; the job keeps running: {copies.rest}") from None
         except asyncio.CancelledError:
             if interrupts.failed:

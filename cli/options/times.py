@@ -8,7 +8,8 @@ from decimal import Decimal
 from ...core.model.stream_times import LATEST_TIME
 from .quantities import parse_duration
 
-_UNIX = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_UNIX = re.compile(r"[0-9]+(\.[0-9]{1,9})?", re.ASCII)
+_LATEST_SECOND = 253_402_300_799  # of the year 9999
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
 )
@@ -22,6 +23,8 @@ def parse_time(text: str) -> int:
     this machine.
     """
     if _UNIX.fullmatch(text):
+        if Decimal(text) > _LATEST_SECOND:
+            raise ValueError(f"after the year 9999; {_FORMS}")
         return int(Decimal(text) * 1000)
     if _DATE.fullmatch(text):
         return _of_date(text)
@@ -38,8 +41,7 @@ def parse_time(text: str) -> int:
 
 def format_time(time_ms: int) -> str:
     """Return a time as RFC 3339 in UTC, with milliseconds."""
-    latest = 253_402_300_799_999  # of the year 9999
-    seconds, rest = divmod(min(max(0, time_ms), latest), 1000)
+    seconds, rest = divmod(min(max(0, time_ms), _LATEST_SECOND * 1000 + 999), 1000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
 
 

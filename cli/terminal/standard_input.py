@@ -54,12 +54,11 @@ class StandardInput:
 
 
 def has_end() -> bool:
-    """Whether stdin is a pipe, socket or file, which a user has passed, and which ends by itself."""
-    mode = os.fstat(_STDIN).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
+    """Whether a user has passed stdin, as a pipe, a file or a device: neither a terminal nor /dev/null."""
+    return not os.isatty(_STDIN) and not os.path.samestat(os.fstat(_STDIN), os.stat(os.devnull))
 
 
-def hint_unused(remedy: str = "use -i to pass it") -> None:
+def hint_unused(remedy: str = "use -i to pass it, or < /dev/null") -> None:
     """Print a line on stderr if input is waiting that will not be passed on."""
     with suppress(OSError):
         if _input_waits():

@@ -1,6 +1,7 @@
 """The server's part of a job's input: appends it to the spool, from which the recorder feeds the job."""
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +25,10 @@ splice(2) moves pages by reference, and a hole within a large folio zeroes it: w
 in a hole. A pipe has at most 1 MiB by default (pipe(7)), and a job may splice from one to the next.
 """
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_RETRY_INTERVAL = 0.2
+"""Seconds between attempts to store input on a full disk."""
+
 HAS_ENDED = "the job has ended"
 
 Report = Mapping[str, Any]
@@ -42,6 +47,8 @@ class SpooledInput:
         self._state = InputState()
         self._position = 0
         self._hole = 0
+        self._full = False
+        self._lost = ""
         self._announced = 0
         self._announcing: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
@@ -53,16 +60,21 @@ class SpooledInput:
         return self._state
 
     async def write(self, offset: int, data: bytes) -> InputState:
-        """Accept bytes, as InteractiveProcess.write_input."""
+        """Accept bytes, as InteractiveProcess.write_input; wait for space if the disk is full."""
         async with self._writing:
             self._open()
             while not self._state.closed and (new := self._state.new_bytes(offset, data)):
+                self._check_lost()
                 room = _MOST_UNREAD - (self._state.accepted - self._position)
                 if room <= 0:
                     self._moved.clear()
                     await self._moved.wait()
                     continue
-                self._append(new[:room])
+                try:
+                    self._append(new[:room])
+                except OSError as error:
+                    await self._wait_for_space(error)
+                    continue
                 self._announce()
             return self._state
 
@@ -86,6 +98,7 @@ class SpooledInput:
             ended=stdin["end"] is not None,
             closed=self._state.closed or stdin["closed"],
         )
+        self._lost = stdin["lost"]
         self._moved.set()
         self._free()
 
@@ -122,7 +135,12 @@ class SpooledInput:
         finally:
             self._announcing = None
 
+    def _check_lost(self) -> None:
+        if self._lost:
+            raise StorageUnavailable(self._lost)
+
     def _open(self) -> None:
+        self._check_lost()
         if self._file < 0 and not self._state.closed:
             try:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
@@ -130,11 +148,18 @@ class SpooledInput:
                 raise StorageUnavailable(f"the input cannot be stored: {error.strerror}") from error
             self._state = replace(self._state, accepted=os.fstat(self._file).st_size)
 
-    def _append(self, data: bytes) -> None:
-        try:
-            written = os.pwrite(self._file, data, self._state.accepted)
-        except OSError as error:
+    async def _wait_for_space(self, error: OSError) -> None:
+        """Wait a moment if the disk is full: the client waits, as a job does for its output."""
+        if error.errno not in _FULL:
             raise StorageUnavailable(f"the input cannot be stored: {error.strerror}") from error
+        if not self._full:
+            log.warning("%s: input cannot be stored, retrying: %s", self._path, error.strerror)
+        self._full = True
+        await asyncio.sleep(_RETRY_INTERVAL)
+
+    def _append(self, data: bytes) -> None:
+        written = os.pwrite(self._file, data, self._state.accepted)
+        self._full = False
         self._state = replace(self._state, accepted=self._state.accepted + written)
 
     def _free(self) -> None:

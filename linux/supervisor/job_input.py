@@ -23,7 +23,7 @@ POSITION_LOST = "it is unknown how much of it the job has read: its supervisor a
 class JobInput:
     """The input of one job; of a job without input everything here does nothing.
 
-    ``closed`` is why the job reads no more, as in InputState.
+    ``closed`` is why the job reads no more, as in InputState; ``lost`` why no more can be passed on.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class JobInput:
     ) -> None:
         self.wanted = wanted
         self.closed = ""
+        self.lost = ""
         self.end_at: int | None = None
         self._job = job
         self._directory = directory
@@ -105,9 +106,8 @@ class JobInput:
             self._close_fifo()
         elif self._fifo == _NONE:
             self.closed = TERMINAL_LOST if terminal.wanted else HAS_CLOSED
-        elif position is None:
-            self.closed = POSITION_LOST
-            self._close_fifo()
+        elif position is None:  # the FIFO stays open: the job must not take a part for the whole
+            self.lost = POSITION_LOST
         else:
             self._spool = os.open(spool_path(self._directory), os.O_RDWR | os.O_CLOEXEC)
             os.lseek(self._spool, position, os.SEEK_SET)

@@ -256,7 +256,7 @@ def _input_of(job: Job) -> Message:
     stdin = job.streams.input
     if not stdin.wanted:
         return {}
-    state = {"position": stdin.position, "end": stdin.end_at, "closed": stdin.closed}
+    state = {"position": stdin.position, "end": stdin.end_at, "closed": stdin.closed, "lost": stdin.lost}
     return {"input": state}
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from worker import JobId
-from worker.core.model.ending import Exited
+from worker.core.errors import StorageUnavailable
+from worker.core.model.ending import Exited, Signaled
 from worker.core.model.input import InputState
 from worker.core.steps import Step
 from worker.linux.crash_points import VARIABLE
 from worker.linux.state.job_directory import spool_path, stdin_fifo_path
 from worker.linux.supervisor.job_input import HAS_CLOSED, POSITION_LOST
 
+from ..support.followed import Until
 from ..support.generations import Machine, Server
 
 MANY = 64 << 20
@@ -34,7 +36,7 @@ async def write_all(server: Server, job: JobId, data: bytes, first: int = 0) -> 
     return state
 
 
-async def until(condition) -> None:
+async def awaited(condition) -> None:
     """Wait until an awaitable condition is true."""
     async with asyncio.timeout(60):
         while not await condition():
@@ -65,7 +67,7 @@ async def test_a_writer_waits_for_a_job_that_does_not_read(machine: Machine) -> 
     async with machine.server() as server:
         job = await server.start("sh", "-c", f"read line < {gate}; exec sha256sum", stdin=True)
         writing = asyncio.create_task(write_all(server, job, data))
-        await until(lambda: _has_accepted(server, job, 1 << 20))
+        await awaited(lambda: _has_accepted(server, job, 1 << 20))
         accepted = (await server.input_of(job).input()).accepted
         assert accepted <= (1 << 20) + 65536
         writing.cancel()
@@ -116,9 +118,9 @@ async def test_a_job_that_closes_its_stdin(machine: Machine) -> None:
     """ENXIO and EPIPE: the writer learns that the job reads no more, and the job runs on."""
     async with machine.server() as server:
         job = await server.start("sh", "-c", "exec <&-; echo closed; exec sleep 1000", stdin=True)
-        await until(lambda: _output_is(server, job, b"closed\n"))
+        await awaited(lambda: _output_is(server, job, b"closed\n"))
         await server.input_of(job).write_input(0, b"too late")
-        await until(lambda: _is_closed(server, job, HAS_CLOSED))
+        await awaited(lambda: _is_closed(server, job, HAS_CLOSED))
         assert HAS_CLOSED == (await server.input_of(job).end_input(8)).closed
         await server.found[job].stop(signal.SIGTERM, 10.0)
         await server.end(job)
@@ -208,20 +210,54 @@ async def test_the_end_of_the_input_is_durable(machine: Machine, victims: str) -
         assert b"500000" == (await server.output(job)).strip()
 
 
-async def test_an_input_whose_position_is_lost_is_closed(machine: Machine) -> None:
-    """If supervisor and zygote die together, the input ends and says why: it might be repeated."""
+async def test_an_input_whose_position_is_lost(machine: Machine) -> None:
+    """If supervisor and zygote die together, no more is passed on; the job does not take it for the end."""
     async with machine.server() as server:
         job = await server.start("cat", stdin=True)
         await server.input_of(job).write_input(0, b"one\n")
-        await until(lambda: _output_is(server, job, b"one\n"))
+        await awaited(lambda: _output_is(server, job, b"one\n"))
         pids = [machine.helper("zygote"), *machine.generations().values()]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        await until(lambda: _is_closed(server, job, POSITION_LOST))
-        assert Exited(0) == (await server.end(job)).ending
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+        await awaited(lambda: _is_lost(server, job))
+        for call in (server.input_of(job).write_input(4, b"two\n"), server.input_of(job).end_input(4)):
+            with pytest.raises(StorageUnavailable, match=POSITION_LOST):
+                await call
+        await server.found[job].stop(signal.SIGTERM, 10.0)
+        assert Signaled(signal.SIGTERM) == (await server.end(job)).ending
         assert b"one\n" == await server.output(job)
+
+
+async def _is_lost(server: Server, job: JobId) -> bool:
+    try:
+        await server.input_of(job).input()
+    except StorageUnavailable:
+        return True
+    return False
+
+
+async def test_input_waits_for_space_on_a_full_disk(small_disk: Path, until: Until) -> None:
+    """The writer waits, as a job does for its output; then every byte is passed on."""
+    machine = Machine(small_disk / "state", until)
+    gate = small_disk.parent / "gate"
+    os.mkfifo(gate)
+    async with machine.server() as server:
+        job = await server.start("sh", "-c", f"read line < {gate}; sha256sum", stdin=True)
+        ballast = small_disk / "ballast"
+        with pytest.raises(OSError, match="No space left"):
+            ballast.write_bytes(bytes(8 << 20))
+        data = random.Random(2).randbytes(500_000)
+        writing = asyncio.create_task(write_all(server, job, data))
+        await asyncio.sleep(0)
+        assert not writing.done()
+        ballast.unlink()
+        await asyncio.to_thread(gate.write_text, "go\n")
+        await asyncio.wait_for(writing, 60)
+        await server.input_of(job).end_input(len(data))
+        assert Exited(0) == (await server.end(job)).ending
+        assert hashlib.sha256(data).hexdigest().encode() in await server.output(job)
+    await asyncio.to_thread(machine.await_supervisors, 0)
 
 
 async def test_no_file_is_left_of_a_start_that_failed(machine: Machine) -> None:

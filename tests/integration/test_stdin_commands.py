@@ -126,7 +126,7 @@ def test_without_the_option_stdin_is_empty(shared: Any) -> None:
     """The job reads /dev/null, and a line on stderr says that input is waiting."""
     done = piped(shared, b"hi\n", "run", "cat")
     assert (0, b"") == (done.returncode, done.stdout)
-    assert b"worker: stdin is not passed to the job; use -i to pass it\n" == done.stderr
+    assert b"worker: stdin is not passed to the job; use -i to pass it, or < /dev/null\n" == done.stderr
     quiet = subprocess.run(
         [*shared.command, "run", "cat"], env=shared.env, stdin=DEVNULL, capture_output=True, check=False
     )

@@ -17,7 +17,7 @@ from ..support.restarted import Machine, Wire, serving
 
 CAT = JobSpec("cat", stdin=True)
 BYTES = bytes(range(256)) * 20_000
-HINT = "worker: stdin is not passed to the job; use -i to pass it\n"
+HINT = "worker: stdin is not passed to the job; use -i to pass it, or < /dev/null\n"
 
 
 def recorded(machine: Machine) -> bytes:

@@ -94,23 +94,22 @@ class JobInput:
                     stdin_fifo_path(self._directory), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
                 )
 
-    def adopt(self, position: int | None, end_at: int | None, terminal: JobTerminal) -> None:
-        """Continue at this position of the spool, once the FIFO or the terminal is held."""
+    def adopt(self, spool: int | None, end_at: int | None, terminal: JobTerminal) -> None:
+        """Continue with this spool, at its position, once the FIFO or the terminal is held."""
         if not self.wanted:
             return
         if terminal.master != _NONE:
             self._fifo = os.dup(terminal.master)
         self.end_at = end_at
-        self._position = position or 0
-        if end_at is not None and position == end_at:
-            self._close_fifo()
-        elif self._fifo == _NONE:
+        if self._fifo == _NONE:
             self.closed = TERMINAL_LOST if terminal.wanted else HAS_CLOSED
-        elif position is None:  # the FIFO stays open: the job must not take a part for the whole
+        if spool is not None:
+            self._spool = spool
+        elif not self.closed:  # the FIFO stays open: the job must not take a part for the whole
             self.lost = POSITION_LOST
-        else:
-            self._spool = os.open(spool_path(self._directory), os.O_RDWR | os.O_CLOEXEC)
-            os.lseek(self._spool, position, os.SEEK_SET)
+        if self.closed or (end_at is not None and self.position == end_at):
+            self.close()
+        elif spool is not None:
             self._zygote.hold(self.held)
             self.feed()
 

@@ -62,7 +62,7 @@ class JobStreams:
         self._zygote.hold(self.output.fifos)
         self.terminal.adopt(left.master)
         self.record()
-        self.input.adopt(left.position, input_end, self.terminal)
+        self.input.adopt(left.spool, input_end, self.terminal)
 
     def discard(self) -> None:
         """Stop recording a job that never ran, and delete the files of its input."""

@@ -1,4 +1,4 @@
-"""What the zygote of a dead supervisor holds: the positions of spools, and the masters of terminals."""
+"""What the zygote of a dead supervisor holds: the spools of input, and the masters of terminals."""
 
 import os
 from collections.abc import Iterable
@@ -13,39 +13,46 @@ from ..state.layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class LeftFiles:
-    """Of one job: the position of its input, and the master of its terminal; None if it is not known."""
+    """Of one job: its spool, at the position of its input, and the master of its terminal, if known."""
 
-    position: int | None = None
+    spool: int | None = None
     master: int | None = None
 
 
 def left_files(
     layout: Layout, jobs: Iterable[tuple[str, History]], zygotes: Iterable[int]
 ) -> dict[str, LeftFiles]:
-    """Return what zygotes hold of these jobs. The recorders must be dead, so that nothing moves input."""
-    jobs = [(job, history) for job, history in jobs if history.start.plan.spec.stdin or _terminal(history)]
-    if not jobs:
-        return {}
-    positions: dict[tuple[int, int], int] = {}
-    masters: dict[int, int] = {}
-    numbers = {_terminal(history) for _, history in jobs}
-    for zygote in zygotes:
+    """Return descriptors of what zygotes hold of these jobs.
+
+    The recorders must be dead, so that nothing moves input.
+    """
+    spools = {
+        _inode(spool_path(layout.job(job))): job for job, history in jobs if history.start.plan.spec.stdin
+    }
+    numbers = {history.start.terminal: job for job, history in jobs if history.start.terminal is not None}
+    found_spools: dict[str, int] = {}
+    found_masters: dict[str, int] = {}
+    for zygote in zygotes if spools or numbers else ():
         for file in procfs.open_files(zygote):
-            positions[file.inode] = file.position
-            # A zygote holds a master twice if keys are typed there, and two zygotes may hold it.
-            if file.terminal is not None and file.terminal in numbers - masters.keys():
+            # A zygote holds a master twice if keys are typed there, and two zygotes may hold a file.
+            job = spools.get(file.inode)
+            if job is not None and job not in found_spools:
+                found_spools[job] = _spool(zygote, file, spool_path(layout.job(job)))
+            job = None if file.terminal is None else numbers.get(file.terminal)
+            if job is not None and job not in found_masters:
                 with suppress(OSError):  # Yama may refuse it: kernel.yama.ptrace_scope above 1
-                    masters[file.terminal] = _duplicate(zygote, file.descriptor)
-    found = {}
-    for job, history in jobs:
-        number = _terminal(history)
-        master = None if number is None else masters.pop(number, None)
-        found[job] = LeftFiles(positions.get(_inode(spool_path(layout.job(job)))), master)
-    return found
+                    found_masters[job] = _duplicate(zygote, file.descriptor)
+    return {job: LeftFiles(found_spools.get(job), found_masters.get(job)) for job, _ in jobs}
 
 
-def _terminal(history: History) -> int | None:
-    return history.start.terminal
+def _spool(zygote: int, file: procfs.OpenFile, path: str) -> int:
+    """Return the same open file description: what another recorder does with it, the zygote knows too."""
+    try:
+        return _duplicate(zygote, file.descriptor)
+    except OSError:  # refused by Yama, or Linux before 5.6: another description, at the same position
+        spool = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        os.lseek(spool, file.position, os.SEEK_SET)
+        return spool
 
 
 def _inode(path: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import os
 import select
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,16 +43,15 @@ class OrphanedJobs:
     zygotes: list[Path]
     zygotes_of_others: list[Path]
 
-    def stop_recorders(self) -> dict[str, LeftFiles]:
+    def stop_recorders(self, adopted: Sequence[tuple[str, History]]) -> dict[str, LeftFiles]:
         """Stop the recorders that hold FIFOs of these jobs. Hold the FIFOs before this call.
 
         Recorded bytes are in the files; bytes not yet recorded stay in the FIFOs. Returns what else of the
-        jobs the zygotes hold.
+        jobs to adopt the zygotes hold.
         """
         for lock in self.recorders:
             seize_lock(lock)
-        known = [(job, history) for job, history in self.jobs if isinstance(history, History)]
-        return left_files(self.layout, known, filter(None, map(holder_of, self.zygotes)))
+        return left_files(self.layout, adopted, filter(None, map(holder_of, self.zygotes)))
 
 
 @contextmanager

@@ -68,10 +68,10 @@ class RequestServer:
             self._connections.add(connection)
 
     def adopt(self) -> None:
-        """Take over the jobs of dead supervisors, then start recorder and zygote."""
+        """Take over the jobs of dead supervisors, then start zygote and recorder."""
         self._takeover.run()
+        self._zygote.begin()  # first: it holds the files by the time that a recorder moves anything
         self._recorder.begin()
-        self._zygote.begin()
         self._takeover.stop_zygotes()
         self._takeover.close_pidfds()
 

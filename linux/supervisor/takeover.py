@@ -58,7 +58,7 @@ class Takeover:
                     self._add_ended(name, history, history.end)
                 elif self._hold_fifos(name, history):
                     held.append((name, history))
-            left = orphans.stop_recorders()
+            left = orphans.stop_recorders(held)
             for name, history in held:
                 self._adopt(name, history, left.get(name, LeftFiles()))
             self._zygotes += orphans.zygotes_of_others

@@ -61,6 +61,7 @@ bench: .venv/ready ## Run the benchmarks (benchmarks/README.md)
 	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/following.py
 	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/standard_streams.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/commands.py
 

@@ -271,7 +271,9 @@ class Worker:
             else:
                 end = following.StreamEnd(job.wait_finished, partial(job.final_size, channel))
                 end = end if stream is None else stream.end(end)
-                chunks = following.follow(self._outputs, job_id, channel, offset, end)
+                chunks = following.follow(
+                    self._outputs, job_id, channel, offset, end, batch=_batch(job.record.spec)
+                )
             if stream is not None:
                 chunks = stream.select(chunks)
             async with aclosing(chunks):
@@ -382,6 +384,11 @@ class Worker:
 def _check_signal(number: int) -> None:
     if not 1 <= number < signals.NSIG:
         raise InvalidJobSpec("signal", f"{number} is not a signal number")
+
+
+def _batch(spec: JobSpec) -> float:
+    """Return the seconds between two chunks: a terminal shows each key at once."""
+    return following.BATCH_INTERVAL if spec.terminal is None else 0.0
 
 
 def _channel(spec: JobSpec, requested: Channel | None) -> Channel:

@@ -35,15 +35,21 @@ class StreamEnd:
 
 
 async def follow(
-    outputs: OutputStore, job: JobId, channel: Channel, offset: int, end: StreamEnd
+    outputs: OutputStore,
+    job: JobId,
+    channel: Channel,
+    offset: int,
+    end: StreamEnd,
+    *,
+    batch: float = BATCH_INTERVAL,
 ) -> AsyncGenerator[Chunk, None]:
     """Yield existing and new output until the end is there and all output has been yielded.
 
     If bytes are no longer kept, the stream continues at the first kept byte: the next chunk, which may be
-    empty, has its offset.
+    empty, has its offset. ``batch``: as BATCH_INTERVAL.
     """
     time = asyncio.get_running_loop().time
-    yielded_at = -BATCH_INTERVAL
+    yielded_at = -batch
     async with outputs.watch(job) as watch:
         notifier = asyncio.ensure_future(_notify_at_end(watch, end.wait))
         try:
@@ -63,7 +69,7 @@ async def follow(
                     with suppress(TimeoutError):
                         async with asyncio.timeout(POLL_INTERVAL):
                             await watch.changed()
-                    if (early := yielded_at + BATCH_INTERVAL - time()) > 0:
+                    if (early := yielded_at + batch - time()) > 0:
                         await asyncio.sleep(early)
                 elif chunk.offset < size:
                     raise OutputUnavailable(

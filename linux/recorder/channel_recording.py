@@ -166,7 +166,8 @@ class ChannelRecording:
             # Falls slowly: a pause does not end a flood.
             rate = max(rate / 2, moved / max(moved_at - before, 1e-6))
             if not self._draining and more.poll(_LINGER):
-                if rate < _FLOOD and time.monotonic() - moved_at < _GATHER and self._readable.poll(0):
+                often = self._job.gathers and rate < _FLOOD and time.monotonic() - moved_at < _GATHER
+                if often and self._readable.poll(0):
                     time.sleep(_GATHER)
                 continue
             with self._lock:

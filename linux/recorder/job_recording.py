@@ -62,6 +62,8 @@ class JobRecording:
     ) -> None:
         self.job = job
         self._terminal = terminal
+        self.gathers = not terminal
+        """Whether frequent small writes are gathered; a terminal shows each key at once."""
         self._relay: TerminalRelay | None = None
         self._master = -1
         self._recorder = recorder

@@ -26,6 +26,9 @@ in a hole. A pipe has at most 1 MiB by default (pipe(7)), and a job may splice f
 """
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_ASK_INTERVAL = 1.0
+"""Seconds without a report after which a writer that waits asks for one."""
+
 _RETRY_INTERVAL = 0.2
 """Seconds between attempts to store input on a full disk."""
 
@@ -67,8 +70,7 @@ class SpooledInput:
                 self._check_lost()
                 room = _MOST_UNREAD - (self._state.accepted - self._position)
                 if room <= 0:
-                    self._moved.clear()
-                    await self._moved.wait()
+                    await self._wait_for_room()
                     continue
                 try:
                     self._append(new[:room])
@@ -147,6 +149,16 @@ class SpooledInput:
             except OSError as error:
                 raise StorageUnavailable(f"the input cannot be stored: {error.strerror}") from error
             self._state = replace(self._state, accepted=os.fstat(self._file).st_size)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the job has read some; ask from time to time: a dead supervisor reports nothing."""
+        self._moved.clear()
+        try:
+            async with asyncio.timeout(_ASK_INTERVAL):
+                await self._moved.wait()
+        except TimeoutError:
+            self._announced = 0
+            self._announce()
 
     async def _wait_for_space(self, error: OSError) -> None:
         """Wait a moment if the disk is full: the client waits, as a job does for its output."""

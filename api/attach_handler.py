@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ..core.engine.job_input import JobInput
 from ..core.errors import JobAlreadyFinished
-from ..core.model.input import InputState
+from ..core.model.input import JOB_HAS_ENDED, InputState
 from ..core.model.job import Chunk, parse_job_id
 from ..core.worker import Worker
 from ..proto import worker as proto
@@ -26,7 +26,6 @@ from .shutdown import Shutdown
 Requests = AsyncGenerator[proto.AttachRequest, None]
 
 _ADVICE = "the job keeps running, attach again with the same session"
-_ENDED = "the job has ended"
 
 
 class AttachHandler:
@@ -106,14 +105,14 @@ class AttachHandler:
         return proto.AttachOpened(input=state)
 
     def _report(self, state: InputState) -> None:
-        """Tell the client the state of the input; a state that it was not told yet is replaced."""
+        """Send the client the state of the input, in place of one that was not sent yet."""
         self._input = state
         self._opened = self._unsent = True
         self._changed.set()
 
     def _report_end_of_job(self) -> None:
         if self._input is not None and not self._input.closed:
-            self._report(replace(self._input, closed=_ENDED))
+            self._report(replace(self._input, closed=JOB_HAS_ENDED))
 
     async def _take_input(self) -> None:
         """Pass the input on until the client ends its side."""

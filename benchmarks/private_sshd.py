@@ -19,6 +19,8 @@ UsePAM no
 PermitRootLogin yes
 """
 
+_CLIENT_OPTIONS = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+
 
 @contextmanager
 def private_sshd(directory: Path) -> Iterator[list[str] | None]:
@@ -43,16 +45,17 @@ def private_sshd(directory: Path) -> Iterator[list[str] | None]:
         while "listening" not in (line := sshd.stderr.readline()):
             assert line, "sshd has not started"
         try:
+            options = [f"-o{option}" for option in _CLIENT_OPTIONS]
+            key = str(directory / "user")
             yield [
-                *("ssh", "-F", "none", "-p", str(port), "-i", str(directory / "user")),
-                *(
-                    "-o",
-                    "StrictHostKeyChecking=no",
-                    "-o",
-                    "UserKnownHostsFile=/dev/null",
-                    "-o",
-                    "LogLevel=ERROR",
-                ),
+                "ssh",
+                "-F",
+                "none",
+                "-p",
+                str(port),
+                "-i",
+                key,
+                *options,
                 f"{getpass.getuser()}@127.0.0.1",
             ]
         finally:

@@ -7,17 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from installation import installed
 from private_sshd import private_sshd
 from report import percentile, report
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SIZE = 200_000_000
 ROUNDS = 3
@@ -25,7 +21,7 @@ KEYS = 300
 KEY_ROUNDS = 3
 
 Ways = Mapping[str, tuple[Sequence[str], Mapping[str, str] | None]]
-"""The words of a command before those of the job, and its environment, by name."""
+"""The words of a command before a script for sh, and its environment, by name."""
 
 
 def _throughput(ways: Ways) -> list[dict[str, str | float]]:
@@ -33,9 +29,7 @@ def _throughput(ways: Ways) -> list[dict[str, str | float]]:
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, (words, env) in ways.items():
-            command = [*words, "sh", "-c", "cat > /dev/null"]
-            if "ssh" in words[:1]:
-                command = [*words, "cat > /dev/null"]
+            command = [*words, "cat > /dev/null"]
             began = time.perf_counter()
             with subprocess.Popen(["head", "-c", str(SIZE), "/dev/zero"], stdout=subprocess.PIPE) as source:
                 subprocess.run(command, stdin=source.stdout, env=env, check=True)
@@ -52,7 +46,7 @@ def _throughput(ways: Ways) -> list[dict[str, str | float]]:
 
 
 @contextmanager
-def _on_terminal(command: Sequence[str], env: Mapping[str, str] | None) -> "Iterator[int]":
+def _on_terminal(command: Sequence[str], env: Mapping[str, str] | None) -> Iterator[int]:
     """Run a command on a terminal of its own; yields the master."""
     pid, master = pty.fork()
     if pid == 0:
@@ -87,9 +81,7 @@ def _latency(ways: Ways) -> list[dict[str, str | float]]:
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(KEY_ROUNDS):
         for name, (words, env) in ways.items():
-            script = "echo ready; exec cat"
-            command = [*words, script] if "ssh" in words[:1] else [*words, "sh", "-c", script]
-            found[name] += _echo_times(command, env)
+            found[name] += _echo_times([*words, "echo ready; exec cat"], env)
     rows: list[dict[str, str | float]] = []
     for name, times in found.items():
         row: dict[str, str | float] = {"a key echoed by": name, "p50 ms": statistics.median(times)}
@@ -108,26 +100,21 @@ def main() -> None:
         installed() as installation,
         private_sshd(Path(directory)) as ssh,
     ):
-        shell = {"ssh": (ssh, None)} if ssh else {}
-        typed = {"ssh": ([ssh[0], "-tt", *ssh[1:]], None)} if ssh else {}
-        run = [worker, "run"]
-        pipe: Ways = {"a pipe": (["env"], None)}
-        report(
-            "input",
-            f"Input of {SIZE // 1_000_000} MB, medians of {ROUNDS} rounds",
-            _throughput({**pipe, **shell, "worker run -i": ([*run, "-i"], installation.env)}),
-        )
-        report(
-            "keys",
-            f"Keys typed into a terminal, {KEYS} in each of {KEY_ROUNDS} rounds",
-            _latency(
-                {
-                    "a terminal": (["env"], None),
-                    **typed,
-                    "worker run -it": ([*run, "-it"], installation.env),
-                }
-            ),
-        )
+        worker_run = [worker, "run"]
+        script = ["sh", "-c"]
+        piped: Ways = {
+            "a pipe": (script, None),
+            **({"ssh": (ssh, None)} if ssh else {}),
+            "worker run -i": ([*worker_run, "-i", *script], installation.env),
+        }
+        typed: Ways = {
+            "a terminal": (script, None),
+            **({"ssh": ([ssh[0], "-tt", *ssh[1:]], None)} if ssh else {}),
+            "worker run -it": ([*worker_run, "-it", *script], installation.env),
+        }
+        report("input", f"Input of {SIZE // 1_000_000} MB, medians of {ROUNDS} rounds", _throughput(piped))
+        title = f"Keys typed into a terminal, {KEYS} in each of {KEY_ROUNDS} rounds"
+        report("keys", title, _latency(typed))
 
 
 if __name__ == "__main__":

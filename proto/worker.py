@@ -1310,7 +1310,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     Paths. /worker.v1.WorkerService/METHOD. The original API is served too, at /WorkerService/METHOD
     without a package: Start, Stop, Query and Stream, with the messages of this file, except that
     StreamResponse has only `output`, of type string: bytes that are not UTF-8 are replaced by U+FFFD, and
-    a client cannot tell where to resume.
+    a client does not know where to resume.
 
     Health. grpc.health.v1.Health is served too, with the right to read. It knows the services "",
     "worker.v1.WorkerService" and "WorkerService".
@@ -1491,7 +1491,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         """
         Writes to the stdin of a job that was started with `stdin`, or sends its output, or both at once. The
         first request is `open`, and the first response is `opened`. Then the server sends `output` and `input`
-        as there is something to tell. It serves the requests in their order, and independently of the output.
+        as there is something to send. It serves the requests in their order, and independently of the output.
 
         One call at a time may write to a job; any number may get its output.
 

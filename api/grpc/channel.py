@@ -141,19 +141,15 @@ class Call(Generic[_Request, _Reply]):
             await self._stream.send_message(request)
             self._sender = RequestSender(self._stream)
             return
-        try:
+        with _ended_by_server():
             await self._sender.send(request)
-        except StreamClosedError:  # the server has ended the call; grpclib raises its status
-            raise StreamTerminatedError("the server has ended the call") from None
 
     async def end(self) -> None:
         """End this side of the call; idempotent."""
         if not self._ended:
             self._ended = True
-            try:
+            with _ended_by_server():
                 await self._stream.end()
-            except StreamClosedError:  # the server has ended the call; grpclib raises its status
-                raise StreamTerminatedError("the server has ended the call") from None
 
     async def receive(self) -> _Reply | None:
         """Return the next reply, or None if the server has ended the call with OK."""
@@ -163,6 +159,15 @@ class Call(Generic[_Request, _Reply]):
             await self._stream.recv_trailing_metadata()
             self.over = True
         return reply
+
+
+@contextmanager
+def _ended_by_server() -> Iterator[None]:
+    """Raise StreamTerminatedError if the server has ended the call; grpclib replaces it by the status."""
+    try:
+        yield
+    except StreamClosedError:
+        raise StreamTerminatedError("the server has ended the call") from None
 
 
 @contextmanager

@@ -61,9 +61,8 @@ class LocalTerminal:
         """Enter raw mode; in the background, the kernel stops this process before, until `fg`. OSError."""
         if not self.present:
             return
-        _uninterrupted(
-            lambda: termios.tcdrain(_STDIN)
-        )  # stops; only then the mode is not that of the shell
+        # The kernel stops us here; only after that the mode is not that of the shell.
+        _uninterrupted(lambda: termios.tcdrain(_STDIN))
         self._before = _uninterrupted(lambda: termios.tcgetattr(_STDIN))
         self._set_raw()
 

@@ -66,7 +66,7 @@ def hint_unused(remedy: str = "use -i to pass it, or < /dev/null") -> None:
 
 
 def _input_waits() -> bool:
-    """Whether a pipe or socket has data, or stdin is a file of which nobody has read.
+    """Whether a pipe or socket has data, or stdin is a file whose first byte is not read yet.
 
     A loop of a shell such as `while read` has begun to read the file that its commands share as stdin.
     """

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from ..errors import InputMisplaced
 
+JOB_HAS_ENDED = "the job has ended"
+"""Why a job that has ended reads no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class InputState:

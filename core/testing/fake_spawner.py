@@ -36,7 +36,7 @@ from ..model.ending import (
     Exited,
     Signaled,
 )
-from ..model.input import InputState
+from ..model.input import JOB_HAS_ENDED, InputState
 from ..model.job import JobId, JobSpec
 from ..model.terminal import WindowSize
 from ..ports import (
@@ -293,7 +293,7 @@ class FakeProcess:
                 self._draining = True
                 self._drain()
             case Finish(end):
-                self._input.close("the job has ended")
+                self._input.close(JOB_HAS_ENDED)
                 self._end.set_result(end)
 
     def _drain(self) -> None:
@@ -367,7 +367,7 @@ class FakeSpawner:
         self._processes[job].close_input()
 
     def pause_reading(self, job: JobId) -> None:
-        """Let a job read no input until ``resume_reading``; who writes to it waits."""
+        """Let a job read no input until ``resume_reading``; writes to it wait."""
         self._processes[job].pause_reading()
 
     def resume_reading(self, job: JobId) -> None:

@@ -252,7 +252,7 @@ class SpawnerContract(Contract):
             assert not process.progress.paused
 
     async def check_input_reaches_the_job_once(self) -> None:
-        """If the spawner can pass input: bytes are read once and in order, whoever repeats them."""
+        """If the spawner can pass input: bytes are read once and in order, also if they are repeated."""
         async with self._make() as bench, _spawned(bench, JobSpec("cat", stdin=True)) as spawned:
             if not hasattr(spawned.process, "write_input"):
                 return

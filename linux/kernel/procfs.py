@@ -87,14 +87,18 @@ def ignored_signals(pid: int) -> frozenset[int]:
     no such process.
     """
     try:
-        lines = read_file(f"/proc/{pid}/status").split(b"\n")
+        facts = _facts(f"/proc/{pid}/status")
     except (FileNotFoundError, ProcessLookupError):
         return frozenset()
-    facts = dict(line.split(b":\t", 1) for line in lines if b":\t" in line)
     mask = int(facts.get(b"SigIgn", b"0"), 16)
     if facts.get(b"State", b"").startswith(b"S"):
         mask |= int(facts.get(b"SigBlk", b"0"), 16)
     return frozenset(number for number in range(1, mask.bit_length() + 1) if mask >> (number - 1) & 1)
+
+
+def _facts(path: str) -> dict[bytes, bytes]:
+    """Return what a file of lines ``NAME:<tab>VALUE`` has."""
+    return dict(line.split(b":\t", 1) for line in read_file(path).split(b"\n") if b":\t" in line)
 
 
 def pids() -> list[int]:
@@ -124,8 +128,7 @@ def open_files(pid: int) -> list[OpenFile]:
     with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         for descriptor in map(int, os.listdir(f"/proc/{pid}/fd")):
             file = os.stat(f"/proc/{pid}/fd/{descriptor}")
-            lines = read_file(f"/proc/{pid}/fdinfo/{descriptor}").split(b"\n")
-            facts = dict(line.split(b":\t", 1) for line in lines if b":\t" in line)
+            facts = _facts(f"/proc/{pid}/fdinfo/{descriptor}")
             terminal = int(facts[b"tty-index"]) if b"tty-index" in facts else None
             files.append(OpenFile(descriptor, (file.st_dev, file.st_ino), int(facts[b"pos"]), terminal))
     return files

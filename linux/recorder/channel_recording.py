@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from ...core.model.channel import Channel
 from ...core.steps import Step, reached
+from ..kernel.splice import splice
 from .segments import Segments
 from .time_index import TimeIndex
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from .job_recording import JobRecording
     from .recorder import Recorder
 
-_SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 1 << 20
 
 _LITTLE = 65536
@@ -203,13 +203,7 @@ class ChannelRecording:
         size, room = self._segments.room()
         if self._times is not None:
             self._times.note(self._segments.base + size)
-        spliced = os.splice(
-            self.fifo,
-            self._segments.file,
-            min(most, room),
-            offset_dst=size,
-            flags=_SPLICE_F_NONBLOCK,
-        )
+        spliced = splice(self.fifo, self._segments.file, min(most, room), position=size)
         self._recorder.offsets[self._index] = self._segments.base + size + spliced
         reached(Step.SPLICED, self._job.job)
         if not _SPLICE_NOTIFIES:

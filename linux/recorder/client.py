@@ -142,10 +142,15 @@ class RecorderClient:
 
     def feed(self, job: str, spool: int, fifo: int, end: int | None) -> None:
         """Move what is in the spool by now into the FIFO; ``end`` is the size of all input, if known."""
-        inodes = {name: os.fstat(fd).st_ino for name, fd in (("spool", spool), ("fifo", fifo))}
-        message: Message = {"feed": job, **inodes, "end": end}
-        self._send(message, () if job in self._feeds else (spool, fifo))
-        self._feeds[job] = message, (spool, fifo)
+        if job in self._feeds:
+            message, descriptors = self._feeds[job]
+            message["end"] = end
+            self._send(message)
+            return
+        message = {"feed": job, "spool": os.fstat(spool).st_ino, "fifo": os.fstat(fifo).st_ino, "end": end}
+        descriptors = spool, fifo
+        self._feeds[job] = message, descriptors
+        self._send(message, descriptors)
 
     def stop_feeding(self, job: str) -> None:
         """Close spool and FIFO. Idempotent."""

@@ -8,12 +8,12 @@ import os
 import select
 
 from ...core.steps import Step, reached
+from ..kernel.splice import splice
 
 TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
 if TYPE_CHECKING:
     from .recorder import Recorder
 
-_SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 1 << 20
 
 _KEYS = 1024
@@ -65,7 +65,7 @@ class InputFeed:
 
     def _move(self) -> int:
         """Move some bytes; return how many. BlockingIOError if there is no room."""
-        moved = os.splice(self._spool, self.fifo, _AT_ONCE, flags=_SPLICE_F_NONBLOCK)
+        moved = splice(self._spool, self.fifo, _AT_ONCE)
         if moved:
             reached(Step.INPUT_SPLICED, self.job)
         return moved

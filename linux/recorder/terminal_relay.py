@@ -10,13 +10,13 @@ import os
 import select
 
 from ...core.steps import Step, reached
+from ..kernel.splice import splice
 
 TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
 if TYPE_CHECKING:
     from .job_recording import JobRecording
     from .recorder import Recorder
 
-_SPLICE_F_NONBLOCK = 2
 _AT_ONCE = 65536
 
 _TURNS = 16
@@ -54,7 +54,7 @@ class TerminalRelay:
     def _move(self) -> None:
         if self._splices:
             try:
-                os.splice(self.master, self.fifo, _AT_ONCE, flags=_SPLICE_F_NONBLOCK)
+                splice(self.master, self.fifo, _AT_ONCE)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise

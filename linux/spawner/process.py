@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, Protocol
 
 from ...core.errors import ActionRefused
@@ -51,7 +52,7 @@ class SupervisedProcess:
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._fifos: list[int] = []
         self._resumes = 0
-        self._input = SpooledInput(spool_path(directory), self._report_input)
+        self._directory = directory
 
     async def stop(self, signal: int, grace: float, *, signal_all: bool = False) -> None:
         await self._caller.call(
@@ -75,6 +76,11 @@ class SupervisedProcess:
         self._resumes += 1
         _accepted(await self._caller.call(self.job, "resume"))
 
+    @cached_property
+    def _input(self) -> SpooledInput:
+        """Made when it is used: most jobs have no input."""
+        return SpooledInput(spool_path(self._directory), self._report_input)
+
     async def input(self) -> InputState:
         return await self._input.state()
 
@@ -87,8 +93,9 @@ class SupervisedProcess:
     async def resize(self, size: WindowSize) -> None:
         _accepted(await self._caller.call(self.job, "resize", rows=size.rows, columns=size.columns))
 
-    async def _report_input(self, end: int | None) -> Mapping[str, Any]:
-        return await self._caller.call(self.job, "input", end=end)
+    async def _report_input(self, end: int | None) -> Mapping[str, Any] | None:
+        answer = await self._caller.call(self.job, "input", end=end)
+        return answer.get("input")
 
     async def survivors(self) -> Sequence[Survivor]:
         answer = await self._caller.call(self.job, "survivors")
@@ -117,7 +124,8 @@ class SupervisedProcess:
         """Apply what the supervisor reports."""
         if "pid" in message:
             self.pid, self.started_at = message["pid"], message["started_at"]
-        self._input.apply(message)
+        if "input" in message:
+            self._input.apply(message["input"])
         if "placement" in message:
             self.placement = placement_from_message(message["placement"])
         if "end" in message:
@@ -158,7 +166,8 @@ class SupervisedProcess:
 
     def close(self) -> None:
         """Close all descriptors. Idempotent."""
-        self._input.close()
+        if "_input" in vars(self):  # it was used
+            self._input.close()
         for fd in self._fifos:
             os.close(fd)
         self._fifos.clear()

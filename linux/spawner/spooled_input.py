@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.errors import SpawnerUnavailable, StorageUnavailable
-from ...core.model.input import InputState
+from ...core.model.input import JOB_HAS_ENDED, InputState
 from ..kernel.syscalls import punch_hole
 
 log = logging.getLogger(__name__)
@@ -32,18 +32,17 @@ _ASK_INTERVAL = 1.0
 _RETRY_INTERVAL = 0.2
 """Seconds between attempts to store input on a full disk."""
 
-HAS_ENDED = "the job has ended"
-
 Report = Mapping[str, Any]
 
 
 class SpooledInput:
     """Accepts input while at most _MOST_UNREAD bytes wait for the job.
 
-    ``request`` tells the supervisor that there is more input, or where it ends, and returns its report.
+    ``request`` announces to the supervisor that there is more input, or where it ends, and returns its
+    report.
     """
 
-    def __init__(self, path: str, request: Callable[[int | None], Awaitable[Report]]) -> None:
+    def __init__(self, path: str, request: Callable[[int | None], Awaitable[Report | None]]) -> None:
         self._path = path
         self._request = request
         self._file = -1
@@ -89,18 +88,17 @@ class SpooledInput:
                 self.apply(await self._request(offset))
             return self._state
 
-    def apply(self, report: Report) -> None:
-        """Apply what the supervisor reports."""
-        if "input" not in report:
+    def apply(self, report: Report | None) -> None:
+        """Apply what the supervisor reports; None: the job has ended, which it reports separately."""
+        if report is None:
             return
-        stdin = report["input"]
-        self._position = stdin["position"]
+        self._position = report["position"]
         self._state = replace(
             self._state,
-            ended=stdin["end"] is not None,
-            closed=self._state.closed or stdin["closed"],
+            ended=report["end"] is not None,
+            closed=self._state.closed or report["closed"],
         )
-        self._lost = stdin["lost"]
+        self._lost = report["lost"]
         self._moved.set()
         self._free()
 
@@ -113,7 +111,7 @@ class SpooledInput:
 
     def close(self) -> None:
         """Accept no more: the job has ended. Idempotent."""
-        self._state = replace(self._state, closed=self._state.closed or HAS_ENDED)
+        self._state = replace(self._state, closed=self._state.closed or JOB_HAS_ENDED)
         self._moved.set()
         if self._announcing is not None:
             self._announcing.cancel()
@@ -122,7 +120,7 @@ class SpooledInput:
             self._file = -1
 
     def _announce(self) -> None:
-        """Tell the supervisor that there is more, with one request at a time for all that was added."""
+        """Announce what was added, with one request at a time for all of it."""
         if self._announcing is None:
             self._announcing = asyncio.create_task(self._announce_all())
 

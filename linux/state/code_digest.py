@@ -38,6 +38,7 @@ MODULES = (
     "linux/kernel/procfs.py",
     "linux/kernel/rlimits.py",
     "linux/kernel/slow_disk.py",
+    "linux/kernel/splice.py",
     "linux/kernel/syscalls.py",
     "linux/logs/__init__.py",
     "linux/logs/handler.py",

@@ -7,7 +7,7 @@ jobs until the last of them is forgotten. Each generation has its own directory.
 import os
 from contextlib import suppress
 
-from ..kernel.locks import lock_holder, open_lock, try_lock
+from ..kernel.locks import holder_of, open_lock, try_lock
 from .layout import Layout
 
 
@@ -20,12 +20,8 @@ def known_generations(layout: Layout) -> list[str]:
 
 def running_supervisors(layout: Layout) -> list[int]:
     """Return the pid of each running supervisor. Do not call in a supervisor: see ``lock_of_dead``."""
-    holders = []
-    for generation in known_generations(layout):
-        lock = open_lock(layout.generation(generation) / "lock")
-        holders.append(lock_holder(lock))
-        os.close(lock)
-    return [pid for pid in holders if pid]
+    locks = (layout.generation(each) / "lock" for each in known_generations(layout))
+    return [pid for pid in map(holder_of, locks) if pid]
 
 
 def lock_of_dead(layout: Layout, generation: str) -> int | None:

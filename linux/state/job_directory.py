@@ -47,9 +47,14 @@ def spool_path(directory: StrPath) -> str:
     return f"{directory}/{STDIN}spool"
 
 
+def input_files(directory: StrPath) -> tuple[str, ...]:
+    """Return the paths of all files of a job's input."""
+    return stdin_fifo_path(directory), spool_path(directory)
+
+
 def remove_input(directory: StrPath) -> None:
     """Delete the files of a job's input. Idempotent."""
-    for path in (stdin_fifo_path(directory), spool_path(directory)):
+    for path in input_files(directory):
         with suppress(FileNotFoundError):
             os.unlink(path)
 

@@ -2,8 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 
 from ...core.model.channel import Channel
 from ...core.ports import AppendedFile, RecordedFifo
@@ -40,20 +39,11 @@ class JobOutput:
         """The descriptors of the FIFOs."""
         return [self._open[channel] for channel in self._plan.recorded]
 
-    @contextmanager
-    def ends(self) -> Iterator[tuple[int, int]]:
-        """Open the descriptors that become the job's stdout and stderr. OSError if refused.
+    def open_end(self, channel: Channel) -> int:
+        """Open the descriptor that becomes the job's stdout or stderr. OSError if refused.
 
         Each has an open file description of its own: O_NONBLOCK on one does not affect the other.
         """
-        with ExitStack() as opened:
-            ends = []
-            for channel in (Channel.STDOUT, Channel.STDERR):
-                ends.append(self._open_end(channel))
-                opened.callback(os.close, ends[-1])
-            yield ends[0], ends[1]
-
-    def _open_end(self, channel: Channel) -> int:
         sink = self._plan.sinks.get(channel) or self._plan.sinks[Channel.OUTPUT]
         match sink:
             case RecordedFifo(path):  # does not block: we hold it for reading

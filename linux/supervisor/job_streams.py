@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from ...core.model.channel import Channel
 from ..ipc.encoding import SpawnPlan
 from ..recorder.client import RecorderClient
 from ..zygote.client import Zygote
@@ -42,10 +43,16 @@ class JobStreams:
             yield self.terminal.slave, self.terminal.slave, self.terminal.slave
             return
         with ExitStack() as opened:
-            stdin = self.input.open_end()
-            opened.callback(os.close, stdin)
-            stdout, stderr = opened.enter_context(self.output.ends())
-            yield stdin, stdout, stderr
+
+            def closed_afterwards(end: int) -> int:
+                opened.callback(os.close, end)
+                return end
+
+            yield (
+                closed_afterwards(self.input.open_end()),
+                closed_afterwards(self.output.open_end(Channel.STDOUT)),
+                closed_afterwards(self.output.open_end(Channel.STDERR)),
+            )
 
     def record(self) -> None:
         """Have the recorder record the output."""

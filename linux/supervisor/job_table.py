@@ -7,14 +7,14 @@ import resource
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from ...core.model.ending import Channel, End
 from ...core.ports import Placement
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
 from ..state.history import remove_history
-from ..state.job_directory import fifos_in, history_path, remove_if_empty, remove_input
+from ..state.job_directory import fifos_in, history_path, input_files, remove_if_empty
 from ..state.layout import Layout
 from .job import Job, Observer, Services
 from .job_start import MainProcess
@@ -35,7 +35,14 @@ class EndedJob(NamedTuple):
     main: MainProcess
     placement: Placement
     end: End
-    fifos: tuple[str, ...]
+    files: tuple[str, ...]
+    """Those of its streams that exist until the job is forgotten."""
+
+    @classmethod
+    def of(cls, main: MainProcess, plan: SpawnPlan, end: End, directory: str) -> Self:
+        """Return a job that has ended like this."""
+        stdin = input_files(directory) if plan.spec.stdin else ()
+        return cls(main, plan.placement, end, (*plan.fifos, *stdin))
 
 
 class JobTable:
@@ -106,25 +113,24 @@ class JobTable:
             reached(Step.REAPED, name)
 
     def forget(self, name: str) -> None:
-        """Delete the FIFOs and the history of a job that has ended. A running job is left alone."""
+        """Delete the files of the streams and the history of a job that has ended, not of one that runs."""
         if name in self.running:  # its output needs the FIFOs
             return
         ended = self.ended_jobs.pop(name, None)
-        fifos = fifos_in(self.directory(name)) if ended is None else ended.fifos
+        files = ended.files if ended is not None else all_stream_files(self.directory(name))
         keep_history = ended is not None and ended.main.pid == 0
-        delete = partial(self._delete_files, name, fifos, keep_history=keep_history)
+        delete = partial(self._delete_files, name, files, keep_history=keep_history)
         try:
             delete()
         except OSError:  # a read-only file system; the server waits for the reply
             self._services.writes.write(name, delete)
 
-    def _delete_files(self, name: str, fifos: Sequence[str], *, keep_history: bool) -> None:
+    def _delete_files(self, name: str, files: Sequence[str], *, keep_history: bool) -> None:
         directory = self._layout.job(name)
         # The history last: while it exists, the job is known.
-        for fifo in fifos:
+        for file in files:
             with suppress(FileNotFoundError):
-                os.unlink(fifo)
-        remove_input(directory)
+                os.unlink(file)
         history = history_path(directory)
         if keep_history:  # it is unreadable: keep it for inspection
             with suppress(OSError):
@@ -170,9 +176,13 @@ class JobTable:
         """Keep the end of a job, whose record is written, and notify the observer."""
         assert job.end is not None
         self.running.pop(job.name, None)
-        plan = job.plan
-        self.ended_jobs[job.name] = EndedJob(job.main, plan.placement, job.end, plan.fifos)
+        self.ended_jobs[job.name] = EndedJob.of(job.main, job.plan, job.end, self.directory(job.name))
         self.observer.ended(job)
+
+
+def all_stream_files(directory: str) -> tuple[str, ...]:
+    """Return the files that the streams of a job may have, of which nothing is known."""
+    return (*fifos_in(directory), *input_files(directory))
 
 
 def _most_jobs() -> int:

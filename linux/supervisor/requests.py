@@ -150,7 +150,7 @@ class RequestServer:
         """Signal, pause, resume or resize a job; return the answer."""
         job = self._table.running.get(name)
         if job is None:
-            if message["do"] == "resize":  # no terminal is left; who attaches learns that the job has ended
+            if message["do"] == "resize":  # no terminal is left; the client gets the end of the job
                 return {}
             return {"refused": "the process is already finished"}
         try:

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...core.model.ending import Cause, End, Lost
 from ...core.ports import Placement
@@ -11,13 +12,15 @@ from ...core.steps import Step, reached
 from ..ipc.event_loop import boottime
 from ..kernel.locks import stop_holder
 from ..state.history import History, HistoryUnreadable
-from ..state.job_directory import StrPath, fifos_in
 from ..state.layout import Layout
 from .job_processes import MarkedProcesses
 from .job_start import MainProcess
-from .job_table import EndedJob, JobTable
+from .job_table import EndedJob, JobTable, all_stream_files
 from .left_files import LeftFiles
 from .orphaned_jobs import orphaned_jobs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ class Takeover:
         self._generation = generation
         self._table = table
         self._pidfds: dict[str, int] = {}
-        self._zygotes: list[StrPath] = []
+        self._zygotes: list[Path] = []
 
     def hold_pidfds(self, names: Sequence[str], pidfds: Sequence[int]) -> None:
         """Keep pidfds of main processes, by job, for ``run``: they give the exit codes."""
@@ -45,7 +48,7 @@ class Takeover:
             self._pidfds[name] = pidfd
 
     def run(self) -> None:
-        """Take over all jobs of dead supervisors. The caller then starts recorder and zygote."""
+        """Take over all jobs of dead supervisors. The caller then starts zygote and recorder."""
         first, self.done = not self.done, True
         with orphaned_jobs(self._layout, self._generation, self._table, predecessor=first) as orphans:
             held = []
@@ -110,14 +113,13 @@ class Takeover:
         """Kill the processes of a job whose history cannot be read."""
         log.error("job %s: cannot be taken over, killing its processes: %s", name, reason)
         MarkedProcesses(name).kill()
-        fifos = fifos_in(self._layout.job(name))
-        self._table.ended_jobs[name] = EndedJob(MainProcess(), Placement(), _lost(reason), fifos)
+        files = all_stream_files(self._layout.job(name))
+        self._table.ended_jobs[name] = EndedJob(MainProcess(), Placement(), _lost(reason), files)
 
     def _add_ended(self, name: str, history: History, end: End) -> None:
         start = history.start
         main = MainProcess(start.pid, start.start, start.started_at)
-        plan = start.plan
-        self._table.ended_jobs[name] = EndedJob(main, plan.placement, end, plan.fifos)
+        self._table.ended_jobs[name] = EndedJob.of(main, start.plan, end, self._layout.job(name))
 
 
 def _lost(reason: Exception) -> End:

@@ -14,7 +14,7 @@
  * It also holds files of the jobs open until the supervisor requests to drop them, also after the
  * supervisor has died. With the FIFOs, a job gets neither SIGPIPE nor the end of its input as long as one
  * holder is alive; with the master of its terminal, no hang-up. The file position of the spool says how much
- * of the input the job has got; the next supervisor reads it from /proc/PID/fdinfo.
+ * of the input the job has got. The next supervisor takes both from here (linux/supervisor/left_files.py).
  */
 #include "zygote.h"
 
@@ -62,7 +62,7 @@ static void settle(int socket)
 		sys(write, fd, "0", 1);
 		sys(close, fd);
 	}
-	/* The next supervisor takes the terminals from us (pidfd_getfd(2)), which is tracing to Yama. */
+	/* The next supervisor takes held files from us (pidfd_getfd(2)), which is tracing to Yama. */
 	sys(prctl, PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
 	place(socket, SUPERVISOR, O_CLOEXEC);
 	sys(close_range, SUPERVISOR + 1, ~0U, 0);

@@ -59,7 +59,7 @@ def kill(restarting: RestartingInstallation, role: str, until: Until) -> None:
 
 
 class Session:
-    """An attachment that writes numbered lines until it is told to stop, and keeps the output."""
+    """An attachment that writes numbered lines until ``stop``, and keeps the output."""
 
     def __init__(self, client: ResumingClient, job: str, window: Window | None = None) -> None:
         self.output = b""

@@ -29,6 +29,7 @@ from worker.core.testing import (
     SpawnerBench,
     SpawnerContract,
 )
+from worker.linux.kernel.locks import holder_of
 from worker.linux.spawner.spawner import SupervisorSpawner
 from worker.linux.state.layout import Layout
 
@@ -313,24 +314,13 @@ class Machine:
         """End supervisor and recorder as a crash would."""
         for lock in self.layout.supervisor.rglob("*lock"):
             installation = Installation(self.layout.state_dir)
-            if holder := lock_holder_of(lock):
+            if holder := holder_of(lock):
                 installation.kill(holder)
 
     async def close(self) -> None:
         """End the server's part."""
         await self.spawner.close()
         await self.outputs.close()
-
-
-def lock_holder_of(lock: Path) -> int:
-    """Return the process that holds a lock."""
-    from worker.linux.kernel.locks import lock_holder, open_lock
-
-    fd = open_lock(lock)
-    try:
-        return lock_holder(fd)
-    finally:
-        os.close(fd)
 
 
 @keeps_exit_codes

@@ -20,6 +20,7 @@ from worker.linux.supervisor.job_input import HAS_CLOSED, POSITION_LOST
 
 from ..support.followed import Until
 from ..support.generations import Machine, Server
+from ..support.waiting import awaited
 
 MANY = 64 << 20
 PIECE = 65520
@@ -34,13 +35,6 @@ async def write_all(server: Server, job: JobId, data: bytes, first: int = 0) -> 
             offset, data[offset : min(offset + PIECE, len(data))]
         )
     return state
-
-
-async def awaited(condition) -> None:
-    """Wait until an awaitable condition is true."""
-    async with asyncio.timeout(60):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_large_binary_input_is_exact_and_takes_little_disk(machine: Machine) -> None:
@@ -145,24 +139,11 @@ async def test_input_is_exact_whichever_process_dies(machine: Machine, victims: 
         for first in range(0, len(data), 1 << 20):
             writing = asyncio.create_task(write_all(server, job, data[: first + (1 << 20)], first))
             await asyncio.sleep(random.Random(first).uniform(0, 0.01))  # the moment of the kill
-            await asyncio.to_thread(kill, machine, victims)
+            await asyncio.to_thread(machine.kill, victims)
             await asyncio.wait_for(writing, 60)
         await server.input_of(job).end_input(len(data))
         assert Exited(0) == (await server.end(job)).ending
         assert hashlib.sha256(data).hexdigest().encode() in await server.output(job)
-
-
-def kill(machine: Machine, victims: str) -> None:
-    """Kill these processes, once they run; a zygote only if there is one: it is not restarted at once."""
-    for victim in victims.split():
-        if victim == "supervisor":
-            (pid,) = machine.await_supervisors(1).values()
-        else:
-            if victim == "recorder":
-                machine.until(lambda: machine.helper("recorder") > 0)
-            pid = machine.helper(victim)
-        if pid:
-            os.kill(pid, signal.SIGKILL)
 
 
 async def test_input_is_exact_if_the_recorder_dies_right_after_a_splice(
@@ -204,7 +185,7 @@ async def test_the_end_of_the_input_is_durable(machine: Machine, victims: str) -
         job = await server.start("sh", "-c", f"read line < {gate}; wc -c", stdin=True)
         await write_all(server, job, bytes(500_000))
         await server.input_of(job).end_input(500_000)
-        await asyncio.to_thread(kill, machine, victims)
+        await asyncio.to_thread(machine.kill, victims)
         await asyncio.to_thread(gate.write_text, "go\n")
         assert Exited(0) == (await server.end(job)).ending
         assert b"500000" == (await server.output(job)).strip()
@@ -257,7 +238,9 @@ async def test_input_waits_for_space_on_a_full_disk(small_disk: Path, until: Unt
         await server.input_of(job).end_input(len(data))
         assert Exited(0) == (await server.end(job)).ending
         assert hashlib.sha256(data).hexdigest().encode() in await server.output(job)
-    await asyncio.to_thread(machine.await_supervisors, 0)
+        ours = [*machine.generations().values(), machine.helper("recorder"), machine.helper("zygote")]
+    # Until they have exited, the file system cannot be unmounted.
+    await asyncio.to_thread(machine.until, lambda: not any(Path(f"/proc/{pid}").exists() for pid in ours))
 
 
 async def test_no_file_is_left_of_a_start_that_failed(machine: Machine) -> None:

@@ -64,7 +64,7 @@ def opening(messages: ModuleType, job: str, *, output: bool) -> Any:
 
 
 def test_input_and_output(shared: Any, messages: ModuleType, attach: Any) -> None:
-    """A client writes after it was told that the call is open, and gets output, progress and the end."""
+    """A client writes after the server has accepted the call, and gets output, progress and the end."""
     job = shared.start("-i", "cat")
     requests: queue.Queue[Any] = queue.Queue()
     requests.put(opening(messages, job, output=True))

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,10 @@ from worker.core.steps import Step
 from worker.linux.crash_points import VARIABLE
 
 from ..support.generations import Machine, Server
+from ..support.waiting import awaited
 
 SIZE = WindowSize(31, 97)
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until an awaitable condition is true."""
-    async with asyncio.timeout(60):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 class Typist:
@@ -44,7 +37,7 @@ class Typist:
 
     async def see(self, text: bytes) -> bytes:
         """Wait until the screen has shown a text, and return all that it has shown."""
-        await until(lambda: self._shows(text))
+        await awaited(lambda: self._shows(text))
         return await self._server.output(self._job)
 
     async def _shows(self, text: bytes) -> bool:
@@ -136,7 +129,7 @@ async def test_output_is_exact_whichever_process_dies(machine: Machine, victims:
         job = await on_terminal(server, "sh", "-c", script)
         for _ in range(8):
             await asyncio.sleep(0.05)  # the moment of the kill
-            await asyncio.to_thread(kill, machine, victims)
+            await asyncio.to_thread(machine.kill, victims)
         assert Exited(0) == (await server.end(job)).ending
         assert expected == await all_output(server, job)
 
@@ -149,19 +142,6 @@ async def all_output(server: Server, job: JobId) -> bytes:
     return output
 
 
-def kill(machine: Machine, victims: str) -> None:
-    """Kill these processes, once they run; a zygote only if there is one: its successor may come later."""
-    for victim in victims.split():
-        if victim == "supervisor":
-            (pid,) = machine.await_supervisors(1).values()
-        else:
-            if victim == "recorder":
-                machine.until(lambda: machine.helper("recorder") > 0)
-            pid = machine.helper(victim)
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-
-
 @pytest.mark.parametrize("victims", ["recorder", "zygote", "supervisor", "supervisor recorder"])
 async def test_a_session_survives_the_death_of_our_processes(machine: Machine, victims: str) -> None:
     """The terminal stays open: keys and output go on, and the size can be changed."""
@@ -170,7 +150,7 @@ async def test_a_session_survives_the_death_of_our_processes(machine: Machine, v
         typist = Typist(server, job)
         await typist.type(b"echo be''fore\r")
         await typist.see(b"before\r\n")
-        await asyncio.to_thread(kill, machine, victims)
+        await asyncio.to_thread(machine.kill, victims)
         await typist.type(b"echo af''ter\r")
         await typist.see(b"after\r\n")
         await resizable(server.found[job]).resize(WindowSize(40, 100))
@@ -234,7 +214,7 @@ async def test_a_job_that_outlives_its_terminal(machine: Machine) -> None:
         await asyncio.to_thread(machine.await_supervisors, 1)
         await resizable(server.found[job]).resize(WindowSize(40, 100))
         stdin = server.input_of(job)
-        await until(lambda: closed(stdin))
+        await awaited(lambda: closed(stdin))
         assert "the terminal was hung up" in (await stdin.input()).closed
         await server.found[job].stop(signal.SIGKILL, 0.0)
         await server.end(job)

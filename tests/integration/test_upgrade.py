@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.linux.kernel.locks import lock_holder, open_lock
+from worker.linux.kernel.locks import holder_of
 from worker.linux.kernel.procfs import command_line
 from worker.linux.zygote.client import PROGRAM
 
@@ -88,12 +88,8 @@ class UpgradedInstallation:
 
     def locks(self, name: str) -> list[int]:
         """Return the processes that hold this lock of any generation."""
-        found = []
-        for path in sorted((self.installation.home / "supervisor").glob(f"*/{name}")):
-            fd = open_lock(path)
-            found.append(lock_holder(fd))
-            os.close(fd)
-        return [pid for pid in found if pid]
+        paths = sorted((self.installation.home / "supervisor").glob(f"*/{name}"))
+        return [pid for pid in map(holder_of, paths) if pid]
 
     def start_old_jobs(self, gate: Path) -> tuple[str, str]:
         """Start a job that writes numbered lines and one that writes blocks, until the gate exists."""

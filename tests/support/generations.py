@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from worker.core.model.ending import Channel, End
 from worker.core.model.job import new_job_id
 from worker.core.model.terminal import WindowSize
 from worker.core.ports import InteractiveProcess, Placement, Process
-from worker.linux.kernel.locks import lock_holder, open_lock
+from worker.linux.kernel.locks import holder_of
 from worker.linux.output.store import RecorderStore
 from worker.linux.spawner.spawner import SupervisorSpawner
 from worker.linux.state.layout import Layout
@@ -40,23 +41,25 @@ class Machine:
 
     def generations(self) -> dict[str, int]:
         """Return the running supervisors by generation."""
-        found = {}
-        for lock in self.layout.supervisor.rglob("lock"):
-            fd = open_lock(lock)
-            holder = lock_holder(fd)
-            os.close(fd)
-            if holder:
-                found[lock.parent.name] = holder
-        return found
+        locks = self.layout.supervisor.rglob("lock")
+        return {lock.parent.name: holder for lock in locks if (holder := holder_of(lock))}
 
     def helper(self, name: str) -> int:
         """Return the pid of the only recorder or zygote, 0 if there is none."""
         (lock,) = self.layout.supervisor.rglob(f"{name}.lock")
-        fd = open_lock(lock)
-        try:
-            return lock_holder(fd)
-        finally:
-            os.close(fd)
+        return holder_of(lock)
+
+    def kill(self, names: str) -> None:
+        """Kill these processes, once they run; a zygote only if there is one now."""
+        for name in names.split():
+            if name == "supervisor":
+                (pid,) = self.await_supervisors(1).values()
+            else:
+                if name == "recorder":
+                    self.until(lambda: self.helper("recorder") > 0)
+                pid = self.helper(name)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
 
     def await_supervisors(self, count: int) -> dict[str, int]:
         """Wait until this many run, and return them."""

@@ -14,7 +14,7 @@ from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
 from worker.cgroups.survey import worker_systemd_scopes
-from worker.linux.kernel.locks import lock_holder, open_lock
+from worker.linux.kernel.locks import holder_of
 from worker.linux.state.code_digest import this_generation
 
 from .waiting import PATIENCE
@@ -187,10 +187,4 @@ def assert_nothing_left(installation: Installation) -> None:
 
 
 def _holder(path: Path) -> int:
-    if not path.exists():
-        return 0
-    fd = open_lock(path)
-    try:
-        return lock_holder(fd)
-    finally:
-        os.close(fd)
+    return holder_of(path) if path.exists() else 0

@@ -267,7 +267,7 @@ async def test_an_interrupted_attach(pki: Path) -> None:
 
 
 async def test_a_second_attach(pki: Path) -> None:
-    """Any number may watch; one may write, and the next one is told so."""
+    """Any number may watch; one may write, and the next one gets an error."""
     async with serving(pki) as machine:
         job = await machine.worker.start(CAT)
         writer = await begin(machine, "attach", "-i", str(job), stdin=PIPE)

@@ -21,7 +21,7 @@ from worker.core.ports import Placement, RecordedFifo
 from worker.linux.ipc.encoding import SpawnPlan
 from worker.linux.ipc.event_loop import Loop
 from worker.linux.kernel import procfs
-from worker.linux.kernel.locks import lock_holder, open_lock, seize_lock
+from worker.linux.kernel.locks import holder_of, lock_holder, open_lock, seize_lock
 from worker.linux.recorder.client import RecorderClient
 from worker.linux.state.history import (
     read_history,
@@ -147,7 +147,7 @@ def test_nothing_of_the_supervisor_is_inherited(starter: Starter) -> None:
 def test_a_low_limit_of_descriptors(starter: Starter) -> None:
     """A zygote with few descriptors holds the FIFOs of the few jobs that there can be."""
     starter.start(shell("true"))
-    zygote = lock_holder_of(starter.directory / "zygote.lock")
+    zygote = holder_of(starter.directory / "zygote.lock")
     hard = resource.prlimit(zygote, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(zygote, resource.RLIMIT_NOFILE, (64, hard))
     fifo = starter.directory / "fifo"
@@ -299,7 +299,7 @@ def test_a_fifo_is_held_until_it_is_dropped(starter: Starter) -> None:
         descriptors.append(os.open(fifo, os.O_RDWR | os.O_CLOEXEC))
     starter.zygote.hold(descriptors)
     starter.start(shell("true"))
-    zygote = lock_holder_of(starter.directory / "zygote.lock")
+    zygote = holder_of(starter.directory / "zygote.lock")
     os.kill(zygote, signal.SIGKILL)
     os.waitpid(zygote, 0)
     with pytest.raises(ZygoteDied):
@@ -313,15 +313,6 @@ def test_a_fifo_is_held_until_it_is_dropped(starter: Starter) -> None:
     assert holds(fifos[1])
 
 
-def lock_holder_of(path: Path) -> int:
-    """Return the pid of the process that holds a lock."""
-    fd = open_lock(path)
-    try:
-        return lock_holder(fd)
-    finally:
-        os.close(fd)
-
-
 # --- the death of the zygote
 
 
@@ -330,7 +321,7 @@ def test_a_zygote_that_is_stopped(tmp_path: Path) -> None:
     starter = Starter(tmp_path, PROGRAM)
     starter.zygote = Zygote(tmp_path / "zygote.lock", patience=0.3)
     starter.start(shell("true"))
-    pid = lock_holder_of(tmp_path / "zygote.lock")
+    pid = holder_of(tmp_path / "zygote.lock")
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(ZygoteDied):
         starter.start(shell("true"))
@@ -391,8 +382,8 @@ def test_the_memory_of_a_zygote(tmp_path: Path) -> None:
     """It has a few pages: each clone copies what it has."""
     starter = Starter(tmp_path, PROGRAM)
     starter.start(shell("true"))
-    stat = procfs.stat(lock_holder_of(tmp_path / "zygote.lock"))
+    stat = procfs.stat(holder_of(tmp_path / "zygote.lock"))
     assert stat is not None
-    status = Path(f"/proc/{lock_holder_of(tmp_path / 'zygote.lock')}/statm").read_text().split()
+    status = Path(f"/proc/{holder_of(tmp_path / 'zygote.lock')}/statm").read_text().split()
     assert int(status[1]) <= 10
     starter.zygote.close()

@@ -4,7 +4,7 @@ Times are whole milliseconds on the wire. A field that is absent from a message 
 The types of the core reject invalid values and name the field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 from ..core.errors import InvalidJobSpec
@@ -31,10 +31,6 @@ from ..core.model.job import (
     parse_job_id,
 )
 from ..core.model.limits import (
-    CpuLimit,
-    IoLimit,
-    MemoryLimit,
-    Pressure,
     ResourceLimits,
     ResourceUsage,
 )
@@ -43,6 +39,7 @@ from ..core.model.stream_times import StreamTimes
 from ..core.model.terminal import WindowSize
 from ..core.model.ulimits import Ulimit
 from ..proto import worker as proto
+from . import translate_resources
 
 _STATES = {
     JobState.STARTING: proto.State.STARTING,
@@ -64,17 +61,6 @@ _CHANNELS = {
 }
 _LEFTOVERS = {Leftovers.KILL: proto.Leftovers.KILL, Leftovers.WAIT: proto.Leftovers.WAIT}
 
-_LIMITS = {
-    "cpu_quota_millicores": "cpu.quota",
-    "cpu_weight": "cpu.weight",
-    "memory_max": "memory.max",
-    "memory_high": "memory.high",
-    "memory_swap_max": "memory.swap_max",
-    "pids_max": "pids",
-    "cpuset_cpus": "cpuset",
-}
-"""The names in LIMIT_NAMES, by the field of the message."""
-
 _Core = TypeVar("_Core")
 _Proto = TypeVar("_Proto", bound=int)
 
@@ -90,7 +76,7 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
         env=dict(spec.env),
         working_directory=spec.working_directory,
         user=spec.user or "",
-        limits=_limits_message(spec.limits),
+        limits=translate_resources.limits_message(spec.limits),
         labels=dict(spec.labels),
         timeout_ms=milliseconds(spec.timeout),
         grace_ms=milliseconds(spec.grace),
@@ -98,7 +84,7 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
         leftovers=_LEFTOVERS[spec.leftovers],
         split_output=spec.split_output,
         output_max=spec.output_max,
-        ulimits=_ulimits_message(spec.ulimits),
+        ulimits=translate_resources.ulimits_message(spec.ulimits),
         new_privileges=spec.new_privileges,
         pipe_size=spec.pipe_size,
         linger_ms=milliseconds(spec.linger),
@@ -117,7 +103,9 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
         env=message.env if isinstance(message, proto.StartRequest) else {},
         working_directory=message.working_directory or "/",
         user=message.user or None,
-        limits=_limits(message.limits) if isinstance(message, proto.StartRequest) else ResourceLimits(),
+        limits=translate_resources.limits_of(message.limits)
+        if isinstance(message, proto.StartRequest)
+        else ResourceLimits(),
         labels=message.labels,
         timeout=seconds(message.timeout_ms),
         grace=DEFAULT_GRACE if grace is None else grace,
@@ -136,12 +124,12 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
 
 def update_request(job: str, changes: ResourceLimits) -> proto.UpdateRequest:
     """Return the request for this change of limits."""
-    return proto.UpdateRequest(job_id=job, limits=_limits_message(changes))
+    return proto.UpdateRequest(job_id=job, limits=translate_resources.limits_message(changes))
 
 
 def changes(message: proto.UpdateRequest) -> ResourceLimits:
     """Return the limits to change; raise InvalidJobSpec if the request has none."""
-    requested = _limits(message.limits)
+    requested = translate_resources.limits_of(message.limits)
     if requested == ResourceLimits():
         raise InvalidJobSpec("limits", "none is given; set at least one")
     return requested
@@ -167,8 +155,8 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         args=list(spec.args),
         owner=record.owner,
         labels=dict(spec.labels),
-        limits=_limits_message(record.limits),
-        usage=_usage_message(status.usage),
+        limits=translate_resources.limits_message(record.limits),
+        usage=translate_resources.usage_message(status.usage),
         output=[
             proto.OutputSize(channel=_CHANNELS[channel], first=extent.first, end=extent.end)
             for channel, extent in status.output.items()
@@ -182,7 +170,7 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         split_output=spec.split_output,
         output_max=record.output_max,
         output_trouble=status.output_trouble,
-        ulimits=_ulimits_message(spec.ulimits),
+        ulimits=translate_resources.ulimits_message(spec.ulimits),
         new_privileges=spec.new_privileges,
         pipe_size=spec.pipe_size,
         linger_ms=milliseconds(spec.linger),
@@ -217,7 +205,7 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
     if state.over and ending is not None:
         sizes = {channel: extent.end for channel, extent in output.items()}
         end = End(ending, cause, message.oom_kills, sizes, message.ended_at_ms / 1000)
-    usage = ResourceUsage() if message.usage is None else _usage(message.usage)
+    usage = ResourceUsage() if message.usage is None else translate_resources.usage_of(message.usage)
     record = JobRecord(
         id=parse_job_id(message.job_id),
         spec=job_spec(message),
@@ -227,7 +215,7 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
         pid=message.pid or None,
         started_at=message.started_at_ms / 1000 if message.started_at_ms else None,
         end=end,
-        limits=_limits(message.limits),
+        limits=translate_resources.limits_of(message.limits),
         usage=usage,
         warnings=tuple(message.warnings),
         output_max=message.output_max,
@@ -337,120 +325,3 @@ def _ending(message: proto.QueryResponse) -> Ending | None:
     if message.exit_code < 0:
         return Lost(message.lost_reason)
     return Signaled(message.signal) if message.signal else Exited(message.exit_code)
-
-
-def _limits_message(limits: ResourceLimits) -> proto.Limits | None:
-    if limits == ResourceLimits():
-        return None
-    quota = limits.cpu.quota
-    return proto.Limits(
-        cpu_quota_millicores=None if quota is None else round(quota * 1000),
-        cpu_weight=limits.cpu.weight,
-        memory_max=limits.memory.max,
-        memory_high=limits.memory.high,
-        memory_swap_max=limits.memory.swap_max,
-        pids_max=limits.pids,
-        cpuset_cpus=limits.cpuset,
-        io=[
-            proto.IoLimit(
-                device=each.device,
-                read_bytes_per_second=each.read_bytes_per_second,
-                write_bytes_per_second=each.write_bytes_per_second,
-                read_operations_per_second=each.read_operations_per_second,
-                write_operations_per_second=each.write_operations_per_second,
-                unlimited=list(each.unlimited),
-            )
-            for each in limits.io
-        ],
-        unlimited=[field for field, name in _LIMITS.items() if name in limits.unlimited],
-    )
-
-
-def _limits(message: proto.Limits | None) -> ResourceLimits:
-    if message is None:
-        return ResourceLimits()
-    quota = message.cpu_quota_millicores
-    return ResourceLimits(
-        cpu=CpuLimit(None if quota is None else quota / 1000, message.cpu_weight),
-        memory=MemoryLimit(message.memory_max, message.memory_high, message.memory_swap_max),
-        io=tuple(
-            IoLimit(
-                device=each.device,
-                read_bytes_per_second=each.read_bytes_per_second,
-                write_bytes_per_second=each.write_bytes_per_second,
-                read_operations_per_second=each.read_operations_per_second,
-                write_operations_per_second=each.write_operations_per_second,
-                unlimited=tuple(each.unlimited),
-            )
-            for each in message.io
-        ),
-        pids=message.pids_max,
-        cpuset=message.cpuset_cpus,
-        unlimited=tuple(_limit_name(each) for each in message.unlimited),
-    )
-
-
-def _limit_name(field: str) -> str:
-    if field not in _LIMITS:
-        raise InvalidJobSpec("limits.unlimited", f"unknown limit {field!r}; known are {', '.join(_LIMITS)}")
-    return _LIMITS[field]
-
-
-def _ulimits_message(ulimits: Sequence[Ulimit]) -> list[proto.Ulimit]:
-    return [proto.Ulimit(name=each.name, soft=each.soft, hard=each.hard) for each in ulimits]
-
-
-def _usage_message(usage: ResourceUsage) -> proto.Usage:
-    return proto.Usage(
-        cpu_microseconds=usage.cpu_usec,
-        throttled_microseconds=usage.throttled_usec,
-        memory_current=usage.memory_current,
-        memory_peak=usage.memory_peak,
-        pids_current=usage.pids_current,
-        io_read_bytes=usage.io_read_bytes,
-        io_write_bytes=usage.io_write_bytes,
-        io_read_operations=usage.io_read_operations,
-        io_write_operations=usage.io_write_operations,
-        cpu_pressure=_pressure_message(usage.cpu_pressure),
-        memory_pressure=_pressure_message(usage.memory_pressure),
-        io_pressure=_pressure_message(usage.io_pressure),
-    )
-
-
-def _usage(message: proto.Usage) -> ResourceUsage:
-    return ResourceUsage(
-        cpu_usec=message.cpu_microseconds,
-        throttled_usec=message.throttled_microseconds,
-        memory_current=message.memory_current,
-        memory_peak=message.memory_peak,
-        pids_current=message.pids_current,
-        io_read_bytes=message.io_read_bytes,
-        io_write_bytes=message.io_write_bytes,
-        io_read_operations=message.io_read_operations,
-        io_write_operations=message.io_write_operations,
-        cpu_pressure=_pressure(message.cpu_pressure),
-        memory_pressure=_pressure(message.memory_pressure),
-        io_pressure=_pressure(message.io_pressure),
-    )
-
-
-def _pressure_message(pressure: Pressure | None) -> proto.Pressure | None:
-    if pressure is None:
-        return None
-    return proto.Pressure(
-        some_avg10_basis_points=round(pressure.some_avg10 * 100),
-        some_total_microseconds=pressure.some_total_usec,
-        full_avg10_basis_points=round(pressure.full_avg10 * 100),
-        full_total_microseconds=pressure.full_total_usec,
-    )
-
-
-def _pressure(message: proto.Pressure | None) -> Pressure | None:
-    if message is None:
-        return None
-    return Pressure(
-        some_avg10=message.some_avg10_basis_points / 100,
-        some_total_usec=message.some_total_microseconds,
-        full_avg10=message.full_avg10_basis_points / 100,
-        full_total_usec=message.full_total_microseconds,
-    )

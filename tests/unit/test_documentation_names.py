@@ -103,7 +103,9 @@ def test_comments_and_docstrings_are_prose() -> None:
 
 def test_a_wrong_name_is_found() -> None:
     """The check accepts full and shortened paths, and finds wrong files, functions and methods."""
-    right = "`core/worker.py:Worker.start`, [x](core/ports.py), `worker.proto`, core/worker.py:Worker."
+    right = (
+        "`core/worker.py:Worker.start`, [x](core/ports/output.py), `worker.proto`, core/worker.py:Worker."
+    )
     assert [] == missing(right)
     assert [] == missing("see https://example.org/no/such.py, docs/demo.sh, tests/unit/test_x*.py and *.py")
     wrong = ["core/no_such.py", "core/worker.py:no_such", "core/worker.py:Worker.no_such", "no.proto"]

@@ -31,9 +31,11 @@ class AttachCall:
         self._sending = asyncio.Lock()
         self.input: InputState | None = None
 
-    async def open(self, job: str, session: str | None, output: Mapping[Channel, StreamStart]) -> None:
+    async def open(
+        self, job: str, session: str | None, output: Mapping[Channel, StreamStart], *, resume: bool
+    ) -> None:
         """Send the first request, and wait until the server has accepted the call."""
-        await self._call.send(attach_messages.open_request(job, session, output))
+        await self._call.send(attach_messages.open_request(job, session, output, resume=resume))
         first = await self._call.receive()
         if first is not None and first.opened is not None and first.opened.input is not None:
             self.input = attach_messages.input_state(first.opened.input)
@@ -67,29 +69,34 @@ class AttachCall:
 class Attachment:
     """Input and output of a job over any number of calls: each byte once, in both directions.
 
-    ``read`` returns the next bytes of the input; None: this attachment does not write. ``offset``: as in
-    PendingInput. ``window`` has the size for the terminal of the job; only of one that writes.
+    ``read`` returns the next bytes of the input; None: this attachment does not write. ``session`` is a
+    text that only this client knows; one that is given is continued, and its input begins at byte 0.
+    ``window`` has the size for the terminal of the job; only of one that writes.
     """
 
     def __init__(
         self,
         job: str,
         read: ReadInput | None,
-        offset: int | None,
+        session: str,
         output: Mapping[Channel, StreamStart],
         window: Window | None = None,
     ) -> None:
         self._job = job
         self._output = dict(output)
-        self._input = None if read is None else PendingInput(read, offset)
-        self._session = None if read is None else str(uuid4())
+        self._input = None if read is None else PendingInput(read, 0 if session else None)
+        self._session = None if read is None else session or str(uuid4())
+        self._resumes = bool(session)
         self._window = window
 
     async def events(self, client: Client) -> AsyncGenerator[AttachEvent, None]:
         """Make a call that continues where the previous one ended, and yield its events."""
-        async with client.attach(self._job, session=self._session, output=self._output) as call:
+        async with client.attach(
+            self._job, session=self._session, resume=self._resumes, output=self._output
+        ) as call:
             offset = 0
             if self._input is not None and call.input is not None:
+                self._resumes = True
                 offset = self._input.continue_at(call.input)
                 yield call.input
             sending = asyncio.ensure_future(self._send(call, offset))

@@ -118,7 +118,9 @@ class AttachHandler:
         """Pass the input on until the client ends its side."""
         async with aclosing(self._requests):
             try:
-                async with self._worker.attach_input(self._job, self._opening.session) as writer:
+                async with self._worker.attach_input(
+                    self._job, self._opening.session, resumes=self._opening.resume
+                ) as writer:
                     self._report(await writer.state())
                     async for request in self._requests:
                         await self._serve(writer, request)

@@ -22,10 +22,10 @@ class ChannelChunk:
 
 
 def open_request(
-    job: str, session: str | None, output: Mapping[Channel, StreamStart]
+    job: str, session: str | None, output: Mapping[Channel, StreamStart], *, resume: bool
 ) -> proto.AttachRequest:
     """Return the first request of a call; ``session`` is None for a call that does not write."""
-    opening = proto.AttachOpen(job_id=job, input=session is not None, session=session or "")
+    opening = proto.AttachOpen(job_id=job, input=session is not None, session=session or "", resume=resume)
     for channel, start in output.items():
         requested = proto.AttachOutput(channel=translate.channel_message(channel))
         translate.set_start(requested, start)

@@ -173,12 +173,17 @@ class Client:
 
     @asynccontextmanager
     async def attach(
-        self, job: str, *, session: str | None = None, output: Mapping[Channel, StreamStart]
+        self,
+        job: str,
+        *,
+        session: str | None = None,
+        resume: bool = False,
+        output: Mapping[Channel, StreamStart],
     ) -> AsyncIterator["AttachCall"]:
         """Open a call that gets ``output`` from these starts on, and writes to stdin if it has a session.
 
-        The session is a text that only this client knows: with the same one again, another call continues
-        after a lost connection. `Attachment` does all of it.
+        The session is a text that only this client knows: with the same one again, and ``resume``, another
+        call continues after a lost connection. `Attachment` does all of it.
         """
         from .attach_client import AttachCall  # noqa: PLC0415 - as in health
 
@@ -187,7 +192,7 @@ class Client:
         )
         async with self._errors_translated(), made as stream:
             call = AttachCall(stream)
-            await call.open(job, session, output)
+            await call.open(job, session, output, resume=resume)
             yield call
 
     async def health(self) -> bool:

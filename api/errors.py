@@ -20,6 +20,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.JobStillRunning: Status.FAILED_PRECONDITION,
     core.ActionRefused: Status.FAILED_PRECONDITION,
     core.InputTaken: Status.FAILED_PRECONDITION,
+    core.InputInterrupted: Status.ABORTED,
     core.InputMisplaced: Status.OUT_OF_RANGE,
     core.StopIncomplete: Status.DEADLINE_EXCEEDED,
     core.InvalidJobSpec: Status.INVALID_ARGUMENT,

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from ..core.model.input import InputState
-from .grpc.channel import RpcError
 
 MOST_KEPT = 256 << 10
 """Bytes that were read and not accepted yet, from which on no more are read."""
@@ -34,26 +33,20 @@ class PendingInput:
         self._reading: asyncio.Future[bytes | None] | None = None
         self._kept = bytearray()
         self._first = offset  # the offset of the first kept byte, known from the first call on
-        self._known: int | None = None  # how much was accepted, as far as this client knows
         self._ended = self._left = False
         self._accepted = asyncio.Event()
         self._closed = False
 
     def continue_at(self, state: InputState) -> int:
-        """Return the offset that a new call sends from; raise RpcError if other input came between."""
+        """Return the offset that a new call sends from."""
         if self._first is None:
             self._first = state.accepted
-        if self._known is not None and not state.closed:
-            sent = max(self._known, self._first + len(self._kept))
-            if not self._known <= state.accepted <= sent:
-                raise RpcError("Aborted", "another client has written to the stdin of the job meanwhile")
         self.record(state)
         return self._first
 
     def record(self, state: InputState) -> None:
         """Forget what was accepted; read no more if the job does not."""
         assert self._first is not None
-        self._known = max(state.accepted, self._known or 0)
         forgotten = max(0, min(state.accepted - self._first, len(self._kept)))
         del self._kept[:forgotten]
         self._first += forgotten

@@ -187,20 +187,22 @@ class ResumingClient:
         job: str,
         *,
         read: "ReadInput | None" = None,
-        offset: int | None = None,
+        session: str = "",
         output: Mapping[Channel, StreamStart] | None = None,
         window: "Window | None" = None,
     ) -> AsyncGenerator["AttachEvent", None]:
         """Write what ``read`` returns to the stdin of a job, and yield its output, each byte once.
 
-        The input begins at ``offset``, and bytes that were accepted before are skipped; None: it begins
-        after these. ``window``: the terminal of the job gets this size, also after each change. Ends when
-        the job has finished; without output also when all input was accepted, or the job reads no more.
-        Raises InputFailed if ``read`` raises OSError.
+        The input begins after what was accepted before. With a ``session``, a text that only this client
+        knows, it begins at byte 0, and bytes that this session has written before are skipped. Raises
+        RpcError with the code Aborted if another client has written meanwhile. ``window``: the terminal of
+        the job gets this size, also after each change. Ends when the job has finished; without output also
+        when all input was accepted, or the job reads no more. Raises InputFailed if ``read`` raises
+        OSError.
         """
         from .attach_client import Attachment  # noqa: PLC0415 - few commands need it
 
-        attachment = Attachment(job, read, offset, output or {}, window)
+        attachment = Attachment(job, read, session, output or {}, window)
         attempts = _Attempts(self._server)
         try:
             while True:

@@ -15,6 +15,7 @@ MODULES = {
         "ActionRefused",
         "IncompatibleAdapters",
         "InputMisplaced",
+        "InputInterrupted",
         "InputTaken",
         "InvalidJobSpec",
         "JobAlreadyFinished",
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from .errors import AccessDenied as AccessDenied
     from .errors import ActionRefused as ActionRefused
     from .errors import IncompatibleAdapters as IncompatibleAdapters
+    from .errors import InputInterrupted as InputInterrupted
     from .errors import InputMisplaced as InputMisplaced
     from .errors import InputTaken as InputTaken
     from .errors import InvalidJobSpec as InvalidJobSpec

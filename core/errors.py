@@ -40,6 +40,13 @@ class InputTaken(WorkerError):
         super().__init__(f"another client writes to the stdin of job {job}")
 
 
+class InputInterrupted(WorkerError):
+    """The input of a session cannot be continued: another session has written to the job since."""
+
+    def __init__(self, job: object) -> None:
+        super().__init__(f"another client has written to the stdin of job {job} meanwhile")
+
+
 class InputMisplaced(WorkerError):
     """The bytes do not continue those that were accepted before."""
 

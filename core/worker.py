@@ -13,7 +13,7 @@ from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
 from .engine.idempotency import fingerprint
 from .engine.job_entry import JobEntry, Launching, Running
-from .engine.job_input import InputWriters, JobInput
+from .engine.job_input import InputWriters, JobInput, check_resumed
 from .engine.recovery import Recovery
 from .engine.registry import JobRegistry
 from .engine.retention import Retention
@@ -281,17 +281,25 @@ class Worker:
                     yield chunk
 
     @asynccontextmanager
-    async def attach_input(self, job_id: JobId, session: str = "") -> AsyncIterator[JobInput]:
+    async def attach_input(
+        self, job_id: JobId, session: str = "", *, resumes: bool = False
+    ) -> AsyncIterator[JobInput]:
         """Be the only one that writes to the stdin of a job, in the context.
 
         ``session`` is a text that only the caller knows: with the same one again, it continues after a lost
-        connection. Raises JobNotFound, JobAlreadyFinished, ActionRefused if the job has no input, and
-        InputTaken if another session writes.
+        connection. Raises JobNotFound, JobAlreadyFinished, ActionRefused if the job has no input,
+        InputTaken if another session writes, and, if the session ``resumes``, InputInterrupted if another
+        one has written or ended the input.
         """
-        job, running = await self._find_running(job_id)
+        job = await self._find(job_id)
+        if resumes:
+            check_resumed(job, session)
+        if not isinstance(job.phase, Running):
+            raise JobAlreadyFinished
         if not job.record.spec.stdin:
-            raise ActionRefused(f"job {job_id} was started without an open stdin")
-        with self._input_writers.taken(job_id, interactive(running.process), session) as writer:
+            raise ActionRefused(f"job {job_id} was started without an open stdin (option -i)")
+        process = interactive(job.phase.process)
+        async with self._input_writers.taken(job, process, session, resumes=resumes) as writer:
             yield writer
 
     async def update(self, job_id: JobId, changes: ResourceLimits) -> None:

@@ -334,6 +334,13 @@ class AttachOpen(betterproto2.Message):
     The output that this call gets, each channel at most once; none: no output.
     """
 
+    resume: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    This call continues the input of its session, or begins it for a job that this client has started. It
+    fails with ABORTED if another session has written to the job since, or has ended its input. False: the
+    call begins to write, after whatever was written before.
+    """
+
 
 default_message_pool.register_message("worker.v1", "AttachOpen", AttachOpen)
 
@@ -1344,6 +1351,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
       FAILED_PRECONDITION: the job is in the wrong state, the host or the server's settings do not support
         the request, or the server's state directory cannot be used. The same call fails again until
         that has changed.
+      ABORTED: only of Attach.
       OUT_OF_RANGE: only of Stream and Attach.
       RESOURCE_EXHAUSTED: a bound of the server, its disk or its memory is used up, or the request is too
         long. Unless it is too long, a later attempt may succeed.
@@ -1509,15 +1517,15 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         is lost if the server's recorder is killed while it types it.
 
         Right: attach.
-        Repeat: yes, with the same session. Send the input again from `opened.input.accepted` on, and ask for
-          output from the end of the last chunk on. So no byte is missing, written twice or sent twice. Keep
-          for this the input that is not known to be accepted. Send the size of a terminal again. Another client has written in between if
-          `accepted` is less than it was, or more than was sent.
+        Repeat: yes, with the same session and `resume`. Send the input again from `opened.input.accepted` on, and
+          ask for output from the end of the last chunk on. So no byte is missing, written twice or sent twice.
+          Keep for this the input that is not known to be accepted. Send the size of a terminal again.
         Errors:
           INVALID_ARGUMENT: also if the first request is not `open`, another one is `open`, the call was opened
             without `input` and has some or a `resize`, or it has nothing to do.
           FAILED_PRECONDITION: another client writes to the job, it was started without `stdin`, its input
             cannot be stored, or a `resize` is of a job without a terminal.
+          ABORTED: see `resume`. Begin a new session to write behind the other input.
           OUT_OF_RANGE: the input does not continue at the next byte, or has ended; or the output is not kept,
             as of Stream.
           RESOURCE_EXHAUSTED: as of Stream, and for a request of more than 128 KiB.

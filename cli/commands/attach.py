@@ -10,7 +10,7 @@ from ..client_settings import ClientSettings, call, client_options
 from ..options.detach_keys import detach_keys_option
 from ..options.job import job_argument
 from ..terminal.console import Failure, printable
-from ..terminal.input_copy import InputCopy
+from ..terminal.input_copy import InputCopy, how_to_return
 from ..terminal.local_terminal import LocalTerminal
 from ..terminal.output_copy import OutputCopies
 from ..terminal.standard_input import StandardInput
@@ -55,10 +55,15 @@ async def _attach(
     passed: TerminalSession | InputCopy | None = None
     if stdin is not None:
         on_terminal = status.record.spec.terminal is not None
-        passed = TerminalSession(terminal, stdin, detach_keys) if on_terminal else InputCopy(stdin.read)
+        passed = (
+            TerminalSession(terminal, stdin, detach_keys, redraws=True)
+            if on_terminal
+            else InputCopy(stdin.read)
+        )
     try:
         await copy_until_detached(passed, client, job, copies.run(client))
     except (RpcError, ServerUnreachable) as error:
         if isinstance(error, RpcError) and error.code != "Unavailable":
             raise
-        raise Failure(f"{printable(str(error))}; the job keeps running: {copies.rest}") from None
+        again = how_to_return(job, copies.rest, more=passed is not None and passed.more)
+        raise Failure(f"{printable(str(error))}; {again}") from None

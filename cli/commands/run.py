@@ -4,6 +4,7 @@ import asyncio
 import signal
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import click
 
@@ -22,7 +23,7 @@ from ..terminal.console import (
     note,
     printable,
 )
-from ..terminal.input_copy import InputCopy, ReadFailed
+from ..terminal.input_copy import InputCopy, ReadFailed, how_to_return
 from ..terminal.local_terminal import LocalTerminal
 from ..terminal.output_copy import OutputCopies, resumable
 from ..terminal.standard_input import StandardInput
@@ -51,20 +52,23 @@ def run(settings: ClientSettings, request_id: str, detach_keys: bytes, **job: ob
     try:
         with LocalTerminal() as terminal, rpc_failures(status=RUN_FAILED):
             spec = job_spec(job)
-            stdin = _passed(spec, terminal, detach_keys) if spec.stdin else None
+            request_id = request_id or str(uuid4())
+            stdin = _passed(spec, terminal, detach_keys, request_id) if spec.stdin else None
             status = asyncio.run(_run(settings, spec, request_id, stdin))
     except Failure as error:
         raise Failure(str(error), RUN_FAILED if error.status == 1 else error.status) from None
     click.get_current_context().exit(status)
 
 
-def _passed(spec: JobSpec, terminal: LocalTerminal, detach_keys: bytes) -> InputCopy | TerminalSession:
-    """Return what passes stdin on to this job."""
+def _passed(
+    spec: JobSpec, terminal: LocalTerminal, detach_keys: bytes, session: str
+) -> InputCopy | TerminalSession:
+    """Return what passes stdin on to this job; ``session``: as in InputCopy."""
     if spec.terminal is None:
-        return InputCopy(StandardInput().read, offset=0)
+        return InputCopy(StandardInput().read, session)
     if not terminal.present:
         raise Failure("stdin is not a terminal; use -i without -t to pass it, or -t without -i")
-    return TerminalSession(terminal, StandardInput(), detach_keys, offset=0)
+    return TerminalSession(terminal, StandardInput(), detach_keys, redraws=False)
 
 
 async def _run(
@@ -81,13 +85,15 @@ async def _run(
             if not resumable(error):
                 reason = printable(str(error))
                 raise Failure(f"{reason}; the job may be running: worker query {job}") from None
-            raise Failure(f"{printable(str(error))}; the job keeps running: {copies.rest}") from None
+            again = how_to_return(job, copies.rest, more=stdin is not None and stdin.more)
+            raise Failure(f"{printable(str(error))}; {again}") from None
         except asyncio.CancelledError:
             if interrupts.failed:
                 raise Failure(f"the job could not be stopped: worker query {job}", RUN_FAILED) from None
             if interrupts.first is None:
                 raise
-            raise Failure(f"the job keeps running: {copies.rest}", after_signal(interrupts.first)) from None
+            reason = how_to_return(job, copies.rest, more=stdin is not None and stdin.more)
+            raise Failure(reason, after_signal(interrupts.first)) from None
         except (PipeClosed, WriteFailed, ReadFailed):
             await _stop(client, job)  # as SIGPIPE ends a command of a shell
             raise

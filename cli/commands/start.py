@@ -1,11 +1,13 @@
 """`worker start`: starts a command as a job."""
 
 import asyncio
+from uuid import uuid4
 
 import click
 
 from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
+from ...core.model.input import JOB_HAS_ENDED
 from ...core.model.job import JobId, JobSpec
 from ..client_settings import ClientSettings, call, client_options
 from ..exit_status import INTERRUPTED
@@ -33,7 +35,8 @@ def start(settings: ClientSettings, request_id: str, form: str | None, **job: ob
     """
     spec = job_spec(job)
     passed = spec.stdin and spec.terminal is None and has_end()
-    stdin = InputCopy(StandardInput().read, offset=0) if passed else None
+    request_id = request_id or str(uuid4())
+    stdin = InputCopy(StandardInput().read, session=request_id) if passed else None
     job_id = call(settings, lambda client: _start(client, spec, request_id, stdin))
     if form == "json":
         show_json({"id": str(job_id)})
@@ -54,5 +57,7 @@ async def _start(client: ResumingClient, spec: JobSpec, request_id: str, stdin: 
     except (RpcError, ServerUnreachable, Failure) as error:
         raise Failure(f"{printable(str(error))}; {incomplete}") from None
     if stdin.cut_off:
-        note(f"the job did not get all of its input: {printable(stdin.cut_off)}")
+        ended = (await client.query(str(job))).ending is not None  # its end closes its stdin too
+        reason = JOB_HAS_ENDED if ended else stdin.cut_off
+        note(f"the job did not get all of its input: {printable(reason)}")
     return job

@@ -18,31 +18,39 @@ class ReadFailed(Failure):
 class InputCopy:
     """Passes all of stdin on to a job, and then ends the input of the job, unless ``read`` returns None.
 
-    ``offset`` is that of its first byte in the input of the job; None: it continues other input.
-    ``window`` has the size for the terminal of the job.
+    ``session`` is a text that only this command knows, for a job that it has started: stdin is all of the
+    input of the job. Empty: it continues other input. ``window`` has the size for the terminal of the job.
     """
 
-    def __init__(self, read: ReadInput, offset: int | None = None, window: Window | None = None) -> None:
+    def __init__(self, read: ReadInput, session: str = "", window: Window | None = None) -> None:
         self._read = read
-        self._offset = offset
+        self._session = session
         self._window = window
         self.over = asyncio.Event()
         """Set when no more is passed on."""
         self.cut_off = ""
         """Why the job reads no more, although it did not get all of stdin."""
+        self.more = True
+        """Whether the job may read more input."""
 
     async def run(self, client: ResumingClient, job: str) -> None:
         """Return when the server has accepted all of stdin, or the job reads no more."""
         try:
             async for event in client.attach(
-                job, read=self._read, offset=self._offset, window=self._window
+                job, read=self._read, session=self._session, window=self._window
             ):
                 if isinstance(event, InputState):
+                    self.more = not (event.ended or event.closed)
                     self.cut_off = "" if event.ended else event.closed
         except InputFailed as error:
             raise ReadFailed(f"cannot read stdin: {error}") from None
         finally:
             self.over.set()
+
+
+def how_to_return(job: str, rest: str, *, more: bool) -> str:
+    """Return what to type once the server is back, for the ``rest`` of the output and ``more`` input."""
+    return f"the job keeps running: {rest}" + (f"; its stdin: worker attach -i {job}" if more else "")
 
 
 async def copy_beside(

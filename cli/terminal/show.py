@@ -147,6 +147,7 @@ def job_details(status: JobStatus) -> list[str]:
         ("Directory", record.spec.working_directory),
         ("Labels", _labels(status)),
         ("Terminal", _terminal(status)),
+        ("Stdin", "attach -i writes to it" if record.spec.stdin and status.ending is None else None),
         ("Created", _local(record.created_at)),
         ("Started", _local(record.started_at)),
         ("Ended", _local(record.end.ended_at if record.end else None)),

@@ -20,18 +20,22 @@ _LAST_KEYS = 1.0
 class TerminalSession:
     """One session. If stdin is not a terminal, its bytes are typed, and nothing detaches.
 
-    ``offset`` is that of the first key in the input of the job; None: it continues other input, and the
-    programs redraw their screen.
+    ``redraws``: the programs redraw their screen, which others have seen before.
     """
 
     def __init__(
-        self, terminal: LocalTerminal, stdin: StandardInput, detach_keys: bytes, offset: int | None = None
+        self, terminal: LocalTerminal, stdin: StandardInput, detach_keys: bytes, *, redraws: bool
     ) -> None:
         self._terminal = terminal
-        self._window = Window(local_size(), redraws=offset is None)
+        self._window = Window(local_size(), redraws=redraws)
         self._keyboard = Keyboard(stdin.read, detach_keys if terminal.present else b"")
         window = self._window if terminal.present else None
-        self._copy = InputCopy(self._keyboard.read, offset, window)
+        self._copy = InputCopy(self._keyboard.read, window=window)
+
+    @property
+    def more(self) -> bool:
+        """Whether the job may read more input."""
+        return self._copy.more
 
     async def run(self, client: ResumingClient, job: str, output: Coroutine[object, object, None]) -> bool:
         """Show output until it ends, or the user detaches; return whether the user has."""

@@ -58,14 +58,16 @@ REMOVING = {kept: Removing(kept) for kept in (False, True)}
 class JobEntry:
     """A job in the registry: its record, and the phase that it is in.
 
-    A finished job has no process, scope, task, event or lock of its own.
+    A finished job has no process, scope, task, event or lock of its own. ``input_writer``: who has written
+    last to its stdin, as far as this Worker has seen it (job_input.py).
     """
 
-    __slots__ = ("phase", "record")
+    __slots__ = ("input_writer", "phase", "record")
 
     def __init__(self, record: JobRecord, phase: Phase) -> None:
         self.record = record
         self.phase = phase
+        self.input_writer = ""
 
     @property
     def progress(self) -> Progress:

@@ -1,6 +1,6 @@
 """The input of a job: how much of it is known, and which bytes continue it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import InputMisplaced
 
@@ -14,11 +14,13 @@ class InputState:
 
     ``accepted``: the number of bytes that were accepted, and so the offset of the next one. ``ended``: no
     more follow. ``closed``: why the job reads no more, such as that it has closed its stdin; empty: it may.
+    ``writer``: who has written last, as InteractiveProcess.set_input_writer has recorded it.
     """
 
     accepted: int = 0
     ended: bool = False
     closed: str = ""
+    writer: str = field(default="", compare=False)
 
     def new_bytes(self, offset: int, data: bytes) -> bytes:
         """Return those of the bytes that were not accepted yet; InputMisplaced if they do not fit."""

@@ -137,6 +137,10 @@ class InteractiveProcess(Process, Protocol):
         """Return how much was accepted so far, also by an earlier Worker."""
         ...
 
+    async def set_input_writer(self, writer: str) -> None:
+        """Record who writes from now on: InputState.writer has this text, also for a later Worker."""
+        ...
+
     async def write_input(self, offset: int, data: bytes) -> InputState:
         """Accept the bytes from ``offset`` on, without those that were accepted before.
 

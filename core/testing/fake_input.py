@@ -19,6 +19,10 @@ class FakeInput:
         """Whether the program reads; while it does not, writes wait."""
         self.reading.set()
 
+    def set_writer(self, writer: str) -> None:
+        """Record who writes from now on."""
+        self.state = replace(self.state, writer=writer)
+
     async def write(self, offset: int, data: bytes) -> InputState:
         """Accept bytes once the program reads."""
         await self.reading.wait()

@@ -161,6 +161,10 @@ class FakeProcess:
         """Return how much input was accepted."""
         return self._input.state
 
+    async def set_input_writer(self, writer: str) -> None:
+        """Record who writes from now on."""
+        self._input.set_writer(writer)
+
     async def write_input(self, offset: int, data: bytes) -> InputState:
         """Let the program read bytes."""
         return await self._input.write(offset, data)

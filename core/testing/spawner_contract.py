@@ -258,10 +258,12 @@ class SpawnerContract(Contract):
                 return
             process = interactive(spawned.process)
             assert InputState() == await process.input()
+            await process.set_input_writer("somebody")
             assert InputState(6) == await process.write_input(0, b"first\n")
             await bench.restart()
             process = interactive((await bench.spawner.recover())[spawned.job])
             assert InputState(6) == await process.input()
+            assert "somebody" == (await process.input()).writer
             assert InputState(13) == await process.write_input(0, b"first\nsecond\n")
             for misplaced in (process.write_input(14, b"x"), process.end_input(12)):
                 try:

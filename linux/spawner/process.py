@@ -18,7 +18,7 @@ from ...core.ports import Placement, Progress, Survivor
 from ..ipc.encoding import end_from_message, ending_from_message, placement_from_message
 from ..kernel import procfs
 from ..state.history import HistoryUnreadable, read_history
-from ..state.job_directory import history_path, spool_path
+from ..state.job_directory import history_path
 from .pipe_size import set_pipe_size
 from .spooled_input import SpooledInput
 
@@ -79,10 +79,13 @@ class SupervisedProcess:
     @cached_property
     def _input(self) -> SpooledInput:
         """Made when it is used: most jobs have no input."""
-        return SpooledInput(spool_path(self._directory), self._report_input)
+        return SpooledInput(self._directory, self._report_input)
 
     async def input(self) -> InputState:
         return await self._input.state()
+
+    async def set_input_writer(self, writer: str) -> None:
+        await self._input.set_writer(writer)
 
     async def write_input(self, offset: int, data: bytes) -> InputState:
         return await self._input.write(offset, data)

@@ -12,6 +12,7 @@ from typing import Any
 from ...core.errors import SpawnerUnavailable, StorageUnavailable
 from ...core.model.input import JOB_HAS_ENDED, InputState
 from ..kernel.syscalls import punch_hole
+from ..state.job_directory import spool_path, writer_path
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,9 @@ class SpooledInput:
     report.
     """
 
-    def __init__(self, path: str, request: Callable[[int | None], Awaitable[Report | None]]) -> None:
-        self._path = path
+    def __init__(self, directory: str, request: Callable[[int | None], Awaitable[Report | None]]) -> None:
+        self._path = spool_path(directory)
+        self._writer_path = writer_path(directory)
         self._request = request
         self._file = -1
         self._state = InputState()
@@ -60,6 +62,18 @@ class SpooledInput:
         """Return how much was accepted so far."""
         self._open()
         return self._state
+
+    async def set_writer(self, writer: str) -> None:
+        """Record who writes from now on; wait for space if the disk is full."""
+        async with self._writing:
+            self._open()
+            while not self._state.closed and self._state.writer != writer:
+                try:
+                    _record_writer(self._writer_path, writer)
+                except OSError as error:
+                    await self._wait_for_space(error)
+                    continue
+                self._state = replace(self._state, writer=writer)
 
     async def write(self, offset: int, data: bytes) -> InputState:
         """Accept bytes, as InteractiveProcess.write_input; wait for space if the disk is full."""
@@ -146,7 +160,11 @@ class SpooledInput:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise StorageUnavailable(f"the input cannot be stored: {error.strerror}") from error
-            self._state = replace(self._state, accepted=os.fstat(self._file).st_size)
+            self._state = replace(
+                self._state,
+                accepted=os.fstat(self._file).st_size,
+                writer=_recorded_writer(self._writer_path),
+            )
 
     async def _wait_for_room(self) -> None:
         """Wait until the job has read some; ask from time to time: a dead supervisor reports nothing."""
@@ -179,3 +197,21 @@ class SpooledInput:
             with suppress(OSError):  # a file system without holes: the space is freed with the job
                 punch_hole(self._file, self._hole, end - self._hole)
             self._hole = end
+
+
+def _record_writer(path: str, writer: str) -> None:
+    """Write a line in one system call: a server that dies leaves the old line or the new one."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(file, f"{writer}\n".encode(), 0)  # what is left behind a shorter line is not read
+    finally:
+        os.close(file)
+
+
+def _recorded_writer(path: str) -> str:
+    """Return the writer that was recorded, empty if none was."""
+    try:
+        with open(path) as file:
+            return file.readline().rstrip("\n")
+    except FileNotFoundError:
+        return ""

@@ -6,6 +6,7 @@ CHANNEL.fifo       stdout and stderr of the job, until the output is complete
 CHANNEL-OFFSET     a segment of recorded output; OFFSET is the offset of its first byte
 stdin.fifo         stdin of a job that has one, until the job is forgotten
 stdin.spool        the input that was accepted for it; most of what the job has read is a hole
+stdin.writer       which session has written last, as the server names it
 CHANNEL.times-N    when output was written, from offset N on (time_entries.py)
 CHANNEL.times-new  the same, being written in place of another
 history            the supervisor's record of the job, until the job's end is journaled
@@ -47,9 +48,14 @@ def spool_path(directory: StrPath) -> str:
     return f"{directory}/{STDIN}spool"
 
 
+def writer_path(directory: StrPath) -> str:
+    """Return the path of the name of the session that has written last to a job."""
+    return f"{directory}/{STDIN}writer"
+
+
 def input_files(directory: StrPath) -> tuple[str, ...]:
     """Return the paths of all files of a job's input."""
-    return stdin_fifo_path(directory), spool_path(directory)
+    return stdin_fifo_path(directory), spool_path(directory), writer_path(directory)
 
 
 def remove_input(directory: StrPath) -> None:

@@ -154,12 +154,58 @@ async def test_another_writer_came_between(pki: Path) -> None:
         assert b"onetwo" == recorded(server, job)
 
 
-async def write(worker: Worker, job: JobId, data: bytes) -> None:
+@pytest.mark.parametrize("ends", [False, True])
+async def test_another_writer_came_between_over_a_new_server(pki: Path, *, ends: bool) -> None:
+    """Also if the other client has written less than this one had sent, to a server that knows neither."""
+    async with serving(pki) as server:
+        wire = Wire(server.port)
+        async with wire.open() as server.port, server.client() as client:
+            job = await client.start(CAT)
+            server.spawner.pause_reading(job)
+            typed = Typed(b"one", b"much more than the other client writes")
+            running = asyncio.ensure_future(
+                Attached().all_of(client.attach(str(job), read=typed.read, session="mine"))
+            )
+            while not typed.size:
+                assert await client.health()
+            with wire.broken():
+                await server.down()
+                server.spawner.resume_reading(job)
+                await server.up()
+                await write(server.worker, job, b"two", ends=ends)
+                wire.forward_to(server)
+            with pytest.raises(RpcError, match="Aborted desc = another client has written to the stdin"):
+                await running
+        assert b"two" == recorded(server, job)
+
+
+async def test_the_input_of_a_job_that_the_client_has_started(pki: Path) -> None:
+    """A session begins at byte 0, continues in another attachment, and is not taken for that of others."""
+    async with serving(pki) as server, server.client() as client:
+        job, other = await client.start(CAT), await client.start(CAT)
+        await write(server.worker, other, b"x")
+        for input_ in (Typed(b"one"), Typed(b"onetwo", ended=True)):
+            attached = Attached()
+            running = asyncio.ensure_future(
+                attached.all_of(client.attach(str(job), read=input_.read, session="mine"))
+            )
+            while attached.input.accepted < input_.size or not input_.size:
+                assert await client.health()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert b"onetwo" == recorded(server, job)
+        with pytest.raises(RpcError, match="Aborted"):
+            await Attached().all_of(client.attach(str(other), read=Typed(b"x").read, session="mine"))
+
+
+async def write(worker: Worker, job: JobId, data: bytes, *, ends: bool = False) -> None:
     """Write to the stdin of a job as soon as no other client does."""
     while True:
         with suppress(InputTaken):
             async with worker.attach_input(job) as writer:
-                await writer.write((await writer.state()).accepted, data)
+                state = await writer.write((await writer.state()).accepted, data)
+                if ends:
+                    await writer.end(state.accepted)
                 return
         await asyncio.sleep(0)
 

@@ -288,7 +288,7 @@ async def test_attach_to_a_job_without_stdin(pki: Path) -> None:
         job = await machine.worker.start(JobSpec("sleep", ["1000"]))
         done = await piped(machine, b"x", "attach", "-i", str(job))
         assert 1 == done.status
-        assert done.err.endswith("was started without an open stdin\n")
+        assert done.err.endswith("was started without an open stdin (option -i)\n")
         assert 1 == done.err.count("\n")
 
 

@@ -5,6 +5,7 @@ import pytest
 from worker.core import (
     ActionRefused,
     Channel,
+    InputInterrupted,
     InputMisplaced,
     InputState,
     InputTaken,
@@ -104,6 +105,45 @@ async def test_a_session_continues_after_a_lost_connection() -> None:
             await writer.write(3, b"two")
             await writer.end(6)
     assert b"onetwo" == await bench.output(job)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_a_session_cannot_resume_after_another_one(*, ends: bool) -> None:
+    """Bytes or the end of the input from another session interrupt it, also once the job has finished."""
+    bench = Bench()
+    job = await bench.worker.start(CAT)
+    async with bench.worker.attach_input(job, "mine") as writer:
+        await writer.write(0, b"one")
+    async with bench.worker.attach_input(job, "yours") as other:
+        await (other.end(3) if ends else other.write(3, b"two"))
+    if ends:
+        await bench.worker.wait(job)
+    with pytest.raises(InputInterrupted, match=f"written to the stdin of job {job} meanwhile"):
+        async with bench.worker.attach_input(job, "mine", resumes=True):
+            raise AssertionError("resumed")
+
+
+async def test_a_session_resumes_after_one_that_wrote_nothing() -> None:
+    """A session that has only attached does not interrupt another one."""
+    bench = Bench()
+    job = await bench.worker.start(CAT)
+    async with bench.worker.attach_input(job, "mine", resumes=True) as writer:
+        await writer.write(0, b"one")
+    async with bench.worker.attach_input(job) as other:
+        assert InputState(3) == await other.state()
+    async with bench.worker.attach_input(job, "mine", resumes=True) as writer:
+        assert InputState(6) == await writer.write(3, b"two")
+
+
+async def test_writers_without_a_session_are_different_ones() -> None:
+    """The input of a writer without a session cannot be resumed."""
+    bench = Bench()
+    job = await bench.worker.start(CAT)
+    async with bench.worker.attach_input(job) as writer:
+        await writer.write(0, b"one")
+    with pytest.raises(InputInterrupted):
+        async with bench.worker.attach_input(job, resumes=True):
+            raise AssertionError("resumed")
 
 
 async def test_a_job_without_stdin_has_no_input() -> None:

@@ -56,7 +56,7 @@ def how_to_return(job: str, rest: str, *, more: bool) -> str:
 async def copy_beside(
     stdin: InputCopy | None, client: ResumingClient, job: str, output: Coroutine[object, object, None]
 ) -> None:
-    """Copy output until it ends, and pass stdin on meanwhile; raise the first error of either."""
+    """Copy output until it ends with the job, and pass stdin on; raise the first error of either."""
     if stdin is None:
         hint_unused()
         await output
@@ -70,6 +70,7 @@ async def copy_beside(
             if stdin.cut_off and (await client.query(job)).ending is None:
                 note(printable(stdin.cut_off))
         await copying
+        await passing  # ends with the job; it fails if another client has written meanwhile
     finally:
         for task in (passing, copying):
             task.cancel()

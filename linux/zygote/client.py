@@ -23,8 +23,11 @@ PROGRAM = str(Path(__file__).with_name("zygote"))
 PATIENCE = 10.0
 """Seconds that a zygote may take to answer, its own start included: 1 ms, and far less afterwards."""
 
-_RESTART_INTERVAL = 1.0
-"""Seconds after its start from which on a zygote that dies is started again at once."""
+_QUICK_DEATH = 1.0
+"""A zygote that dies within these seconds after its start may die each time."""
+
+_MOST_QUICK_DEATHS = 5
+"""Quick deaths in a row after which the next zygote is started for the next job, and not at once."""
 
 _TIMEVAL = struct.Struct("@ll")
 
@@ -57,6 +60,7 @@ class Zygote:
         self._pid = 0
         self._pidfd = -1
         self._started_at = 0.0
+        self._quick_deaths = 0
         self._held: dict[int, int] = {}  # slot by descriptor
         self._free: list[int] = []
         self._slots = 0
@@ -69,12 +73,14 @@ class Zygote:
             log.exception("no zygote can be started; trying again with the next job")
 
     def reaped(self, pid: int) -> None:
-        """Start another one if this child was the zygote and has held files, unless it died at once."""
+        """Start another one if this child was the zygote and has held files, unless all die at once."""
         if self._peer is None or pid != self._pid:
             return
         log.error("the zygote has died%s", ", starting another" if self._held else "")
         self._disconnect()
-        if self._held and boottime() >= self._started_at + _RESTART_INTERVAL:
+        quick = boottime() < self._started_at + _QUICK_DEATH
+        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        if self._held and self._quick_deaths < _MOST_QUICK_DEATHS:
             self.begin()
 
     def close(self) -> None:

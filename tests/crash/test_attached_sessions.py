@@ -1,12 +1,9 @@
 """Kills while clients are attached: plain input is exact, keys are typed at most once."""
 
 import asyncio
-import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,23 +35,9 @@ KEY = b"k%06d\n"
 """A line of 8 bytes: the recorder types 1024 bytes at once, and loses only whole lines."""
 
 
-def age(pid: int) -> float:
-    """Return the seconds since the start of a process; none if there is no such process."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-
-
 def kill(restarting: RestartingInstallation, role: str, until: Until) -> None:
-    """Kill the process of this role once all of them run.
-
-    A zygote that dies within a second of its start has no successor until the next job is started.
-    """
+    """Kill the process of this role once all of them run."""
     until(lambda: all(map(restarting.pid, ROLES)))
-    if role == "zygote":
-        until(lambda: age(restarting.pid(role)) > 1.1)
     until(partial(restarting.kill, role))
 
 

@@ -1,6 +1,7 @@
 """`run -i`, `start -i` and `attach -i` with real jobs: exact input, also when the server is killed."""
 
 import hashlib
+import json
 import random
 import signal
 import subprocess
@@ -147,3 +148,24 @@ def test_a_process_is_killed_meanwhile(installation: Any, victim: str) -> None:
         out, err = process.communicate(BYTES[1000:], timeout=120)
     assert 0 == process.returncode, err
     assert BYTES == received + out
+
+
+def test_another_client_writes_while_the_first_one_is_away(installation: Any) -> None:
+    """The first one ends with an error, although it had sent more bytes than the other one."""
+    job = "read -r line; cat; echo $line"
+    with typing_into(installation, "run", "-i", "sh", "-c", job) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"last\n1\n")
+        assert b"1\n" == process.stdout.read(2)
+        process.send_signal(signal.SIGSTOP)
+        process.stdin.write(b"ours, which is never read\n")
+        installation.kill(installation.server_pid())
+        installation.worker("up")
+        [found] = json.loads(installation.worker("list", "-o", "json"))
+        done = piped(installation, b"2\n", "attach", "-i", found["id"])
+        assert (0, b"2\nlast\n", b"") == (done.returncode, done.stdout, done.stderr)
+        process.send_signal(signal.SIGCONT)
+        _, err = process.communicate(timeout=120)
+    assert 125 == process.returncode
+    assert f"another client has written to the stdin of job {found['id']} meanwhile".encode() in err

@@ -71,7 +71,7 @@ class Attachment:
 
     ``read`` returns the next bytes of the input; None: this attachment does not write. ``session`` is a
     text that only this client knows; one that is given is continued, and its input begins at byte 0.
-    ``window`` has the size for the terminal of the job; only of one that writes.
+    ``window`` has the size for the terminal of the job; only of one that writes, or of a job without stdin.
     """
 
     def __init__(
@@ -123,6 +123,8 @@ class Attachment:
             await call.resize(size)
         resizing = asyncio.ensure_future(_send_changes(call, self._window))
         try:
+            if self._input is None:
+                await resizing
             await self._send_input(call, offset)
         finally:
             resizing.cancel()

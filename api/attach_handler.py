@@ -9,7 +9,7 @@ newest state of the input.
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from ..core.engine.job_input import JobInput
@@ -138,14 +138,17 @@ class AttachHandler:
             await self._worker.resize(self._job, translate.window_size(request.resize))
 
     async def _only_watch(self) -> None:
-        """Check that there is such a job, and that the client sends nothing more."""
-        await self._worker.query(self._job)
+        """Check that there is such a job, and that the client sends at most sizes, if nobody writes."""
+        status = await self._worker.query(self._job)
         self._opened = True
         self._changed.set()
         async with aclosing(self._requests):
             async for request in self._requests:
                 _check_kind(request)
-                raise CallRejected(Status.INVALID_ARGUMENT, "the call was opened without `input`")
+                if request.resize is None or status.record.spec.stdin:
+                    raise CallRejected(Status.INVALID_ARGUMENT, "the call was opened without `input`")
+                with suppress(JobAlreadyFinished):
+                    await self._worker.resize(self._job, translate.window_size(request.resize))
 
     async def _follow(self, requested: proto.AttachOutput) -> None:
         """Hand over the output of a channel, one chunk at a time, until the job has finished."""

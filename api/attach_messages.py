@@ -44,12 +44,10 @@ def resize_request(size: WindowSize) -> proto.AttachRequest:
 
 
 def check_output(opening: proto.AttachOpen) -> None:
-    """Raise InvalidJobSpec if the requested output is ambiguous, or if there is nothing to do."""
+    """Raise InvalidJobSpec if the requested output is ambiguous."""
     channels = [each.channel for each in opening.output]
     if len(set(channels)) < len(channels):
         raise InvalidJobSpec("output", "a channel is given twice")
-    if not channels and not opening.input:
-        raise InvalidJobSpec("open", "neither `input` nor `output` is given; set at least one")
 
 
 def input_message(state: InputState) -> proto.AttachInputState:

@@ -406,7 +406,8 @@ class AttachRequest(betterproto2.Message):
     )
     """
     The terminal of the job gets this size, after the requests before. No response answers it. If the
-    size is another one, the foreground processes get SIGWINCH. Only of a call with `input`.
+    size is another one, the foreground processes get SIGWINCH. Only of a call with `input`, or if the job
+    was started without `stdin`.
     """
 
 
@@ -1522,7 +1523,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
           Keep for this the input that is not known to be accepted. Send the size of a terminal again.
         Errors:
           INVALID_ARGUMENT: also if the first request is not `open`, another one is `open`, the call was opened
-            without `input` and has some or a `resize`, or it has nothing to do.
+            without `input` and has some or a `resize` (unless the job has no stdin).
           FAILED_PRECONDITION: another client writes to the job, it was started without `stdin`, its input
             cannot be stored, or a `resize` is of a job without a terminal.
           ABORTED: see `resume`. Begin a new session to write behind the other input.

@@ -27,7 +27,9 @@ from ..terminal.input_copy import InputCopy, ReadFailed, how_to_return
 from ..terminal.local_terminal import LocalTerminal
 from ..terminal.output_copy import OutputCopies, resumable
 from ..terminal.standard_input import StandardInput
-from ..terminal.terminal_session import TerminalSession, copy_until_detached
+from ..terminal.terminal_session import SizeOnly, TerminalSession, copy_until_detached
+
+Passed = InputCopy | TerminalSession | SizeOnly
 
 _DEFAULTS = {"split_output": True}
 """The options whose default is not that of `start`."""
@@ -53,17 +55,17 @@ def run(settings: ClientSettings, request_id: str, detach_keys: bytes, **job: ob
         with LocalTerminal() as terminal, rpc_failures(status=RUN_FAILED):
             spec = job_spec(job)
             request_id = request_id or str(uuid4())
-            stdin = _passed(spec, terminal, detach_keys, request_id) if spec.stdin else None
+            stdin = _passed(spec, terminal, detach_keys, request_id)
             status = asyncio.run(_run(settings, spec, request_id, stdin))
     except Failure as error:
         raise Failure(str(error), RUN_FAILED if error.status == 1 else error.status) from None
     click.get_current_context().exit(status)
 
 
-def _passed(
-    spec: JobSpec, terminal: LocalTerminal, detach_keys: bytes, session: str
-) -> InputCopy | TerminalSession:
+def _passed(spec: JobSpec, terminal: LocalTerminal, detach_keys: bytes, session: str) -> Passed | None:
     """Return what passes stdin on to this job; ``session``: as in InputCopy."""
+    if not spec.stdin:
+        return SizeOnly() if spec.terminal else None
     if spec.terminal is None:
         return InputCopy(StandardInput().read, session)
     if not terminal.present:
@@ -71,9 +73,7 @@ def _passed(
     return TerminalSession(terminal, StandardInput(), detach_keys, redraws=False)
 
 
-async def _run(
-    settings: ClientSettings, spec: JobSpec, request_id: str, stdin: InputCopy | TerminalSession | None
-) -> int:
+async def _run(settings: ClientSettings, spec: JobSpec, request_id: str, stdin: Passed | None) -> int:
     async with settings.client() as client, _Interrupts(client) as interrupts:
         job = await _start(client, spec, request_id, interrupts)
         copies = OutputCopies(job, spec.channels)

@@ -5,13 +5,14 @@ import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 
+from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
 from ...api.window import Window
 from .console import end_line, note
 from .input_copy import InputCopy, ReadFailed, copy_beside
 from .keyboard import Keyboard
 from .local_terminal import LocalTerminal, local_size
-from .standard_input import StandardInput
+from .standard_input import StandardInput, hint_unused
 
 _LAST_KEYS = 1.0
 """Seconds that the server has to accept what was typed before the detach keys."""
@@ -87,13 +88,43 @@ class TerminalSession:
         self._resize()
 
 
+class SizeOnly:
+    """Passes only the size of the local terminal on, to a job that has a terminal and no stdin."""
+
+    more = False
+
+    async def run(self, client: ResumingClient, job: str, output: Coroutine[object, object, None]) -> None:
+        """Copy output until it ends, and pass the size on after each change."""
+        hint_unused()
+        window = Window(local_size())
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGWINCH, lambda: window.change(local_size()))
+        following = asyncio.ensure_future(self._follow(client, job, window))
+        try:
+            await output
+        finally:
+            loop.remove_signal_handler(signal.SIGWINCH)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self, client: ResumingClient, job: str, window: Window) -> None:
+        with suppress(
+            RpcError, ServerUnreachable
+        ):  # such as without the right: the size is that of the start
+            async for _ in client.attach(job, window=window):
+                pass
+
+
 async def copy_until_detached(
-    stdin: InputCopy | TerminalSession | None,
+    stdin: InputCopy | TerminalSession | SizeOnly | None,
     client: ResumingClient,
     job: str,
     output: Coroutine[object, object, None],
 ) -> bool:
     """Copy output until it ends, and pass stdin on meanwhile; return whether the user has detached."""
+    if isinstance(stdin, SizeOnly):
+        await stdin.run(client, job, output)
+        return False
     if isinstance(stdin, TerminalSession):
         return await stdin.run(client, job, output)
     await copy_beside(stdin, client, job, output)

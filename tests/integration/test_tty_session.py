@@ -68,13 +68,14 @@ def test_job_control(shared: Installation, tmp_path: Path) -> None:
         assert local.restored
 
 
-def test_the_size(shared: Installation) -> None:
+@pytest.mark.parametrize("option", ["-it", "-t"])
+def test_the_size(shared: Installation, option: str) -> None:
     """The terminal of the job has the size of the local one from the start, and follows its changes."""
-    with on_terminal(shared, "run", "-it", sys.executable, "-c", SHOWS_SIZE) as local:
-        local.see(f"{ROWS} {COLUMNS}\r\n".encode())
+    with on_terminal(shared, "run", option, sys.executable, "-c", SHOWS_SIZE) as local:
+        local.see(f"{ROWS} {COLUMNS}\r".encode())
         for rows, columns in ((40, 100), (20, 60)):
             local.resize(rows, columns)
-            local.see(f"{rows} {columns}\r\n".encode())
+            local.see(f"{rows} {columns}\r".encode())
         local.type(b"\x03")
         assert 130 == local.wait()
 

@@ -28,7 +28,7 @@ def framed(request: proto.AttachRequest) -> bytes:
 def opening(job: str, *channels: proto.Channel, writes: bool = True) -> bytes:
     """Return the first request."""
     output = [proto.AttachOutput(channel=channel) for channel in channels]
-    return framed(proto.AttachRequest(open=proto.AttachOpen(job_id=job, input=writes, output=output)))
+    return framed(proto.AttachRequest(open=proto.AttachOpen(job_id=job, input=True, output=output)))
 
 
 OPEN = object()
@@ -90,27 +90,23 @@ async def test_refused_requests(
 
 
 @pytest.mark.parametrize(
-    ("output", "writes", "message"),
+    ("output", "message"),
     [
-        ([], False, "open: neither `input` nor `output` is given"),
-        ([proto.AttachOutput(), proto.AttachOutput(offset=1)], True, "output: a channel is given twice"),
-        ([proto.AttachOutput(channel=proto.Channel(7))], True, "channel: unknown value 7"),
-        ([proto.AttachOutput(channel=proto.Channel.STDERR)], True, "channel: the job was not started with"),
+        ([proto.AttachOutput(), proto.AttachOutput(offset=1)], "output: a channel is given twice"),
+        ([proto.AttachOutput(channel=proto.Channel(7))], "channel: unknown value 7"),
+        ([proto.AttachOutput(channel=proto.Channel.STDERR)], "channel: the job was not started with"),
         (
             [proto.AttachOutput(offset=1, tail_bytes=0)],
-            True,
             "offset and tail_bytes: a stream can start at",
         ),
-        ([proto.AttachOutput(offset=1 << 63)], True, "offset: 9223372036854775808 is greater than any"),
+        ([proto.AttachOutput(offset=1 << 63)], "offset: 9223372036854775808 is greater than any"),
     ],
 )
-async def test_refused_openings(
-    pki: Path, output: list[proto.AttachOutput], message: str, *, writes: bool
-) -> None:
-    """Output that is ambiguous, unknown or not recorded, and a call without a purpose."""
+async def test_refused_openings(pki: Path, output: list[proto.AttachOutput], message: str) -> None:
+    """Output that is ambiguous, unknown or not recorded."""
     async with serving(pki) as served, served.channel() as channel:
         job = str(await served.worker.start(JobSpec("cat", stdin=True)))
-        request = proto.AttachOpen(job_id=job, input=writes, output=output)
+        request = proto.AttachOpen(job_id=job, input=True, output=output)
         call = channel.request(ATTACH, Cardinality.STREAM_STREAM, proto.AttachRequest, proto.AttachResponse)
         with pytest.raises(GRPCError) as caught:  # noqa: PT012
             async with call as stream:

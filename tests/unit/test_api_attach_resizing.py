@@ -57,6 +57,19 @@ async def test_a_watcher_has_no_size(pki: Path) -> None:
         await has_had(machine, job, AT_FIRST)
 
 
+async def test_a_job_without_stdin(pki: Path) -> None:
+    """Any client that attaches can change the size; the call ends with the job."""
+    async with serving(pki) as machine, machine.client() as client:
+        job = await client.start(JobSpec("sleep", ["1000"], terminal=AT_FIRST))
+        window = Window(NOW)
+        attached = asyncio.ensure_future(Attached().all_of(client.attach(str(job), window=window)))
+        await has_had(machine, job, AT_FIRST, NOW)
+        window.change(LATER)
+        await has_had(machine, job, AT_FIRST, NOW, LATER)
+        machine.spawner.kill(job, 9)
+        await attached
+
+
 async def test_a_replaced_writer_has_no_size(pki: Path) -> None:
     """Once a new connection of its session writes, a late change of the old one is refused."""
     async with serving(pki) as machine, machine.client() as client:

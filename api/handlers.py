@@ -9,7 +9,6 @@ import codecs
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
-from signal import SIGTERM
 
 from ..core.model.job import Chunk, parse_job_id
 from ..core.model.stream_start import FromOffset
@@ -75,11 +74,10 @@ class Handlers:
     async def stop(self, request: StopRequest) -> StopResponse:
         """Stop a job and return when it is finished. The stop continues if the client disconnects."""
         job = parse_job_id(request.job_id)
-        signal = SIGTERM if request.signal is None else request.signal
         async with self._shutdown.interrupts("the stop continues"):
             await self._worker.stop(
                 job,
-                signal=signal,
+                signal=request.signal,
                 grace=translate.seconds(request.grace_ms),
                 signal_all=request.signal_all,
             )

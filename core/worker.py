@@ -130,7 +130,7 @@ class Worker:
         job = self._jobs.requested(owner, request_id)
         if job is None:
             job = self._runner.launch(self._record(spec, owner, request_id))
-        elif job.record.spec != spec:
+        elif fingerprint(job.record.spec) != fingerprint(spec):
             raise RequestIdReused(request_id)
         if isinstance(job.phase, Launching):
             await asyncio.shield(job.phase.task)
@@ -140,22 +140,25 @@ class Worker:
         self,
         job_id: JobId,
         *,
-        signal: int = signals.SIGTERM,
+        signal: int | None = None,
         grace: float | None = None,
         signal_all: bool = False,
     ) -> None:
         """End every process of a job and return when the job has finished; joins a running stop.
 
-        The main process gets the signal first, the others when it has ended or after half of the grace
-        period (core/termination.py); ``signal_all``: all at once. SIGKILL follows after ``grace`` seconds.
+        The main process gets the signal first, by default JobSpec.stop_signal, and the others when it has
+        ended or after half of the grace period (core/termination.py); ``signal_all``: all at once. SIGKILL
+        follows after ``grace`` seconds.
         Raises JobNotFound, JobAlreadyFinished, and StopIncomplete if the job has not finished some
         seconds after SIGKILL.
         """
-        _check_signal(signal)
+        if signal is not None:
+            _check_signal(signal)
         if grace is not None and not 0 <= grace <= LONGEST_DURATION:
             raise InvalidJobSpec("grace", f"{grace:g} s; must be 0 or more, at most 10 years")
         job, running = await self._find_running(job_id)
         process = running.process
+        signal = job.record.spec.stop_signal if signal is None else signal
         grace = job.record.spec.grace if grace is None else grace
         if signal_all and not job.record.signal_all:
             stop = signalable(process).stop(signal, grace, signal_all=True)

@@ -292,7 +292,7 @@ class AttachInputState(betterproto2.Message):
     accepted: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
     """
     Bytes that were accepted, from all calls: they reach the job, whatever happens to the client and the
-    server. The offset of the next byte.
+    server (of a terminal: at most once). The offset of the next byte.
     """
 
     ended: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
@@ -1032,7 +1032,7 @@ class StopRequest(betterproto2.Message):
 
     signal: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
     """
-    Signal number; absent: SIGTERM.
+    Signal number; absent: SIGTERM, and SIGHUP for a job with a terminal: interactive shells ignore SIGTERM.
     """
 
     grace_ms: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT64, optional=True)
@@ -1514,7 +1514,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         has to know it while it lets output wait makes two calls, which may share a connection.
 
         Terminals. The input of a job with a terminal is what a user types: Ctrl-C is the byte 3, Ctrl-D the
-        byte 4, and the job reads no end of the file at `end`. Each key is typed at most once: an accepted key
+        byte 4, and `end` is refused. Each key is typed at most once: an accepted key
         is lost if the server's recorder is killed while it types it.
 
         Right: attach.
@@ -1525,7 +1525,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
           INVALID_ARGUMENT: also if the first request is not `open`, another one is `open`, the call was opened
             without `input` and has some or a `resize` (unless the job has no stdin).
           FAILED_PRECONDITION: another client writes to the job, it was started without `stdin`, its input
-            cannot be stored, or a `resize` is of a job without a terminal.
+            cannot be stored, a `resize` is of a job without a terminal, or an `end` of one with a terminal.
           ABORTED: see `resume`. Begin a new session to write behind the other input.
           OUT_OF_RANGE: the input does not continue at the next byte, or has ended; or the output is not kept,
             as of Stream.

@@ -61,7 +61,7 @@ async def _attach(
             else InputCopy(stdin.read)
         )
     try:
-        await copy_until_detached(passed, client, job, copies.run(client))
+        await copy_until_detached(passed, client, job, copies)
     except (RpcError, ServerUnreachable) as error:
         if isinstance(error, RpcError) and error.code != "Unavailable":
             raise

@@ -78,7 +78,7 @@ async def _run(settings: ClientSettings, spec: JobSpec, request_id: str, stdin: 
         job = await _start(client, spec, request_id, interrupts)
         copies = OutputCopies(job, spec.channels)
         try:
-            if await copy_until_detached(stdin, client, job, copies.run(client)):
+            if await copy_until_detached(stdin, client, job, copies):
                 return 0
             status = await client.wait(job)
         except (RpcError, ServerUnreachable) as error:

@@ -10,7 +10,11 @@ from ..terminal.show import confirm, format_option
 
 @click.command()
 @job_argument
-@click.option("--signal", type=SIGNAL, help="The first signal to send, as for kill(1).  [default: TERM]")
+@click.option(
+    "--signal",
+    type=SIGNAL,
+    help="The first signal to send, as for kill(1).  [default: TERM; with a terminal HUP]",
+)
 @click.option(
     "--grace", type=DURATION, help="Time until SIGKILL.  [default: as set when the job was started]"
 )

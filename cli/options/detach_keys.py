@@ -1,5 +1,6 @@
 """The keys that detach a command from the terminal of a job, written as for docker: ``ctrl-p,ctrl-q``."""
 
+import os
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -32,10 +33,18 @@ def _key(name: str) -> int:
     )
 
 
+class _EmptyVariableCounts(click.Option):
+    """An option whose variable may be empty, which click takes for absent."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:  # noqa: ARG002 - as in click
+        return os.environ.get(str(self.envvar))
+
+
 def detach_keys_option(command: Command) -> Command:
     """Add the option to a command, which receives the bytes as ``detach_keys``."""
     return click.option(
         "--detach-keys",
+        cls=_EmptyVariableCounts,
         type=Parsed("KEYS", parse_detach_keys),
         default="ctrl-p,ctrl-q",
         show_default=True,

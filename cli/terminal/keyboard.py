@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+INTERRUPTS = b"\x03\x1a\x1c"
+"""Ctrl-C, Ctrl-Z and Ctrl-\\: a terminal discards output that waits to be shown (termios(3), NOFLSH)."""
+
 MOST_WAITING = 64 << 10
 """Bytes that were typed and not passed on yet, from which on no more are read."""
 
@@ -30,13 +33,15 @@ class DetachKeys:
 
 
 class Keyboard:
-    """Reads what is typed, also while it cannot be passed on, so that detaching is possible at any time.
+    """Reads what is typed, also while it cannot be passed on, so that the detach keys are seen.
 
     ``typed`` returns the next keys, none at the end.
     """
 
     def __init__(self, typed: Callable[[], Awaitable[bytes]], detach_keys: bytes) -> None:
         self.detached = asyncio.Event()
+        self.interrupted = asyncio.Event()
+        """Set by the keys that interrupt a program."""
         self._typed = typed
         self._detach_keys = DetachKeys(detach_keys)
         self._waiting = bytearray()
@@ -48,6 +53,8 @@ class Keyboard:
         """Read until the user detaches, or nothing more can be read."""
         try:
             while not self._detach_keys.found and (keys := await self._typed()):
+                if any(key in INTERRUPTS for key in keys):
+                    self.interrupted.set()
                 async with self._changed:
                     self._waiting += self._detach_keys.pass_on(keys)
                     self._changed.notify_all()

@@ -16,6 +16,12 @@ from .descriptor import OutputDescriptor
 from .meter import Meter
 from .timestamps import TimestampedLines
 
+MOST_BACKLOG = 256 << 10
+"""Bytes that a terminal shows after an interrupt although they were written before."""
+
+_SKIP_TIMES, _SKIP_INTERVAL = 10, 0.1
+"""How often, and after how many seconds, to look for a backlog: a job writes on until it is interrupted."""
+
 _FINAL = frozenset({"NotFound", "OutOfRange", "PermissionDenied", "InvalidArgument", "FailedPrecondition"})
 """Codes of errors that a retry cannot change."""
 
@@ -62,10 +68,31 @@ class OutputCopy:
         self._lines = TimestampedLines() if times.timestamps else None
         self.begun = False
         """Whether any output has arrived."""
+        self._skip_to = 0
+
+    def skip_to(self, end: int) -> None:
+        """Skip the output before this offset, if that is much."""
+        if isinstance(self._rest_start, FromOffset) and end - self._rest_start.offset > MOST_BACKLOG:
+            self._skip_to = end
 
     async def run(self, client: ResumingClient, meter: Meter | None = None) -> None:
         """Write the output until the stream ends; print a note where output was discarded."""
         target = OutputDescriptor(self._into)
+        async with target.until_closed():
+            while await self._copy(client, target, meter):
+                self._skip()
+
+    def _skip(self) -> None:
+        skipped = f"{self.rest} --no-follow"
+        note(f"not shown after the interrupt: {self._skip_to - self._position} bytes; see {skipped}")
+        self._rest_start = FromOffset(self._skip_to)
+
+    @property
+    def _position(self) -> int:
+        return self._rest_start.offset if isinstance(self._rest_start, FromOffset) else 0
+
+    async def _copy(self, client: ResumingClient, target: OutputDescriptor, meter: Meter | None) -> bool:
+        """Write the output; return False when the stream has ended, True if some is to be skipped."""
         chunks = client.stream(
             self._job,
             channel=self.channel,
@@ -73,7 +100,7 @@ class OutputCopy:
             follow=self._follow,
             times=self._times,
         )
-        async with target.until_closed(), aclosing(chunks):
+        async with aclosing(chunks):
             async for chunk in chunks:
                 self._note_missing(chunk.offset)
                 data = self._lines.add(chunk) if self._lines else chunk.data
@@ -84,6 +111,9 @@ class OutputCopy:
                     meter.add(len(chunk.data))
                 self._rest_start = FromOffset(chunk.offset + len(chunk.data))
                 self.begun = True
+                if self._skip_to > self._position:
+                    return True
+        return False
 
     def _note_missing(self, offset: int) -> None:
         if not self.begun and self._times.since_ms is not None:
@@ -146,6 +176,15 @@ class OutputCopies:
             for copy in running:
                 copy.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def skip_backlog(self, client: ResumingClient) -> None:
+        """Skip what was written and is not shown yet, after an interrupt, if it is much."""
+        for _ in range(_SKIP_TIMES):
+            written = (await client.query(self._job)).output
+            for copy in self._copies:
+                if extent := written.get(copy.channel):
+                    copy.skip_to(extent.end)
+            await asyncio.sleep(_SKIP_INTERVAL)
 
     async def _copy_separate_stderr(self, client: ResumingClient, meter: Meter | None) -> None:
         """Copy stderr if it is separate; then the other copy is that of stdout."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ...api.client import RpcError, ServerUnreachable
@@ -12,6 +12,7 @@ from .console import end_line, note
 from .input_copy import InputCopy, ReadFailed, copy_beside
 from .keyboard import Keyboard
 from .local_terminal import LocalTerminal, local_size
+from .output_copy import OutputCopies
 from .standard_input import StandardInput, hint_unused
 
 _LAST_KEYS = 1.0
@@ -38,9 +39,10 @@ class TerminalSession:
         """Whether the job may read more input."""
         return self._copy.more
 
-    async def run(self, client: ResumingClient, job: str, output: Coroutine[object, object, None]) -> bool:
+    async def run(self, client: ResumingClient, job: str, output: OutputCopies) -> bool:
         """Show output until it ends, or the user detaches; return whether the user has."""
-        copying = asyncio.ensure_future(copy_beside(self._copy, client, job, output))
+        copying = asyncio.ensure_future(copy_beside(self._copy, client, job, output.run(client)))
+        skipping = asyncio.ensure_future(self._skip(client, output))
         typing = asyncio.ensure_future(self._keyboard.run())
         detaching = asyncio.ensure_future(self._keyboard.detached.wait())
         try:
@@ -53,11 +55,20 @@ class TerminalSession:
                     async with asyncio.timeout(_LAST_KEYS):
                         await self._copy.over.wait()
         finally:
-            for task in (copying, typing, detaching):
+            tasks = copying, skipping, typing, detaching
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(copying, typing, detaching, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         note(f"detached; worker attach -i {job} returns")
         return True
+
+    async def _skip(self, client: ResumingClient, output: OutputCopies) -> None:
+        """Discard the backlog of output at an interrupt, as a terminal does."""
+        while True:
+            await self._keyboard.interrupted.wait()
+            self._keyboard.interrupted.clear()
+            with suppress(RpcError, ServerUnreachable):  # the copy itself reports it
+                await output.skip_backlog(client)
 
     @contextmanager
     def _raw(self) -> Iterator[None]:
@@ -93,7 +104,7 @@ class SizeOnly:
 
     more = False
 
-    async def run(self, client: ResumingClient, job: str, output: Coroutine[object, object, None]) -> None:
+    async def run(self, client: ResumingClient, job: str, output: OutputCopies) -> None:
         """Copy output until it ends, and pass the size on after each change."""
         hint_unused()
         window = Window(local_size())
@@ -101,7 +112,7 @@ class SizeOnly:
         loop.add_signal_handler(signal.SIGWINCH, lambda: window.change(local_size()))
         following = asyncio.ensure_future(self._follow(client, job, window))
         try:
-            await output
+            await output.run(client)
         finally:
             loop.remove_signal_handler(signal.SIGWINCH)
             following.cancel()
@@ -119,7 +130,7 @@ async def copy_until_detached(
     stdin: InputCopy | TerminalSession | SizeOnly | None,
     client: ResumingClient,
     job: str,
-    output: Coroutine[object, object, None],
+    output: OutputCopies,
 ) -> bool:
     """Copy output until it ends, and pass stdin on meanwhile; return whether the user has detached."""
     if isinstance(stdin, SizeOnly):
@@ -127,5 +138,5 @@ async def copy_until_detached(
         return False
     if isinstance(stdin, TerminalSession):
         return await stdin.run(client, job, output)
-    await copy_beside(stdin, client, job, output)
+    await copy_beside(stdin, client, job, output.run(client))
     return False

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
 
 from ..model.job import JobSpec
+from ..model.terminal import WindowSize
 
 REQUEST_RETENTION = 86400.0
 """Seconds for which the journal keeps a request after the removal of its job."""
@@ -15,8 +16,11 @@ REQUEST_RETENTION = 86400.0
 def fingerprint(spec: JobSpec) -> str:
     """Return a hash of a job spec: equal for equal specs, different for others, and stable across versions.
 
-    A field that a later version adds does not change the fingerprint unless it is set.
+    A field that a later version adds does not change the fingerprint unless it is set. The size of a
+    terminal does not count: a repeated command may run in another window.
     """
+    if spec.terminal is not None:
+        spec = replace(spec, terminal=WindowSize())
     text = json.dumps(_plain(spec), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

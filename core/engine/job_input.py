@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from secrets import token_hex
 
-from ..errors import InputInterrupted, InputTaken
+from ..errors import ActionRefused, InputInterrupted, InputTaken
 from ..model.input import InputState
 from ..ports import InteractiveProcess
 from .job_entry import JobEntry
@@ -36,7 +36,11 @@ class JobInput:
         return await self._process.write_input(offset, data)
 
     async def end(self, offset: int) -> InputState:
-        """End the input, as InteractiveProcess.end_input."""
+        """End the input, as InteractiveProcess.end_input; ActionRefused for a terminal."""
+        if self._job.record.spec.terminal is not None:
+            raise ActionRefused(
+                "the input of a terminal has no end; programs take the byte 4 (Ctrl-D) for one"
+            )
         await self._record_writer()
         return await self._process.end_input(offset)
 

@@ -1,5 +1,6 @@
 """Values that describe a job: spec, state, record, status."""
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -162,6 +163,11 @@ class JobSpec:
     def effective_linger(self) -> float:
         """The linger; none with a terminal, which the kernel takes from leftovers when its session ends."""
         return self.linger if self.terminal is None else 0.0
+
+    @property
+    def stop_signal(self) -> int:
+        """The first signal of a stop; with a terminal SIGHUP, since interactive shells ignore SIGTERM."""
+        return signal.SIGTERM if self.terminal is None else signal.SIGHUP
 
     @property
     def channels(self) -> tuple[Channel, ...]:

@@ -53,6 +53,7 @@ class SpooledInput:
         self._hole = 0
         self._full = False
         self._lost = ""
+        self._kept, self._freed_at_once = _KEPT, _MOST_UNREAD
         self._announced = 0
         self._announcing: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
@@ -113,6 +114,8 @@ class SpooledInput:
             closed=self._state.closed or report["closed"],
         )
         self._lost = report["lost"]
+        if report.get("typed"):  # by write(2); what was typed, such as passwords, is erased at once
+            self._kept, self._freed_at_once = 0, 1
         self._moved.set()
         self._free()
 
@@ -192,8 +195,8 @@ class SpooledInput:
 
     def _free(self) -> None:
         """Free the disk space of what the job has read, in large pieces."""
-        end = self._position - _KEPT
-        if self._file >= 0 and end - self._hole >= _MOST_UNREAD:
+        end = self._position - self._kept
+        if self._file >= 0 and end - self._hole >= self._freed_at_once:
             with suppress(OSError):  # a file system without holes: the space is freed with the job
                 punch_hole(self._file, self._hole, end - self._hole)
             self._hole = end

@@ -20,7 +20,7 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
-def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # noqa: PLR0911 - by stage
+def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # noqa: C901, PLR0911 - by stage
     """Return the error for a start that failed at this stage with this errno. Reads files; may block."""
     if number not in _SCARCE and (field := _invalid_field(plan, stage, number)):
         return InvalidJobSpec(*field)
@@ -42,6 +42,8 @@ def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # n
             )
         case "out of memory":
             return LimitsRejected(f"limits.memory: the limit is too low to execute {plan.spec.command}")
+        case "terminal":
+            return _terminal_failure(number)
         case "clone" | "record" if number in _NO_SPACE:
             return QuotaExceeded(f"there is no space for the history of a job: {reason}")
         case "clone" if number in _NO_DESCRIPTOR:
@@ -50,6 +52,18 @@ def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # n
             return LimitsRejected(f"the job cannot join its control group: {reason}")
         case _:
             return SpawnFailed(number, f"{stage}: {reason}")
+
+
+def _terminal_failure(number: int) -> WorkerError:
+    reason = os.strerror(number)
+    if number in _NO_SPACE:
+        return QuotaExceeded(
+            f"no pseudo-terminal is free: {reason}; see sysctl kernel.pty.max, and the option max of the "
+            "mount at /dev/pts"
+        )
+    if number in _NO_DESCRIPTOR:
+        return QuotaExceeded(f"no descriptor is free for a pseudo-terminal: {reason}")
+    return SpawnFailed(number, f"cannot open a pseudo-terminal at /dev/ptmx: {reason}")
 
 
 def _invalid_field(plan: SpawnPlan, stage: str, number: int) -> tuple[str, str] | None:

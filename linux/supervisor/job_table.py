@@ -18,6 +18,7 @@ from ..state.job_directory import fifos_in, history_path, input_files, remove_if
 from ..state.layout import Layout
 from .job import Job, Observer, Services
 from .job_start import MainProcess
+from .job_terminal import NoTerminal
 from .wait_status import ending_of_child
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,8 @@ class JobTable:
         try:
             job.spawn()
         except OSError as error:
-            self.failed(job, "clone", error.errno or errno.EIO)
+            stage = "terminal" if isinstance(error, NoTerminal) else "clone"
+            self.failed(job, stage, error.errno or errno.EIO)
             return
         except Exception:
             log.exception("job %s: cannot be started", name)

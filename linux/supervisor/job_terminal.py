@@ -8,13 +8,19 @@ can be so for a moment while the job runs.
 import fcntl
 import os
 import termios
+from contextlib import suppress
 
 from ...core.model.terminal import WindowSize
 from ..ipc.encoding import SpawnPlan
 from ..zygote.client import Zygote
 
 _NONE = -1
+_IUTF8 = 0o40000  # termios(3): an erased character may have several bytes; Python has no name for it
 _TIOCGPTPEER = 0x5441  # Linux 4.13, on x86 and ARM
+
+
+class NoTerminal(OSError):
+    """No pseudo-terminal can be opened."""
 
 
 class JobTerminal:
@@ -42,10 +48,16 @@ class JobTerminal:
         return int(os.ttyname(self.slave).rpartition("/")[2]) if self.slave != _NONE else None
 
     def create(self) -> None:
-        """Open a terminal of the wanted size for the job's user. OSError if refused."""
+        """Open a terminal of the wanted size for the job's user. NoTerminal and OSError if refused."""
         if self._size is None:
             return
-        self.master, self.slave = os.openpty()
+        try:
+            self.master, self.slave = os.openpty()
+        except OSError as error:
+            raise NoTerminal(error.errno, error.strerror) from error
+        mode = termios.tcgetattr(self.slave)
+        mode[0] |= _IUTF8
+        termios.tcsetattr(self.slave, termios.TCSANOW, mode)
         os.set_blocking(self.master, False)
         os.fchown(self.slave, self._owner, -1)  # the group is that of the mount of devpts: tty
         os.fchmod(self.slave, 0o620)
@@ -57,7 +69,8 @@ class JobTerminal:
             return
         self.master = master
         flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-        self.slave = fcntl.ioctl(master, _TIOCGPTPEER, flags)
+        with suppress(OSError):  # EBUSY: the job has set TIOCEXCL, and so has the terminal open
+            self.slave = fcntl.ioctl(master, _TIOCGPTPEER, flags)
         self._zygote.hold(self.held)
 
     def resize(self, size: WindowSize) -> None:
@@ -70,5 +83,6 @@ class JobTerminal:
         if self.master != _NONE:
             self._zygote.drop(self.held)
             os.close(self.master)
-            os.close(self.slave)
+            if self.slave != _NONE:
+                os.close(self.slave)
             self.master = self.slave = _NONE

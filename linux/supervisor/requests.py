@@ -257,7 +257,7 @@ def _input_of(job: Job) -> Message:
     if not stdin.wanted:
         return {}
     state = {"position": stdin.position, "end": stdin.end_at, "closed": stdin.closed, "lost": stdin.lost}
-    return {"input": state}
+    return {"input": {**state, "typed": job.streams.terminal.wanted}}
 
 
 def _identity(main: MainProcess) -> Message:

@@ -1,5 +1,6 @@
 """`run -it` in a real terminal: keys, screen, size and exit codes are as in a shell on this machine."""
 
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -217,6 +218,63 @@ def test_tmux(shared: Installation, tmp_path: Path) -> None:
         local.type(b"exit\r")
         local.see(b"[exited]")
         assert 0 == local.wait()
+
+
+def test_an_interrupt_discards_the_backlog(shared: Installation) -> None:
+    """A terminal that is slower than the job shows the prompt after Ctrl-C, not all that waits."""
+    with shell(shared) as local:
+        local.see(b"ready$ ")
+        local.type(b"echo $WORKER_JOB_ID\r")
+        job = re.search(rb"[0-9a-f-]{36}", local.see(b"ready$ "))
+        assert job is not None
+        local.type(b"yes\r")
+        while _written(shared, job[0].decode()) < 8 << 20:
+            pass
+        local.type(b"\x03")
+        local.see(b"bytes; see worker stream ")
+        local.see(b"ready$ ")
+        assert len(local.shown) < 4 << 20
+        local.type(b"exit\r")
+        local.wait()
+
+
+def _written(shared: Installation, job: str) -> int:
+    """Return how much output of a job is stored."""
+    output = shared.query(job)["output"]
+    assert isinstance(output, dict)
+    return int(output["output"]["end"])
+
+
+def test_a_stop_ends_an_interactive_shell(shared: Installation) -> None:
+    """A stop hangs up: an interactive shell ignores SIGTERM."""
+    with shell(shared) as local:
+        local.see(b"ready$ ")
+        local.type(b"echo $WORKER_JOB_ID\r")
+        job = re.search(rb"[0-9a-f-]{36}", local.see(b"ready$ "))
+        assert job is not None
+        shared.run("stop", job[0].decode())
+        assert 129 == local.wait()
+
+
+def test_erasing_a_character_of_several_bytes(shared: Installation) -> None:
+    """The terminal is in UTF-8: Backspace erases a character, not a byte."""
+    command = "stty -echo; echo ready; read -r x; printf %s $x | od -An -tx1"
+    with on_terminal(shared, "run", "-it", "sh", "-c", command) as local:
+        local.see(b"ready\r\n")
+        local.type("aé\x7fb\r".encode())
+        local.see(b" 61 62\r\n")
+
+
+def test_typed_keys_are_erased(shared: Installation) -> None:
+    """What was typed, such as a password, is not on the disk once the job has it."""
+    command = "stty -echo; echo ready; read -r x; echo got it; read -r x"
+    with on_terminal(shared, "run", "-it", "sh", "-c", command) as local:
+        local.see(b"ready\r\n")
+        local.type(b"correct horse battery\r")
+        local.see(b"got it\r\n")
+        [spool] = [each for each in shared.home.rglob("stdin.spool") if each.stat().st_size == 22]
+        while b"horse" in spool.read_bytes():
+            local.poll()
 
 
 # --- with less than a terminal

@@ -35,7 +35,7 @@ def test_unknown_keys_are_named(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "variable", "expected"),
-    [([], None, b"\x10\x11"), ([], "~", b"~"), (["--detach-keys", "a,b"], "~", b"ab")],
+    [([], None, b"\x10\x11"), ([], "~", b"~"), ([], "", b""), (["--detach-keys", "a,b"], "~", b"ab")],
 )
 def test_an_option_or_a_variable(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], variable: str | None, expected: bytes

@@ -12,6 +12,7 @@ from worker.core import (
     JobAlreadyFinished,
     JobId,
     JobSpec,
+    WindowSize,
     Worker,
 )
 from worker.core.testing import FakeLimiter, FakeSpawner, MemoryOutputStore
@@ -133,6 +134,17 @@ async def test_a_session_resumes_after_one_that_wrote_nothing() -> None:
         assert InputState(3) == await other.state()
     async with bench.worker.attach_input(job, "mine", resumes=True) as writer:
         assert InputState(6) == await writer.write(3, b"two")
+
+
+async def test_the_input_of_a_terminal_has_no_end() -> None:
+    """An end is refused, and the next client can type."""
+    bench = Bench()
+    job = await bench.worker.start(JobSpec("cat", stdin=True, terminal=WindowSize()))
+    async with bench.worker.attach_input(job) as writer:
+        with pytest.raises(ActionRefused, match="the input of a terminal has no end"):
+            await writer.end(0)
+    async with bench.worker.attach_input(job) as writer:
+        assert InputState(1) == await writer.write(0, b"x")
 
 
 async def test_writers_without_a_session_are_different_ones() -> None:

@@ -15,6 +15,9 @@ from worker.linux.spawner.start_failure import start_failure
     [
         ("clone", errno.ENOSPC, QuotaExceeded, "no space for the history"),
         ("record", errno.ENOSPC, QuotaExceeded, "no space for the history"),
+        ("terminal", errno.ENOSPC, QuotaExceeded, "no pseudo-terminal is free: No space left on device"),
+        ("terminal", errno.ENODEV, SpawnFailed, "cannot open a pseudo-terminal at /dev/ptmx"),
+        ("terminal", errno.EMFILE, QuotaExceeded, "no descriptor is free"),
         ("clone", errno.EMFILE, QuotaExceeded, "no descriptor is free"),
         ("clone", errno.ECONNRESET, SpawnerUnavailable, "the zygote keeps dying"),
         ("killed", 9, SpawnerUnavailable, "signal 9 killed the process before it executed true"),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from ..core.errors import QuotaExceeded, WorkerError
 
@@ -20,6 +21,20 @@ class Bounds:
     """Time between two pings of an idle client."""
     keepalive_timeout: float = 20.0
     """How long the server waits for the answer to a ping."""
+    max_handshakes: int = 128
+    """TLS handshakes in progress; no connection is accepted while there are so many."""
+    max_handshakes_per_address: int = 32
+    max_handshakes_per_second: int = 100
+    handshake_timeout: float = 10.0
+    load_balancers: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks whose addresses stand for many clients: ``max_handshakes_per_address`` does not apply."""
+
+    def is_exempt(self, host: str) -> bool:
+        """Whether an address stands for many clients."""
+        if not self.load_balancers:
+            return False
+        address = ip_address(host.partition("%")[0])
+        return any(address in network for network in self.load_balancers)
 
 
 class ClientStalled(WorkerError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from weakref import WeakSet
 
@@ -11,39 +12,38 @@ from .grpc.calls import Calls
 from .grpc.connection import CLOSE_PATIENCE, Http2Connection
 from .grpc.server_connections import ServerConnections
 from .handlers import Handlers
+from .listener import Listener
 from .shutdown import Shutdown
-
-HANDSHAKE_TIMEOUT = 10.0
 
 
 class ApiServer:
     """Serves a Worker over gRPC to clients with a certificate.
 
-    ``start``, then ``shut_down``, then ``close``; the caller closes the Worker.
+    ``start``, then ``shut_down``, then ``close``; the caller closes the Worker. ``ssl_context`` returns the
+    context for the next connection, so that certificates can be replaced.
     """
 
     def __init__(
-        self, worker: Worker, ssl_context: ssl.SSLContext, *, bounds: Bounds | None = None
+        self,
+        worker: Worker,
+        ssl_context: Callable[[], ssl.SSLContext],
+        *,
+        bounds: Bounds | None = None,
     ) -> None:
-        bounds = bounds or Bounds()
+        self._bounds = bounds = bounds or Bounds()
         self._ssl_context = ssl_context
         self._shutdown = Shutdown()
         self._calls = Calls(Handlers(worker, self._shutdown), self._shutdown, bounds)
         self._factory = ServerConnections(self._calls, bounds)
         self.connections: WeakSet[Http2Connection] = WeakSet()
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
 
     async def start(self, host: str, port: int) -> list[tuple[str, int]]:
         """Listen, and return the addresses; port 0 selects a free one. Raises OSError."""
-        self._listener = await asyncio.get_running_loop().create_server(
-            self._connect,
-            host,
-            port,
-            ssl=self._ssl_context,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-            ssl_shutdown_timeout=CLOSE_PATIENCE,
-        )
-        return [socket.getsockname()[:2] for socket in self._listener.sockets]
+        listener = Listener(self._ssl_context, self._connect, self._bounds, shutdown_timeout=CLOSE_PATIENCE)
+        addresses = await listener.start(host, port)
+        self._listener = listener
+        return addresses
 
     async def shut_down(self, timeout: float) -> None:
         """Accept no more connections and calls; end waiting calls, give the others ``timeout`` seconds."""
@@ -60,11 +60,9 @@ class ApiServer:
             return
         self._listener.close()
         self._shutdown.begin()
+        await self._listener.drop_handshakes()
         await asyncio.gather(*(connection.end(CLOSE_PATIENCE) for connection in self.connections))
         await self._calls.ended()
-        with suppress(TimeoutError):  # from Python 3.12 it also waits for handshakes, which have a timeout
-            async with asyncio.timeout(CLOSE_PATIENCE):
-                await self._listener.wait_closed()
 
     def _connect(self) -> Http2Connection:
         connection = self._factory.make()

@@ -4,11 +4,11 @@ The value of a setting is, in this order: its option, its WORKER_* variable, the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -17,6 +17,7 @@ from ..cgroups.accounting import Accounting
 from ..core.engine.retention import Retention
 from ..core.model.limits import LimitPolicy
 from ..linux.logs.lines import FORMATS, LEVELS
+from .bound_settings import BOUND_SETTINGS
 from .options.limit_policy import chosen_policy, policy_options, read_policy
 from .options.parameters import (
     ADDRESS,
@@ -69,18 +70,6 @@ def _parse_accounting(text: str) -> Accounting:
     return Accounting(text)
 
 
-def _positive(kind: Parsed) -> Parsed:
-    """Return the type without zero."""
-
-    def parse(text: str) -> object:
-        value = kind.parse(text)
-        if not value:
-            raise ValueError("must be more than 0")
-        return value
-
-    return Parsed(kind.name, parse)
-
-
 def _unlimited(kind: Parsed) -> Parsed:
     """Return the type with the additional value ``unlimited``."""
     return Parsed(kind.name, lambda text: inf if text in {"unlimited", str(inf)} else kind.parse(text))
@@ -91,7 +80,6 @@ _PLUGIN = Parsed("NAME", Plugin)
 _ACCOUNTING = Parsed("LEVEL", _parse_accounting)
 _LEVEL = Parsed("LEVEL", _parse_log_level)
 _FORMAT = Parsed("FORMAT", _parse_log_format)
-_BOUNDS = Bounds()
 _RETENTION = Retention()
 
 
@@ -104,7 +92,7 @@ def _setting(kind: Parsed, help_text: str, default: str | None = None) -> Mappin
 class ServerSettings:
     """The table. Durations are in seconds; a file that is None is in WORKER_HOME/pki.
 
-    ``limits`` has an option for each limit.
+    ``limits`` has an option for each limit, ``bounds`` one for each of its fields.
     """
 
     listen: Address = field(
@@ -154,26 +142,6 @@ class ServerSettings:
     shutdown_grace: float = field(
         default=10.0, metadata=_setting(DURATION, "Time for calls to end at shutdown.")
     )
-    max_streams: int = field(
-        default=_BOUNDS.max_streams,
-        metadata=_setting(_positive(COUNT), "Maximum number of concurrent output streams."),
-    )
-    max_streams_per_client: int = field(
-        default=_BOUNDS.max_streams_per_client,
-        metadata=_setting(_positive(COUNT), "Maximum for one client (the name in its certificate)."),
-    )
-    stalled_client_timeout: float = field(
-        default=_BOUNDS.stalled_client_timeout,
-        metadata=_setting(_positive(DURATION), "How long a stream waits for a client that does not read."),
-    )
-    keepalive_time: float = field(
-        default=_BOUNDS.keepalive_time,
-        metadata=_setting(_positive(DURATION), "Interval of keepalive pings to a client."),
-    )
-    keepalive_timeout: float = field(
-        default=_BOUNDS.keepalive_timeout,
-        metadata=_setting(_positive(DURATION), "Time for the client to answer a ping."),
-    )
     retention_age: float = field(
         default=_RETENTION.age,
         metadata=_setting(_unlimited(DURATION), "How long finished jobs are kept, or unlimited.", "7d"),
@@ -196,6 +164,7 @@ class ServerSettings:
     log_level: str = field(
         default="info", metadata=_setting(_LEVEL, f"Level of the log: {', '.join(LEVELS)}.")
     )
+    bounds: Bounds = field(default_factory=Bounds)
     limits: LimitPolicy = field(default_factory=LimitPolicy)
 
     @property
@@ -211,7 +180,23 @@ class ServerSettings:
         return Retention(self.retention_age, self.retention_jobs, self.retention_bytes)
 
 
-_SETTINGS = {each.name: each for each in fields(ServerSettings) if each.metadata}
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """A row of the table."""
+
+    kind: Parsed
+    help: str
+    default: object
+    shown_default: str | None = None
+
+
+_SETTINGS = {
+    each.name: _Setting(
+        each.metadata["kind"], each.metadata["help"], each.default, each.metadata["default"]
+    )
+    for each in fields(ServerSettings)
+    if each.metadata
+} | {name: _Setting(*row) for name, row in BOUND_SETTINGS.items()}
 
 _SECTIONS = ("output", "retention")
 """Tables of a file whose keys are settings: ``[output] max`` is ``output_max``."""
@@ -220,12 +205,12 @@ _SECTIONS = ("output", "retention")
 def settings_options(command: Command) -> Command:
     """Add an option for each setting, and --config, to a command."""
     command = policy_options(command)
-    for each in reversed(_SETTINGS.values()):
-        default = each.metadata["default"] or each.default
+    for name, each in reversed(_SETTINGS.items()):
+        default = each.shown_default or each.default
         if isinstance(default, float):
             default = f"{default:g}s"
-        help_text = each.metadata["help"] + ("" if default is None else f"  [default: {default}]")
-        command = server_option(each.name, each.metadata["kind"], help_text)(command)
+        shown = "" if default is None or default == () else f"  [default: {default}]"
+        command = server_option(name, each.kind, each.help + shown)(command)
     return click.option(
         "--config",
         type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
@@ -256,7 +241,9 @@ def resolve(options: Mapping[str, object], config: Path | None) -> ServerSetting
         if option is not None and not _repeats(option, chosen.get(name)):
             chosen[name] = option
     # Each value was parsed by the type of its field.
-    return ServerSettings(**chosen, limits=chosen_policy(options, in_file.limits))  # type: ignore[arg-type]
+    bounds = Bounds(**{name: chosen.pop(name) for name in BOUND_SETTINGS if name in chosen})  # type: ignore[arg-type]
+    limits = chosen_policy(options, in_file.limits)
+    return ServerSettings(**chosen, bounds=bounds, limits=limits)  # type: ignore[arg-type]
 
 
 def _repeats(option: object, in_file: object) -> bool:
@@ -294,7 +281,7 @@ def _parse(table: dict[str, object]) -> _Settings:
         if key not in _SETTINGS:
             raise ValueError(f"unknown setting {key!r}; valid: {', '.join(_SETTINGS)}, limits")
     values = {
-        key: _with_key(key, partial(_from_file, _SETTINGS[key]), value) for key, value in table.items()
+        key: _with_key(key, partial(_from_file, key, _SETTINGS[key]), value) for key, value in table.items()
     }
     return _Settings(values, limits)
 
@@ -307,12 +294,11 @@ def _with_key(key: str, parse: Callable[[object], Value], value: object) -> Valu
         raise ValueError(f"{key}: {error}") from None
 
 
-def _from_file(setting: "Field[Any]", value: object) -> object:
+def _from_file(key: str, setting: _Setting, value: object) -> object:
     """Parse ``limiter = "cgroups"``, or a table ``[limiter]`` with ``name`` and the adapter's settings."""
-    kind: Parsed = setting.metadata["kind"]
-    if kind is _PLUGIN and isinstance(value, dict):
-        name = value.pop("name", setting.default.name)
+    if setting.kind is _PLUGIN and isinstance(value, dict):
+        name = value.pop("name", str(setting.default))
         if not isinstance(name, str):
             raise ValueError("name is not a string")
         return Plugin(name, value)
-    return kind.from_file(value, setting.name)
+    return setting.kind.from_file(value, key)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from typing import Any
 
 from grpclib.config import Configuration
 from grpclib.protocol import AbstractHandler, EventsProcessor, H2Protocol
@@ -67,12 +66,10 @@ class Http2Connection(H2Protocol):
         config: Configuration,
         h2_config: H2Configuration,
         *,
-        read_buffer: int | None = None,
         most_calls: int | None = None,
     ) -> None:
         super().__init__(handler, config, h2_config)
         self._most_calls = most_calls
-        self._read_buffer = read_buffer
         self.has_received = False
         self.transport: asyncio.WriteTransport | None = None
         self._lost = asyncio.get_running_loop().create_future()
@@ -82,8 +79,6 @@ class Http2Connection(H2Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         self.transport = transport
         transport.set_write_buffer_limits(_WRITE_BUFFER)
-        if self._read_buffer is not None:
-            _shrink_read_buffer(transport, self._read_buffer)
         super().connection_made(transport)
         self.processor = _Events(self.handler, self.connection)
         if self._most_calls is not None:
@@ -125,17 +120,3 @@ class Http2Connection(H2Protocol):
         if not self._lost.done():
             self.transport.abort()
             await asyncio.wait({self._lost})
-
-
-def _shrink_read_buffer(transport: asyncio.WriteTransport, size: int) -> None:
-    """Replace the 256 KiB that asyncio allocates to read from each TLS connection by ``size`` bytes.
-
-    With 16 KiB an idle connection of the server takes 90 KiB instead of 330 (Python 3.11; see
-    docs/private-parts.md). There is no public way. The buffer is empty between two reads. Where the
-    attributes are missing, as with another event loop, nothing is changed.
-    """
-    protocol: Any = getattr(transport, "_ssl_protocol", None)
-    if hasattr(protocol, "_ssl_buffer_view"):
-        protocol.max_size = size
-        protocol._ssl_buffer = bytearray(size)  # noqa: SLF001 - see above
-        protocol._ssl_buffer_view = memoryview(protocol._ssl_buffer)  # noqa: SLF001 - see above

@@ -24,9 +24,6 @@ from .codec import MessageCodec
 from .connection import Http2Connection
 from .requests import WINDOW
 
-READ_BUFFER = 16384
-"""Bytes read at once from a client: requests are short, and a thousand clients may be idle."""
-
 OTHER_CALLS = 100
 """Calls that one connection may have open in addition to the maximum of streams of its client. A client
 that reaches a limit of HTTP/2 waits without an error, with all of its calls, until a stream ends."""
@@ -62,7 +59,6 @@ class ServerConnections:
             handler,
             self._config,
             self._h2_config,
-            read_buffer=READ_BUFFER,
             most_calls=self._most_calls,
         )
 

@@ -9,13 +9,11 @@ import signal
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from errno import EADDRINUSE
 from pathlib import Path
 
 import click
 
-from ...api.bounds import Bounds
 from ...api.server import ApiServer
 from ...api.tls import TlsSetupFailed, server_context
 from ...core.worker import Worker
@@ -62,7 +60,7 @@ async def _serve(
     worker = make_worker(home, settings)
     try:
         await _recover(worker)
-        server = ApiServer(worker, tls, bounds=_bounds(settings))
+        server = ApiServer(worker, lambda: tls, bounds=settings.bounds)
         stopping = _stop_signal()
         address = await _listen(server, settings.listen, free_port_if_busy=free_port_if_busy)
         try:
@@ -127,10 +125,6 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, event.set)
     return event
-
-
-def _bounds(settings: ServerSettings) -> Bounds:
-    return Bounds(**{each.name: getattr(settings, each.name) for each in fields(Bounds)})
 
 
 def _server_tls(home: Home, settings: ServerSettings) -> ssl.SSLContext:

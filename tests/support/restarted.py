@@ -37,7 +37,7 @@ class Machine:
         context = tls.server_context(
             ca=self.file("ca.crt"), certificate=self.file("server.crt"), key=self.file("server.key")
         )
-        self._server = ApiServer(self.worker, context)
+        self._server = ApiServer(self.worker, lambda: context)
         _, self.port = (await self._server.start("127.0.0.1", 0))[0]
 
     async def down(self) -> None:

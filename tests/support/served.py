@@ -108,7 +108,7 @@ async def serving(
     """Serve a Worker; assert at the end that no task is left."""
     worker = worker or make_worker()
     context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
-    server = ApiServer(worker, context, bounds=bounds)
+    server = ApiServer(worker, lambda: context, bounds=bounds)
     [(address, port)] = await server.start(host, 0)
     try:
         yield Served(server, worker, address, port, pki)

@@ -181,7 +181,7 @@ async def test_a_server_that_was_not_started_can_be_closed(pki: Path) -> None:
     """A caller whose start failed can close the server in any state."""
     worker = make_worker()
     context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
-    server = ApiServer(worker, context)
+    server = ApiServer(worker, lambda: context)
     await server.shut_down(1)
     await server.close()
     await worker.close()

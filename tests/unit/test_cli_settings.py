@@ -1,5 +1,7 @@
 """The sources of the server's settings: options, variables, the file, defaults."""
 
+from dataclasses import fields
+from ipaddress import ip_network
 from math import inf
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from worker.api.bounds import Bounds
 from worker.cgroups.accounting import Accounting
 from worker.cli.server_address import Address
 from worker.cli.settings import (
@@ -106,13 +109,19 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "stalled_client_timeout": "10m",
         "keepalive_time": "500ms",
         "keepalive_timeout": "2s",
+        "max_handshakes": "5",
+        "max_handshakes_per_address": "6",
+        "max_handshakes_per_second": "7",
+        "handshake_timeout": "8s",
+        "load_balancers": "10.0.0.0/8, 2001:db8::1",
         "retention_age": "12h",
         "retention_jobs": "2K",
         "retention_bytes": "unlimited",
         "log_level": "error",
         "log_format": "json",
     }
-    assert texts.keys() | {"limits"} == set(ServerSettings.__slots__)
+    bounds = {each.name for each in fields(Bounds)}
+    assert texts.keys() | {"limits", "bounds"} == set(ServerSettings.__slots__) | bounds
     by_option = resolved(
         [part for name, text in texts.items() for part in (f"--{name.replace('_', '-')}", text)]
     )
@@ -131,11 +140,18 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             output_max=10 << 20,
             signal_all=True,
             shutdown_grace=60.0,
-            max_streams=2000,
-            max_streams_per_client=20,
-            stalled_client_timeout=600.0,
-            keepalive_time=0.5,
-            keepalive_timeout=2.0,
+            bounds=Bounds(
+                max_streams=2000,
+                max_streams_per_client=20,
+                stalled_client_timeout=600.0,
+                keepalive_time=0.5,
+                keepalive_timeout=2.0,
+                max_handshakes=5,
+                max_handshakes_per_address=6,
+                max_handshakes_per_second=7,
+                handshake_timeout=8.0,
+                load_balancers=(ip_network("10.0.0.0/8"), ip_network("2001:db8::1")),
+            ),
             retention_age=43200.0,
             retention_jobs=2000,
             retention_bytes=inf,
@@ -197,6 +213,7 @@ def test_table_of_an_adapter(tmp_path: Path) -> None:
         ("[output]\nmax = '1K'", "output_max: 1024 bytes; must be 256K or more, or 0 to keep all"),
         ("[output]\nmin = 1", "unknown setting 'output_min'; valid: listen, "),
         ("output = 1", "output: write a table"),
+        ('load_balancers = "10.0.0.1/8"', "load_balancers: 10.0.0.1/8 has host bits set; write addresses"),
         ("listen = ", "Invalid value (at end of document)"),
     ],
 )

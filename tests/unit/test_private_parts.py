@@ -29,6 +29,7 @@ PAGE = ROOT / "docs" / "private-parts.md"
 GENERATED = {"proto/worker.py", "proto/health.py", "proto/message_pool.py"}
 
 UNDOCUMENTED = {
+    "asyncio.sslproto",
     "betterproto2.FieldMetadata",
     "betterproto2.PACKED_TYPES",
     "grpclib.const.Handler",

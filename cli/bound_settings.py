@@ -1,0 +1,53 @@
+"""The settings that bound what clients may use: type and help of each field of Bounds."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from ..api.bounds import Bounds
+from .options.parameters import COUNT, DURATION, Parsed
+
+
+def positive(kind: Parsed) -> Parsed:
+    """Return the type without zero."""
+
+    def parse(text: str) -> object:
+        value = kind.parse(text)
+        if not value:
+            raise ValueError("must be more than 0")
+        return value
+
+    return Parsed(kind.name, parse)
+
+
+def _parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(each.strip()) for each in text.split(",") if each.strip())
+    except ValueError as error:
+        raise ValueError(f"{error}; write addresses or networks, as in 192.0.2.1,10.0.0.0/8") from None
+
+
+_COUNT = positive(COUNT)
+_DURATION = positive(DURATION)
+_NETWORKS = Parsed("NETWORKS", _parse_networks)
+
+_KINDS_AND_HELP: Mapping[str, tuple[Parsed, str]] = {
+    "max_streams": (_COUNT, "Maximum number of concurrent output streams."),
+    "max_streams_per_client": (_COUNT, "Maximum for one client (the name in its certificate)."),
+    "stalled_client_timeout": (_DURATION, "How long a stream waits for a client that does not read."),
+    "keepalive_time": (_DURATION, "Interval of keepalive pings to a client."),
+    "keepalive_timeout": (_DURATION, "Time for the client to answer a ping."),
+    "max_handshakes": (_COUNT, "Maximum number of unfinished TLS handshakes."),
+    "max_handshakes_per_address": (_COUNT, "Maximum for one address; for IPv6, one network of 64 bits."),
+    "max_handshakes_per_second": (_COUNT, "Maximum rate of TLS handshakes; more connections wait."),
+    "handshake_timeout": (_DURATION, "Time for a client to complete its TLS handshake."),
+    "load_balancers": (
+        _NETWORKS,
+        "Addresses and networks, separated by commas, without a bound for each address.",
+    ),
+}
+
+BOUND_SETTINGS: Mapping[str, tuple[Parsed, str, object]] = {
+    each.name: (*_KINDS_AND_HELP[each.name], each.default) for each in fields(Bounds)
+}
+"""Type, help and default of each setting, in the order of Bounds."""

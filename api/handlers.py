@@ -9,10 +9,11 @@ import codecs
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
+from functools import partial
 
 from ..core.model.job import Chunk, parse_job_id
 from ..core.model.stream_start import FromOffset
-from ..core.worker import Worker
+from ..core.worker import LIST_BATCH, Worker
 from ..proto.health import (
     HealthCheckRequest,
     HealthCheckResponse,
@@ -45,7 +46,9 @@ from ..proto.worker import (
 )
 from . import translate
 from .attach_handler import AttachHandler, Requests
+from .bounds import Bounds, check_start
 from .errors import CallRejected
+from .fairness import RoundRobin
 from .grpc.framing import MESSAGE_SIZE
 from .grpc.status import Status
 from .roles import ANONYMOUS, Identity
@@ -61,12 +64,21 @@ SERVICES = ("", "worker.v1.WorkerService", "WorkerService")
 class Handlers:
     """One handler per method of the API."""
 
-    def __init__(self, worker: Worker, shutdown: Shutdown) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        shutdown: Shutdown,
+        bounds: Bounds | None = None,
+        turns: RoundRobin | None = None,
+    ) -> None:
         self._worker = worker
         self._shutdown = shutdown
+        self._bounds = bounds or Bounds()
+        self._turns = turns or RoundRobin()
 
     async def start(self, request: StartRequest) -> StartResponse:
         """Start a job owned by the caller."""
+        check_start(request.request_id, request.labels, self._bounds)
         spec = translate.job_spec(request)
         job = await self._worker.start(spec, owner=caller.get().name, request_id=request.request_id)
         return StartResponse(job_id=str(job))
@@ -103,10 +115,13 @@ class Handlers:
         """Return the status of a job."""
         return translate.query_response(await self._worker.query(parse_job_id(request.job_id)))
 
-    async def list(self, request: ListRequest) -> ListResponse:
-        """Return the status of every job that matches."""
-        found = await self._worker.list(labels=request.labels, running=request.running)
-        return ListResponse(jobs=[translate.list_entry(status) for status in found])
+    async def list(self, request: ListRequest) -> AsyncGenerator[ListResponse, None]:
+        """Yield the status of every job that matches, some at a time: there can be thousands."""
+        turn = partial(self._turns.turn, caller.get().name)
+        found = await self._worker.list(labels=request.labels, running=request.running, pause=turn)
+        for start in range(0, len(found), LIST_BATCH):
+            jobs = found[start : start + LIST_BATCH]
+            yield ListResponse(jobs=[translate.list_entry(status) for status in jobs])
 
     async def wait(self, request: WaitRequest) -> WaitResponse:
         """Return the status of a job once it is finished."""

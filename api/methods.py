@@ -33,6 +33,21 @@ class Unary:
     right: Right
     request: type[Message]
     reply: type[Message]
+    waits: bool = False
+    """Whether it may wait for a job: such calls are counted with the streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """One request, one reply that is made in parts: together they are the reply."""
+
+    name: str
+    handler: StreamHandler
+    right: Right
+    request: type[Message]
+    reply: type[Message]
+
+    waits = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +85,16 @@ class Bidirectional:
     reply = worker.AttachResponse
 
 
-Method = Unary | ServerStream | OutputStream | Bidirectional
+Method = Unary | Gathered | ServerStream | OutputStream | Bidirectional
 
 _START = Unary("Start", Handlers.start, Right.WRITE, worker.StartRequest, worker.StartResponse)
-_STOP = Unary("Stop", Handlers.stop, Right.WRITE, worker.StopRequest, worker.StopResponse)
+_STOP = Unary("Stop", Handlers.stop, Right.WRITE, worker.StopRequest, worker.StopResponse, waits=True)
 _QUERY = Unary("Query", Handlers.query, Right.READ, worker.QueryRequest, worker.QueryResponse)
 _STREAM = OutputStream("Stream", Handlers.stream, Right.READ)
 _TEXT = OutputStream("Stream", Handlers.stream_text, Right.READ)
 _ATTACH = Bidirectional("Attach", Handlers.attach, Right.ATTACH)
-_LIST = Unary("List", Handlers.list, Right.READ, worker.ListRequest, worker.ListResponse)
-_WAIT = Unary("Wait", Handlers.wait, Right.READ, worker.WaitRequest, worker.WaitResponse)
+_LIST = Gathered("List", Handlers.list, Right.READ, worker.ListRequest, worker.ListResponse)
+_WAIT = Unary("Wait", Handlers.wait, Right.READ, worker.WaitRequest, worker.WaitResponse, waits=True)
 _UPDATE = Unary("Update", Handlers.update, Right.WRITE, worker.UpdateRequest, worker.UpdateResponse)
 _REMOVE = Unary("Remove", Handlers.remove, Right.WRITE, worker.RemoveRequest, worker.RemoveResponse)
 _SIGNAL = Unary("Signal", Handlers.signal, Right.WRITE, worker.SignalRequest, worker.SignalResponse)

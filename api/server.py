@@ -8,8 +8,10 @@ from weakref import WeakSet
 
 from ..core.worker import Worker
 from .bounds import Bounds
+from .fairness import RoundRobin
 from .grpc.calls import Calls
-from .grpc.connection import CLOSE_PATIENCE, Http2Connection
+from .grpc.connection import CLOSE_PATIENCE
+from .grpc.server_connection import ServerConnection
 from .grpc.server_connections import ServerConnections
 from .handlers import Handlers
 from .listener import Listener
@@ -33,9 +35,11 @@ class ApiServer:
         self._bounds = bounds = bounds or Bounds()
         self._ssl_context = ssl_context
         self._shutdown = Shutdown()
-        self._calls = Calls(Handlers(worker, self._shutdown), self._shutdown, bounds)
+        turns = RoundRobin()
+        handlers = Handlers(worker, self._shutdown, bounds, turns)
+        self._calls = Calls(handlers, self._shutdown, bounds, turns)
         self._factory = ServerConnections(self._calls, bounds)
-        self.connections: WeakSet[Http2Connection] = WeakSet()
+        self.connections: WeakSet[ServerConnection] = WeakSet()
         self._listener: Listener | None = None
 
     async def start(self, host: str, port: int) -> list[tuple[str, int]]:
@@ -64,7 +68,7 @@ class ApiServer:
         await asyncio.gather(*(connection.end(CLOSE_PATIENCE) for connection in self.connections))
         await self._calls.ended()
 
-    def _connect(self) -> Http2Connection:
+    def _connect(self) -> ServerConnection:
         connection = self._factory.make()
         self.connections.add(connection)
         return connection

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal as signals
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
@@ -218,15 +218,23 @@ class Worker:
         return await status_of(await self._find(job_id, started=False), self._outputs)
 
     async def list(
-        self, *, labels: Mapping[str, str] | None = None, running: bool = False
+        self,
+        *,
+        labels: Mapping[str, str] | None = None,
+        running: bool = False,
+        pause: Callable[[], Awaitable[None]] | None = None,
     ) -> list[JobStatus]:
-        """Return the jobs that have all ``labels``, oldest first; with ``running`` only unfinished ones."""
+        """Return the jobs that have all ``labels``, oldest first; with ``running`` only unfinished ones.
+
+        ``pause`` is awaited between some jobs and the next; by default, other tasks run meanwhile.
+        """
         await self.recover()
         wanted = (labels or {}).items()
         found = []
         for number, job in enumerate(self._jobs):
             if number % LIST_BATCH == LIST_BATCH - 1:
-                await asyncio.sleep(0)  # there can be thousands of jobs
+                # There can be thousands of jobs.
+                await (asyncio.sleep(0) if pause is None else pause())
             if self._jobs.get(job.record.id) is None or (running and job.is_finished):
                 continue
             if wanted <= job.record.spec.labels.items():

@@ -1334,12 +1334,19 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     Times are by the server's wall clock, in milliseconds since 1970-01-01 00:00 UTC. Sizes and offsets are
     in bytes. Signal numbers are those of the server's Linux, 1 to 64.
 
-    Sizes. A request has at most 4 MiB, at most 262144 fields in each message, and no compression. It must
-    arrive within 60 s of its headers; of Attach, the first one. A StreamResponse has at most 65520 bytes of
-    output. Other replies have no bound: a QueryResponse has all arguments of its job, and a list of
-    thousands of jobs can exceed 4 MiB, the maximum that many gRPC clients accept by default. Raise it, or
-    list fewer jobs.
-    A connection has at most 1100 open calls (by default); a further call waits until one has ended.
+    Sizes. A StartRequest has at most 4 MiB and 262144 fields, any other request at most 64 KiB and 4096 fields,
+    those of messages inside it included; a message or an entry of a map inside another one counts for 16 more.
+    No request is compressed. It must arrive within 60 s of its headers; of Attach, the first one. A
+    StreamResponse has at most 65520 bytes of output. Other replies have no bound: a QueryResponse has all
+    arguments of its job, and a list of thousands of jobs can exceed 4 MiB, the maximum that many gRPC clients
+    accept by default. Raise it, or list fewer jobs. A reply that is not read within 60 s is abandoned.
+
+    Bounds. All are settings of the server; these are the defaults. A connection has at most 1100 open calls; a
+    further call waits until one has ended. A client, which is the name in a certificate, has at most 1024
+    connections, 1000 streams (calls of Stream, Attach, Wait, Stop and Watch) and 1000 other calls. Requests of
+    more than 16 KiB wait while the client's unanswered requests have 16 MiB.
+    A connection with too many pings, cancelled calls or frames without effect is closed. A connection must
+    negotiate HTTP/2 (ALPN h2).
 
     Status codes. The message of a status is text for humans, at most 1024 bytes. If a system call failed,
     such as execve(2) at a Start, the trailing metadata "worker-errno" has its errno(3) in decimal, where
@@ -1529,7 +1536,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
           ABORTED: see `resume`. Begin a new session to write behind the other input.
           OUT_OF_RANGE: the input does not continue at the next byte, or has ended; or the output is not kept,
             as of Stream.
-          RESOURCE_EXHAUSTED: as of Stream, and for a request of more than 128 KiB.
+          RESOURCE_EXHAUSTED: as of Stream, and for a request of more than 65 KiB.
           UNIMPLEMENTED: also for a request that is of no kind that this server knows.
           UNAVAILABLE: as of Stream.
         """

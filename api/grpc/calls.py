@@ -22,16 +22,18 @@ from h2.exceptions import StreamClosedError
 from ...core.errors import AccessDenied
 from ...core.model.job import Chunk
 from ...core.steps import Step, reached
-from ...proto.worker import AttachOpen, AttachRequest, AttachResponse, StreamRequest
+from ...proto.worker import AttachOpen, AttachRequest, AttachResponse, StartRequest, StreamRequest
 from ..bounds import Bounds, ClientStalled, StreamSlots
+from ..byte_budget import ByteBudget
 from ..errors import CallRejected, ErrorReply, error_reply
-from ..fairness import RoundRobin
+from ..fairness import CallTurns, RoundRobin
 from ..handlers import Handlers, caller
-from ..methods import METHODS, Bidirectional, Method, OutputStream, ServerStream, Unary
+from ..methods import METHODS, Bidirectional, Gathered, Method, ServerStream, Unary
 from ..roles import ANONYMOUS, Identity, Right, identify
 from ..shutdown import Shutdown
+from ..wire.encoding import encode
 from .framing import ReplySender, send_reply
-from .requests import MAX_STREAMED_REQUEST, own_window, receive, receive_rest
+from .requests import MAX_STREAMED_REQUEST, RequestReader, receive_rest
 from .status import Status, code_name
 
 if TYPE_CHECKING:
@@ -44,12 +46,21 @@ audit = logging.getLogger("worker.audit")
 class Calls:
     """Admits calls and runs them."""
 
-    def __init__(self, handlers: Handlers, shutdown: Shutdown, bounds: Bounds) -> None:
+    def __init__(self, handlers: Handlers, shutdown: Shutdown, bounds: Bounds, turns: RoundRobin) -> None:
         self._handlers = handlers
         self._shutdown = shutdown
         self._bounds = bounds
         self._slots = StreamSlots(bounds)
-        self._streams = RoundRobin()
+        self._calls = CallTurns(bounds)
+        self.turns = turns
+        self.requests = ByteBudget(
+            bounds.max_request_memory_per_client,
+            bounds.max_request_memory,
+            "max_request_memory_per_client",
+        )
+        self._replies = ByteBudget(
+            bounds.max_reply_memory_per_client, bounds.max_reply_memory, "max_reply_memory_per_client"
+        )
         self._running: set[asyncio.Task[None]] = set()
         self._identities: WeakKeyDictionary[SSLObject, Identity] = WeakKeyDictionary()
 
@@ -94,40 +105,31 @@ class Calls:
         caller.set(identity)
 
     def _identity(self, peer: Peer) -> Identity:
-        """Return the identity of the peer; the certificate is parsed once per connection."""
         # Peer.cert() returns a dict without the extensions that ssl does not know.
         connection = peer._transport.get_extra_info("ssl_object")  # noqa: SLF001
-        if connection is None:
-            return ANONYMOUS
+        return ANONYMOUS if connection is None else self.identity(connection)
+
+    def identity(self, connection: "SSLObject") -> Identity:
+        """Return the identity in the certificate of a connection; it is parsed once."""
         if connection not in self._identities:
             certificate = connection.getpeercert(binary_form=True)
             self._identities[connection] = identify(certificate) if certificate else ANONYMOUS
         return self._identities[connection]
 
     async def _run(self, method: Method, stream: Stream[Message, Message]) -> None:
-        request: Message | None = None
-        reply: Message | None = None
+        call = _Call(method, stream)
         outcome = "OK"
+        reader = RequestReader(
+            stream, self._bounds, self.requests, call.client, partial(self.turns.turn, call.client)
+        )
         try:
-            if isinstance(method, Unary):
-                request = await receive(stream, method.request)
-                reply = await method.handler(self._handlers, request)
-                await send_reply(stream, reply)
-                reached(Step.ANSWERED, _job_of(request, reply))
-            elif isinstance(method, ServerStream):
-                request = await receive(stream, method.request)
-                await _send_replies(stream, method.handler(self._handlers, request))
-            elif isinstance(method, OutputStream):
-                with self._slots.taken(caller.get().name):  # before the request, which may never arrive
-                    request = await receive(stream, method.request)
-                    assert isinstance(request, StreamRequest)
-                    await self._send_output(stream, method.handler(self._handlers, request))
+            # Counted before the request, which may never arrive.
+            if isinstance(method, Unary | Gathered) and not method.waits:
+                with self._calls.counted(call.client):
+                    await self._answer(call, method, reader)
             else:
-                with self._slots.taken(caller.get().name), own_window(stream):
-                    request = await _opening(stream)
-                    _audit(method, request, None, "writes to stdin" if request.input else "gets output")
-                    rest = receive_rest(stream, method.request)
-                    await self._exchange(stream, method.handler(self._handlers, request, rest))
+                with self._slots.taken(call.client):
+                    await self._serve(call, method, reader)
         except asyncio.CancelledError:
             outcome = "canceled by the client"
             if stream.deadline is not None and stream.deadline.time_remaining() <= 0:
@@ -137,57 +139,121 @@ class Calls:
                     )
             raise
         except StreamClosedError:  # the client is gone; what it has asked for may be done
-            outcome = "canceled by the client" if reply is None else "OK, but the client was gone"
+            outcome = "canceled by the client" if call.reply is None else "OK, but the client was gone"
         except Exception as error:  # noqa: BLE001 - error_reply logs unexpected ones
             failure = error_reply(error)
             outcome = f"{code_name(failure.status)}: {failure.message}"
             if isinstance(error, ClientStalled):
-                log.warning("%r: ending a stream: %s", caller.get().name, error)
+                log.warning("%r: ending a call: %s", call.client, error)
             await _fail(stream, failure)
         finally:
+            reader.close()
             if method.right is not Right.READ:
-                _audit(method, request, reply, outcome)
+                _audit(method, call.request, call.reply, outcome)
 
-    async def _send_output(
-        self, stream: Stream[Message, Message], output: AsyncGenerator[Chunk, None]
+    async def _serve(self, call: "_Call", method: Method, reader: RequestReader) -> None:
+        """Serve a call that may take long."""
+        stream = call.stream
+        if isinstance(method, Bidirectional):
+            opening = await _opening(reader)
+            call.request = opening
+            _audit(method, opening, None, "writes to stdin" if opening.input else "gets output")
+            rest = receive_rest(stream, method.request)
+            with reader.input_window():
+                await self._exchange(stream, method.handler(self._handlers, opening, rest))
+        elif isinstance(method, Unary | Gathered):
+            await self._answer(call, method, reader)
+        else:
+            most = self._bounds.max_request_size
+            data = await reader.receive(most, "max_request_size")
+            call.request = await reader.decode(data, method.request, most)
+            if isinstance(method, ServerStream):
+                await self._send_replies(stream, method.handler(self._handlers, call.request))
+            else:
+                assert isinstance(call.request, StreamRequest)
+                await self._send_output(call, method.handler(self._handlers, call.request))
+
+    async def _answer(self, call: "_Call", method: Unary | Gathered, reader: RequestReader) -> None:
+        """Read the request, execute it when it is the client's turn, and send the reply."""
+        most, setting = self._bounds.max_request_size, "max_request_size"
+        if method.request is StartRequest:
+            most, setting = self._bounds.max_start_size, "max_start_size"
+        data = await reader.receive(most, setting)
+        if method.waits:
+            encoded = await self._execute(call, method, await reader.decode(data, method.request, most))
+        else:
+            async with self._calls.turn(call.client):
+                encoded = await self._execute(call, method, await reader.decode(data, method.request, most))
+        await send_reply(call.stream, encoded, self._replies, call.client, self._bounds.reply_timeout)
+        reached(Step.ANSWERED, _job_of(call.request, call.reply))
+
+    async def _execute(self, call: "_Call", method: Unary | Gathered, request: Message) -> bytes:
+        """Return the encoded reply."""
+        call.request = request
+        if isinstance(method, Unary):
+            call.reply = await method.handler(self._handlers, request)
+            return encode(call.reply)
+        parts = []
+        async with aclosing(method.handler(self._handlers, request)) as made:
+            async for part in made:
+                parts.append(encode(part))
+                await self.turns.turn(call.client)
+        call.reply = method.reply()
+        return b"".join(parts)
+
+    async def _send_replies(
+        self, stream: Stream[Message, Message], replies: AsyncGenerator[Message, None]
     ) -> None:
-        sender = ReplySender(stream, self._bounds.stalled_client_timeout)
+        sender = ReplySender(stream, self._bounds.reply_timeout, "reply_timeout")
+        async with aclosing(replies):
+            async for reply in replies:
+                await sender.send_message(reply)
+
+    async def _send_output(self, call: "_Call", output: AsyncGenerator[Chunk, None]) -> None:
+        sender = ReplySender(call.stream, self._bounds.stalled_client_timeout)
         async with aclosing(output) as chunks:
             async for chunk in chunks:
                 await sender.send(chunk)
-                await self._streams.turn()  # nothing above waits while the socket accepts data
+                await self.turns.turn(call.client)  # nothing above waits while the socket accepts data
 
     async def _exchange(
         self, stream: Stream[Message, Message], responses: AsyncGenerator[AttachResponse, None]
     ) -> None:
         sender = ReplySender(stream, self._bounds.stalled_client_timeout)
+        client = caller.get().name
         async with aclosing(responses):
             async for response in responses:
                 if response.output is None:
                     await sender.send_message(response)
                 else:
                     await sender.send_output(response)
-                    await self._streams.turn()
+                    await self.turns.turn(client)
+
+
+class _Call:
+    """A call while it is served, and what is known of it for the audit."""
+
+    def __init__(self, method: Method, stream: Stream[Message, Message]) -> None:
+        self.method = method
+        self.stream = stream
+        self.client = caller.get().name
+        self.request: Message | None = None
+        self.reply: Message | None = None
 
 
 def _cardinality(method: Method) -> Cardinality:
     match method:
-        case Unary():
+        case Unary() | Gathered():
             return Cardinality.UNARY_UNARY
         case Bidirectional():
             return Cardinality.STREAM_STREAM
     return Cardinality.UNARY_STREAM
 
 
-async def _send_replies(stream: Stream[Message, Message], replies: AsyncGenerator[Message, None]) -> None:
-    async with aclosing(replies):
-        async for reply in replies:
-            await stream.send_message(reply)
-
-
-async def _opening(stream: Stream[Message, Message]) -> AttachOpen:
+async def _opening(reader: RequestReader) -> AttachOpen:
     """Return the first request of a bidirectional call."""
-    first = await receive(stream, AttachRequest, most=MAX_STREAMED_REQUEST)
+    data = await reader.receive(MAX_STREAMED_REQUEST, "")
+    first = await reader.decode(data, AttachRequest, MAX_STREAMED_REQUEST)
     if first.open is None:
         raise CallRejected(Status.INVALID_ARGUMENT, "the first request must be `open`")
     return first.open

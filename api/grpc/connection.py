@@ -2,18 +2,24 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 
 from grpclib.config import Configuration
-from grpclib.protocol import AbstractHandler, EventsProcessor, H2Protocol
+from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol, Stream
 from h2.config import H2Configuration
+from h2.errors import ErrorCodes
 from h2.events import (
     AlternativeServiceAvailable,
+    ConnectionTerminated,
     DataReceived,
     Event,
     InformationalResponseReceived,
+    PushedStreamReceived,
     UnknownFrameReceived,
 )
-from h2.settings import SettingCodes
+
+from .message_buffer import MessageBuffer, ReplyBuffer
 
 _WRITE_BUFFER = 65536
 """Bytes that may wait for the socket; asyncio's default for TLS is 512 KiB."""
@@ -21,12 +27,10 @@ _WRITE_BUFFER = 65536
 MOST_UNREAD = 1 << 20
 """Bytes that may wait for a peer that sends and does not read; replies and output wait before that."""
 
-_LONGEST_REQUEST_FRAME = 1 << 17
-"""Bytes of a frame that a client may send; the default is 16 KiB. Input comes in messages of 64 KiB, and h2
-makes several objects of each frame."""
-
 CLOSE_PATIENCE = 2.0
 """Seconds that a peer has to read the rest and to close its side when we close."""
+
+_LONGEST_REASON = 500
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,17 @@ class _Events(EventsProcessor):
     """grpclib's, but it also accepts frames that RFC 9113 allows and that have no effect."""
 
     _closed = False
+
+    def __init__(
+        self, handler: AbstractHandler, connection: Connection, buffer: Callable[[Stream], MessageBuffer]
+    ) -> None:
+        super().__init__(handler, connection)
+        self._buffer = buffer
+
+    def register(self, stream: Stream) -> Callable[[], None]:
+        """Begin a call, with our own buffer."""
+        stream.buffer = self._buffer(stream)  # type: ignore[assignment] # it has the methods of grpclib's
+        return super().register(stream)
 
     def close(self, reason: str = "Connection closed") -> None:
         """Wake each call only once: a second cancellation looks like one from elsewhere."""
@@ -54,6 +69,12 @@ class _Events(EventsProcessor):
             return
         if isinstance(event, DataReceived) and not event.flow_controlled_length:
             return
+        if isinstance(event, PushedStreamReceived):
+            self.close("the server sends what was not requested")
+            return
+        if isinstance(event, ConnectionTerminated):
+            self.close(_why_terminated(event))
+            return
         super().process(event)
 
 
@@ -65,11 +86,8 @@ class Http2Connection(H2Protocol):
         handler: AbstractHandler,
         config: Configuration,
         h2_config: H2Configuration,
-        *,
-        most_calls: int | None = None,
     ) -> None:
         super().__init__(handler, config, h2_config)
-        self._most_calls = most_calls
         self.has_received = False
         self.transport: asyncio.WriteTransport | None = None
         self._lost = asyncio.get_running_loop().create_future()
@@ -80,16 +98,21 @@ class Http2Connection(H2Protocol):
         self.transport = transport
         transport.set_write_buffer_limits(_WRITE_BUFFER)
         super().connection_made(transport)
-        self.processor = _Events(self.handler, self.connection)
-        if self._most_calls is not None:
-            h2 = self.connection._connection  # noqa: SLF001 - h2's default is 100
-            # Sent with the next frames.
-            h2.update_settings(
-                {
-                    SettingCodes.MAX_CONCURRENT_STREAMS: self._most_calls,
-                    SettingCodes.MAX_FRAME_SIZE: _LONGEST_REQUEST_FRAME,
-                }
-            )
+        self.processor = _Events(self.handler, self.connection, self.new_buffer)
+
+    def new_buffer(self, stream: Stream) -> MessageBuffer:
+        """Return the buffer of a call."""
+        assert stream.id is not None
+        return ReplyBuffer(partial(self.connection.ack, stream.id))
+
+    def terminate(self, reason: str) -> None:
+        """Tell the peer why it is disconnected (GOAWAY), and close the connection."""
+        if self.connection.is_closing():
+            return
+        h2 = self.connection._connection  # noqa: SLF001 - grpclib sends no GOAWAY
+        h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason.encode())
+        self.connection.flush()
+        self.processor.close(reason)
 
     def data_received(self, data: bytes) -> None:
         """Process what the peer sent."""
@@ -120,3 +143,10 @@ class Http2Connection(H2Protocol):
         if not self._lost.done():
             self.transport.abort()
             await asyncio.wait({self._lost})
+
+
+def _why_terminated(event: ConnectionTerminated) -> str:
+    """Return what the peer gives as the reason for its GOAWAY."""
+    text = (event.additional_data or b"")[:_LONGEST_REASON].decode(errors="replace")
+    reason = "".join(each if each.isprintable() else "?" for each in text)
+    return f"it ends the connection: {reason or event.error_code}"

@@ -15,7 +15,8 @@ from grpclib.server import Stream
 
 from ...core.model.job import Chunk
 from ..bounds import ClientStalled
-from ..wire.encoding import encode, varint
+from ..byte_budget import ByteBudget
+from ..wire.encoding import varint
 from .sending import PREFIX, Pieces, Wire, framed
 
 MESSAGE_SIZE = 65520
@@ -43,8 +44,11 @@ class ReplySender:
 
     _turns: ClassVar[WeakKeyDictionary[Connection, Turn]] = WeakKeyDictionary()
 
-    def __init__(self, stream: Stream[Any, Any], patience: float) -> None:
+    def __init__(
+        self, stream: Stream[Any, Any], patience: float, setting: str = "stalled_client_timeout"
+    ) -> None:
         self._stream = stream
+        self._setting = setting
         self._wire = Wire(stream)
         self._turn = self._turns.setdefault(self._wire.connection, Turn())
         self._patience = patience
@@ -64,8 +68,11 @@ class ReplySender:
 
     async def send_message(self, message: Message) -> None:
         """Write a message without output: it does not wait for the output of other calls."""
+        await self.send_framed(framed(message))
+
+    async def send_framed(self, rest: Pieces) -> None:
+        """Write the pieces of a message, as ``send_message``."""
         await self._begin()
-        rest = framed(message)
         while rest:
             since = self._time()
             await self._until(self._wire.stream_ready, since)
@@ -100,17 +107,31 @@ class ReplySender:
                     waiting = ready()
         except TimeoutError:
             self._wire.abort_if_stuck()
-            raise ClientStalled(self._patience) from None
+            raise ClientStalled(self._patience, self._setting) from None
 
 
-async def send_reply(stream: Stream[Any, Any], message: Message) -> None:
-    """Send the reply of a unary call and the status OK: one write where grpclib needs three."""
-    if not Wire(stream).reply(encode(message)):
-        await stream.send_message(message)
+async def send_reply(
+    stream: Stream[Any, Any], reply: bytes, budget: ByteBudget, client: str, patience: float
+) -> None:
+    """Send the reply of a unary call and the status OK: one write where grpclib needs three.
+
+    A reply that the client has no window for is kept for a while: raises QuotaExceeded if the client has
+    left too much unread, and ClientStalled.
+    """
+    if Wire(stream).reply(reply):
+        stream._send_initial_metadata_done = True  # noqa: SLF001 - as grpclib does
+        stream._send_message_done = True  # noqa: SLF001
+        stream._send_trailing_metadata_done = True  # noqa: SLF001
         return
-    stream._send_initial_metadata_done = True  # noqa: SLF001 - as grpclib does
-    stream._send_message_done = True  # noqa: SLF001
-    stream._send_trailing_metadata_done = True  # noqa: SLF001
+    size = len(reply)
+    if not budget.try_take(client, size):
+        raise budget.refusal(client)
+    try:
+        sender = ReplySender(stream, patience, "reply_timeout")
+        await sender.send_framed([PREFIX.pack(0, size), reply])
+    finally:
+        budget.release(client, size)
+    stream._send_message_done = True  # noqa: SLF001 - grpclib sends the status
 
 
 def messages(chunk: Chunk) -> Pieces:

@@ -6,50 +6,118 @@ what it cannot decode. The private parts of grpclib in this module are listed in
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from betterproto2 import Message
-from grpclib.protocol import Connection
 from grpclib.server import Stream
 
+from ..bounds import Bounds
+from ..byte_budget import ByteBudget
 from ..errors import CallRejected
-from ..wire.decoding import decode
+from ..wire.decoding import Decoder, decode
+from .message_buffer import RequestBuffer
 from .status import Status
 
-MAX_REQUEST = 4 << 20
-"""Maximum bytes of a request; gRPC's own default."""
+WINDOW = 16 << 10
+"""Bytes of a call that a client may send before they are read: longer than almost all requests."""
 
-MAX_STREAMED_REQUEST = 128 << 10
-"""Maximum bytes of a request of a call that has many: what a job that does not read costs."""
+INPUT_WINDOW = 256 << 10
+"""The window of a call with input, if there is memory for it: more than a network has under way."""
 
-REQUEST_TIMEOUT = 60.0
-"""Seconds from the headers of a call to the end of its first request: an open call occupies memory."""
+MAX_STREAMED_REQUEST = (64 << 10) + 1024
+"""Maximum bytes of a request of a call that has many: 64 KiB of input, and the other fields."""
 
-WINDOW = 256 << 10
-"""Bytes that a client may send over one connection before they are read: longer than most requests."""
+SIZE_OF_FIELD = 16
+"""A request may have one field for so many of the bytes that are allowed: few enough to decode quickly."""
+
+_FIELDS_AT_ONCE = 500
+"""Fields that are decoded before other clients get their turn."""
+
+_DECODED_AT_ONCE = 1024
+"""Bytes of a request that is decoded without waiting for a turn."""
 
 _PREFIX = struct.Struct(">BI")  # of a gRPC message: compressed or not, size
 
 _Request = TypeVar("_Request", bound=Message)
+Turn = Callable[[], Awaitable[None]]
 
 
-async def receive(
-    stream: Stream[Any, Any], message_type: type[_Request], most: int = MAX_REQUEST
-) -> _Request:
-    """Return the first request; CallRejected or MalformedMessage if it is late, too long or invalid."""
-    try:
-        async with asyncio.timeout(REQUEST_TIMEOUT):
-            data = await _next(stream, most)
-    except TimeoutError:
-        raise CallRejected(
-            Status.DEADLINE_EXCEEDED, f"the request message did not arrive within {REQUEST_TIMEOUT:g} s"
-        ) from None
-    if data is None:
-        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is missing")
-    return decode(data, message_type)
+class RequestReader:
+    """Reads the first request of one call; its bytes count for the client until ``close``."""
+
+    def __init__(
+        self, stream: Stream[Any, Any], bounds: Bounds, budget: ByteBudget, client: str, turn: Turn
+    ) -> None:
+        self._wire = stream._stream  # noqa: SLF001 - see the module
+        self._bounds = bounds
+        self._budget = budget
+        self._client = client
+        self._turn = turn
+        self._reserved = 0
+
+    async def receive(self, most: int, setting: str) -> bytes:
+        """Return the bytes of the first request, at most ``most``, which is a ``setting``.
+
+        Raises CallRejected and QuotaExceeded.
+        """
+        patience = self._bounds.request_timeout
+        try:
+            async with asyncio.timeout(patience):
+                size = await _size_of_next(self._wire, most, setting)
+                if size is not None and size > WINDOW - _PREFIX.size:
+                    await self._make_room(size)
+                data = None if size is None else await _content(self._wire, size)
+        except TimeoutError:
+            raise CallRejected(
+                Status.DEADLINE_EXCEEDED,
+                f"the request message did not arrive within {patience:g} s (setting request_timeout)",
+            ) from None
+        if data is None:
+            raise CallRejected(Status.INVALID_ARGUMENT, "the request message is missing")
+        return data
+
+    async def decode(self, data: bytes, message_type: type[_Request], most: int) -> _Request:
+        """Return the message in these bytes, which may be at most so many; raise MalformedMessage."""
+        if len(data) > _DECODED_AT_ONCE:
+            await self._turn()
+        decoder = Decoder(data, message_type, most // SIZE_OF_FIELD)
+        while not decoder.advance(_FIELDS_AT_ONCE):
+            await self._turn()
+        return decoder.message()
+
+    async def _make_room(self, size: int) -> None:
+        """Open the window for a request once the client may occupy as much memory."""
+        await self._budget.take(self._client, size)
+        self._reserved = size
+        _buffer(self._wire).covered()
+        if self._wire.closable:
+            self._wire._h2_connection.increment_flow_control_window(size, self._wire.id)  # noqa: SLF001
+            self._wire.connection.flush()
+
+    def close(self) -> None:
+        """Count the request no longer."""
+        if self._reserved:
+            self._budget.release(self._client, self._reserved)
+            self._reserved = 0
+
+    @contextmanager
+    def input_window(self) -> Iterator[None]:
+        """Let the client send more requests, and more at once while there is memory for it."""
+        buffer = _buffer(self._wire)
+        buffer.covered()
+        buffer.open_window()
+        more = INPUT_WINDOW - WINDOW
+        granted = more if self._budget.try_take(self._client, more) else 0
+        if granted:
+            self._wire._h2_connection.increment_flow_control_window(granted, self._wire.id)  # noqa: SLF001
+            self._wire.connection.flush()
+        try:
+            yield
+        finally:
+            if granted:
+                self._budget.release(self._client, granted)
 
 
 async def receive_rest(
@@ -59,61 +127,40 @@ async def receive_rest(
 
     What the handler has not asked for stays in the window of HTTP/2, which closes.
     """
-    while (data := await _next(stream, MAX_STREAMED_REQUEST)) is not None:
-        yield decode(data, message_type)
-
-
-async def _next(stream: Stream[Any, Any], most: int) -> bytes | None:
-    """Return the bytes of the next request, or None if the client has ended its side."""
     wire = stream._stream  # noqa: SLF001 - see the module
+    while (size := await _size_of_next(wire, MAX_STREAMED_REQUEST, "")) is not None:
+        yield decode(await _content(wire, size), message_type, MAX_STREAMED_REQUEST // SIZE_OF_FIELD)
+
+
+def _buffer(wire: Any) -> RequestBuffer:
+    assert isinstance(wire.buffer, RequestBuffer)
+    return wire.buffer
+
+
+async def _size_of_next(wire: Any, most: int, setting: str) -> int | None:
+    """Return the size of the next request, or None if the client has ended its side."""
     try:
         prefix = await wire.recv_data(_PREFIX.size)
-        if not prefix:
-            return None
-        compressed, size = _PREFIX.unpack(prefix)
-        if compressed:
-            raise CallRejected(Status.UNIMPLEMENTED, "compressed messages are not supported")
-        if size > most:
-            raise CallRejected(
-                Status.RESOURCE_EXHAUSTED, f"the request has {size} bytes; the maximum is {most}"
-            )
-        data = await wire.recv_data(size)
-    except AssertionError:  # raised by grpclib's buffer
+    except AssertionError:  # raised by the buffer
+        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short") from None
+    if not prefix:
+        return None
+    compressed, size = _PREFIX.unpack(prefix)
+    if compressed:
+        raise CallRejected(Status.UNIMPLEMENTED, "compressed messages are not supported")
+    if size > most:
+        named = f" (setting {setting})" if setting else ""
+        raise CallRejected(
+            Status.RESOURCE_EXHAUSTED, f"the request has {size} bytes; the maximum is {most}{named}"
+        )
+    return int(size)
+
+
+async def _content(wire: Any, size: int) -> bytes:
+    try:
+        data: bytes = await wire.recv_data(size)
+    except AssertionError:  # raised by the buffer
         raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short") from None
     if len(data) < size:
         raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short")
     return data
-
-
-class _OwnWindows:
-    """How often the window of a connection was enlarged, and how many calls use that now."""
-
-    def __init__(self) -> None:
-        self.granted = self.used = 0
-
-
-_own_windows: WeakKeyDictionary[Connection, _OwnWindows] = WeakKeyDictionary()
-
-
-@contextmanager
-def own_window(stream: Stream[Any, Any]) -> Iterator[None]:
-    """Enlarge the window of the connection by that of a call whose requests may wait to be read.
-
-    Otherwise these would use up the window of the connection, and its other calls could send nothing: a job
-    that does not read could not be stopped. A window cannot be reduced, so the next such call uses the same
-    part.
-    """
-    wire = stream._stream  # noqa: SLF001 - see the module
-    windows = _own_windows.setdefault(wire.connection, _OwnWindows())
-    windows.used += 1
-    if windows.used > windows.granted:
-        windows.granted += 1
-        h2 = wire._h2_connection  # noqa: SLF001 - see the module
-        # h2 never opens a window beyond the largest one, which was that of an idle connection.
-        h2._inbound_flow_control_window_manager.max_window_size += WINDOW  # noqa: SLF001
-        h2.increment_flow_control_window(WINDOW)
-        wire.connection.flush()
-    try:
-        yield
-    finally:
-        windows.used -= 1

@@ -18,17 +18,19 @@ from grpclib.server import Handler
 from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 
-from ..bounds import Bounds
+from ..bounds import Bounds, ConnectionSlots
 from .calls import Calls
 from .codec import MessageCodec
-from .connection import Http2Connection
-from .requests import WINDOW
+from .server_connection import ServerConnection, Shared
 
 OTHER_CALLS = 100
 """Calls that one connection may have open in addition to the maximum of streams of its client. A client
 that reaches a limit of HTTP/2 waits without an error, with all of its calls, until a stream ends."""
 
 _UNBOUNDED = (1 << 31) - 1
+
+_DEFAULT_WINDOW = 65535
+"""Of HTTP/2; `ServerConnection` sets a smaller one."""
 
 Headers = list[tuple[str, str]]
 
@@ -38,7 +40,14 @@ class ServerConnections:
 
     def __init__(self, calls: Calls, bounds: Bounds) -> None:
         self._methods = _Methods(calls.methods())
-        self._most_calls = min(bounds.max_streams_per_client + OTHER_CALLS, _UNBOUNDED)
+        self._shared = Shared(
+            bounds,
+            ConnectionSlots(bounds),
+            calls.requests,
+            calls.turns,
+            name_of=lambda tls: calls.identity(tls).name,
+            most_calls=min(bounds.max_streams_per_client + OTHER_CALLS, _UNBOUNDED),
+        )
         self._codec = MessageCodec()
         self._events = _DispatchServerEvents()
         self._events.add_listener(RecvRequest, calls.admit)  # type: ignore[arg-type] # as grpclib.events.listen
@@ -52,22 +61,21 @@ class ServerConnections:
             normalize_outbound_headers=False,
         )
 
-    def make(self) -> Http2Connection:
+    def make(self) -> ServerConnection:
         """Return the protocol for a new connection."""
         handler = _RequestHandler(self._methods, self._codec, self._events)
-        return Http2Connection(
-            handler,
-            self._config,
-            self._h2_config,
-            most_calls=self._most_calls,
-        )
+        return ServerConnection(handler, self._config, self._h2_config, self._shared)
 
 
 def _configuration(bounds: Bounds) -> Configuration:
-    """Ping clients, idle ones included, to detect those that vanished without closing their connection."""
+    """Ping clients, idle ones included, to detect those that vanished without closing their connection.
+
+    The window of the connection is without bound, so that a call whose request waits for memory does not
+    stop other calls; each call has a small one.
+    """
     return Configuration(
-        http2_connection_window_size=WINDOW,
-        http2_stream_window_size=WINDOW,
+        http2_connection_window_size=_UNBOUNDED,
+        http2_stream_window_size=_DEFAULT_WINDOW,
         _keepalive_time=bounds.keepalive_time,
         _keepalive_timeout=bounds.keepalive_timeout,
         _keepalive_permit_without_calls=True,
@@ -114,8 +122,15 @@ class _RequestHandler(Handler):
         super().cancel(stream)
         self._release(stream)
 
+    def close(self) -> None:
+        """Cancel all requests."""
+        super().close()
+        for stream in self._releases:
+            stream.buffer.close()  # type: ignore[attr-defined] # it is a RequestBuffer
+
     def _release(self, stream: Stream) -> None:
         if release := self._releases.pop(stream, None):
+            stream.buffer.close()  # type: ignore[attr-defined] # it is a RequestBuffer
             release()
 
 

@@ -9,12 +9,16 @@ https://protobuf.dev/programming-guides/encoding/
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
 import betterproto2
 
-MAX_FIELDS = 1 << 18
-"""Maximum fields in one message: more than execve(2) accepts arguments, few enough to decode in one go."""
+MAX_REPLY_FIELDS = 1 << 21
+"""Maximum fields of a reply: a list of 50,000 jobs."""
+
+FIELDS_OF_MESSAGE = 16
+"""A message, or an entry of a map, inside another one counts as so many more fields: an empty one takes two
+bytes, and becomes an object of hundreds."""
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _WIRE_TYPES = {
@@ -27,15 +31,61 @@ _WIRE_TYPES = {
 _Message = TypeVar("_Message", bound=betterproto2.Message)
 _Value = object
 _Decode = Callable[[bytes, int], tuple[_Value, int]]
+_DecodeInside = Callable[[bytes, int, "_Count"], tuple[_Value, int]]
 
 
 class MalformedMessage(ValueError):
     """The bytes are not a valid message of the requested type."""
 
 
-def decode(data: bytes, message_type: type[_Message]) -> _Message:
+def decode(data: bytes, message_type: type[_Message], most_fields: int = MAX_REPLY_FIELDS) -> _Message:
     """Return the message in these bytes; raise MalformedMessage if they are not one."""
-    return message_type(**_read_fields(data, message_type.__name__, _fields(message_type)))
+    decoder = Decoder(data, message_type, most_fields)
+    decoder.advance(most_fields + 1)
+    return decoder.message()
+
+
+class _Count:
+    """How many more fields there may be, those of messages inside others included."""
+
+    __slots__ = ("left", "most")
+
+    def __init__(self, most: int) -> None:
+        self.left = self.most = most
+
+    def use(self, fields: int) -> None:
+        """Count fields; raise MalformedMessage if there are too many."""
+        self.left -= fields
+        if self.left < 0:
+            raise MalformedMessage(f"there are more than {self.most} fields")
+
+
+class Decoder(Generic[_Message]):
+    """Decodes a message in parts, so that a long one does not hold up everything else."""
+
+    def __init__(self, data: bytes, message_type: type[_Message], most_fields: int) -> None:
+        self._data = data
+        self._type = message_type
+        self._count = _Count(most_fields)
+        self._position = 0
+        self._values: dict[str, object] = {}
+
+    def advance(self, fields: int) -> bool:
+        """Decode so many fields, and what is inside them; return whether that was all."""
+        self._position = _read_fields(
+            self._data,
+            self._position,
+            self._values,
+            self._type.__name__,
+            _fields(self._type),
+            self._count,
+            at_once=fields,
+        )
+        return self._position == len(self._data)
+
+    def message(self) -> _Message:
+        """Return the message, once everything is decoded."""
+        return self._type(**self._values)
 
 
 class _Field(NamedTuple):
@@ -49,18 +99,29 @@ class _Field(NamedTuple):
     is_message: bool
     alternatives: Sequence[str] = ()
     """The other fields of its oneof."""
+    decode_inside: _DecodeInside | None = None
+    """Used instead of ``decode`` for a message inside this one."""
 
 
 def _read_fields(
-    data: bytes, message: str, fields: Mapping[int, _Field], *, closed: bool = False
-) -> dict[str, object]:
-    """Return the values by field name; a ``closed`` message may have no unknown fields."""
-    values: dict[str, object] = {}
-    position = count = 0
-    while position < len(data):
-        count += 1
-        if count > MAX_FIELDS:
-            raise MalformedMessage(f"{message} has more than {MAX_FIELDS} fields")
+    data: bytes,
+    position: int,
+    values: dict[str, object],
+    message: str,
+    fields: Mapping[int, _Field],
+    count: _Count,
+    *,
+    at_once: int = -1,
+    closed: bool = False,
+) -> int:
+    """Add the values by field name, and return where to continue.
+
+    Stops after ``at_once`` fields. A ``closed`` message may have no unknown fields.
+    """
+    end = len(data)
+    while position < end and at_once:
+        at_once -= 1
+        count.use(1)
         tag, position = _read_tag(data, position)
         field = fields.get(tag >> 3)
         if field is None:
@@ -74,11 +135,14 @@ def _read_fields(
                 f"must be {_WIRE_TYPES[field.wire_type]}"
             )
         try:
-            value, position = field.decode(data, position)
+            if field.decode_inside is not None:
+                value, position = field.decode_inside(data, position, count)
+            else:
+                value, position = field.decode(data, position)
         except MalformedMessage as error:
             raise MalformedMessage(f"{message}.{field.name}: {error}") from None
         _store(values, field, value)
-    return values
+    return position
 
 
 def _store(values: dict[str, object], field: _Field, value: object) -> None:
@@ -124,31 +188,45 @@ def _fields(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
             is_map=kind == betterproto2.TYPE_MAP,
             is_message=kind == betterproto2.TYPE_MESSAGE,
             alternatives=[name for name in oneofs.get(meta.group or "", ()) if name != declared.name],
+            decode_inside=_inside_reader(kind, types[declared.name]),
         )
     return fields
 
 
 def _reader(kind: str, declared: type) -> _Decode:
-    if kind not in {betterproto2.TYPE_MESSAGE, betterproto2.TYPE_ENUM}:
-        return _READERS[kind]
-    # The first argument of `Limits | None` and `list[IoLimit]`; an enum has none.
-    inner = next(iter(get_args(declared)), declared)
     if kind == betterproto2.TYPE_ENUM:
+        # The first argument of `State | None`; an enum itself has none.
+        inner = next(iter(get_args(declared)), declared)
         return lambda data, position: _read_enum(data, position, inner)
-    return lambda data, position: _read_message(data, position, inner)
+    return _READERS.get(kind, _read_bytes)
+
+
+def _inside_reader(kind: str, declared: type) -> _DecodeInside | None:
+    if kind == betterproto2.TYPE_MAP:
+        return _read_entry
+    if kind != betterproto2.TYPE_MESSAGE:
+        return None
+    # The first argument of `Limits | None` and `list[IoLimit]`.
+    inner = next(iter(get_args(declared)), declared)
+    return lambda data, position, count: _read_message(data, position, count, inner)
 
 
 def _read_message(
-    data: bytes, position: int, message_type: type[betterproto2.Message]
+    data: bytes, position: int, count: _Count, message_type: type[betterproto2.Message]
 ) -> tuple[betterproto2.Message, int]:
+    count.use(FIELDS_OF_MESSAGE)
     content, end = _read_bytes(data, position)
-    return decode(content, message_type), end
+    values: dict[str, object] = {}
+    _read_fields(content, 0, values, message_type.__name__, _fields(message_type), count)
+    return message_type(**values), end
 
 
-def _read_entry(data: bytes, position: int) -> tuple[tuple[object, object], int]:
+def _read_entry(data: bytes, position: int, count: _Count) -> tuple[tuple[object, object], int]:
+    count.use(FIELDS_OF_MESSAGE)
     content, end = _read_bytes(data, position)
+    entry: dict[str, object] = {}
     # protobuf drops an entry that has an unknown field.
-    entry = _read_fields(content, "Entry", _ENTRY_FIELDS, closed=True)
+    _read_fields(content, 0, entry, "Entry", _ENTRY_FIELDS, count, closed=True)
     return (entry.get("key", ""), entry.get("value", "")), end
 
 
@@ -258,7 +336,6 @@ _READERS: dict[str, _Decode] = {
     **_VARINT_READERS,
     betterproto2.TYPE_STRING: _read_string,
     betterproto2.TYPE_BYTES: _read_bytes,
-    betterproto2.TYPE_MAP: _read_entry,
 }
 _ENTRY_FIELDS = {
     number: _Field(name, _LENGTH_DELIMITED, _read_string, repeated=False, is_map=False, is_message=False)

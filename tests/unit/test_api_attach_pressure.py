@@ -11,7 +11,7 @@ from worker.api.attach_client import AttachCall
 from worker.api.attach_messages import ChannelChunk
 from worker.api.bounds import Bounds
 from worker.api.client import Client, RpcError
-from worker.api.grpc.requests import MAX_STREAMED_REQUEST, WINDOW
+from worker.api.grpc.requests import INPUT_WINDOW, MAX_STREAMED_REQUEST, WINDOW
 from worker.api.pending_input import MOST_KEPT, PIECE, PendingInput
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
@@ -84,13 +84,13 @@ async def test_a_job_that_does_not_read(pki: Path) -> None:
         async with client.attach(str(job), session="", output={}) as call:
             flood = Flood(call)
             await flood.stopped(client)
-            other = await client.start(JobSpec("cat", ["x" * WINDOW], stdin=True))
+            other = await client.start(JobSpec("cat", ["x" * 4 * WINDOW], stdin=True))
             await client.stop(str(other))
             await flood.stopped(client)
-            assert flood.sent <= WINDOW + MAX_STREAMED_REQUEST
+            assert flood.sent <= INPUT_WINDOW + MAX_STREAMED_REQUEST
             [connection] = machine.served.server.connections
-            unread = [each.buffer._unacked.qsize() for each in connection.processor.streams.values()]
-            assert sum(unread) * 16384 <= WINDOW
+            unread = [len(each.buffer._data) for each in connection.processor.streams.values()]
+            assert sum(unread) <= INPUT_WINDOW
             machine.spawner.resume_reading(job)
             while (event := await call.receive()) is not None:
                 assert isinstance(event, InputState)
@@ -103,8 +103,9 @@ async def test_a_job_that_does_not_read(pki: Path) -> None:
 
 
 async def test_many_jobs_that_do_not_read(pki: Path) -> None:
-    """However many calls of a connection wait, its others are answered; ended calls leave no window."""
-    async with bench(pki) as machine, machine.served.client() as client:
+    """However many calls of a connection wait, its others are answered, and their memory is bounded."""
+    bounds = Bounds(max_request_memory_per_client=2 * INPUT_WINDOW)  # for two large windows
+    async with bench(pki, bounds) as machine, machine.served.client() as client:
         for _ in range(2):
             jobs = [await machine.start("cat") for _ in range(4)]
             floods = []
@@ -114,15 +115,15 @@ async def test_many_jobs_that_do_not_read(pki: Path) -> None:
                 floods.append((call, Flood(await call.__aenter__())))
             for _, flood in floods:
                 await flood.stopped(client)
+            sent = sum(flood.sent for _, flood in floods)
+            assert sent <= 2 * INPUT_WINDOW + 4 * (WINDOW + MAX_STREAMED_REQUEST)
             for job in jobs:
                 await client.stop(str(job))
             for call, flood in floods:
                 flood.task.cancel()
                 await asyncio.gather(flood.task, return_exceptions=True)
                 await call.__aexit__(None, None, None)
-        assert client._channel.current is not None
-        h2 = client._channel.current.connection._connection
-        assert h2.outbound_flow_control_window <= 5 * WINDOW
+        assert 0 == machine.served.server._calls.requests.used
 
 
 async def test_a_job_that_does_not_read_still_writes(pki: Path) -> None:
@@ -178,7 +179,7 @@ async def test_a_client_that_reads_nothing_is_stalled(pki: Path, caplog: pytest.
         job = await machine.start("noise")
         with pytest.raises(RpcError, match="Unavailable desc = the client has read too little output"):  # noqa: PT012
             async with client.attach(str(job), session="", output={Channel.OUTPUT: BEGINNING}) as call:
-                while "ending a stream" not in caplog.text:
+                while "ending a call" not in caplog.text:
                     assert await client.health()
                 while await call.receive() is not None:
                     pass

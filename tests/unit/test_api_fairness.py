@@ -11,7 +11,7 @@ async def test_one_stream_continues_in_each_iteration() -> None:
 
     async def stream(name: str, robin: RoundRobin) -> None:
         for _ in range(20):
-            await robin.turn()
+            await robin.turn("")
             turns.append(name)
 
     async def call(rounds: int) -> None:
@@ -29,10 +29,10 @@ async def test_one_stream_continues_in_each_iteration() -> None:
 async def test_a_cancelled_stream_does_not_block_others() -> None:
     """Only the stream that is cancelled while it waits loses its turn."""
     robin = RoundRobin()
-    waiting = [asyncio.create_task(robin.turn()) for _ in range(5)]
+    waiting = [asyncio.create_task(robin.turn("")) for _ in range(5)]
     await asyncio.sleep(0)
     for task in waiting[::2]:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert [True, False, True, False, True] == [task.cancelled() for task in waiting]
-    await robin.turn()
+    await robin.turn("")

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from worker.api.bounds import ClientStalled
+from worker.api.byte_budget import ByteBudget
 from worker.api.grpc.codec import MessageCodec
 from worker.api.grpc.framing import (
     MESSAGE_SIZE,
@@ -29,6 +30,7 @@ from worker.api.grpc.framing import (
     send_reply,
 )
 from worker.api.grpc.sending import Wire
+from worker.core.errors import QuotaExceeded
 from worker.core.model.job import Chunk
 from worker.proto.worker import AttachChunk, AttachInputState, AttachResponse, StreamResponse
 
@@ -180,23 +182,39 @@ async def test_a_chunk_is_one_write() -> None:
     assert 1 == len(ends.transport.writes)
 
 
-@pytest.mark.parametrize("room", [True, False])
-async def test_a_reply_and_its_status_are_one_write(room: bool) -> None:  # noqa: FBT001
-    """Without a window for it, grpclib sends it later."""
-
-    class Replying(ServerStream):
-        sent: object = None
-
-        async def send_message(self, message: object) -> None:
-            self.sent = message
-
-    ends = Ends(window=65535 if room else 10)
-    stream, reply = Replying(ends), StreamResponse(output=b"something")
+async def test_a_reply_and_its_status_are_one_write() -> None:
+    """With grpclib they are three."""
+    ends = Ends()
+    stream, budget = ServerStream(ends), ByteBudget(0, 0, "")
     ends.server.streams[STREAM].state_machine.headers_sent = False
-    await send_reply(stream, reply)  # type: ignore[arg-type]
-    assert (None if room else reply) == stream.sent
-    assert room == (1 == len(ends.transport.writes))
-    assert room == getattr(stream, "_send_trailing_metadata_done", False)
+    await send_reply(stream, b"something", budget, "", 0)  # type: ignore[arg-type]
+    assert 1 == len(ends.transport.writes)
+    assert stream._send_trailing_metadata_done  # type: ignore[attr-defined]
+
+
+async def test_a_reply_waits_for_the_window_of_the_client() -> None:
+    """Meanwhile it counts for the client; grpclib sends the status afterwards."""
+    ends = Ends(window=10)
+    stream, budget = ServerStream(ends), ByteBudget(20, 20, "")
+    sending = asyncio.create_task(send_reply(stream, b"a long reply", budget, "a", 60))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    assert 12 == budget.used
+    ends.grant(100, STREAM)
+    await sending
+    ends.deliver()
+    assert struct.pack(">BI", 0, 12) + b"a long reply" == ends.received
+    assert (0, True) == (budget.used, stream._send_message_done)  # type: ignore[attr-defined]
+
+
+async def test_a_reply_that_is_not_read_is_abandoned() -> None:
+    """At once if the client leaves too much unread, otherwise after a while; the settings are named."""
+    ends = Ends(window=10)
+    stream, budget = ServerStream(ends), ByteBudget(20, 20, "max_reply_memory_per_client")
+    with pytest.raises(ClientStalled, match="setting reply_timeout"):
+        await send_reply(stream, b"a long reply", budget, "a", 0.01)  # type: ignore[arg-type]
+    assert 0 == budget.used
+    with pytest.raises(QuotaExceeded, match="setting max_reply_memory_per_client, or its total"):
+        await send_reply(stream, bytes(21), budget, "a", 60)  # type: ignore[arg-type]
 
 
 async def test_pending_frames_of_h2_go_first() -> None:

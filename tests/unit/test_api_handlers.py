@@ -202,6 +202,6 @@ async def test_a_list_shortens_long_arguments() -> None:
     handlers = Handlers(make_worker(), Shutdown())
     arguments = ["a", "b" * 1_000_000, "c"]
     started = await handlers.start(proto.StartRequest(name="echo", args=arguments))
-    [listed] = (await handlers.list(proto.ListRequest())).jobs
+    [[listed]] = [part.jobs async for part in handlers.list(proto.ListRequest())]
     assert ["a", "..."] == listed.args
     assert arguments == (await handlers.query(proto.QueryRequest(job_id=started.job_id))).args

@@ -15,7 +15,8 @@ from h2.events import ResponseReceived, TrailersReceived
 from hpack import Encoder
 
 from worker.api.bounds import Bounds
-from worker.api.grpc import connection, requests
+from worker.api.grpc import connection
+from worker.api.grpc.requests import WINDOW
 
 from ..support.served import Served, serving
 
@@ -115,12 +116,11 @@ async def test_frames_that_may_be_ignored_are_not_errors(
 
 
 async def test_unread_data_is_bounded(pki: Path) -> None:
-    """A client can send only a little per connection before the server reads it."""
+    """A client can send only a little of each call before the server reads it."""
     async with serving(pki) as served, bare(served) as client:
         client.writer.write(headers(1) + frame(DATA, END_STREAM, 1, MESSAGE))
         assert "0" == await asyncio.wait_for(client.status(), 30)
-        assert client.h2.outbound_flow_control_window <= 256 << 10
-        assert client.h2.remote_settings.initial_window_size <= 256 << 10
+        assert WINDOW == client.h2.remote_settings.initial_window_size
 
 
 STREAM = b"/worker.v1.WorkerService/Stream"
@@ -129,13 +129,10 @@ ATTACH = b"/worker.v1.WorkerService/Attach"
 
 @pytest.mark.parametrize("sent", [b"", frame(DATA, 0, 1, MESSAGE[:3])], ids=["nothing", "half of a prefix"])
 @pytest.mark.parametrize("path", [STREAM, ATTACH, b"/worker.v1.WorkerService/Wait"])
-async def test_a_request_that_does_not_arrive(
-    pki: Path, monkeypatch: pytest.MonkeyPatch, path: bytes, sent: bytes
-) -> None:
+async def test_a_request_that_does_not_arrive(pki: Path, path: bytes, sent: bytes) -> None:
     """A call whose request does not arrive ends after a timeout: 4 is DEADLINE_EXCEEDED."""
-    monkeypatch.setattr(requests, "REQUEST_TIMEOUT", 0.01)
-
-    async with serving(pki) as served, bare(served) as client:
+    bounds = Bounds(request_timeout=0.01)
+    async with serving(pki, bounds=bounds) as served, bare(served) as client:
         client.writer.write(headers(1, path=path) + sent)
         assert "4" == await asyncio.wait_for(client.status(), 30)
 
@@ -166,7 +163,8 @@ async def test_a_client_that_sends_and_does_not_read_is_disconnected(
     """The answers to its pings do not accumulate without bound (CVE-2019-9512)."""
     monkeypatch.setattr(connection, "MOST_UNREAD", 100_000)
 
-    async with serving(pki) as served, bare(served, receive_buffer=4096) as client:
+    bounds = Bounds(ping_burst=1_000_000)
+    async with serving(pki, bounds=bounds) as served, bare(served, receive_buffer=4096) as client:
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]
         with pytest.raises(ConnectionError):  # noqa: PT012 - either call may fail
             for _ in range(1000):

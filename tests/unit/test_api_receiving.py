@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.api.grpc.connection import Http2Connection
+from worker.api.grpc.message_buffer import ReplyBuffer
 from worker.api.grpc.receiving import ReceivingConnection
 
 from ..support.examples import examples
@@ -76,12 +77,13 @@ class End:
             h2._inbound_flow_control_window_manager.current_window_size,
         ]
         for stream in self.streams:
-            unacked = list(stream.buffer._unacked._queue)  # type: ignore[attr-defined]
+            buffer = stream.buffer
+            assert isinstance(buffer, ReplyBuffer)
             known = h2.streams.get(stream.id)
             seen += [
-                b"".join(each.data for each in unacked),
-                sum(each.ack_size for each in unacked),
-                stream.buffer._eof,
+                bytes(buffer._data),
+                buffer._owed,
+                buffer._ended,
                 stream.headers,
                 stream.trailers,
                 known and known._inbound_window_manager.current_window_size,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.api.grpc.codec import MessageCodec
-from worker.api.wire.decoding import MAX_FIELDS, MalformedMessage, decode
+from worker.api.wire.decoding import Decoder, MalformedMessage, decode
 from worker.api.wire.encoding import encode
 from worker.proto import health
 from worker.proto import worker as proto
@@ -208,7 +208,6 @@ def test_unknown_fields_are_allowed(
         (b"\x3a\x02\x18\x01", "Entry has an unknown field 3"),
         (b"\xa5\x06\0\0", "cut short"),
         (b"\xa1\x06\0\0", "cut short"),
-        (b"\x12\x00" * (MAX_FIELDS + 1), "more than"),
     ],
 )
 def test_each_way_of_being_malformed_is_named(data: bytes, reason: str) -> None:
@@ -216,6 +215,30 @@ def test_each_way_of_being_malformed_is_named(data: bytes, reason: str) -> None:
     with pytest.raises(MalformedMessage) as caught:
         decode(data, proto.StartRequest)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "fields"),
+    [
+        (b"\x12\x00" * 100, 100),
+        (b"\x98\x06\x01" * 100, 100),
+        (b"\x3a\x00" * 100, 1700),
+        (b"\x3a\x02\x0a\x00" * 100, 1800),
+        (b"\x32\x7e" + b"\x42\x00" * 63, 17 + 63 * 17),
+        (b"\x32\x7c" + b"\x42\x02\x10\x01" * 31, 17 + 31 * 18),
+    ],
+    ids=["texts", "unknown", "empty entries", "entries", "empty messages", "messages"],
+)
+def test_fields_are_counted_over_the_whole_message(data: bytes, fields: int) -> None:
+    """Those inside messages count too, and a message or an entry counts for what it costs, in any parts."""
+    assert decode(data, proto.StartRequest, fields) == decode(data, proto.StartRequest)
+    with pytest.raises(MalformedMessage, match=f"more than {fields - 1} fields"):
+        decode(data, proto.StartRequest, fields - 1)
+    for parts in (1, 7, 1000):
+        decoder = Decoder(data, proto.StartRequest, fields)
+        while not decoder.advance(parts):
+            pass
+        assert decode(data, proto.StartRequest) == decoder.message()
 
 
 def test_unknown_numbers_of_enums_are_accepted() -> None:

@@ -15,7 +15,7 @@ from worker.api.grpc.server_connections import OTHER_CALLS
 from worker.api.grpc.status import ERRNO_KEY, Status
 from worker.api.handlers import SERVICES as HEALTH_SERVICES
 from worker.api.methods import SERVICES
-from worker.api.wire.decoding import MAX_FIELDS
+from worker.api.wire import decoding
 from worker.core.engine import following
 from worker.core.model import job
 from worker.core.termination import AFTER_MAIN
@@ -114,9 +114,16 @@ def test_the_figures_in_the_comments_are_those_of_the_code(comments: Mapping[str
         f"extension {roles.ROLES_OID}:",
         *(f'"{role}"' for role in roles.Role),
         *(f'"{service}"' for service in HEALTH_SERVICES),
-        f"at most {requests.MAX_REQUEST >> 20} MiB",
-        f"at most {MAX_FIELDS} fields",
-        f"within {requests.REQUEST_TIMEOUT:g} s of its headers",
+        f"at most {bounds.max_start_size >> 20} MiB and {bounds.max_start_size // requests.SIZE_OF_FIELD}",
+        f"most {bounds.max_request_size >> 10} KiB and {bounds.max_request_size // requests.SIZE_OF_FIELD}",
+        f"counts for {decoding.FIELDS_OF_MESSAGE} more",
+        f"within {bounds.request_timeout:g} s of its headers",
+        f"not read within {bounds.reply_timeout:g} s",
+        f"at most {bounds.max_connections_per_client} connections",
+        f"{bounds.max_streams_per_client} streams",
+        f"{bounds.max_calls_per_client} other calls",
+        f"more than {requests.WINDOW >> 10} KiB wait",
+        f"requests have {bounds.max_request_memory_per_client >> 20} MiB",
         f"at most {framing.MESSAGE_SIZE} bytes of output",
         f'metadata "{ERRNO_KEY}"',
         f"ping within {bounds.keepalive_timeout:g} s",

@@ -1,0 +1,142 @@
+"""The server's side of a connection: it belongs to a named client, which may send only so much."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from ssl import SSLObject
+
+from grpclib.config import Configuration
+from grpclib.protocol import AbstractHandler, Stream
+from h2.config import H2Configuration
+from h2.settings import SettingCodes
+
+from ..bounds import Bounds, ConnectionSlots
+from ..byte_budget import ByteBudget
+from ..fairness import RoundRobin
+from .connection import Http2Connection
+from .frame_budgets import FrameBudgets
+from .message_buffer import MessageBuffer, RequestBuffer
+from .requests import WINDOW
+
+_LONGEST_REQUEST_FRAME = 1 << 17
+"""Bytes of a frame that a client may send; the default is 16 KiB. Input comes in messages of 64 KiB, and h2
+makes several objects of each frame."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the connections of a server share."""
+
+    bounds: Bounds
+    slots: ConnectionSlots
+    requests: ByteBudget
+    turns: RoundRobin
+    name_of: Callable[[SSLObject], str]
+    most_calls: int
+
+
+class ServerConnection(Http2Connection):
+    """A connection of a client; closed at once, with the reason in a GOAWAY, if there are too many."""
+
+    client: str | None = None
+    """The client's name, once the connection is accepted."""
+
+    def __init__(
+        self,
+        handler: AbstractHandler,
+        config: Configuration,
+        h2_config: H2Configuration,
+        shared: Shared,
+    ) -> None:
+        super().__init__(handler, config, h2_config)
+        self._shared = shared
+        self._unprocessed = b""
+        self._processing: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start HTTP/2 if the client has negotiated it and has not too many connections."""
+        super().connection_made(transport)
+        loop = asyncio.get_running_loop()
+        self._now = loop.time
+        streams = self.processor.streams
+        self._budgets = FrameBudgets(
+            self._shared.bounds,
+            loop.time(),
+            sent=lambda: self.connection.data_sent,
+            is_open=lambda stream: stream in streams,
+        )
+        h2 = self.connection._connection  # noqa: SLF001 - h2's default is 100
+        h2.update_settings(
+            {
+                SettingCodes.MAX_CONCURRENT_STREAMS: self._shared.most_calls,
+                SettingCodes.MAX_FRAME_SIZE: _LONGEST_REQUEST_FRAME,
+                SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
+            }
+        )
+        tls: SSLObject = transport.get_extra_info("ssl_object")
+        if tls.selected_alpn_protocol() != "h2":
+            self._refuse("the client does not offer HTTP/2 (ALPN protocol h2)")
+            return
+        name = self._shared.name_of(tls)
+        if (refusal := self._shared.slots.refusal(name)) is not None:
+            self._refuse(refusal)
+            return
+        self._shared.slots.take(name)
+        self.client = name
+
+    def data_received(self, data: bytes) -> None:
+        """Process what the client sent, or a part of it, and the rest in turns with other clients."""
+        if self._processing is not None:
+            self._unprocessed += data
+            return
+        end = self._process(data, 0)
+        if end < len(data):
+            self._unprocessed = data[end:]
+            self._processing = asyncio.get_running_loop().create_task(self._process_rest())
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Record that the connection has ended."""
+        super().connection_lost(exc)
+        self._unprocessed = b""
+        if self.client is not None:
+            self._shared.slots.release(self.client)
+            self.client = None
+
+    def new_buffer(self, stream: Stream) -> MessageBuffer:
+        """Return the buffer of a call's requests."""
+        assert stream.id is not None
+        acknowledge = partial(self.connection.ack, stream.id)
+        return RequestBuffer(acknowledge, self._shared.requests, self.client or "")
+
+    def _process(self, data: bytes, start: int) -> int:
+        """Process some frames, and return where the next ones begin."""
+        if self.connection.is_closing():
+            return len(data)
+        end, excess = self._budgets.take(data, start, self._now())
+        if excess is not None:
+            self._refuse(f"the client sends too many {excess}")
+            return len(data)
+        super().data_received(data if end - start == len(data) else data[start:end])
+        return end
+
+    async def _process_rest(self) -> None:
+        assert self.transport is not None
+        self.transport.pause_reading()  # type: ignore[attr-defined] # it is a transport for both directions
+        position = 0
+        while position < len(self._unprocessed):
+            await self._shared.turns.turn(self.client or "")
+            position = self._process(self._unprocessed, position)
+        self._unprocessed = b""
+        self._processing = None
+        if not self.connection.is_closing():
+            self.transport.resume_reading()  # type: ignore[attr-defined]
+
+    def _refuse(self, reason: str) -> None:
+        assert self.transport is not None
+        address = self.transport.get_extra_info("peername")[0]
+        log.warning("%s: closing the connection of %r: %s", address, self.client or "", reason)
+        self.terminate(reason)

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from ..core.errors import QuotaExceeded
 
+_PART = 0.75
+"""What those that wait may take; the rest is for those that cannot wait."""
+
 
 class _Waiting(NamedTuple):
     client: str
@@ -16,7 +19,8 @@ class _Waiting(NamedTuple):
 class ByteBudget:
     """A number of bytes in total and for each client; ``setting`` is the name of the latter's setting.
 
-    Whoever waits gets its bytes in order. A client that has used up its own does not hold up the others.
+    Whoever can wait gets its bytes in order, and leaves a quarter to those that cannot. A client that has
+    used up its own does not hold up the others.
     """
 
     def __init__(self, per_client: int, total: int, setting: str) -> None:
@@ -32,9 +36,9 @@ class ByteBudget:
         """The bytes in use by all clients."""
         return self._used
 
-    def try_take(self, client: str, size: int) -> bool:
-        """Take bytes, unless the client or all of them have too many already."""
-        if self._used + size > self._total or self._of[client] + size > self._per_client:
+    def try_take(self, client: str, size: int, part: float = 1) -> bool:
+        """Take bytes, unless the client or all of them have too many already, or that ``part`` of it."""
+        if self._used + size > part * self._total or self._of[client] + size > part * self._per_client:
             return False
         self._of[client] += size
         self._used += size
@@ -42,10 +46,10 @@ class ByteBudget:
 
     async def take(self, client: str, size: int) -> None:
         """Wait for bytes, and take them; raise QuotaExceeded if there are never so many."""
-        if size > min(self._per_client, self._total):
+        if size > _PART * min(self._per_client, self._total):
             raise QuotaExceeded(f"{size} bytes are more than any client may use (setting {self._setting})")
         waits = any(each.client == client for each in self._waiting)
-        if not waits and self.try_take(client, size):
+        if not waits and self.try_take(client, size, _PART):
             return
         waiting = _Waiting(client, size, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -82,12 +86,12 @@ class ByteBudget:
             waiting = self._waiting.popleft()
             if waiting.granted.done():  # cancelled
                 continue
-            if waiting.client not in full and self.try_take(waiting.client, waiting.size):
+            if waiting.client not in full and self.try_take(waiting.client, waiting.size, _PART):
                 waiting.granted.set_result(None)
                 continue
             still.append(waiting)
             full.add(waiting.client)
-            if self._used + waiting.size > self._total:  # large ones would otherwise wait for ever
+            if self._used + waiting.size > _PART * self._total:  # large ones would otherwise wait for ever
                 break
         still.extend(self._waiting)
         self._waiting = still

@@ -19,6 +19,7 @@ from math import ceil
 from os import strerror
 
 from .bounds import Bounds
+from .grpc.server_connection import ServerConnection
 from .rate import TokenBucket
 
 READ_BUFFER = 16384
@@ -30,6 +31,15 @@ _BACKLOG = 1024
 _BURST = 10
 """Handshakes that may begin at the same moment; more follow at the rate. The ones of an honest burst are
 over before there are too many of one address."""
+
+_SILENCE = 1.0
+"""Seconds that a client has to say something while others cannot connect because of too many handshakes."""
+
+_OVERHEAD = 32
+"""Bytes that TLS may need for each byte of data: a record with one byte has 23."""
+
+_OVERHEAD_FREE = 256 << 10
+"""Bytes that it may need besides, for example for certificates."""
 
 _SHORTAGE_PAUSE = 1.0
 """Seconds without accepting after the process had no descriptor or memory for a connection."""
@@ -46,9 +56,25 @@ log = logging.getLogger(__name__)
 
 
 class TlsProtocol(SSLProtocol):
-    """asyncio's, with a small read buffer."""
+    """asyncio's, with a small read buffer, and a bound on what is not data of the client.
+
+    Such are key updates, which ssl does not report: a client could send them without end.
+    """
 
     max_size = READ_BUFFER
+    _raw = 0
+
+    def serve(self, served: ServerConnection) -> None:
+        """Compare what arrives with the data that ``served`` gets."""
+        self._served = served
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Process bytes of the network."""
+        super().buffer_updated(nbytes)
+        self._raw += nbytes
+        if self._raw > _OVERHEAD_FREE + _OVERHEAD * self._served.received:
+            self._raw = 0
+            self._served.terminate("the client sends too many TLS records without data")
 
 
 class Listener:
@@ -61,7 +87,7 @@ class Listener:
     def __init__(
         self,
         context: Callable[[], ssl.SSLContext],
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[], ServerConnection],
         bounds: Bounds,
         *,
         shutdown_timeout: float,
@@ -82,6 +108,8 @@ class Listener:
             self._loop.time(),
         )
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], float] = {}  # since when, the oldest first
+        self._eviction: asyncio.TimerHandle | None = None
         self._of_address: Counter[str] = Counter()
         self._logged: dict[str, float] = {}
 
@@ -101,6 +129,9 @@ class Listener:
     def close(self) -> None:
         """Accept no more connections; handshakes in progress continue."""
         self._pause()
+        if self._eviction is not None:
+            self._eviction.cancel()
+            self._eviction = None
         for each in self._sockets:
             each.close()
         self._sockets.clear()
@@ -172,6 +203,7 @@ class Listener:
         self._of_address[network] += 1
         task = self._loop.create_task(self._serve(connection, host))
         self._handshakes.add(task)
+        self._silent[task] = self._loop.time()
         task.add_done_callback(lambda _: self._end(task, network))
         if len(self._handshakes) >= self._bounds.max_handshakes:
             self._log_rarely(
@@ -180,12 +212,29 @@ class Listener:
                 len(self._handshakes),
             )
             self._pause()
+            self._plan_eviction()
         elif self._rate.seconds_to_next(self._loop.time()):
             self._pause()
             self._resume()
 
+    def _plan_eviction(self) -> None:
+        """Close the connection that has been silent for the longest time, once that is too long."""
+        if self._eviction is None and self._silent:
+            since = next(iter(self._silent.values()))
+            self._eviction = self._loop.call_at(since + _SILENCE, self._evict)
+
+    def _evict(self) -> None:
+        self._eviction = None
+        if self._silent and len(self._handshakes) >= self._bounds.max_handshakes:
+            task, since = next(iter(self._silent.items()))
+            if since + _SILENCE <= self._loop.time():
+                del self._silent[task]
+                task.cancel()
+            self._plan_eviction()
+
     def _end(self, task: asyncio.Task[None], network: str) -> None:
         self._handshakes.discard(task)
+        self._silent.pop(task, None)
         self._of_address[network] -= 1
         if not self._of_address[network]:
             del self._of_address[network]
@@ -199,16 +248,19 @@ class Listener:
         try:
             async with asyncio.timeout(patience):
                 await self._first_bytes(connection)
+                self._silent.pop(_current(), None)
                 done = self._loop.create_future()
+                served = self._protocol()
                 tls = TlsProtocol(
                     self._loop,
-                    self._protocol(),
+                    served,
                     self._context(),
                     done,
                     server_side=True,
                     ssl_handshake_timeout=ceil(patience) + 1,  # the timeout above ends it
                     ssl_shutdown_timeout=self._shutdown_timeout,
                 )
+                tls.serve(served)
                 transport, _ = await self._loop.connect_accepted_socket(lambda: tls, connection)
                 await done
         except BaseException as error:
@@ -235,6 +287,12 @@ class Listener:
         if now - self._logged.get(message, -_QUIET) >= _QUIET:
             self._logged[message] = now
             log.warning(message, *arguments)
+
+
+def _current() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _set(future: asyncio.Future[None]) -> None:

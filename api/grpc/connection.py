@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 class _Events(EventsProcessor):
     """grpclib's, but it also accepts frames that RFC 9113 allows and that have no effect."""
 
-    _closed = False
+    closed = False
+    """Whether the connection was closed on this side, or its end was processed."""
 
     def __init__(
         self, handler: AbstractHandler, connection: Connection, buffer: Callable[[Stream], MessageBuffer]
@@ -53,8 +54,8 @@ class _Events(EventsProcessor):
 
     def close(self, reason: str = "Connection closed") -> None:
         """Wake each call only once: a second cancellation looks like one from elsewhere."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             super().close(reason)
 
     def process(self, event: Event) -> None:
@@ -80,6 +81,8 @@ class _Events(EventsProcessor):
 
 class Http2Connection(H2Protocol):
     """grpclib's connection, which records whether the peer has sent anything and when it has ended."""
+
+    processor: _Events
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class FrameBudgets:
         self._updates = TokenBucket(_UPDATES_BURST, _UPDATES_PER_SECOND, now)
         self._updates_beyond = 0
         self._calls = 0
+        self._begun: set[int] = set()  # calls that begin in the part that is counted now
 
     def take(self, data: bytes, start: int, now: float) -> tuple[int, str | None]:
         """Count frames from ``start`` on; return where to stop, and what there is too much of, if anything.
@@ -56,6 +57,7 @@ class FrameBudgets:
         That is the end of the data, or after a part that is processed in about a millisecond.
         """
         position, effort = start, 0
+        self._begun.clear()
         while effort < MOST_EFFORT:
             if self._skip:
                 skipped = min(self._skip, len(data) - position)
@@ -74,6 +76,7 @@ class FrameBudgets:
             kind = header[3]
             if kind == _HEADERS:
                 self._calls += 1
+                self._begun.add(_stream_of(header))
                 effort += _EFFORT_OF_CALL
             else:
                 effort += 1
@@ -83,7 +86,8 @@ class FrameBudgets:
 
     def _count(self, kind: int, header: bytes, size: int, now: float) -> str | None:
         if kind == _DATA:
-            useful = size and self._is_open(int.from_bytes(header[5:9]) & 0x7FFFFFFF)
+            stream = _stream_of(header)
+            useful = size and (self._is_open(stream) or stream in self._begun)
             allowed = useful or self._useless.take(now)
             return None if allowed else "frames without effect (settings reset_burst, resets_per_second)"
         if kind == _WINDOW_UPDATE:
@@ -107,3 +111,7 @@ class FrameBudgets:
         self._updates_beyond += 1
         earned = self._sent() // _BYTES_PER_UPDATE + self._calls * _UPDATES_PER_CALL
         return self._updates_beyond <= earned
+
+
+def _stream_of(header: bytes) -> int:
+    return int.from_bytes(header[5:9]) & 0x7FFFFFFF

@@ -109,7 +109,7 @@ class RequestReader:
         buffer.covered()
         buffer.open_window()
         more = INPUT_WINDOW - WINDOW
-        granted = more if self._budget.try_take(self._client, more) else 0
+        granted = more if self._budget.try_take(self._client, more, 0.5) else 0
         if granted:
             self._wire._h2_connection.increment_flow_control_window(granted, self._wire.id)  # noqa: SLF001
             self._wire.connection.flush()

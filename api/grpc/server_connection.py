@@ -45,6 +45,9 @@ class ServerConnection(Http2Connection):
     client: str | None = None
     """The client's name, once the connection is accepted."""
 
+    received = 0
+    """Bytes that the client has sent."""
+
     def __init__(
         self,
         handler: AbstractHandler,
@@ -56,6 +59,14 @@ class ServerConnection(Http2Connection):
         self._shared = shared
         self._unprocessed = b""
         self._processing: asyncio.Task[None] | None = None
+
+    def terminate(self, reason: str) -> None:
+        """Tell the client why it is disconnected, log it, and close the connection."""
+        assert self.transport is not None
+        if not self.connection.is_closing():
+            address = self.transport.get_extra_info("peername")[0]
+            log.warning("%s: closing a connection of %r: %s", address, self.client or "", reason)
+        super().terminate(reason)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start HTTP/2 if the client has negotiated it and has not too many connections."""
@@ -77,19 +88,21 @@ class ServerConnection(Http2Connection):
                 SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
             }
         )
+        self.connection.flush()
         tls: SSLObject = transport.get_extra_info("ssl_object")
         if tls.selected_alpn_protocol() != "h2":
-            self._refuse("the client does not offer HTTP/2 (ALPN protocol h2)")
+            self.terminate("the client does not offer HTTP/2 (ALPN protocol h2)")
             return
         name = self._shared.name_of(tls)
         if (refusal := self._shared.slots.refusal(name)) is not None:
-            self._refuse(refusal)
+            self.terminate(refusal)
             return
         self._shared.slots.take(name)
         self.client = name
 
     def data_received(self, data: bytes) -> None:
         """Process what the client sent, or a part of it, and the rest in turns with other clients."""
+        self.received += len(data)
         if self._processing is not None:
             self._unprocessed += data
             return
@@ -98,13 +111,24 @@ class ServerConnection(Http2Connection):
             self._unprocessed = data[end:]
             self._processing = asyncio.get_running_loop().create_task(self._process_rest())
 
+    def eof_received(self) -> None:
+        """End all calls: TLS sends nothing more to a client that has closed its side."""
+        self._end_calls()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Record that the connection has ended."""
+        self._end_calls()
         super().connection_lost(exc)
         self._unprocessed = b""
         if self.client is not None:
             self._shared.slots.release(self.client)
             self.client = None
+
+    def _end_calls(self) -> None:
+        if not self.processor.closed:
+            if calls := len(self.processor.streams):
+                log.info("a connection of %r has ended during %d calls", self.client or "", calls)
+            self.processor.close("the client has closed the connection")
 
     def new_buffer(self, stream: Stream) -> MessageBuffer:
         """Return the buffer of a call's requests."""
@@ -118,7 +142,7 @@ class ServerConnection(Http2Connection):
             return len(data)
         end, excess = self._budgets.take(data, start, self._now())
         if excess is not None:
-            self._refuse(f"the client sends too many {excess}")
+            self.terminate(f"the client sends too many {excess}")
             return len(data)
         super().data_received(data if end - start == len(data) else data[start:end])
         return end
@@ -134,9 +158,3 @@ class ServerConnection(Http2Connection):
         self._processing = None
         if not self.connection.is_closing():
             self.transport.resume_reading()  # type: ignore[attr-defined]
-
-    def _refuse(self, reason: str) -> None:
-        assert self.transport is not None
-        address = self.transport.get_extra_info("peername")[0]
-        log.warning("%s: closing the connection of %r: %s", address, self.client or "", reason)
-        self.terminate(reason)

@@ -175,7 +175,7 @@ async def test_our_own_client_reports_the_reason(strict: Any, endless: str) -> N
     log = strict.home / "server.log"
 
     def ended() -> int:
-        return int(log.read_text().count("ending a stream: the client has read too little output"))
+        return int(log.read_text().count("ending a call: the client has read too little output"))
 
     before = ended()
     async with strict.client() as client, aclosing(client.stream(endless)) as chunks:

@@ -1,0 +1,320 @@
+"""Attacks with calls: what the server's memory and the calls of another client have to do with them.
+
+Another client's calls are counted while an attack runs. Each test states how many it must at least be
+relative to the attack, since both slow down on a loaded machine.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+
+from worker.proto.worker import ListRequest, StartRequest
+
+from ..support.abused import Abused, serving_abused
+from ..support.attacker import ENHANCE_YOUR_CALM, Attacker, attacking, message
+
+MB = 1 << 20
+SERVICE = "/worker.v1.WorkerService/"
+JOBS = 300
+
+
+@pytest.fixture(scope="module")
+def abused(pki: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Abused]:
+    """A server with many finished jobs, so that a list of them is work."""
+    with serving_abused(pki, tmp_path_factory.mktemp("abused") / "log", JOBS) as abused:
+        yield abused
+
+
+def calls_during(abused: Abused, attack: Callable[[], object], attacker: str = "reader") -> int:
+    """Run an attack in another thread; return how many calls another client got answered meanwhile."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            attack()
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            failures.append(error)
+
+    with abused.other(attacker) as other:
+        before = other.answered
+        thread = threading.Thread(target=run)
+        thread.start()
+        while thread.is_alive():
+            other.call()
+        thread.join()
+        if failures:
+            raise failures[0]
+        return other.answered - before
+
+
+def refusal(call: Callable[..., object], request: bytes) -> tuple[grpc.StatusCode, str]:
+    """Return the status of a call that is refused."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, timeout=60)
+    return caught.value.code(), caught.value.details() or ""
+
+
+ENTRY = {"List": b"\x0a\x00", "Start": b"\x3a\x00"}
+"""An empty entry of the map of labels."""
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "size", "reason"),
+    [
+        (
+            "reader",
+            "List",
+            4 * MB,
+            "the request has 4194304 bytes; the maximum is 65536 (setting max_request_size)",
+        ),
+        (
+            "reader",
+            "List",
+            64 << 10,
+            "malformed request: ListRequest.labels: there are more than 4096 fields",
+        ),
+        (
+            "writer",
+            "Start",
+            4 * MB,
+            "malformed request: StartRequest.labels: there are more than 262144 fields",
+        ),
+        (
+            "writer",
+            "Start",
+            5 * MB,
+            "the request has 5242880 bytes; the maximum is 4194304 (setting max_start_size)",
+        ),
+    ],
+)
+def test_requests_of_many_fields(abused: Abused, name: str, method: str, size: int, reason: str) -> None:
+    """Two million empty entries of a map are refused, and others are answered at least as often."""
+    times = 5
+
+    def attack() -> None:
+        with abused.channel(name) as channel:
+            attacked = channel.unary_unary(SERVICE + method)
+            for _ in range(times):
+                assert reason == refusal(attacked, ENTRY[method] * (size // 2))[1]
+
+    assert times <= calls_during(abused, attack, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "size"), [("writer", "Start", 4 * MB), ("reader", "Query", 64 << 10)]
+)
+def test_requests_that_stay_incomplete(abused: Abused, name: str, method: str, size: int) -> None:
+    """Their bytes are bounded, the client's windows stay closed, and the memory is released afterwards."""
+    calls = 300
+    after = []
+    with abused.other(name) as other:
+        for _ in range(3):
+            before = abused.resident()
+            with attacking(abused.port, abused.pki, name) as attacker:
+                sent = 0
+                for number in range(calls):
+                    stream = 2 * number + 1
+                    attacker.begin(stream, SERVICE + method, message(b"", size))
+                attacker.flush()
+                for stream in range(1, 2 * calls, 2):
+                    left = size - 1
+                    while left:
+                        while attacker.readable():
+                            assert attacker.receive()
+                        room = min(attacker.h2.local_flow_control_window(stream), 16384, left)
+                        if room <= 0:
+                            break
+                        attacker.h2.send_data(stream, bytes(room))
+                        attacker.flush()
+                        left -= room
+                        sent += room
+                        other.call() if not sent % MB else None
+                other.call(10)
+                # 16 MiB for the client, and a window of 64 KiB for calls made before the server's settings.
+                assert sent <= 16 * MB + calls * (64 << 10)
+                assert abused.resident() - before <= 2 * sent + 32 * MB
+            other.call(10)
+            after.append(abused.resident())
+    assert after[2] - after[0] <= 16 * MB
+
+
+def test_many_lists_at_once(abused: Abused) -> None:
+    """Between two lists of one client, which takes its turns, another client gets several answers."""
+    times = 50
+
+    def attack() -> None:
+        with abused.channel("reader") as channel:
+            lists = channel.unary_unary(SERVICE + "List")
+            for each in [lists.future(bytes(ListRequest()), timeout=300) for _ in range(times)]:
+                each.result()
+
+    assert times <= calls_during(abused, attack)
+
+
+def test_replies_that_are_not_read(pki: Path, tmp_path: Path) -> None:
+    """They are bounded for each client: further ones are refused at once, and others are answered."""
+    bound, lists = MB, 100
+    with (
+        serving_abused(pki, tmp_path / "log", JOBS, max_reply_memory_per_client=bound) as abused,
+        abused.other() as other,
+        attacking(abused.port, pki, window=0) as attacker,
+    ):
+        before = abused.resident()
+        for stream in range(1, 2 * lists, 2):
+            attacker.begin(stream, SERVICE + "List", message(b""), end=True)
+            attacker.flush()
+            other.call()
+        while not any("max_reply_memory_per_client" in each for each in attacker.statuses.values()):
+            assert attacker.receive()
+        other.call(10)
+        assert abused.resident() - before <= bound + 16 * MB
+
+
+def test_a_reply_that_is_not_read_is_abandoned(pki: Path, tmp_path: Path) -> None:
+    """As a stream is: it ends after a while, with the setting in its status."""
+    with (
+        serving_abused(pki, tmp_path / "log", reply_timeout=0.2) as abused,
+        attacking(abused.port, pki, window=0) as attacker,
+    ):
+        attacker.begin(1, SERVICE + "List", message(b""), end=True)
+        attacker.flush()
+        attacker.until_answered(1)
+        assert attacker.statuses[1].startswith("14 ")
+        assert "setting reply_timeout" in attacker.statuses[1]
+
+
+def test_many_calls_in_one_write(abused: Abused) -> None:
+    """Calls that arrive at once are begun in turns: others are answered in between."""
+    calls = 900
+
+    def attack() -> None:
+        with attacking(abused.port, abused.pki) as attacker:
+            streams = range(1, 2 * calls, 2)
+            path = SERVICE + "Query"
+            for stream in streams:
+                attacker.begin(stream, path, message(b""), end=True)
+            attacker.flush()
+            attacker.until_answered(*streams)
+
+    assert calls // 20 <= calls_during(abused, attack)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (
+            StartRequest(name="true", request_id="x" * 129),
+            "the request id has 129 bytes; the maximum is 128",
+        ),
+        (
+            StartRequest(name="true", request_id="x" * MB),
+            "the request id has 1048576 bytes; the maximum is 128",
+        ),
+        (
+            StartRequest(name="true", labels={str(n): "" for n in range(65)}),
+            "there are 65 labels; the maximum is 64",
+        ),
+        (StartRequest(name="true", labels={"a": "b" * (64 << 10)}), "the labels have 65537 bytes"),
+    ],
+    ids=["129 bytes", "a megabyte", "65 labels", "long labels"],
+)
+def test_what_a_job_is_called_is_bounded(abused: Abused, request_: StartRequest, reason: str) -> None:
+    """Request id and labels stay in the journal; too long ones are refused, and nothing is started."""
+    with abused.channel("writer") as channel:
+        code, text = refusal(channel.unary_unary(SERVICE + "Start"), bytes(request_))
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED is code
+    assert text.startswith(reason)
+    assert "(setting max_" in text
+
+
+def test_calls_of_one_client_are_bounded(pki: Path, tmp_path: Path) -> None:
+    """The next one is refused with the name of the setting; another client is not concerned."""
+    with (
+        serving_abused(pki, tmp_path / "log", max_calls_per_client=5) as abused,
+        abused.other() as other,
+        attacking(abused.port, pki) as attacker,
+    ):
+        streams = range(1, 13, 2)
+        for stream in streams:
+            attacker.begin(stream, SERVICE + "Query")
+        attacker.flush()
+        attacker.until_answered(11)
+        assert "max_calls_per_client" in attacker.statuses[11]
+        other.call(10)
+
+
+def test_connections_of_one_client_are_bounded(pki: Path, tmp_path: Path) -> None:
+    """The next one is told why it is closed (GOAWAY); another client is not concerned."""
+    bounds = {"max_connections_per_client": 2, "max_connections": 4}
+    with ExitStack() as stack:
+        abused = stack.enter_context(serving_abused(pki, tmp_path / "log", **bounds))
+
+        def connect(name: str) -> Attacker:
+            return stack.enter_context(attacking(abused.port, pki, name))
+
+        def refused(name: str) -> bytes:
+            attacker = connect(name)
+            attacker.until_closed()
+            assert attacker.goodbye is not None
+            assert ENHANCE_YOUR_CALM == attacker.goodbye.error_code
+            return attacker.goodbye.additional_data or b""
+
+        for name in ("reader", "reader"):
+            connect(name)
+        expected = (
+            "'reader' has 2 connections, the maximum for one client (setting max_connections_per_client)"
+        )
+        assert expected.encode() == refused("reader")
+        other = stack.enter_context(abused.other())
+        connect("writer")
+        other.call(10)
+
+
+def test_connections_are_bounded(pki: Path, tmp_path: Path) -> None:
+    """This bound applies to a client with few connections, too."""
+    with (
+        serving_abused(pki, tmp_path / "log", max_connections=1) as abused,
+        abused.other() as other,
+        attacking(abused.port, pki) as attacker,
+    ):
+        attacker.until_closed()
+        assert attacker.goodbye is not None
+        assert b"there are 1 connections, the maximum (setting max_connections)" == (
+            attacker.goodbye.additional_data
+        )
+        other.call(10)
+
+
+def test_our_client_reports_why_it_is_disconnected(pki: Path, tmp_path: Path) -> None:
+    """The reason of the server's GOAWAY is in the error."""
+    import asyncio
+
+    from worker.api.client import Client, ServerUnreachable
+    from worker.api.tls import client_context
+
+    context = client_context(ca=pki / "ca.crt", certificate=pki / "reader.crt", key=pki / "reader.key")
+
+    async def health(port: int) -> bool:
+        async with Client("127.0.0.1", port, context) as client:
+            return await client.health()
+
+    with (
+        serving_abused(pki, tmp_path / "log", max_connections_per_client=1) as abused,
+        attacking(abused.port, pki) as one,
+    ):
+        assert one.receive()
+        with pytest.raises(ServerUnreachable, match="setting max_connections_per_client"):
+            asyncio.run(health(abused.port))
+
+
+def test_the_size_that_a_prefix_announces_is_not_allocated(abused: Abused) -> None:
+    """Four gigabytes are refused when they are announced."""
+    with attacking(abused.port, abused.pki) as attacker:
+        attacker.begin(1, SERVICE + "Query", message(b"", 0xFFFFFFFF))
+        attacker.flush()
+        attacker.until_answered(1)
+        assert "4294967295 bytes" in attacker.statuses[1]

@@ -2,12 +2,17 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ..core.errors import QuotaExceeded
 from .bounds import Bounds
+
+SLICE = 0.001
+"""Seconds that calls are executed one after the other before something else gets its turn."""
+
+MOST_TOGETHER = 8
+"""Waiting calls that begin in one iteration of the event loop, if they are short."""
 
 _Item = TypeVar("_Item")
 
@@ -68,8 +73,9 @@ class RoundRobin:
 class CallTurns:
     """Unary calls: how many are executed at once, how many of a client are in progress, and whose is next.
 
-    At most one call begins in each iteration of the event loop. One client cannot use all of ``max_calls``:
-    its calls may all wait for the same slow disk.
+    Short calls begin at once. When those of one iteration of the event loop take longer than SLICE, the
+    next ones wait for their turn. One client cannot use all of ``max_calls``: its calls may all wait for
+    the same slow disk.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -80,9 +86,10 @@ class CallTurns:
         self._free = bounds.max_calls
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._scheduled = False
+        self._slice_began = 0.0
+        self._batch = 1  # calls that begin together in the next iteration
 
-    @contextmanager
-    def counted(self, client: str) -> Iterator[None]:
+    def enter(self, client: str) -> None:
         """Count a call as in progress; raise QuotaExceeded, naming the setting, if there are too many."""
         if self._in_progress[client] >= self._bounds.max_calls_per_client:
             raise QuotaExceeded(
@@ -90,25 +97,28 @@ class CallTurns:
                 "(setting max_calls_per_client)"
             )
         self._in_progress[client] += 1
-        try:
-            yield
-        finally:
-            self._in_progress[client] -= 1
-            if not self._in_progress[client]:
-                del self._in_progress[client]
 
-    @asynccontextmanager
-    async def turn(self, client: str) -> AsyncIterator[None]:
-        """Execute a call when it is the client's turn."""
-        if self._scheduled or self._waiting or not self._may_begin(client):
+    def leave(self, client: str) -> None:
+        """Count a call no longer."""
+        self._in_progress[client] -= 1
+        if not self._in_progress[client]:
+            del self._in_progress[client]
+
+    async def begin(self, client: str) -> None:
+        """Wait until a call of this client may be executed; ``end`` must follow."""
+        if self._waiting or self._slice_is_over() or not self._may_begin(client):
             await self._wait(client)
         else:
             self._start(client)
+
+    def end(self, client: str) -> None:
+        """Let the next call begin."""
+        self._free += 1
+        self._executing[client] -= 1
+        if not self._executing[client]:
+            del self._executing[client]
+        if self._waiting:
             self._schedule()
-        try:
-            yield
-        finally:
-            self._stop(client)
 
     async def _wait(self, client: str) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -118,8 +128,17 @@ class CallTurns:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._stop(client)
+                self.end(client)
             raise
+
+    def _slice_is_over(self) -> bool:
+        """Whether the calls that have begun in this iteration of the loop have used up its time."""
+        now = asyncio.get_running_loop().time()
+        if self._scheduled:
+            return now - self._slice_began > SLICE
+        self._schedule()
+        self._slice_began = now
+        return False
 
     def _may_begin(self, client: str) -> bool:
         return self._free > 0 and self._executing[client] < self._most_of_one
@@ -128,25 +147,26 @@ class CallTurns:
         self._free -= 1
         self._executing[client] += 1
 
-    def _stop(self, client: str) -> None:
-        self._free += 1
-        self._executing[client] -= 1
-        if not self._executing[client]:
-            del self._executing[client]
-        if self._waiting:
-            self._schedule()
-
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
+        """Begin some calls: more than in the last iteration if those were short."""
         self._scheduled = False
-        while (found := self._waiting.pop(self._may_begin)) is not None:
+        if not self._waiting:
+            self._batch = 1
+            return
+        now = asyncio.get_running_loop().time()
+        self._batch = min(2 * self._batch, MOST_TOGETHER) if now - self._slice_began < SLICE else 1
+        self._slice_began = now
+        begun = 0
+        while begun < self._batch and (found := self._waiting.pop(self._may_begin)) is not None:
             client, turn = found
             if not turn.done():  # done: its call was cancelled while it waited
                 self._start(client)
                 turn.set_result(None)
-                self._schedule()
-                return
+                begun += 1
+        if begun:
+            self._schedule()

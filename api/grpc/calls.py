@@ -125,8 +125,11 @@ class Calls:
         try:
             # Counted before the request, which may never arrive.
             if isinstance(method, Unary | Gathered) and not method.waits:
-                with self._calls.counted(call.client):
+                self._calls.enter(call.client)
+                try:
                     await self._answer(call, method, reader)
+                finally:
+                    self._calls.leave(call.client)
             else:
                 with self._slots.taken(call.client):
                     await self._serve(call, method, reader)
@@ -182,8 +185,11 @@ class Calls:
         if method.waits:
             encoded = await self._execute(call, method, await reader.decode(data, method.request, most))
         else:
-            async with self._calls.turn(call.client):
+            await self._calls.begin(call.client)
+            try:
                 encoded = await self._execute(call, method, await reader.decode(data, method.request, most))
+            finally:
+                self._calls.end(call.client)
         await send_reply(call.stream, encoded, self._replies, call.client, self._bounds.reply_timeout)
         reached(Step.ANSWERED, _job_of(call.request, call.reply))
 

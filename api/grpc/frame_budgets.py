@@ -15,10 +15,10 @@ _ACK = 0x1
 _HEADER_SIZE = 9
 _PREFACE_SIZE = 24
 
-MOST_EFFORT = 64
+MOST_EFFORT = 128
 """Frames that are processed at once; then others get their turn."""
 
-_EFFORT_OF_CALL = 8
+_EFFORT_OF_CALL = 6
 """A frame that begins a call is as much work as so many others."""
 
 _UPDATES_BURST = 1000

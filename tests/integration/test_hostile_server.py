@@ -1,0 +1,124 @@
+"""A server that attacks the command: it ends with an error, and its memory is bounded."""
+
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from hpack import Encoder
+
+from worker.api.tls import server_context
+
+from ..support.attacker import CONTINUATION, DATA, END_HEADERS, HEADERS, PING, SETTINGS, frame
+from ..support.stock import NOWHERE
+
+MOST = 200 << 20
+"""Bytes that the server sends if the client lets it."""
+
+ALLOWED = 150 << 10
+"""KiB of memory that the command may use; it needs a third of that without an attack."""
+
+ANSWER = frame(
+    HEADERS,
+    END_HEADERS,
+    1,
+    Encoder().encode([(":status", "200"), ("content-type", "application/grpc+proto")]),
+)
+PUSH = frame(0x5, END_HEADERS, 1, b"\0\0\0\2" + Encoder().encode([(":method", "GET"), (":path", "/")]))
+
+ATTACKS: dict[str, Callable[[int], bytes]] = {
+    "a message of 4 GiB": lambda number: frame(
+        DATA, 0, 1, (struct.pack(">BI", 0, 0xFFFFFFFF) if not number else b"") + bytes(16000)
+    ),
+    "a message of 1 GiB in single bytes": lambda number: (
+        frame(DATA, 0, 1, struct.pack(">BI", 0, 1 << 30)) if not number else frame(DATA, 0, 1, b"x") * 1000
+    ),
+    "two million empty jobs": lambda number: (
+        frame(DATA, 0, 1, struct.pack(">BI", 0, 4 << 20))
+        if not number
+        else frame(DATA, 0, 1, b"\x0a\0" * 8000)
+    ),
+    "headers without end": lambda number: (
+        frame(HEADERS, 0, 1, b"\0\1a\x7f\x80\x7f")
+        if not number
+        else frame(CONTINUATION, 0, 1, bytes(16000))
+    ),
+    "pushed calls": lambda _: PUSH * 100,
+    "pings": lambda _: frame(PING, 0, 0, b"12345678") * 1000,
+    "settings": lambda _: frame(SETTINGS, 0, 0) * 1000,
+    "provisional headers": lambda _: (
+        frame(HEADERS, END_HEADERS, 1, Encoder().encode([(":status", "103"), ("link", "x" * 1000)])) * 10
+    ),
+}
+
+
+@contextmanager
+def attacking_server(pki: Path, attack: Callable[[int], bytes]) -> Iterator[str]:
+    """Serve the attack to every client, and yield the address."""
+    context = server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    plain, _ = listening.accept()
+                except OSError:
+                    return
+                with suppress(OSError), context.wrap_socket(plain, server_side=True) as client:
+                    attack_client(client, attack)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def attack_client(client: ssl.SSLSocket, attack: Callable[[int], bytes]) -> None:
+    """Send the attack once the client has made its call; stop when it has left, or has got enough."""
+    client.settimeout(5)
+    client.recv(65536)
+    client.sendall(
+        frame(SETTINGS, 0, 0) + frame(SETTINGS, 1, 0) + (b"" if attack(0)[3] == HEADERS else ANSWER)
+    )
+    sent = number = 0
+    while sent < MOST:
+        piece = attack(number)
+        client.sendall(piece)
+        sent += len(piece)
+        number += 1
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_memory_of_the_command_is_bounded(pki: Path, name: str) -> None:
+    """Whatever the server sends, the command ends with an error, and uses little memory."""
+    arguments = ["list"] if "jobs" in name else ["query", NOWHERE]
+    with attacking_server(pki, ATTACKS[name]) as address:
+        command = subprocess.Popen(
+            [sys.executable, "-m", "worker.cli.main", *arguments],
+            env={
+                **os.environ,
+                "WORKER_SERVER": address,
+                **{f"WORKER_{key}": str(pki / file) for key, file in FILES.items()},
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        assert command.stderr is not None
+        errors = command.stderr.read()
+        _, status, usage = os.wait4(command.pid, 0)
+        command.returncode = os.waitstatus_to_exitcode(status)
+        command.stderr.close()
+    assert command.returncode not in {0, -9}, errors
+    assert b"Traceback" not in errors
+    assert usage.ru_maxrss <= ALLOWED, errors
+
+
+FILES = {"CA": "ca.crt", "CERT": "writer.crt", "KEY": "writer.key"}

@@ -1335,8 +1335,8 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     in bytes. Signal numbers are those of the server's Linux, 1 to 64.
 
     Sizes. A StartRequest has at most 4 MiB and 262144 fields, any other request at most 64 KiB and 4096 fields,
-    those of messages inside it included; a message or an entry of a map inside another one counts for 16 more.
-    No request is compressed. It must arrive within 60 s of its headers; of Attach, the first one. A
+    those of messages inside it included. A message inside another one counts for 32 more, an entry of a map for
+    16 more. No request is compressed. It must arrive within 60 s of its headers; of Attach, the first one. A
     StreamResponse has at most 65520 bytes of output. Other replies have no bound: a QueryResponse has all
     arguments of its job, and a list of thousands of jobs can exceed 4 MiB, the maximum that many gRPC clients
     accept by default. Raise it, or list fewer jobs. A reply that is not read within 60 s is abandoned.

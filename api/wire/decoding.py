@@ -16,9 +16,9 @@ import betterproto2
 MAX_REPLY_FIELDS = 1 << 21
 """Maximum fields of a reply: a list of 50,000 jobs."""
 
-FIELDS_OF_MESSAGE = 16
+FIELDS_OF_MESSAGE, FIELDS_OF_ENTRY = 32, 16
 """A message, or an entry of a map, inside another one counts as so many more fields: an empty one takes two
-bytes, and becomes an object of hundreds."""
+bytes, and becomes an object of up to two thousand."""
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _WIRE_TYPES = {
@@ -222,7 +222,7 @@ def _read_message(
 
 
 def _read_entry(data: bytes, position: int, count: _Count) -> tuple[tuple[object, object], int]:
-    count.use(FIELDS_OF_MESSAGE)
+    count.use(FIELDS_OF_ENTRY)
     content, end = _read_bytes(data, position)
     entry: dict[str, object] = {}
     # protobuf drops an entry that has an unknown field.

@@ -224,8 +224,8 @@ def test_each_way_of_being_malformed_is_named(data: bytes, reason: str) -> None:
         (b"\x98\x06\x01" * 100, 100),
         (b"\x3a\x00" * 100, 1700),
         (b"\x3a\x02\x0a\x00" * 100, 1800),
-        (b"\x32\x7e" + b"\x42\x00" * 63, 17 + 63 * 17),
-        (b"\x32\x7c" + b"\x42\x02\x10\x01" * 31, 17 + 31 * 18),
+        (b"\x32\x7e" + b"\x42\x00" * 63, 33 + 63 * 33),
+        (b"\x32\x7c" + b"\x42\x02\x10\x01" * 31, 33 + 31 * 34),
     ],
     ids=["texts", "unknown", "empty entries", "entries", "empty messages", "messages"],
 )

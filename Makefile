@@ -6,7 +6,7 @@ PARALLEL := --numprocesses=auto --dist=worksteal
 # The tests of a file share a server.
 PARALLEL_FILES := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest soak bench proto format clean
+.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest soak fuzz bench proto format clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -53,6 +53,10 @@ guest: .venv/ready ## Test in a Debian guest under qemu: cgroup v2, systemd as P
 soak: .venv/ready ## Run the tests that take too long for CI
 	$(BIN)/pytest tests/soak
 	WORKER_CRASH_TIMES=10 $(BIN)/pytest tests/crash/test_random_kills.py
+
+fuzz: .venv/ready ## Fuzz requests and HTTP/2 sessions for a minute (installs atheris)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet --group fuzz
+	$(BIN)/python -m tests.fuzz.requests -max_total_time=60 -timeout=10 -max_len=2000 -len_control=0
 
 bench: .venv/ready ## Run the benchmarks (benchmarks/README.md)
 	$(BIN)/python benchmarks/placement.py

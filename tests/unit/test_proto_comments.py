@@ -116,7 +116,7 @@ def test_the_figures_in_the_comments_are_those_of_the_code(comments: Mapping[str
         *(f'"{service}"' for service in HEALTH_SERVICES),
         f"at most {bounds.max_start_size >> 20} MiB and {bounds.max_start_size // requests.SIZE_OF_FIELD}",
         f"most {bounds.max_request_size >> 10} KiB and {bounds.max_request_size // requests.SIZE_OF_FIELD}",
-        f"counts for {decoding.FIELDS_OF_MESSAGE} more, an entry of a map for {decoding.FIELDS_OF_ENTRY} more",
+        f"for {decoding.FIELDS_OF_MESSAGE} more, an entry of a map for {decoding.FIELDS_OF_ENTRY} more",
         f"within {bounds.request_timeout:g} s of its headers",
         f"not read within {bounds.reply_timeout:g} s",
         f"at most {bounds.max_connections_per_client} connections",

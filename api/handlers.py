@@ -1,7 +1,7 @@
 """The handlers of the methods: translate the request, call the Worker, translate the result.
 
-The identity of the caller is in a context variable, set before a handler runs. Errors propagate;
-errors.py defines the client's status for each.
+The caller, with its certificate and address, is in a context variable, set before a handler runs. Errors
+propagate; errors.py defines the client's status for each.
 """
 
 import asyncio
@@ -51,11 +51,11 @@ from .errors import CallRejected
 from .fairness import RoundRobin
 from .grpc.framing import MESSAGE_SIZE
 from .grpc.status import Status
-from .roles import ANONYMOUS, Identity
+from .identity import NOBODY, Caller
 from .shutdown import Shutdown, ShuttingDown
 
-caller: ContextVar[Identity] = ContextVar("caller", default=ANONYMOUS)
-"""The identity of the client whose call is being handled."""
+caller: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
+"""The client whose call is being handled."""
 
 SERVICES = ("", "worker.v1.WorkerService", "WorkerService")
 """The service names whose health can be checked."""

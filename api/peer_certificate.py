@@ -1,17 +1,21 @@
-"""The client's certificate as the server reads it: the subject's common names, and the extensions.
+"""The client's certificate as the server reads it: serial, issuer, validity, subject, extensions.
 
 Read by hand, without the cryptography package: importing that raises the resident memory of the
 server's imports by 25 % (34.0 to 42.5 MB on Python 3.11; docs/private-parts.md). TLS has verified the
-certificate before. tests/unit/test_api_roles.py compares the result with that of cryptography.
+certificate before. tests/unit/test_api_identity.py compares the result with that of cryptography.
 Structure: RFC 5280, 4.1; encoding: DER, ITU-T X.690. Every function raises ValueError for anything else.
 """
 
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 BOOLEAN = 0x01
+INTEGER = 0x02
 OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
 UTF8_STRING = 0x0C
+UTC_TIME = 0x17
+GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
 SET = 0x31
 
@@ -22,6 +26,17 @@ _EXTENSION_TAGS = (
     [OBJECT_IDENTIFIER, BOOLEAN, OCTET_STRING],
 )
 _VERSION, _EXTENSIONS = 0xA0, 0xA3  # the context-specific tags [0] and [3]
+_SHORT_NAMES = {  # RFC 4514, section 3
+    "2.5.4.3": "CN",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.9": "STREET",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "0.9.2342.19200300.100.1.1": "UID",
+    "0.9.2342.19200300.100.1.25": "DC",
+}
 
 
 class Element(NamedTuple):
@@ -32,19 +47,110 @@ class Element(NamedTuple):
     end: int
 
 
-def subject_and_extensions(certificate: bytes) -> tuple[Element, list[Element]]:
-    """Return the subject, and the element that holds the extensions, if there is one."""
+class Fields(NamedTuple):
+    """The fields of a certificate that the server uses; the times are in seconds since the epoch."""
+
+    serial: int
+    issuer: Element
+    not_before: int
+    not_after: int
+    subject: Element
+    extensions: list[Element]
+
+
+def fields(certificate: bytes) -> Fields:
+    """Return the fields of a certificate in DER."""
     whole = decode(certificate)
     signed = children(whole, SEQUENCE)
     if whole.end != len(certificate) or len(signed) != 3:
         raise ValueError("not a certificate")
     # [0] version, serial number, algorithm, issuer, validity, subject, key, [1], [2], [3] extensions
-    fields = children(signed[0], SEQUENCE)
-    if fields and fields[0].tag == _VERSION:
-        del fields[0]
-    if len(fields) < 6:
+    parts = children(signed[0], SEQUENCE)
+    if parts and parts[0].tag == _VERSION:
+        del parts[0]
+    if len(parts) < 6:
         raise ValueError("not a certificate")
-    return fields[4], [field for field in fields[6:] if field.tag == _EXTENSIONS]
+    serial, _algorithm, issuer, validity, subject, _key, *rest = parts
+    times = children(validity, SEQUENCE)
+    if len(times) != 2 or serial.tag != INTEGER or not serial.content:
+        raise ValueError("not a certificate")
+    return Fields(
+        serial=int.from_bytes(serial.content, "big", signed=True),
+        issuer=issuer,
+        not_before=seconds(times[0]),
+        not_after=seconds(times[1]),
+        subject=subject,
+        extensions=[each for each in rest if each.tag == _EXTENSIONS],
+    )
+
+
+def seconds(time: Element) -> int:
+    """Return a time in seconds since the epoch. RFC 5280 permits one form of each of the two types."""
+    text = time.content.decode("ascii")
+    if time.tag == UTC_TIME:
+        text = ("19" if text[:2] >= "50" else "20") + text
+    elif time.tag != GENERALIZED_TIME:
+        raise ValueError(f"a time is expected, not an element with tag {time.tag:#04x}")
+    if len(text) != 15 or not text[:14].isdecimal() or text[14] != "Z":
+        raise ValueError(f"{text!r} is not a time")
+    year, (month, day, hour, minute, second) = (
+        int(text[:4]),
+        (int(text[i : i + 2]) for i in range(4, 14, 2)),
+    )
+    return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp())
+
+
+def distinguished_name(name: Element) -> str:
+    """Return a name as text (RFC 4514); two names with the same text have the same attributes.
+
+    Control characters are escaped, and a value that is not text is written in hex.
+    """
+    groups = []
+    for group in reversed(children(name, SEQUENCE)):
+        attributes = [children(attribute, SEQUENCE) for attribute in children(group, SET)]
+        if not all(len(pair) == 2 and pair[0].tag == OBJECT_IDENTIFIER for pair in attributes):
+            raise ValueError("an attribute of a name is not a pair")
+        groups.append("+".join(f"{_attribute(kind)}={_value(value)}" for kind, value in attributes))
+    return ",".join(groups)
+
+
+def _attribute(kind: Element) -> str:
+    dotted = _dotted(kind.content)
+    return _SHORT_NAMES.get(dotted, dotted)
+
+
+def _dotted(identifier: bytes) -> str:
+    """Return an object identifier in its usual form."""
+    if not identifier or identifier[-1] & 0x80:
+        raise ValueError("an object identifier is cut short")
+    numbers = [0]
+    for byte in identifier:
+        numbers[-1] = numbers[-1] << 7 | byte & 0x7F
+        if not byte & 0x80:
+            numbers.append(0)
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, [first, numbers[0] - 40 * first, *numbers[1:-1]]))
+
+
+def _value(value: Element) -> str:
+    try:
+        text = value.content.decode(_TEXT_ENCODINGS[value.tag])
+    except (KeyError, UnicodeDecodeError):
+        return "#" + encode(value.tag, value.content).hex()
+    escaped = "".join(_escaped(character) for character in text)
+    if escaped.startswith(("#", " ")):
+        escaped = "\\" + escaped
+    if text.endswith(" ") and len(text) > 1:
+        escaped = escaped[:-1] + "\\ "
+    return escaped
+
+
+def _escaped(character: str) -> str:
+    if character in '\\"+,;<>':
+        return "\\" + character
+    if character < " " or "\x7f" <= character < "\xa0":
+        return "".join(f"\\{byte:02X}" for byte in character.encode())
+    return character
 
 
 def common_names(subject: Element) -> list[str]:

@@ -28,8 +28,9 @@ from ..byte_budget import ByteBudget
 from ..errors import CallRejected, ErrorReply, error_reply
 from ..fairness import CallTurns, RoundRobin
 from ..handlers import Handlers, caller
+from ..identity import NO_CERTIFICATE, Caller, ClientCertificate, peer_address, read_certificate
 from ..methods import METHODS, Bidirectional, Gathered, Method, ServerStream, Unary
-from ..roles import ANONYMOUS, Identity, Right, identify
+from ..roles import Right
 from ..shutdown import Shutdown
 from ..wire.encoding import encode
 from .framing import ReplySender, send_reply
@@ -62,7 +63,7 @@ class Calls:
             bounds.max_reply_memory_per_client, bounds.max_reply_memory, "max_reply_memory_per_client"
         )
         self._running: set[asyncio.Task[None]] = set()
-        self._identities: WeakKeyDictionary[SSLObject, Identity] = WeakKeyDictionary()
+        self._certificates: WeakKeyDictionary[SSLObject, ClientCertificate] = WeakKeyDictionary()
 
     def methods(self) -> dict[str, Handler]:
         """Return the table of methods in grpclib's form."""
@@ -93,7 +94,8 @@ class Calls:
         method = METHODS.get(path)
         if method is None:
             raise CallRejected(Status.UNIMPLEMENTED, f"there is no method {path}")
-        identity = self._identity(peer)
+        client = self._caller(peer)
+        identity = client.identity
         if not identity.may(method.right):
             if method.right is not Right.READ:
                 audit.warning("%r: %s: denied", identity.name, method.name)
@@ -102,19 +104,21 @@ class Calls:
                 f"{method.name} requires a role with the right to {method.right.value}; "
                 f"the roles of {identity.name!r} are: {roles}"
             )
-        caller.set(identity)
+        caller.set(client)
 
-    def _identity(self, peer: Peer) -> Identity:
+    def _caller(self, peer: Peer) -> Caller:
         # Peer.cert() returns a dict without the extensions that ssl does not know.
-        connection = peer._transport.get_extra_info("ssl_object")  # noqa: SLF001
-        return ANONYMOUS if connection is None else self.identity(connection)
+        transport = peer._transport  # noqa: SLF001
+        connection = transport.get_extra_info("ssl_object")
+        certificate = NO_CERTIFICATE if connection is None else self.certificate(connection)
+        return Caller(certificate, peer_address(transport.get_extra_info("peername")))
 
-    def identity(self, connection: "SSLObject") -> Identity:
-        """Return the identity in the certificate of a connection; it is parsed once."""
-        if connection not in self._identities:
+    def certificate(self, connection: "SSLObject") -> ClientCertificate:
+        """Return what is in the client's certificate; it is read once for each connection."""
+        if connection not in self._certificates:
             certificate = connection.getpeercert(binary_form=True)
-            self._identities[connection] = identify(certificate) if certificate else ANONYMOUS
-        return self._identities[connection]
+            self._certificates[connection] = read_certificate(certificate) if certificate else NO_CERTIFICATE
+        return self._certificates[connection]
 
     async def _run(self, method: Method, stream: Stream[Message, Message]) -> None:
         call = _Call(method, stream)

@@ -45,7 +45,7 @@ class ServerConnections:
             ConnectionSlots(bounds),
             calls.requests,
             calls.turns,
-            name_of=lambda tls: calls.identity(tls).name,
+            name_of=lambda tls: calls.certificate(tls).identity.name,
             most_calls=min(bounds.max_streams_per_client + OTHER_CALLS, _UNBOUNDED),
         )
         self._codec = MessageCodec()

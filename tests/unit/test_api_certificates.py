@@ -20,7 +20,8 @@ from worker.api.certificates import (
     KeyType,
     UnusableName,
 )
-from worker.api.roles import Role, identify
+from worker.api.identity import read_certificate
+from worker.api.roles import Role
 
 NAMES = ["ca", "reader", "server", "writer"]
 
@@ -80,7 +81,8 @@ def test_certificates_pass_the_strictest_verification(shared: Path, client: str,
     )
     shown = end.getpeercert(binary_form=True)
     assert shown is not None
-    assert (client, {Role(client)}) == (identify(shown).name, identify(shown).roles)
+    identity = read_certificate(shown).identity
+    assert (client, {Role(client)}) == (identity.name, identity.roles)
 
 
 def test_files_and_their_modes(shared: Path) -> None:
@@ -207,7 +209,7 @@ def test_issue_adds_a_client(tmp_path: Path) -> None:
     init(tmp_path)
     path = certificates.issue(tmp_path, "Ann Émile", list(Role), key_type=KeyType.P256, days=7)
     assert tmp_path / "Ann Émile.crt" == path
-    identity = identify(ssl.PEM_cert_to_DER_cert(path.read_text()))
+    identity = read_certificate(ssl.PEM_cert_to_DER_cert(path.read_text())).identity
     assert ("Ann Émile", frozenset(Role)) == (identity.name, identity.roles)
     key = path.with_suffix(".key")
     assert 0o600 == S_IMODE(key.stat().st_mode)

@@ -185,20 +185,20 @@ async def test_changes_are_audited(pki: Path, caplog: pytest.LogCaptureFixture) 
         ] == lines
 
 
-async def test_the_certificate_is_parsed_once_per_connection(
+async def test_the_certificate_is_read_once_per_connection(
     pki: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Further calls of the same client do not parse it again."""
+    """Further calls of the same client do not read it again."""
     parsed: list[bytes] = []
     from worker.api.grpc import calls
 
-    identify = calls.identify
+    read = calls.read_certificate
 
     def recording(certificate: bytes) -> Any:
         parsed.append(certificate)
-        return identify(certificate)
+        return read(certificate)
 
-    monkeypatch.setattr(calls, "identify", recording)
+    monkeypatch.setattr(calls, "read_certificate", recording)
 
     async with serving(pki) as served:
         for _ in range(2):

@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
 from errno import ECONNREFUSED
 from socket import gaierror
 from types import TracebackType
@@ -23,7 +22,7 @@ from ..core.model.limits import ResourceLimits
 from ..core.model.stream_start import BEGINNING, StreamStart
 from ..core.model.stream_times import ANY_TIME, StreamTimes
 from ..proto import worker
-from . import tls, translate
+from . import translate
 from .grpc.channel import Channel as GrpcChannel
 from .grpc.channel import ConnectionLost, RpcError, errors_translated
 from .wire.decoding import MalformedMessage
@@ -242,9 +241,10 @@ class Client:
         """
         if self._channel.current is None or self._channel.has_received:
             return reason[:1].lower() + reason[1:]
-        return "it rejects this client's certificate: " + (
-            _invalid_dates(self._ssl_context) or "missing, expired, revoked or of another CA"
-        )
+        from .own_certificate import why_refused  # noqa: PLC0415 - as in health
+
+        alert = self._channel.current.end_reason
+        return f"it rejects this client's certificate: {why_refused(self._ssl_context, alert)}"
 
 
 def _reason(error: OSError) -> str:
@@ -258,19 +258,3 @@ def _reason(error: OSError) -> str:
     if error.errno == ECONNREFUSED or f"[Errno {ECONNREFUSED}]" in str(error):
         return "connection refused; `worker up` starts a server"
     return error.strerror or str(error)
-
-
-def _invalid_dates(context: ssl.SSLContext) -> str | None:
-    """Return a message if the client's own certificate is expired or not yet valid."""
-    if not isinstance(context, tls.ClientContext):
-        return None
-    try:
-        first, last = tls.validity(context.certificate)
-    except (OSError, ValueError):
-        return None
-    now = datetime.now(UTC)
-    if now > last:
-        return f"{context.certificate} expired on {last:%Y-%m-%d}"
-    if now < first:
-        return f"{context.certificate} is not valid before {first:%Y-%m-%d %H:%M} UTC"
-    return None

@@ -14,6 +14,14 @@ from .wire.decoding import MalformedMessage
 _LONGEST_MESSAGE = 1024
 # Bytes. It travels in a header, where clients accept 8 KiB in all and each byte may become three.
 
+
+class CertificateRefused(core.WorkerError):
+    """The client is not, or no longer, trusted; the reason is about its certificate."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the server refuses this client: {reason}")
+
+
 _STATUS: dict[type[core.WorkerError], Status] = {
     core.JobNotFound: Status.NOT_FOUND,
     core.JobAlreadyFinished: Status.FAILED_PRECONDITION,
@@ -36,6 +44,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.QuotaExceeded: Status.RESOURCE_EXHAUSTED,
     core.StorageUnavailable: Status.FAILED_PRECONDITION,
     core.IncompatibleAdapters: Status.INTERNAL,
+    CertificateRefused: Status.UNAUTHENTICATED,
     ClientStalled: Status.UNAVAILABLE,
     ShuttingDown: Status.UNAVAILABLE,
 }

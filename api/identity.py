@@ -60,6 +60,9 @@ class Caller:
     certificate: ClientCertificate
     address: str
 
+    def __str__(self) -> str:
+        return f"{self.address}: {self.name!r}, serial {self.certificate.serial_hex}"
+
     @property
     def identity(self) -> Identity:
         """The identity in the certificate."""

@@ -56,9 +56,9 @@ log = logging.getLogger(__name__)
 
 
 class TlsProtocol(SSLProtocol):
-    """asyncio's, with a small read buffer, and a bound on what is not data of the client.
+    """asyncio's, with a small read buffer, a bound on what is not data, and the alert for a refused client.
 
-    Such are key updates, which ssl does not report: a client could send them without end.
+    Not data are key updates, which ssl does not report: a client could send them without end.
     """
 
     max_size = READ_BUFFER
@@ -76,6 +76,11 @@ class TlsProtocol(SSLProtocol):
             self._raw = 0
             self._served.terminate("the client sends too many TLS records without data")
 
+    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
+        if handshake_exc is not None:
+            self._process_outgoing()  # type: ignore[attr-defined] # asyncio itself would discard the alert
+        super()._on_handshake_complete(handshake_exc)
+
 
 class Listener:
     """Listens for TLS connections, and makes a protocol for each of them.
@@ -91,13 +96,13 @@ class Listener:
         bounds: Bounds,
         *,
         shutdown_timeout: float,
-        refused: Refused | None = None,
+        refused: Refused,
     ) -> None:
         self._context = context
         self._protocol = protocol
         self._bounds = bounds
         self._shutdown_timeout = shutdown_timeout
-        self._refused = refused or _log_refusal
+        self._refused = refused
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._accepting = False
@@ -307,7 +312,3 @@ def _network(host: str) -> str:
     with suppress(ValueError):
         return ip_address(host.partition("%")[0]).exploded[:19] + "::/64"
     return host
-
-
-def _log_refusal(host: str, error: BaseException) -> None:
-    log.info("%s: the TLS handshake failed: %s", host, error)

@@ -55,6 +55,7 @@ class Fields(NamedTuple):
     not_before: int
     not_after: int
     subject: Element
+    key: Element
     extensions: list[Element]
 
 
@@ -70,7 +71,7 @@ def fields(certificate: bytes) -> Fields:
         del parts[0]
     if len(parts) < 6:
         raise ValueError("not a certificate")
-    serial, _algorithm, issuer, validity, subject, _key, *rest = parts
+    serial, _algorithm, issuer, validity, subject, key, *rest = parts
     times = children(validity, SEQUENCE)
     if len(times) != 2 or serial.tag != INTEGER or not serial.content:
         raise ValueError("not a certificate")
@@ -80,6 +81,7 @@ def fields(certificate: bytes) -> Fields:
         not_before=seconds(times[0]),
         not_after=seconds(times[1]),
         subject=subject,
+        key=key,
         extensions=[each for each in rest if each.tag == _EXTENSIONS],
     )
 

@@ -1,9 +1,9 @@
 """The server: listens, shuts down in order, and closes."""
 
 import asyncio
-import ssl
-from collections.abc import Callable
+import logging
 from contextlib import suppress
+from time import monotonic, time
 from weakref import WeakSet
 
 from ..core.worker import Worker
@@ -14,40 +14,81 @@ from .grpc.connection import CLOSE_PATIENCE
 from .grpc.server_connection import ServerConnection
 from .grpc.server_connections import ServerConnections
 from .handlers import Handlers
+from .handshake_failure import handshake_failure
 from .listener import Listener
+from .refusal_log import RefusalLog
+from .server_tls import ServerTls
 from .shutdown import Shutdown
+from .tls import TlsSetupFailed
+
+CHECK_PERIOD = 5.0
+"""Seconds between two checks of the certificates of all clients that are connected."""
+
+_WARNING_PERIOD = 86400.0
+
+log = logging.getLogger(__name__)
 
 
 class ApiServer:
     """Serves a Worker over gRPC to clients with a certificate.
 
-    ``start``, then ``shut_down``, then ``close``; the caller closes the Worker. ``ssl_context`` returns the
-    context for the next connection, so that certificates can be replaced.
+    ``start``, then ``shut_down``, then ``close``; the caller closes the Worker. Certificates of clients are
+    checked at each call, and every ``check_period`` seconds; then files of ``tls`` that were replaced are
+    reloaded.
     """
 
     def __init__(
         self,
         worker: Worker,
-        ssl_context: Callable[[], ssl.SSLContext],
+        tls: ServerTls,
         *,
         bounds: Bounds | None = None,
+        check_period: float = CHECK_PERIOD,
     ) -> None:
         self._bounds = bounds = bounds or Bounds()
-        self._ssl_context = ssl_context
+        self._tls = tls
+        self._check_period = check_period
+        self._refusals = RefusalLog()
         self._shutdown = Shutdown()
         turns = RoundRobin()
         handlers = Handlers(worker, self._shutdown, bounds, turns)
         self._calls = Calls(handlers, self._shutdown, bounds, turns)
-        self._factory = ServerConnections(self._calls, bounds)
+        self._factory = ServerConnections(self._calls, bounds, lambda: tls.trust, self._refusals)
         self.connections: WeakSet[ServerConnection] = WeakSet()
         self._listener: Listener | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+        self._disconnecting: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> list[tuple[str, int]]:
         """Listen, and return the addresses; port 0 selects a free one. Raises OSError."""
-        listener = Listener(self._ssl_context, self._connect, self._bounds, shutdown_timeout=CLOSE_PATIENCE)
+        listener = Listener(
+            self._tls.context_for_next_connection,
+            self._connect,
+            self._bounds,
+            shutdown_timeout=CLOSE_PATIENCE,
+            refused=self._handshake_failed,
+        )
         addresses = await listener.start(host, port)
         self._listener = listener
+        self._watch = asyncio.create_task(self._watch_certificates())
         return addresses
+
+    async def reload_certificates(self) -> str | None:
+        """Read all files of TLS again; new connections and the next checks use them.
+
+        Returns the error if one cannot be used; everything stays as it was then.
+        """
+        async with self._reloading:
+            try:
+                await asyncio.to_thread(self._tls.reload)  # a CRL may be long
+            except TlsSetupFailed as error:
+                log.error("certificates not reloaded, those before remain in force: %s", error)  # noqa: TRY400
+                return str(error)
+        log.info("certificates were reloaded")
+        self._warn_of_expiry()
+        self._disconnect_refused()
+        return None
 
     async def shut_down(self, timeout: float) -> None:
         """Accept no more connections and calls; end waiting calls, give the others ``timeout`` seconds."""
@@ -64,11 +105,43 @@ class ApiServer:
             return
         self._listener.close()
         self._shutdown.begin()
+        if self._watch is not None:
+            self._watch.cancel()
         await self._listener.drop_handshakes()
         await asyncio.gather(*(connection.end(CLOSE_PATIENCE) for connection in self.connections))
         await self._calls.ended()
+        if tasks := {*self._disconnecting, *([self._watch] if self._watch is not None else [])}:
+            await asyncio.wait(tasks)
 
     def _connect(self) -> ServerConnection:
         connection = self._factory.make()
         self.connections.add(connection)
         return connection
+
+    def _handshake_failed(self, host: str, error: BaseException) -> None:
+        self._refusals.add(host, handshake_failure(error))
+
+    async def _watch_certificates(self) -> None:
+        """Disconnect clients that are no longer trusted; reload files that were replaced."""
+        self._warn_of_expiry()
+        warned = monotonic()
+        while True:
+            await asyncio.sleep(self._check_period)
+            if self._tls.was_replaced():
+                await self.reload_certificates()
+            self._disconnect_refused()
+            if monotonic() - warned >= _WARNING_PERIOD:
+                self._warn_of_expiry()
+                warned = monotonic()
+
+    def _warn_of_expiry(self) -> None:
+        for each in self._tls.expiries:
+            if warning := each.warning(time()):
+                log.warning("%s", warning)
+
+    def _disconnect_refused(self) -> None:
+        for connection in list(self.connections):
+            if connection.refused is None and (reason := connection.refusal()):
+                task = asyncio.create_task(connection.refuse(reason))
+                self._disconnecting.add(task)
+                task.add_done_callback(self._disconnecting.discard)

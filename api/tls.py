@@ -5,9 +5,16 @@ time of `worker query`.
 """
 
 import ssl
-from datetime import datetime
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
+
+from .peer_certificate import fields
+from .pem import certificates_in
+
+_DER = 2  # _ssl.ENCODING_DER
 
 
 class TlsSetupFailed(Exception):
@@ -15,21 +22,24 @@ class TlsSetupFailed(Exception):
 
 
 class ClientContext(ssl.SSLContext):
-    """A context that keeps the path of its own certificate."""
+    """A context that keeps the paths of its own certificate and of the CAs that it trusts."""
 
     certificate: Path
+    authorities: Path
 
 
-def server_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return the server's context: it accepts only clients with a certificate of ``ca``.
+def server_context(*, authorities: Sequence[bytes], certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return the server's context: it accepts only clients with a certificate of one of these CAs.
 
-    Raises TlsSetupFailed.
+    ``authorities`` are their certificates in DER. Raises TlsSetupFailed.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
     # A resumed session would skip the check of the client's certificate.
     context.num_tickets = 0
-    _load(context, ca, certificate, key)
+    _restrict(context)
+    context.load_verify_locations(cadata=b"".join(authorities))
+    _load_own(context, certificate, key)
     return context
 
 
@@ -40,8 +50,23 @@ def client_context(*, ca: Path, certificate: Path, key: Path) -> ClientContext:
     """
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     context.certificate = certificate
-    _load(context, ca, certificate, key)
+    context.authorities = ca
+    _restrict(context)
+    check_readable(ca)
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise TlsSetupFailed(f"{ca} contains no certificate in PEM format") from None
+    _load_own(context, certificate, key)
     return context
+
+
+def verified_chain(connection: ssl.SSLObject) -> list[bytes]:
+    """Return the chain of the peer in DER, as TLS has verified it: its own first, the trusted CA last."""
+    if sys.version_info >= (3, 13):
+        return connection.get_verified_chain()
+    # docs/private-parts.md
+    return [each.public_bytes(_DER) for each in connection._sslobj.get_verified_chain()]  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def validity(certificate: Path) -> tuple[datetime, datetime]:
@@ -49,21 +74,28 @@ def validity(certificate: Path) -> tuple[datetime, datetime]:
 
     Raises OSError and ValueError.
     """
-    from cryptography import x509  # noqa: PLC0415 - see above; few commands need this
-
-    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
-    return parsed.not_valid_before_utc, parsed.not_valid_after_utc
+    found = fields(pem_certificates(certificate)[0])
+    return datetime.fromtimestamp(found.not_before, UTC), datetime.fromtimestamp(found.not_after, UTC)
 
 
-def _load(context: ssl.SSLContext, ca: Path, certificate: Path, key: Path) -> None:
+def pem_certificates(path: Path) -> list[bytes]:
+    """Return the certificates in a file, in DER; at least one. Raises OSError and ValueError."""
+    found = certificates_in(path.read_bytes())
+    if not found:
+        raise ValueError(f"{path} contains no certificate in PEM format")
+    return found
+
+
+def _restrict(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
-    for path in (ca, certificate, key):
-        _check_readable(path)
-    try:
-        context.load_verify_locations(ca)
-    except ssl.SSLError:
-        raise TlsSetupFailed(f"{ca} contains no certificate in PEM format") from None
+    # Each certificate among the CAs is trusted, also an intermediate one without the root above it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+
+def _load_own(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    for path in (certificate, key):
+        check_readable(path)
     try:
         context.load_cert_chain(certificate, key, password=lambda: _reject_encrypted(key))
     except ssl.SSLError as error:
@@ -74,7 +106,7 @@ def _load(context: ssl.SSLContext, ca: Path, certificate: Path, key: Path) -> No
         raise TlsSetupFailed(f"{certificate} or {key} is not in PEM format") from None
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
     """Raise an error that names the file; those of ssl do not."""
     try:
         with path.open("rb"):

@@ -108,6 +108,16 @@ class ServerSettings:
     tls_key: Path | None = field(
         default=None, metadata=_setting(_FILE, "Key of the server, by default pki/server.key.")
     )
+    tls_crl: Path | None = field(
+        default=None,
+        metadata=_setting(_FILE, "CRLs of the CAs of clients, by default pki/ca.crl if it exists."),
+    )
+    tls_denied: Path | None = field(
+        default=None,
+        metadata=_setting(
+            _FILE, "Serials of certificates that are denied, by default pki/denied if it exists."
+        ),
+    )
     spawner: Plugin = field(
         default=Plugin("supervisor"), metadata=_setting(_PLUGIN, "Adapter that starts and stops processes.")
     )

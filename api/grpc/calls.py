@@ -7,9 +7,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from betterproto2 import Message
 from grpclib.const import Cardinality, Handler
@@ -25,23 +24,23 @@ from ...core.steps import Step, reached
 from ...proto.worker import AttachOpen, AttachRequest, AttachResponse, StartRequest, StreamRequest
 from ..bounds import Bounds, ClientStalled, StreamSlots
 from ..byte_budget import ByteBudget
-from ..errors import CallRejected, ErrorReply, error_reply
+from ..errors import CallRejected, CertificateRefused, ErrorReply, error_reply
 from ..fairness import CallTurns, RoundRobin
 from ..handlers import Handlers, caller
-from ..identity import NO_CERTIFICATE, Caller, ClientCertificate, peer_address, read_certificate
 from ..methods import METHODS, Bidirectional, Gathered, Method, ServerStream, Unary
 from ..roles import Right
 from ..shutdown import Shutdown
 from ..wire.encoding import encode
 from .framing import ReplySender, send_reply
 from .requests import MAX_STREAMED_REQUEST, RequestReader, receive_rest
+from .server_connection import ServerConnection
 from .status import Status, code_name
-
-if TYPE_CHECKING:
-    from ssl import SSLObject
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("worker.audit")
+
+_connections: ContextVar[ServerConnection] = ContextVar("connections")
+"""The connection of the call that is being handled."""
 
 
 class Calls:
@@ -63,7 +62,6 @@ class Calls:
             bounds.max_reply_memory_per_client, bounds.max_reply_memory, "max_reply_memory_per_client"
         )
         self._running: set[asyncio.Task[None]] = set()
-        self._certificates: WeakKeyDictionary[SSLObject, ClientCertificate] = WeakKeyDictionary()
 
     def methods(self) -> dict[str, Handler]:
         """Return the table of methods in grpclib's form."""
@@ -76,11 +74,14 @@ class Calls:
         """Admit a call in the name of its caller, or reject it."""
         task = asyncio.current_task()
         assert task is not None
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        connection = _connection(event.peer)
+        for running in (self._running, connection.calls):
+            running.add(task)
+            task.add_done_callback(running.discard)
+        _connections.set(connection)
         try:
             self._shutdown.check("call again later")
-            self._authorize(event.method_name, event.peer)
+            self._authorize(event.method_name, connection)
         except Exception as error:  # noqa: BLE001 - error_reply logs unexpected ones
             reply = error_reply(error)
             raise GRPCError(reply.status, reply.message) from None
@@ -90,11 +91,14 @@ class Calls:
         while self._running:
             await asyncio.wait(self._running)
 
-    def _authorize(self, path: str, peer: Peer) -> None:
+    def _authorize(self, path: str, connection: ServerConnection) -> None:
+        assert connection.check is not None
+        if reason := connection.refusal():
+            raise CertificateRefused(reason)
         method = METHODS.get(path)
         if method is None:
             raise CallRejected(Status.UNIMPLEMENTED, f"there is no method {path}")
-        client = self._caller(peer)
+        client = connection.check.caller
         identity = client.identity
         if not identity.may(method.right):
             if method.right is not Right.READ:
@@ -105,20 +109,6 @@ class Calls:
                 f"the roles of {identity.name!r} are: {roles}"
             )
         caller.set(client)
-
-    def _caller(self, peer: Peer) -> Caller:
-        # Peer.cert() returns a dict without the extensions that ssl does not know.
-        transport = peer._transport  # noqa: SLF001
-        connection = transport.get_extra_info("ssl_object")
-        certificate = NO_CERTIFICATE if connection is None else self.certificate(connection)
-        return Caller(certificate, peer_address(transport.get_extra_info("peername")))
-
-    def certificate(self, connection: "SSLObject") -> ClientCertificate:
-        """Return what is in the client's certificate; it is read once for each connection."""
-        if connection not in self._certificates:
-            certificate = connection.getpeercert(binary_form=True)
-            self._certificates[connection] = read_certificate(certificate) if certificate else NO_CERTIFICATE
-        return self._certificates[connection]
 
     async def _run(self, method: Method, stream: Stream[Message, Message]) -> None:
         call = _Call(method, stream)
@@ -138,12 +128,7 @@ class Calls:
                 with self._slots.taken(call.client):
                     await self._serve(call, method, reader)
         except asyncio.CancelledError:
-            outcome = "canceled by the client"
-            if stream.deadline is not None and stream.deadline.time_remaining() <= 0:
-                with suppress(StreamClosedError):
-                    await _fail(
-                        stream, ErrorReply(Status.DEADLINE_EXCEEDED, "the call's deadline has passed")
-                    )
+            outcome = await _tell_why_ended(stream)
             raise
         except StreamClosedError:  # the client is gone; what it has asked for may be done
             outcome = "canceled by the client" if call.reply is None else "OK, but the client was gone"
@@ -251,6 +236,13 @@ class _Call:
         self.reply: Message | None = None
 
 
+def _connection(peer: Peer) -> ServerConnection:
+    """Return the connection of a call, which grpclib does not tell."""
+    found = peer._transport.get_protocol()  # noqa: SLF001
+    assert isinstance(found, ServerConnection)
+    return found
+
+
 def _cardinality(method: Method) -> Cardinality:
     match method:
         case Unary() | Gathered():
@@ -267,6 +259,19 @@ async def _opening(reader: RequestReader) -> AttachOpen:
     if first.open is None:
         raise CallRejected(Status.INVALID_ARGUMENT, "the first request must be `open`")
     return first.open
+
+
+async def _tell_why_ended(stream: Stream[Message, Message]) -> str:
+    """Answer a call that was cancelled by the server or by its deadline; return the outcome."""
+    if reason := _connections.get().refused:
+        failure = error_reply(CertificateRefused(reason))
+    elif stream.deadline is not None and stream.deadline.time_remaining() <= 0:
+        failure = ErrorReply(Status.DEADLINE_EXCEEDED, "the call's deadline has passed")
+    else:
+        return "canceled by the client"
+    with suppress(StreamClosedError):
+        await _fail(stream, failure)
+    return failure.message
 
 
 async def _fail(stream: Stream[Message, Message], failure: ErrorReply) -> None:

@@ -16,6 +16,7 @@ from h2.events import (
     Event,
     InformationalResponseReceived,
     PushedStreamReceived,
+    StreamReset,
     UnknownFrameReceived,
 )
 
@@ -58,6 +59,12 @@ class _Events(EventsProcessor):
             self.closed = True
             super().close(reason)
 
+    def process_stream_reset(self, event: StreamReset) -> None:
+        """Wake the call; the end of the connection, which may follow at once, does not wake it again."""
+        super().process_stream_reset(event)
+        if (stream := self.streams.get(event.stream_id or 0)) is not None:
+            stream.wrapper = None
+
     def process(self, event: Event) -> None:
         """Ignore frames that an endpoint may ignore (section 5.5), and empty DATA frames.
 
@@ -92,6 +99,8 @@ class Http2Connection(H2Protocol):
     ) -> None:
         super().__init__(handler, config, h2_config)
         self.has_received = False
+        self.end_reason: BaseException | None = None
+        """The error that ended the connection."""
         self.transport: asyncio.WriteTransport | None = None
         self._lost = asyncio.get_running_loop().create_future()
 
@@ -108,12 +117,12 @@ class Http2Connection(H2Protocol):
         assert stream.id is not None
         return ReplyBuffer(partial(self.connection.ack, stream.id))
 
-    def terminate(self, reason: str) -> None:
+    def terminate(self, reason: str, code: ErrorCodes = ErrorCodes.ENHANCE_YOUR_CALM) -> None:
         """Tell the peer why it is disconnected (GOAWAY), and close the connection."""
         if self.connection.is_closing():
             return
         h2 = self.connection._connection  # noqa: SLF001 - grpclib sends no GOAWAY
-        h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason.encode())
+        h2.close_connection(code, reason.encode())
         self.connection.flush()
         self.processor.close(reason)
 
@@ -132,7 +141,8 @@ class Http2Connection(H2Protocol):
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Record that the connection has ended."""
+        """Record that the connection has ended, and why."""
+        self.end_reason = exc
         super().connection_lost(exc)
         if not self._lost.done():
             self._lost.set_result(None)

@@ -5,20 +5,28 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from ssl import SSLObject
+from typing import TYPE_CHECKING
 
 from grpclib.config import Configuration
 from grpclib.protocol import AbstractHandler, Stream
 from h2.config import H2Configuration
+from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from ..bounds import Bounds, ConnectionSlots
 from ..byte_budget import ByteBudget
+from ..client_check import ClientCheck
+from ..errors import CertificateRefused
 from ..fairness import RoundRobin
-from .connection import Http2Connection
+from ..refusal_log import RefusalLog
+from ..trust import Trust
+from .connection import CLOSE_PATIENCE, Http2Connection
 from .frame_budgets import FrameBudgets
 from .message_buffer import MessageBuffer, RequestBuffer
 from .requests import WINDOW
+
+if TYPE_CHECKING:
+    from ssl import SSLObject
 
 _LONGEST_REQUEST_FRAME = 1 << 17
 """Bytes of a frame that a client may send; the default is 16 KiB. Input comes in messages of 64 KiB, and h2
@@ -35,7 +43,8 @@ class Shared:
     slots: ConnectionSlots
     requests: ByteBudget
     turns: RoundRobin
-    name_of: Callable[[SSLObject], str]
+    trust: Callable[[], Trust]
+    refusals: RefusalLog
     most_calls: int
 
 
@@ -57,16 +66,21 @@ class ServerConnection(Http2Connection):
     ) -> None:
         super().__init__(handler, config, h2_config)
         self._shared = shared
+        self.check: ClientCheck | None = None
+        """Who the client is, once the handshake is complete."""
+        self.calls: set[asyncio.Task[None]] = set()
+        self.refused: str | None = None
+        """Why the client is being disconnected, if its certificate is the reason."""
         self._unprocessed = b""
         self._processing: asyncio.Task[None] | None = None
 
-    def terminate(self, reason: str) -> None:
+    def terminate(self, reason: str, code: ErrorCodes = ErrorCodes.ENHANCE_YOUR_CALM) -> None:
         """Tell the client why it is disconnected, log it, and close the connection."""
         assert self.transport is not None
         if not self.connection.is_closing():
             address = self.transport.get_extra_info("peername")[0]
             log.warning("%s: closing a connection of %r: %s", address, self.client or "", reason)
-        super().terminate(reason)
+        super().terminate(reason, code)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start HTTP/2 if the client has negotiated it and has not too many connections."""
@@ -93,7 +107,10 @@ class ServerConnection(Http2Connection):
         if tls.selected_alpn_protocol() != "h2":
             self.terminate("the client does not offer HTTP/2 (ALPN protocol h2)")
             return
-        name = self._shared.name_of(tls)
+        self.check = ClientCheck(
+            tls, transport.get_extra_info("peername"), self._shared.trust, self._shared.refusals
+        )
+        name = self.check.caller.name
         if (refusal := self._shared.slots.refusal(name)) is not None:
             self.terminate(refusal)
             return
@@ -123,6 +140,21 @@ class ServerConnection(Http2Connection):
         if self.client is not None:
             self._shared.slots.release(self.client)
             self.client = None
+
+    def refusal(self) -> str | None:
+        """Return why the client is not trusted now, None if it is."""
+        return None if self.check is None else self.check.refusal()
+
+    async def refuse(self, reason: str) -> None:
+        """End all calls with the reason, then the connection; a client that reads nothing is dropped."""
+        self.refused = reason
+        for call in self.calls:
+            call.cancel()
+        if self.calls:
+            await asyncio.wait(self.calls, timeout=CLOSE_PATIENCE)
+        # Logged by the check.
+        super().terminate(str(CertificateRefused(reason)), ErrorCodes.INADEQUATE_SECURITY)
+        await self.end(CLOSE_PATIENCE)
 
     def _end_calls(self) -> None:
         if not self.processor.closed:

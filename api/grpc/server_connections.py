@@ -19,6 +19,8 @@ from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 
 from ..bounds import Bounds, ConnectionSlots
+from ..refusal_log import RefusalLog
+from ..trust import Trust
 from .calls import Calls
 from .codec import MessageCodec
 from .server_connection import ServerConnection, Shared
@@ -38,14 +40,17 @@ Headers = list[tuple[str, str]]
 class ServerConnections:
     """Makes the server's side of connections, all with the same methods."""
 
-    def __init__(self, calls: Calls, bounds: Bounds) -> None:
+    def __init__(
+        self, calls: Calls, bounds: Bounds, trust: Callable[[], Trust], refusals: RefusalLog
+    ) -> None:
         self._methods = _Methods(calls.methods())
         self._shared = Shared(
             bounds,
             ConnectionSlots(bounds),
             calls.requests,
             calls.turns,
-            name_of=lambda tls: calls.certificate(tls).identity.name,
+            trust,
+            refusals,
             most_calls=min(bounds.max_streams_per_client + OTHER_CALLS, _UNBOUNDED),
         )
         self._codec = MessageCodec()

@@ -6,16 +6,18 @@ import logging
 import os
 import resource
 import signal
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from errno import EADDRINUSE
 from pathlib import Path
+from time import monotonic_ns
 
 import click
 
 from ...api.server import ApiServer
-from ...api.tls import TlsSetupFailed, server_context
+from ...api.server_tls import ServerTls, TlsFiles
+from ...api.tls import TlsSetupFailed
 from ...core.worker import Worker
 from ...linux import crash_points
 from ...linux.kernel.locks import lock_holder, open_lock, try_lock
@@ -60,7 +62,7 @@ async def _serve(
     worker = make_worker(home, settings)
     try:
         await _recover(worker)
-        server = ApiServer(worker, lambda: tls, bounds=settings.bounds)
+        server = ApiServer(worker, tls, bounds=settings.bounds)
         stopping = _stop_signal()
         address = await _listen(server, settings.listen, free_port_if_busy=free_port_if_busy)
         try:
@@ -69,14 +71,30 @@ async def _serve(
             log.warning("cannot record the address, clients need --server: %s", error)
         log.info("listening at %s", address)
         notifier.send(READY="1", STATUS=f"Listening at {address}", **{ADDRESS_VARIABLE: str(address)})
+        reloads = asyncio.create_task(_reload_on_request(server, notifier, str(address)))
         await stopping.wait()
         stopping.clear()
         log.info("shutting down; jobs keep running")
         notifier.send(STOPPING="1", STATUS="Waiting for calls to end")
         await _shut_down(server, settings.shutdown_grace, stopping)
+        reloads.cancel()
         await server.close()
     finally:
         await worker.close()
+
+
+async def _reload_on_request(server: ApiServer, notifier: Notifier, address: str) -> None:
+    """Reload what can be reloaded at each SIGHUP; without a reload the signal would end the server."""
+    requested = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, requested.set)
+    while True:
+        await requested.wait()
+        requested.clear()
+        # systemd 253 and later, with Type=notify-reload, wait for READY.
+        notifier.send(RELOADING="1", MONOTONIC_USEC=str(monotonic_ns() // 1000))
+        error = await server.reload_certificates()
+        status = f"Listening at {address}" + (f"; the last reload failed: {error}" if error else "")
+        notifier.send(READY="1", STATUS=status)
 
 
 async def _recover(worker: Worker) -> None:
@@ -127,14 +145,21 @@ def _stop_signal() -> asyncio.Event:
     return event
 
 
-def _server_tls(home: Home, settings: ServerSettings) -> ssl.SSLContext:
-    ca = settings.tls_ca or home.pki / "ca.crt"
-    certificate = settings.tls_cert or home.pki / "server.crt"
-    key = settings.tls_key or home.pki / "server.key"
+def _server_tls(home: Home, settings: ServerSettings) -> ServerTls:
+    def files() -> TlsFiles:
+        crl, denied = home.pki / "ca.crl", home.pki / "denied"
+        return TlsFiles(
+            settings.tls_ca or home.pki / "ca.crt",
+            settings.tls_cert or home.pki / "server.crt",
+            settings.tls_key or home.pki / "server.key",
+            settings.tls_crl or (crl if crl.exists() else None),
+            settings.tls_denied or (denied if denied.exists() else None),
+        )
+
     try:
-        return server_context(ca=ca, certificate=certificate, key=key)
+        return ServerTls(files)
     except TlsSetupFailed as error:
-        missing = not all(path.exists() for path in (ca, certificate, key))
+        missing = not all(path.exists() for path in astuple(files()) if path is not None)
         raise Failure(f"{error}" + ("; `worker certs init` creates keys" if missing else "")) from None
 
 

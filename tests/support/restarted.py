@@ -12,7 +12,7 @@ from worker.api.server import ApiServer
 from worker.core import Worker
 from worker.core.testing import FakeSpawner, MemoryOutputStore
 
-from .served import make_spawner, make_worker
+from .served import make_spawner, make_worker, server_tls
 
 
 class Machine:
@@ -34,10 +34,7 @@ class Machine:
 
     async def up(self) -> None:
         """Start a server; its port differs from that of the previous one."""
-        context = tls.server_context(
-            ca=self.file("ca.crt"), certificate=self.file("server.crt"), key=self.file("server.key")
-        )
-        self._server = ApiServer(self.worker, lambda: context)
+        self._server = ApiServer(self.worker, server_tls(self.pki))
         _, self.port = (await self._server.start("127.0.0.1", 0))[0]
 
     async def down(self) -> None:

@@ -15,7 +15,8 @@ from worker.api import tls
 from worker.api.bounds import Bounds
 from worker.api.client import Client
 from worker.api.grpc.channel import Channel
-from worker.api.server import ApiServer
+from worker.api.server import CHECK_PERIOD, ApiServer
+from worker.api.server_tls import ServerTls, TlsFiles
 from worker.core.testing import (
     FakeLimiter,
     FakeProgram,
@@ -101,14 +102,28 @@ def make_worker(
     )
 
 
+def server_tls(pki: Path) -> ServerTls:
+    """Return the TLS of a server with these certificates; a CRL and denied serials are optional."""
+
+    def files() -> TlsFiles:
+        crl, denied = (path if path.exists() else None for path in (pki / "ca.crl", pki / "denied"))
+        return TlsFiles(pki / "ca.crt", pki / "server.crt", pki / "server.key", crl, denied)
+
+    return ServerTls(files)
+
+
 @asynccontextmanager
 async def serving(
-    pki: Path, worker: Worker | None = None, *, bounds: Bounds | None = None, host: str = "127.0.0.1"
+    pki: Path,
+    worker: Worker | None = None,
+    *,
+    bounds: Bounds | None = None,
+    host: str = "127.0.0.1",
+    check_period: float = CHECK_PERIOD,
 ) -> AsyncIterator[Served]:
     """Serve a Worker; assert at the end that no task is left."""
     worker = worker or make_worker()
-    context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
-    server = ApiServer(worker, lambda: context, bounds=bounds)
+    server = ApiServer(worker, server_tls(pki), bounds=bounds, check_period=check_period)
     [(address, port)] = await server.start(host, 0)
     try:
         yield Served(server, worker, address, port, pki)

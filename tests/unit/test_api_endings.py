@@ -11,7 +11,6 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from worker.api import tls
 from worker.api.client import RpcError, ServerUnreachable
 from worker.api.grpc.channel import Channel
 from worker.api.server import ApiServer
@@ -25,7 +24,7 @@ from worker.core.worker import Worker
 from worker.proto import health
 from worker.proto import worker as proto
 
-from ..support.served import make_worker, serving
+from ..support.served import make_worker, server_tls, serving
 
 
 class Observed(Worker):
@@ -180,8 +179,7 @@ async def test_close_does_not_wait_for_idle_clients(pki: Path) -> None:
 async def test_a_server_that_was_not_started_can_be_closed(pki: Path) -> None:
     """A caller whose start failed can close the server in any state."""
     worker = make_worker()
-    context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
-    server = ApiServer(worker, lambda: context)
+    server = ApiServer(worker, server_tls(pki))
     await server.shut_down(1)
     await server.close()
     await worker.close()

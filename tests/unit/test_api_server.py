@@ -190,15 +190,15 @@ async def test_the_certificate_is_read_once_per_connection(
 ) -> None:
     """Further calls of the same client do not read it again."""
     parsed: list[bytes] = []
-    from worker.api.grpc import calls
+    from worker.api import client_check
 
-    read = calls.read_certificate
+    read = client_check.read_certificate
 
     def recording(certificate: bytes) -> Any:
         parsed.append(certificate)
         return read(certificate)
 
-    monkeypatch.setattr(calls, "read_certificate", recording)
+    monkeypatch.setattr(client_check, "read_certificate", recording)
 
     async with serving(pki) as served:
         for _ in range(2):

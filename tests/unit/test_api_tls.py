@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 from worker.api import certificates, tls
 from worker.api.certificates import KeyType
 
+from ..support.served import server_tls
+
 HEAD, FOOT = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
@@ -40,7 +42,7 @@ def client(pki: Path, **files: Path) -> tls.ClientContext:
 
 def test_the_server_requires_tls_1_3_and_a_certificate(pki: Path) -> None:
     """No older version, no client without a certificate, no resumed session."""
-    context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
+    context = server_tls(pki).context_for_next_connection()
     assert ssl.TLSVersion.TLSv1_3 == context.minimum_version
     assert ssl.CERT_REQUIRED == context.verify_mode
     assert 0 == context.num_tickets

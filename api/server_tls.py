@@ -1,0 +1,199 @@
+"""The server's TLS: a context for each next connection, made again when the files are reloaded.
+
+A reload replaces everything at once, or nothing. Connections that exist keep their context; whether their
+clients are still trusted is decided by the Trust that the reload has replaced.
+"""
+
+import os
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from weakref import finalize
+
+from . import revocation
+from .pem import certificates_in, revocation_lists_in
+from .tls import TlsSetupFailed, check_readable, server_context
+from .trust import ChainCertificate, Trust, chain_certificate
+
+Value = TypeVar("Value")
+
+_SCARCE_CERTIFICATE = 30 * 86400
+_SCARCE_CRL = 7 * 86400
+"""Seconds before the end from which on the server warns."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The files that the server reads; ``ca`` has the CAs of clients."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+    crl: Path | None = None
+    denied: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """When something ends, in seconds since the epoch; ``warn_at``: from when on the server warns."""
+
+    what: str
+    end: int
+    warn_at: int
+
+    def warning(self, now: float) -> str | None:
+        """Return a warning if the end is near."""
+        if now < self.warn_at:
+            return None
+        tense = "expired" if now > self.end else "expires"
+        return f"{self.what} {tense} on {datetime.fromtimestamp(self.end, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+class ServerTls:
+    """What ``files`` returns, as it was read last; raises TlsSetupFailed if the first read fails.
+
+    ``files`` is called for each read, so that a file without which a server can run may appear later.
+    """
+
+    def __init__(self, files: Callable[[], TlsFiles]) -> None:
+        self._files = files
+        self._seen = _Seen(files())
+        self._loaded = _load(self._seen.files)
+
+    @property
+    def trust(self) -> Trust:
+        """Which clients are trusted now."""
+        return self._loaded.trust
+
+    @property
+    def expiries(self) -> Sequence[Expiry]:
+        """The ends of the server's certificate, of the CAs and of their CRLs."""
+        return self._loaded.expiries
+
+    def context_for_next_connection(self) -> ssl.SSLContext:
+        """Return the context for a connection that is accepted now."""
+        return self._loaded.context
+
+    def reload(self) -> None:
+        """Read the files again; raise TlsSetupFailed, and keep what was read before, if one is unusable."""
+        before, self._seen = self._loaded, _Seen(self._files())
+        for each in fields(TlsFiles):
+            path = getattr(before.files, each.name)
+            if path is not None and getattr(self._seen.files, each.name) is None:
+                raise TlsSetupFailed(f"cannot read {path}: {os.strerror(2)}")
+        self._loaded = _load(self._seen.files)
+
+    def was_replaced(self) -> bool:
+        """Whether a file is another one than at the last read or attempt, because one was renamed over it.
+
+        A write into a file does not count: half of it may not be written yet.
+        """
+        return self._seen.files != self._files() or self._seen.was_replaced()
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    files: TlsFiles
+    context: ssl.SSLContext
+    trust: Trust
+    expiries: Sequence[Expiry]
+
+
+class _Seen:
+    """Which files were there at a moment. They are kept open, so that no other file gets their inodes."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self.files = files
+        self._descriptors = {path: _open(path) for path in astuple(files) if path is not None}
+        finalize(self, _close, list(self._descriptors.values()))
+
+    def was_replaced(self) -> bool:
+        """Whether one of the paths names another file now."""
+        for path, descriptor in self._descriptors.items():
+            try:
+                now = path.stat()
+            except OSError:
+                if descriptor is not None:
+                    return True
+            else:
+                if descriptor is None or not os.path.samestat(os.fstat(descriptor), now):
+                    return True
+        return False
+
+
+def _open(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _close(descriptors: Sequence[int | None]) -> None:
+    for each in descriptors:
+        if each is not None:
+            os.close(each)
+
+
+def _load(files: TlsFiles) -> _Loaded:
+    authorities, crls = _parsed(files.ca, _authorities_and_crls)
+    if not authorities:
+        raise TlsSetupFailed(f"{files.ca} contains no certificate in PEM format")
+    context = server_context(authorities=authorities, certificate=files.certificate, key=files.key)
+    own, *_ = _parsed(files.certificate, certificates_in)
+    if files.crl is not None:
+        crls += _parsed(files.crl, _crls)
+    try:
+        lists = revocation.revocation_lists(crls, authorities)
+    except ValueError as error:
+        raise TlsSetupFailed(f"{files.crl or files.ca}: {error}") from None
+    denied = frozenset[int]() if files.denied is None else _parsed(files.denied, _denied)
+    trust = Trust(_parsed_certificates(files.ca, authorities), lists, denied)
+    [server] = _parsed_certificates(files.certificate, [own])
+    return _Loaded(files, context, trust, list(_expiries(files, server, trust)))
+
+
+def _parsed(path: Path, parse: Callable[[bytes], Value]) -> Value:
+    """Return what is in a file; raise TlsSetupFailed, naming the file."""
+    check_readable(path)
+    try:
+        return parse(path.read_bytes())
+    except ValueError as error:
+        raise TlsSetupFailed(f"{path}: {error}") from None
+
+
+def _authorities_and_crls(data: bytes) -> tuple[list[bytes], list[bytes]]:
+    return certificates_in(data), revocation_lists_in(data)
+
+
+def _crls(data: bytes) -> list[bytes]:
+    if not (found := revocation_lists_in(data)):
+        raise ValueError("it contains no CRL in PEM format")
+    return found
+
+
+def _denied(data: bytes) -> frozenset[int]:
+    return revocation.denied_serials(data.decode())
+
+
+def _parsed_certificates(path: Path, certificates: Sequence[bytes]) -> list[ChainCertificate]:
+    try:
+        return [chain_certificate(each) for each in certificates]
+    except ValueError as error:
+        raise TlsSetupFailed(f"{path}: {error}") from None
+
+
+def _expiries(files: TlsFiles, server: ChainCertificate, trust: Trust) -> Iterator[Expiry]:
+    yield _expiry(f"the server's certificate {files.certificate}", server.not_after)
+    for each in trust.authorities:
+        yield _expiry(f"the certificate of the CA {each.subject!r} in {files.ca}", each.not_after)
+    for crls in trust.revocation_lists.values():
+        for crl in crls:
+            end = crl.next_update
+            yield Expiry(f"the CRL of {crl.issuer!r}", end, end - _SCARCE_CRL)
+
+
+def _expiry(what: str, end: int) -> Expiry:
+    return Expiry(what, end, end - _SCARCE_CERTIFICATE)

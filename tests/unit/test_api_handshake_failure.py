@@ -1,0 +1,136 @@
+"""A refused handshake: both sides learn the reason in words. Against a real server, with raw TLS."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from worker.api.client import Client, ServerUnreachable
+from worker.api.handshake_failure import handshake_failure
+
+from ..support.authorities import Issued, TestCA, now
+from ..support.served import serving
+
+CA = TestCA("the CA")
+DAY = timedelta(days=1)
+NOT_TRUSTED = "its certificate was not issued by a CA that this server trusts"
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a server."""
+    directory = tmp_path_factory.mktemp("handshakes")
+    CA.server().write(directory, "server")
+    (directory / "ca.crt").write_bytes(CA.issued.pem)
+    return directory
+
+
+CASES: dict[str, tuple[Callable[[], Issued], str, str]] = {
+    "expired": (
+        lambda: CA.client("x", end=now() - DAY / 2),
+        "its certificate, or that of its CA, has expired",
+        r"x\.crt expired on \d{4}-\d\d-\d\d$",
+    ),
+    "not yet valid": (
+        lambda: CA.client("x", begin=now() + DAY),
+        "its certificate, or that of its CA, is not yet valid",
+        r"x\.crt is not valid before \d{4}-",
+    ),
+    "another CA": (
+        lambda: TestCA("another CA").client("x"),
+        NOT_TRUSTED,
+        r"x\.crt was not issued by a CA that the server trusts; its issuer is 'CN=another CA', which is",
+    ),
+    "another CA of the same name": (
+        lambda: TestCA("the CA").client("x"),
+        NOT_TRUSTED,
+        r"x\.crt was not signed with the key of a CA that the server trusts; its issuer is 'CN=the CA'$",
+    ),
+    "for servers": (
+        CA.server,
+        "its certificate is not for clients (extended key usage)",
+        r"x\.crt is not for clients",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_refused_certificate(
+    pki: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
+    """The log has the address and the reason, the command the reason and its own file."""
+    make, logged, shown = CASES[case]
+    context = make().context(pki / "ca.crt", tmp_path, "x")
+    async with serving(pki) as served, Client(served.host, served.port, context) as client:
+        with pytest.raises(ServerUnreachable, match=f"rejects this client's certificate: .*{shown}"):
+            await client.health()
+    [line] = [each.getMessage() for each in caplog.records if "refused" in each.getMessage()]
+    assert line.startswith(f"127.0.0.1: refused: {logged}")
+
+
+async def test_a_client_without_a_certificate(pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is missing, says the server, and so does the log."""
+    context = ssl.create_default_context(cafile=pki / "ca.crt")
+    context.set_alpn_protocols(["h2"])
+    async with serving(pki) as served, Client(served.host, served.port, context) as client:
+        with pytest.raises(ServerUnreachable, match=r"rejects this client's certificate: missing$"):
+            await client.health()
+    assert "127.0.0.1: refused: it has sent no certificate" in caplog.text
+
+
+async def test_a_client_that_does_not_trust_the_server(
+    pki: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says that it was the client who refused."""
+    (tmp_path / "other.crt").write_bytes(TestCA("x").issued.pem)
+    context = CA.client("x").context(tmp_path / "other.crt", tmp_path, "x")
+    async with serving(pki) as served:
+
+        def connect() -> None:
+            plain = socket.create_connection((served.host, served.port))
+            with plain, pytest.raises(ssl.SSLCertVerificationError):
+                context.wrap_socket(plain, server_hostname="localhost")
+
+        await asyncio.to_thread(connect)
+        async with asyncio.timeout(60):
+            while "refused" not in caplog.text:
+                await asyncio.sleep(0.01)
+    assert "127.0.0.1: refused: it does not trust the CA of the server's certificate" in caplog.text
+
+
+async def test_an_old_version_of_tls(pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """TLS 1.2 is refused before any certificate is sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(pki / "ca.crt")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with serving(pki) as served:
+        with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+            await asyncio.open_connection(served.host, served.port, ssl=context)
+    assert "127.0.0.1: refused: it does not speak TLS 1.3" in caplog.text
+
+
+async def test_a_flood_of_refusals_does_not_flood_the_log(
+    pki: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody can cause these lines: after a burst they are counted."""
+    async with serving(pki) as served:
+        for _ in range(80):
+            reader, writer = await asyncio.open_connection(served.host, served.port)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+    lines = [each.getMessage() for each in caplog.records if "refused" in each.getMessage()]
+    assert 50 <= len(lines) < 80
+
+
+def test_an_unknown_reason_is_shown_as_it_is() -> None:
+    """Nothing is hidden because it has no words here."""
+    error = ssl.SSLCertVerificationError(1, "x")
+    error.verify_code, error.verify_message = 24, "invalid CA certificate"
+    assert "its certificate is not accepted: invalid CA certificate" == handshake_failure(error)
+    assert "the TLS handshake failed: x" == handshake_failure(ValueError("x"))

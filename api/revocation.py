@@ -34,11 +34,19 @@ def denied_serials(text: str) -> frozenset[int]:
         content = line.partition("#")[0].strip()
         if not content:
             continue
-        match = _SERIAL.fullmatch(content)
-        if match is None:
-            raise ValueError(f"line {number}: {content!r} is not a serial in hex")
-        serials.add(int(match[1].replace(":", ""), 16))
+        try:
+            serials.add(parse_serial(content))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
     return frozenset(serials)
+
+
+def parse_serial(text: str) -> int:
+    """Return a serial from hex digits, with or without colons. Raises ValueError."""
+    match = _SERIAL.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a serial in hex")
+    return int(match[1].replace(":", ""), 16)
 
 
 def revocation_lists(

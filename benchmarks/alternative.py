@@ -63,7 +63,7 @@ async def serve_noop(pki: Path) -> None:
     from grpclib.server import Server, Stream  # noqa: PLC0415
 
     from worker.api.grpc.codec import MessageCodec  # noqa: PLC0415
-    from worker.api.tls import server_context  # noqa: PLC0415
+    from worker.api.tls import pem_certificates, server_context  # noqa: PLC0415
     from worker.proto.worker import StopResponse  # noqa: PLC0415
 
     class Service:
@@ -75,7 +75,9 @@ async def serve_noop(pki: Path) -> None:
         await stream.send_message(StopResponse())
 
     server = Server([Service()], codec=MessageCodec())
-    context = server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
+    context = server_context(
+        authorities=pem_certificates(pki / "ca.crt"), certificate=pki / "server.crt", key=pki / "server.key"
+    )
     await server.start("127.0.0.1", 0, ssl=context)
     assert server._server is not None  # noqa: SLF001 - no public attribute has the port
     host, port = server._server.sockets[0].getsockname()[:2]  # type: ignore[attr-defined] # noqa: SLF001

@@ -1,37 +1,36 @@
 """`worker certs`: creates keys and certificates in WORKER_HOME/pki."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from ...api.certificates import (
-    LEAF_DAYS,
-    CertificateError,
-    KeyType,
-    init,
-    issue,
-    issue_server,
-)
+from ...api import certificates
+from ...api.authority import LEAF_DAYS, KeyType
 from ...api.roles import Role
-from ...api.tls import validity
 from ..home import worker_home
-from ..terminal.console import Failure, progress, say
-from ..terminal.show import format_option, show_json
+from ..terminal.show import format_option
+from .certs_output import failures, progress_of, show_files
+from .certs_revocation import crl_command, revoke_command
+from .certs_show import show_command
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-def _key_options(command: Command) -> Command:
-    key_type = click.option(
+
+def _key_type_option(command: Command) -> Command:
+    return click.option(
         "--key-type",
         type=click.Choice([each.value for each in KeyType]),
         default=KeyType.RSA_4096.value,
         show_default=True,
         help="Type of the keys; p256 needs less CPU time per connection.",
-    )
+    )(command)
+
+
+def _key_options(command: Command) -> Command:
     days = click.option(
         "--days",
         type=click.IntRange(1, 3650),
@@ -39,12 +38,17 @@ def _key_options(command: Command) -> Command:
         show_default=True,
         help="Validity of the certificates; the CA is valid for ten years.",
     )
-    return key_type(days(command))
+    return _key_type_option(days(command))
 
 
 @click.group()
 def certs() -> None:
     """Create keys and certificates for servers and clients."""
+
+
+certs.add_command(revoke_command)
+certs.add_command(crl_command)
+certs.add_command(show_command)
 
 
 @certs.command("init")
@@ -54,14 +58,14 @@ def certs() -> None:
 def init_command(host: Sequence[str], key_type: str, days: int, form: str | None) -> None:
     """Create a CA, and keys and certificates for a server, a writer and a reader.
 
-    An existing CA is never overwritten.
+    The key of the CA is in WORKER_HOME/ca; no server needs it. An existing CA is never overwritten.
     """
     home = worker_home()
     home.make()
     kind = KeyType(key_type)
-    with _failures():
-        init(home.pki, hosts=host, key_type=kind, days=days, on_key=_progress(kind))
-    _show([home.pki / f"{name}.crt" for name in ("ca", "server", "writer", "reader")], form)
+    with failures():
+        certificates.init(home.pki, hosts=host, key_type=kind, days=days, on_key=progress_of(kind))
+    show_files([home.pki / f"{name}.crt" for name in ("ca", "server", "writer", "reader")], form)
 
 
 @certs.command("issue")
@@ -77,12 +81,16 @@ def init_command(host: Sequence[str], key_type: str, days: int, form: str | None
 @click.option(
     "--host", multiple=True, help="An additional name or address of that server; may be repeated."
 )
+@click.option(
+    "--csr", type=_FILE, help="A request of `certs request`: only the certificate is created, for its key."
+)
 @_key_options
 @format_option("json")
 def issue_command(
     name: str,
     roles: Sequence[str],
     host: Sequence[str],
+    csr: Path | None,
     key_type: str,
     days: int,
     form: str | None,
@@ -91,42 +99,56 @@ def issue_command(
 ) -> None:
     """Create key and certificate of a client, or of a server; NAME is the owner of the client's jobs.
 
-    An existing file is never overwritten: to renew NAME.crt, move it away first.
+    An existing file is never overwritten; `certs renew` replaces a certificate.
     """
     if server == bool(roles) or (host and not server):
         raise click.UsageError("use either --role for a client, or --server, with --host, for a server")
     kind, pki = KeyType(key_type), worker_home().pki
-    with _failures():
+    request = None if csr is None else csr.read_bytes()
+    on_key = progress_of(kind)
+    with failures():
         if server:
-            created = issue_server(pki, name, hosts=host, key_type=kind, days=days, on_key=_progress(kind))
+            created = certificates.issue_server(
+                pki, name, hosts=host, request=request, key_type=kind, days=days, on_key=on_key
+            )
         else:
             granted = [Role(each) for each in roles]
-            created = issue(pki, name, granted, key_type=kind, days=days, on_key=_progress(kind))
-    _show([created], form)
+            created = certificates.issue(
+                pki, name, granted, request=request, key_type=kind, days=days, on_key=on_key
+            )
+    show_files([created], form)
 
 
-def _progress(kind: KeyType) -> Callable[[str], None]:
-    name = "RSA" if kind is KeyType.RSA_4096 else "P-256"
-    return lambda what: progress(f"Creating {name} keys: {what} ...")
+@certs.command("request")
+@click.argument("name", metavar="NAME")
+@_key_type_option
+@format_option("json")
+def request_command(name: str, key_type: str, form: str | None) -> None:
+    """Create a key on this machine, and a request for its certificate.
+
+    The key does not leave the machine: send NAME.csr to whoever has the CA, for `certs issue NAME --csr`.
+    """
+    home = worker_home()
+    home.make()
+    kind = KeyType(key_type)
+    with failures():
+        created = certificates.request(home.pki, name, key_type=kind, on_key=progress_of(kind))
+    show_files([created], form)
 
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except CertificateError as error:
-        raise Failure(str(error)) from None
+@certs.command("renew")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "--days", type=click.IntRange(1, 3650), help=f"Validity.  [default: {LEAF_DAYS}, of the CA ten years]"
+)
+@format_option("json")
+def renew_command(names: Sequence[str], days: int | None, form: str | None) -> None:
+    """Replace certificates by ones with later dates, for the same keys.
 
-
-def _show(certificates: Sequence[Path], form: str | None) -> None:
-    created = [(path, path.with_suffix(".key"), validity(path)[1]) for path in certificates]
-    if form == "json":
-        show_json(
-            [
-                {"certificate": str(path), "key": str(key), "expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}"}
-                for path, key, expires in created
-            ]
-        )
-    else:
-        for path, key, expires in created:
-            say(f"{path} and {key.name}, valid until {expires:%Y-%m-%d}")
+    A running server notices this of its own certificate. NAME `ca` is the CA: what it has issued remains
+    valid, and its certificate must be copied to the clients again.
+    """
+    pki = worker_home().pki
+    with failures():
+        renewed = [certificates.renew(pki, name, days=days) for name in names]
+    show_files(renewed, form)

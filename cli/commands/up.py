@@ -52,11 +52,13 @@ def up(config: Path | None, form: str | None, **options: object) -> None:
 def _make_keys(home: Home) -> None:
     if home.pki.exists():
         return
-    from ...api import certificates  # noqa: PLC0415 - cryptography is loaded the first time only
+    # cryptography is loaded the first time only
+    from ...api.certificate_files import CertificateError  # noqa: PLC0415
+    from ...api.certificates import init  # noqa: PLC0415
 
     try:
-        certificates.init(home.pki, on_key=lambda what: progress(f"Creating RSA keys: {what} ..."))
-    except certificates.CertificateError as error:
+        init(home.pki, on_key=lambda what: progress(f"Creating RSA keys: {what} ..."))
+    except CertificateError as error:
         raise Failure(str(error)) from None
 
 

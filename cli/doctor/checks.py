@@ -2,13 +2,9 @@
 
 import asyncio
 import os
-import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 from ...api.client import RpcError, ServerUnreachable
-from ...api.tls import validity
 from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus
 from ...linux.journal import sqlite
@@ -19,6 +15,7 @@ from ..options.quantities import format_size
 from ..server_address import default_address
 from ..terminal.console import Failure
 from ..terminal.show import output_trouble
+from .certificate_checks import check_certificates
 from .cgroup_checks import check_cgroups
 from .file_system import file_system
 from .findings import (
@@ -32,7 +29,6 @@ from .job_checks import check_jobs
 from .service_checks import check_service
 
 _SCARCE_SPACE = 1 << 30
-_SCARCE_DAYS = 30
 _SCARCE_FILES = 4096
 # A job needs up to three descriptors in the supervisor, and three for each channel in the recorder.
 
@@ -124,49 +120,6 @@ def _check_journal(home: Home) -> Iterator[Finding]:
         )
     if not unreadable:
         yield ok("journal", "all records are readable")
-
-
-def check_certificates(home: Home) -> Iterator[Finding]:
-    """Check each certificate, and the mode of its key."""
-    if not home.pki.exists():
-        yield warning(
-            "certificates", f"none in {home.pki}", "`worker up` or `worker certs init` creates them"
-        )
-        return
-    names = {"ca", "server"} | {path.stem for path in home.pki.glob("*.crt")}
-    for name in sorted(names):
-        yield _check_certificate(home.pki / f"{name}.crt", home.pki / f"{name}.key")
-
-
-def _check_certificate(certificate: Path, key: Path) -> Finding:
-    subject = f"certificate {certificate.stem}"
-    try:
-        _, last = validity(certificate)
-    except OSError as error:
-        return missing(subject, f"{certificate}: {error.strerror}", _renewal(certificate))
-    except ValueError:
-        return missing(subject, f"{certificate} is not a certificate", _renewal(certificate))
-    days = (last - datetime.now(UTC)).days
-    if days < 0:
-        return missing(subject, f"expired on {last:%Y-%m-%d}", _renewal(certificate))
-    text = f"valid for {days} days, until {last:%Y-%m-%d}"
-    if days < _SCARCE_DAYS:
-        return warning(subject, text, _renewal(certificate))
-    if key.exists() and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return warning(subject, f"{text}, but other users have access to its key", f"chmod 600 {key}")
-    return ok(subject, text)
-
-
-def _renewal(certificate: Path) -> str:
-    match certificate.stem:
-        case "ca":
-            return (
-                f"move {certificate.parent} away; `worker certs init` creates a new CA and new certificates"
-            )
-        case "server":
-            return f"move {certificate} away; `worker certs issue server --server` creates a new one"
-        case name:
-            return f"move {certificate} away; `worker certs issue {name} --role ROLE` creates a new one"
 
 
 def _check_server(home: Home) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from worker.api import certificates
+from worker.api.authority import key_path
 from worker.api.roles import ROLES_OID
 
 from ..support.stock import (
@@ -33,7 +34,7 @@ from ..support.stock import (
 def issue(pki: Path, out: Path, name: str, *extensions: x509.ExtensionType, days: int = 1) -> Path:
     """Sign a certificate with any content by the CA of ``pki``, and return its directory."""
     authority = x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes())
-    signer = load_pem_private_key((pki / "ca.key").read_bytes(), password=None)
+    signer = load_pem_private_key(key_path(pki).read_bytes(), password=None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     end = datetime.now(UTC) + timedelta(days=days)

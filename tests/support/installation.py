@@ -149,6 +149,7 @@ def create_installation(home: Path, pki: Path) -> Installation:
     """Create an installation with these certificates; nothing is started."""
     home.mkdir(mode=0o700, exist_ok=True)
     (home / "pki").symlink_to(pki)
+    (home / "ca").symlink_to(pki.parent / "ca")
     return Installation(home)
 
 

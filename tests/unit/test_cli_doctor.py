@@ -3,16 +3,20 @@
 import errno
 import os
 import re
+import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from worker.api import certificates
 from worker.api.certificates import KeyType
+from worker.api.revoking import revoke, write_crl
 from worker.api.roles import Role
 from worker.cgroups.capabilities import Capabilities, Capability, HierarchyKind
 from worker.cli.commands.doctor import lines
 from worker.cli.doctor import cgroup_checks, checks, job_checks, service_checks
+from worker.cli.doctor.certificate_checks import check_certificates
 from worker.cli.doctor.file_system import FileSystem
 from worker.cli.doctor.findings import (
     Finding,
@@ -26,6 +30,8 @@ from worker.cli.home import Home
 from worker.cli.main import run
 from worker.cli.options.limits import LIMITS
 from worker.linux.spawner import systemd_scope
+
+from ..support.authorities import TestCA, now
 
 
 def found(findings: list[Finding], subject: str) -> Finding:
@@ -97,7 +103,7 @@ def test_certificates(tmp_path: Path) -> None:
     (pki / "server.crt").unlink()
     (pki / "reader.crt").write_text("nonsense")
     (pki / "open.key").chmod(0o644)
-    findings = list(checks.check_certificates(Home(tmp_path)))
+    findings = list(check_certificates(Home(tmp_path)))
     assert {
         "ca": Verdict.OK,
         "writer": Verdict.OK,
@@ -106,6 +112,7 @@ def test_certificates(tmp_path: Path) -> None:
         "old": Verdict.MISSING,
         "aging": Verdict.WARNING,
         "open": Verdict.WARNING,
+        "CA key": Verdict.OK,
     } == {each.subject.removeprefix("certificate "): each.verdict for each in findings}
     assert re.fullmatch(
         r"valid for 364 days, until \d{4}-\d\d-\d\d", found(findings, "certificate writer").text
@@ -113,7 +120,41 @@ def test_certificates(tmp_path: Path) -> None:
     assert found(findings, "certificate server").remedy.endswith(
         "`worker certs issue server --server` creates a new one"
     )
+    assert "`worker certs renew aging` replaces it" == found(findings, "certificate aging").remedy
     assert f"chmod 600 {pki}/open.key" == found(findings, "certificate open").remedy
+
+
+def test_the_key_of_the_ca_belongs_elsewhere(tmp_path: Path) -> None:
+    """Earlier versions kept it beside the files of the server; the remedy is a command."""
+    certificates.init(tmp_path / "pki", key_type=KeyType.P256)
+    (tmp_path / "ca" / "ca.key").rename(tmp_path / "pki" / "ca.key")
+    (tmp_path / "ca").rmdir()
+    finding = found(list(check_certificates(Home(tmp_path))), "CA key")
+    assert Verdict.WARNING is finding.verdict
+    subprocess.run(finding.remedy.partition(", or")[0], shell=True, check=True)
+    assert Verdict.OK is found(list(check_certificates(Home(tmp_path))), "CA key").verdict
+    certificates.issue(tmp_path / "pki", "ann", [Role.READER], key_type=KeyType.P256)
+
+
+def test_what_revokes_certificates(tmp_path: Path) -> None:
+    """A CRL that ends within a week, or has ended, and a list that cannot be read, are reported."""
+    pki = tmp_path / "pki"
+    certificates.init(pki, key_type=KeyType.P256)
+
+    def verdict(subject: str) -> Verdict:
+        return found(list(check_certificates(Home(tmp_path))), subject).verdict
+
+    for days, expected in ((30, Verdict.OK), (6, Verdict.WARNING)):
+        write_crl(pki, days=days)
+        assert expected is verdict("CRL")
+    yesterday = now() - timedelta(days=1)
+    (pki / "ca.crl").write_bytes(TestCA("x").crl(begin=yesterday - timedelta(days=1), end=yesterday))
+    assert Verdict.MISSING is verdict("CRL")
+    (pki / "ca.crl").unlink()
+    revoke(pki, [(10, "ann")])
+    assert Verdict.OK is verdict("denied serials")
+    (pki / "denied").write_text("ann\n")
+    assert Verdict.MISSING is verdict("denied serials")
 
 
 def test_a_home_that_does_not_exist_yet(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""What the commands of `worker certs` print: progress, failures, and the files that they created."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...api.authority import KeyType, key_path
+from ...api.certificate_files import CertificateError
+from ...api.tls import validity
+from ..terminal.console import Failure, progress, say
+from ..terminal.show import show_json
+
+
+def progress_of(kind: KeyType) -> Callable[[str], None]:
+    """Return what reports that a key is being created."""
+    name = "RSA" if kind is KeyType.RSA_4096 else "P-256"
+    return lambda what: progress(f"Creating {name} keys: {what} ...")
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn an error about certificates into a Failure."""
+    try:
+        yield
+    except CertificateError as error:
+        raise Failure(str(error)) from None
+
+
+def show_files(created: Sequence[Path], form: str | None) -> None:
+    """Print certificates or requests, each with its key if that is here."""
+    if form == "json":
+        show_json([_entry(path) for path in created])
+        return
+    for path in created:
+        key = _key_of(path)
+        names = (
+            f"{path} and {key.name if key.parent == path.parent else key}" if key.exists() else str(path)
+        )
+        say(names if path.suffix == ".csr" else f"{names}, valid until {validity(path)[1]:%Y-%m-%d}")
+
+
+def _key_of(path: Path) -> Path:
+    return key_path(path.parent) if path.stem == "ca" else path.with_suffix(".key")
+
+
+def _entry(path: Path) -> dict[str, str]:
+    key = _key_of(path)
+    entry = {"key": str(key)} if key.exists() else {}
+    if path.suffix == ".csr":
+        return {"request": str(path), **entry}
+    return {"certificate": str(path), **entry, "expires": f"{validity(path)[1]:%Y-%m-%dT%H:%M:%SZ}"}

@@ -1,0 +1,91 @@
+"""`worker certs revoke` and `worker certs crl`: which certificates a server no longer accepts."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from ...api.identity import read_certificate, serial_text
+from ...api.revocation import parse_serial
+from ...api.revoking import CRL_DAYS, revoke, write_crl
+from ...api.tls import pem_certificates
+from ..home import worker_home
+from ..terminal.console import Failure, say
+from ..terminal.show import format_option, show_json
+from .certs_output import failures
+
+_DAYS = click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=CRL_DAYS,
+    show_default=True,
+    help="How long the CRL is valid; after that the server accepts no client of this CA.",
+)
+
+
+@click.command("revoke")
+@click.argument("certificates", metavar="NAME|FILE...", nargs=-1)
+@click.option("--serial", "serials", multiple=True, help="A serial in hex, without the certificate.")
+@_DAYS
+@format_option("json")
+def revoke_command(
+    certificates: Sequence[str], serials: Sequence[str], days: int, form: str | None
+) -> None:
+    """Deny certificates: adds their serials to pki/denied, and to the CRL if there is one.
+
+    A running server notices it within seconds, and disconnects the clients; their jobs keep running.
+    """
+    if not certificates and not serials:
+        raise click.UsageError("name a certificate, or use --serial")
+    pki = worker_home().pki
+    denied = [*_of_files(pki, certificates), *_given(serials)]
+    with failures():
+        changed = revoke(pki, denied, days=days)
+    if form == "json":
+        show_json(
+            {
+                "serials": [serial_text(each) for each, _ in denied],
+                "changed": [str(path) for path in changed],
+            }
+        )
+        return
+    for serial, what in denied:
+        say(f"denied {what}, serial {serial_text(serial)}")
+    say(f"changed: {', '.join(map(str, changed)) or 'nothing'}")
+
+
+@click.command("crl")
+@_DAYS
+@format_option("json")
+def crl_command(days: int, form: str | None) -> None:
+    """Create the CRL pki/ca.crl, or renew it before it expires; it contains what pki/denied contains."""
+    with failures():
+        path = write_crl(worker_home().pki, days=days)
+    if form == "json":
+        show_json({"crl": str(path), "days": days})
+    else:
+        say(f"{path}, valid for {days} days")
+
+
+def _of_files(pki: Path, certificates: Sequence[str]) -> Iterator[tuple[int, str]]:
+    for each in certificates:
+        path = pki / f"{each}.crt"
+        if not path.exists():
+            path = Path(each)
+        try:
+            found = read_certificate(pem_certificates(path)[0])
+        except OSError as error:
+            raise Failure(
+                f"there is no certificate {pki / each}.crt, nor {each}: {error.strerror}"
+            ) from None
+        except ValueError as error:
+            raise Failure(f"{path}: {error}") from None
+        yield found.serial, "".join(char if char.isprintable() else "?" for char in found.identity.name)
+
+
+def _given(serials: Sequence[str]) -> Iterator[tuple[int, str]]:
+    for each in serials:
+        try:
+            yield parse_serial(each), "by serial"
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--serial") from None

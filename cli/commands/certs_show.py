@@ -1,0 +1,84 @@
+"""`worker certs show`: what certificates contain, and whether a server accepts them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from ...api.certificate_details import CertificateDetails, certificate_details
+from ...api.revoking import is_denied
+from ..home import worker_home
+from ..terminal.console import Failure, printable, say
+from ..terminal.show import format_option, show_json
+from .certs_output import failures
+
+
+@click.command("show")
+@click.argument("certificates", metavar="[NAME|FILE...]", nargs=-1)
+@format_option("json")
+def show_command(certificates: Sequence[str], form: str | None) -> None:
+    """Show name, roles, issuer, serial, fingerprint and validity of certificates, by default of all."""
+    pki = worker_home().pki
+    paths = [_path(pki, each) for each in certificates] or sorted(pki.glob("*.crt"))
+    if not paths:
+        raise Failure(f"there are no certificates in {pki}; `worker certs init` creates them")
+    found = [_details(path) for path in paths]
+    if form == "json":
+        show_json([_entry(pki, each) for each in found])
+        return
+    for position, each in enumerate(found):
+        if position:
+            say("")
+        for key, value in _entry(pki, each).items():
+            text = ", ".join(value) if isinstance(value, list) else value
+            if text:
+                say(f"{key:<12} {printable(text)}")
+
+
+def _path(pki: Path, name: str) -> Path:
+    path = pki / f"{name}.crt"
+    return path if path.exists() else Path(name)
+
+
+def _details(path: Path) -> CertificateDetails:
+    try:
+        return certificate_details(path)
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise Failure(f"{path}: {error}") from None
+
+
+def _entry(pki: Path, found: CertificateDetails) -> dict[str, str | list[str]]:
+    certificate = found.certificate
+    return {
+        "file": str(found.path),
+        "name": certificate.identity.name,
+        "kind": found.kind,
+        "roles": sorted(certificate.identity.roles),
+        "hosts": list(found.hosts),
+        "issuer": certificate.identity.issuer,
+        "serial": certificate.serial_hex,
+        "fingerprint": certificate.fingerprint,
+        "not_before": _time(certificate.not_before),
+        "not_after": _time(certificate.not_after),
+        "status": _status(pki, found),
+    }
+
+
+def _status(pki: Path, found: CertificateDetails) -> str:
+    """Return whether a certificate can be used, as far as the files here tell."""
+    now = datetime.now(UTC).timestamp()
+    with failures():
+        if is_denied(pki, found.certificate.serial):
+            return "denied"
+    if now < found.certificate.not_before:
+        return "not yet valid"
+    if now > found.certificate.not_after:
+        return "expired"
+    return f"valid for {int((found.certificate.not_after - now) // 86400)} days"
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

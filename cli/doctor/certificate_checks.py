@@ -1,0 +1,107 @@
+"""Checks of certificates, of their keys, of the CA's key and of what revokes certificates."""
+
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ...api.authority import key_path
+from ...api.revocation import denied_serials
+from ...api.tls import validity
+from ..home import Home
+from .findings import Finding, missing, ok, warning
+
+_SCARCE_DAYS = 30
+_SCARCE_CRL_DAYS = 7
+
+
+def check_certificates(home: Home) -> Iterator[Finding]:
+    """Check certificates, modes of keys, the place of the CA's key, the CRL and denied serials."""
+    if not home.pki.exists():
+        yield warning(
+            "certificates", f"none in {home.pki}", "`worker up` or `worker certs init` creates them"
+        )
+        return
+    names = {"ca", "server"} | {path.stem for path in home.pki.glob("*.crt")}
+    for name in sorted(names):
+        key = key_path(home.pki) if name == "ca" else home.pki / f"{name}.key"
+        yield _check_certificate(home.pki / f"{name}.crt", key)
+    yield from _check_place_of_key(home)
+    yield from _check_revocation(home)
+
+
+def _check_certificate(certificate: Path, key: Path) -> Finding:
+    subject = f"certificate {certificate.stem}"
+    try:
+        _, last = validity(certificate)
+    except OSError as error:
+        return missing(subject, f"{certificate}: {error.strerror}", _replacement(certificate))
+    except ValueError:
+        return missing(subject, f"{certificate} is not a certificate", _replacement(certificate))
+    days = (last - datetime.now(UTC)).days
+    renewal = f"`worker certs renew {certificate.stem}` replaces it"
+    if days < 0:
+        return missing(subject, f"expired on {last:%Y-%m-%d}", renewal)
+    text = f"valid for {days} days, until {last:%Y-%m-%d}"
+    if days < _SCARCE_DAYS:
+        return warning(subject, text, renewal)
+    if key.exists() and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return warning(subject, f"{text}, but other users have access to its key", f"chmod 600 {key}")
+    return ok(subject, text)
+
+
+def _replacement(certificate: Path) -> str:
+    match certificate.stem:
+        case "ca":
+            return (
+                f"move {certificate.parent} and {key_path(certificate.parent)} away; `worker certs init` "
+                "creates a new CA and new certificates"
+            )
+        case "server":
+            return f"move {certificate} away; `worker certs issue server --server` creates a new one"
+        case name:
+            return f"move {certificate} away; `worker certs issue {name} --role ROLE` creates a new one"
+
+
+def _check_place_of_key(home: Home) -> Iterator[Finding]:
+    """The server reads the directory of certificates; it never signs."""
+    key = home.pki / "ca.key"
+    if key.exists():
+        place = home.path / "ca"
+        yield warning(
+            "CA key",
+            f"{key} is beside the files of the server, which does not need it",
+            f"mkdir -m 700 {place} && mv {key} {place}, or move it to another machine",
+        )
+    elif key_path(home.pki).exists():
+        yield ok("CA key", f"{key_path(home.pki)}, which no server reads")
+
+
+def _check_revocation(home: Home) -> Iterator[Finding]:
+    denied, crl = home.pki / "denied", home.pki / "ca.crl"
+    if denied.exists():
+        try:
+            count = len(denied_serials(denied.read_text()))
+        except (OSError, ValueError) as error:
+            yield missing("denied serials", f"{denied}: {error}", "correct it; the server does not start")
+        else:
+            yield ok("denied serials", f"{count} in {denied}")
+    if crl.exists():
+        yield _check_crl(crl)
+
+
+def _check_crl(path: Path) -> Finding:
+    from cryptography import x509  # noqa: PLC0415 - few have a CRL
+
+    renewal = "`worker certs crl` renews it"
+    try:
+        end = x509.load_pem_x509_crl(path.read_bytes()).next_update_utc
+    except (OSError, ValueError) as error:
+        return missing("CRL", f"{path}: {error}", renewal)
+    if end is None:
+        return missing("CRL", f"{path} does not state when the next one follows", renewal)
+    days = (end - datetime.now(UTC)).days
+    if days < 0:
+        return missing("CRL", f"{path} expired on {end:%Y-%m-%d}, no client is accepted", renewal)
+    text = f"{path} is valid for {days} days, until {end:%Y-%m-%d}"
+    return warning("CRL", text, renewal) if days < _SCARCE_CRL_DAYS else ok("CRL", text)

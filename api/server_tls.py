@@ -9,7 +9,9 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
+from time import time
 from typing import TypeVar
 from weakref import finalize
 
@@ -56,10 +58,12 @@ class ServerTls:
     """What ``files`` returns, as it was read last; raises TlsSetupFailed if the first read fails.
 
     ``files`` is called for each read, so that a file without which a server can run may appear later.
+    ``settled`` is in seconds: a new file that was written later than that may not be complete.
     """
 
-    def __init__(self, files: Callable[[], TlsFiles]) -> None:
+    def __init__(self, files: Callable[[], TlsFiles], *, settled: float = 1.0) -> None:
         self._files = files
+        self._settled = settled
         self._seen = _Seen(files())
         self._loaded = _load(self._seen.files)
 
@@ -87,11 +91,13 @@ class ServerTls:
         self._loaded = _load(self._seen.files)
 
     def was_replaced(self) -> bool:
-        """Whether a file is another one than at the last read or attempt, because one was renamed over it.
+        """Whether a path names another file than at the last read or attempt, complete by now.
 
-        A write into a file does not count: half of it may not be written yet.
+        A write into the same file does not count: half of it may not be written yet.
         """
-        return self._seen.files != self._files() or self._seen.was_replaced()
+        files = self._files()
+        replaced = self._seen.files != files or self._seen.was_replaced()
+        return replaced and all(_age(path) >= self._settled for path in astuple(files) if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,15 @@ class _Seen:
                 if descriptor is None or not os.path.samestat(os.fstat(descriptor), now):
                     return True
         return False
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since the last write; of a file that is missing, or of the future, many."""
+    try:
+        age = time() - path.stat().st_mtime
+    except OSError:
+        return inf
+    return age if age >= 0 else inf
 
 
 def _open(path: Path) -> int | None:

@@ -1353,6 +1353,8 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     it is known. Each method names the statuses that have a special meaning for it. All statuses:
       INVALID_ARGUMENT: the request is malformed, or has a value that is invalid here; the message names the
         field. Nothing was changed.
+      UNAUTHENTICATED: the certificate has expired, or was revoked or denied, since the connection was made.
+        The reason is in the message. The calls that wait end too, and the connection; jobs are not affected.
       PERMISSION_DENIED: the certificate does not grant the right, or the server's settings forbid it.
       NOT_FOUND: there is no job with this jobID: it never existed, was removed, or the text is not a UUID.
       ALREADY_EXISTS: only of Start.

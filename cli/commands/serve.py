@@ -63,7 +63,8 @@ async def _serve(
     try:
         await _recover(worker)
         server = ApiServer(worker, tls, bounds=settings.bounds)
-        stopping = _stop_signal()
+        stopping = _requested_by(signal.SIGTERM, signal.SIGINT)
+        reloading = _requested_by(signal.SIGHUP)  # otherwise the signal would end the server
         address = await _listen(server, settings.listen, free_port_if_busy=free_port_if_busy)
         try:
             record_address(home, address)
@@ -71,7 +72,7 @@ async def _serve(
             log.warning("cannot record the address, clients need --server: %s", error)
         log.info("listening at %s", address)
         notifier.send(READY="1", STATUS=f"Listening at {address}", **{ADDRESS_VARIABLE: str(address)})
-        reloads = asyncio.create_task(_reload_on_request(server, notifier, str(address)))
+        reloads = asyncio.create_task(_reload_on_request(reloading, server, notifier, address))
         await stopping.wait()
         stopping.clear()
         log.info("shutting down; jobs keep running")
@@ -83,10 +84,10 @@ async def _serve(
         await worker.close()
 
 
-async def _reload_on_request(server: ApiServer, notifier: Notifier, address: str) -> None:
-    """Reload what can be reloaded at each SIGHUP; without a reload the signal would end the server."""
-    requested = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, requested.set)
+async def _reload_on_request(
+    requested: asyncio.Event, server: ApiServer, notifier: Notifier, address: Address
+) -> None:
+    """Reload what can be reloaded at each request."""
     while True:
         await requested.wait()
         requested.clear()
@@ -137,10 +138,10 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _stop_signal() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set from now on."""
+def _requested_by(*signals: signal.Signals) -> asyncio.Event:
+    """Return an event that these signals set from now on."""
     event = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals:
         asyncio.get_running_loop().add_signal_handler(number, event.set)
     return event
 

@@ -109,7 +109,7 @@ def server_tls(pki: Path) -> ServerTls:
         crl, denied = (path if path.exists() else None for path in (pki / "ca.crl", pki / "denied"))
         return TlsFiles(pki / "ca.crt", pki / "server.crt", pki / "server.key", crl, denied)
 
-    return ServerTls(files)
+    return ServerTls(files, settled=0)
 
 
 @asynccontextmanager

@@ -92,9 +92,20 @@ def test_a_link_that_points_elsewhere_is_noticed(pki: Path) -> None:
         (pki / each / "ca.crt").write_bytes(CA.issued.pem)
     (pki / "current").symlink_to("one")
     link = pki / "current" / "ca.crt"
-    tls = ServerTls(lambda: TlsFiles(link, pki / "server.crt", pki / "server.key"))
+    tls = ServerTls(lambda: TlsFiles(link, pki / "server.crt", pki / "server.key"), settled=0)
     (pki / "next").symlink_to("two")
     (pki / "next").rename(pki / "current")
+    assert tls.was_replaced()
+
+
+def test_a_new_file_is_read_when_it_is_complete(pki: Path) -> None:
+    """install(1) writes into the new file; nothing is read as long as it was written a moment ago."""
+    tls = ServerTls(lambda: TlsFiles(pki / "ca.crt", pki / "server.crt", pki / "server.key"), settled=1000)
+    replace(pki / "ca.crt", CA.issued.pem)
+    for name in ("server.crt", "server.key"):
+        os.utime(pki / name, (0, 0))
+    assert not tls.was_replaced()
+    os.utime(pki / "ca.crt", (0, 0))
     assert tls.was_replaced()
 
 

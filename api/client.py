@@ -194,12 +194,12 @@ class Client:
             await call.open(job, session, output, resume=resume)
             yield call
 
-    async def health(self) -> bool:
-        """Whether the server is serving."""
+    async def health(self, service: str = "") -> bool:
+        """Whether the server is serving; with a service, whether that works (api/handlers.py)."""
         from ..proto import health  # noqa: PLC0415 - few clients need it, and it delays the start of all
 
         async with self._errors_translated():
-            reply = await health.HealthStub(self._channel).check(health.HealthCheckRequest())
+            reply = await health.HealthStub(self._channel).check(health.HealthCheckRequest(service=service))
             return reply.status is health.HealthCheckResponseServingStatus.SERVING
 
     @asynccontextmanager

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from functools import partial
 
+from ..core.audit.trail import AuditTrail
 from ..core.model.job import Chunk, parse_job_id
 from ..core.model.stream_start import FromOffset
 from ..core.worker import LIST_BATCH, Worker
@@ -60,6 +61,9 @@ caller: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
 SERVICES = ("", "worker.v1.WorkerService", "WorkerService")
 """The service names whose health can be checked."""
 
+AUDIT_SERVICE = "worker.audit"
+"""Another one, for Check: the audit log. It is NOT_SERVING while it cannot be written."""
+
 
 class Handlers:
     """One handler per method of the API."""
@@ -70,8 +74,10 @@ class Handlers:
         shutdown: Shutdown,
         bounds: Bounds | None = None,
         turns: RoundRobin | None = None,
+        audit: AuditTrail | None = None,
     ) -> None:
         self._worker = worker
+        self._audit = audit or AuditTrail()
         self._shutdown = shutdown
         self._bounds = bounds or Bounds()
         self._turns = turns or RoundRobin()
@@ -185,7 +191,10 @@ class Handlers:
         return AttachHandler(self._worker, self._shutdown, opening, requests).responses()
 
     async def check_health(self, request: HealthCheckRequest) -> HealthCheckResponse:
-        """Return SERVING for a known service."""
+        """Return SERVING for a known service, and the state of the audit log."""
+        if request.service == AUDIT_SERVICE and self._audit.enabled:
+            status = HealthCheckResponseServingStatus
+            return HealthCheckResponse(status=status.NOT_SERVING if self._audit.trouble else status.SERVING)
         if request.service not in SERVICES:
             raise CallRejected(Status.NOT_FOUND, f"there is no service {request.service!r}")
         return HealthCheckResponse(status=HealthCheckResponseServingStatus.SERVING)

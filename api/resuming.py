@@ -143,9 +143,9 @@ class ResumingClient:
         """Remove a finished job and its output."""
         await self._finish(lambda client: client.remove(job), already="NotFound")
 
-    async def health(self) -> bool:
-        """Whether the server is serving."""
-        return await self._call(lambda client: client.health())
+    async def health(self, service: str = "") -> bool:
+        """Whether the server, or a service of it, is serving."""
+        return await self._call(lambda client: client.health(service))
 
     async def stream(
         self,

@@ -6,8 +6,12 @@ from contextlib import suppress
 from time import monotonic, time
 from weakref import WeakSet
 
+from ..core.audit.record import Event
+from ..core.audit.trail import AuditTrail
 from ..core.worker import Worker
+from .audit import ApiAudit
 from .bounds import Bounds
+from .failed_handshakes import FailedHandshakes
 from .fairness import RoundRobin
 from .grpc.calls import Calls
 from .grpc.connection import CLOSE_PATIENCE
@@ -44,16 +48,20 @@ class ApiServer:
         *,
         bounds: Bounds | None = None,
         check_period: float = CHECK_PERIOD,
+        audit: AuditTrail | None = None,
     ) -> None:
+        self._audit = audit = audit or AuditTrail()
+        self._failed_handshakes = FailedHandshakes(audit)
         self._bounds = bounds = bounds or Bounds()
         self._tls = tls
         self._check_period = check_period
         self._refusals = RefusalLog()
         self._shutdown = Shutdown()
         turns = RoundRobin()
-        handlers = Handlers(worker, self._shutdown, bounds, turns)
-        self._calls = Calls(handlers, self._shutdown, bounds, turns)
-        self._factory = ServerConnections(self._calls, bounds, lambda: tls.trust, self._refusals)
+        handlers = Handlers(worker, self._shutdown, bounds, turns, audit)
+        recorded = ApiAudit(audit)
+        self._calls = Calls(handlers, self._shutdown, bounds, turns, recorded)
+        self._factory = ServerConnections(self._calls, bounds, lambda: tls.trust, self._refusals, recorded)
         self.connections: WeakSet[ServerConnection] = WeakSet()
         self._listener: Listener | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -84,8 +92,10 @@ class ApiServer:
                 await asyncio.to_thread(self._tls.reload)  # a CRL may be long
             except TlsSetupFailed as error:
                 log.error("certificates not reloaded, those before remain in force: %s", error)  # noqa: TRY400
+                self._audit.write(Event.RELOADED, {"reason": str(error)})
                 return str(error)
         log.info("certificates were reloaded")
+        self._audit.write(Event.RELOADED, {})
         self._warn_of_expiry()
         self._disconnect_refused()
         return None
@@ -108,6 +118,7 @@ class ApiServer:
         if self._watch is not None:
             self._watch.cancel()
         await self._listener.drop_handshakes()
+        self._failed_handshakes.summarize()
         await asyncio.gather(*(connection.end(CLOSE_PATIENCE) for connection in self.connections))
         await self._calls.ended()
         if tasks := {*self._disconnecting, *([self._watch] if self._watch is not None else [])}:
@@ -119,7 +130,9 @@ class ApiServer:
         return connection
 
     def _handshake_failed(self, host: str, error: BaseException) -> None:
-        self._refusals.add(host, handshake_failure(error))
+        reason = handshake_failure(error)
+        self._refusals.add(host, reason)
+        self._failed_handshakes.failed(host, reason)
 
     async def _watch_certificates(self) -> None:
         """Disconnect clients that are no longer trusted; reload files that were replaced."""

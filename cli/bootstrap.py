@@ -1,5 +1,8 @@
 """The composition root: connects the core with its adapters."""
 
+from pathlib import Path
+
+from ..core.audit.trail import AuditTrail
 from ..core.ports import (
     Clock,
     JobJournal,
@@ -7,11 +10,47 @@ from ..core.ports import (
     ProcessSpawner,
     ResourceLimiter,
 )
+from ..core.ports.audit import AuditLog
 from ..core.worker import Worker
+from ..linux.audit.file import AuditFile
+from ..linux.audit.journald import Journald
+from ..linux.audit.stream import AuditStream
 from ..linux.journal.sqlite import SqliteJournal
+from . import audit_settings
+from .audit_settings import AuditSettings
 from .home import Home
 from .plugins import LIMITERS, OUTPUT_STORES, SPAWNERS
 from .settings import ServerSettings
+from .terminal.console import Failure
+
+
+def make_audit(home: Home, settings: AuditSettings) -> AuditTrail:
+    """Return the audit of a server; raise Failure if its log cannot be opened."""
+    return AuditTrail(
+        _open_audit_log(home, settings),
+        redaction=settings.redaction,
+        reads=settings.audit_reads,
+        refuses=settings.refuses,
+    )
+
+
+def _open_audit_log(home: Home, settings: AuditSettings) -> AuditLog | None:
+    try:
+        match settings.audit:
+            case audit_settings.OFF:
+                return None
+            case audit_settings.JOURNALD:
+                return Journald()
+            case audit_settings.STDOUT:
+                return AuditStream()
+            case audit_settings.FILE:
+                path = home.audit_log
+            case named:
+                path = Path(named)
+        return AuditFile(path, size=settings.audit_size, keep=settings.audit_keep)
+    except OSError as error:
+        where = error.filename or settings.audit
+        raise Failure(f"cannot open the audit log: {where}: {error.strerror} (setting audit)") from None
 
 
 def make_worker(
@@ -23,6 +62,7 @@ def make_worker(
     outputs: OutputStore | None = None,
     journal: JobJournal | None = None,
     clock: Clock | None = None,
+    audit: AuditTrail | None = None,
 ) -> Worker:
     """Return the Worker of a server; an adapter that is not given is the one in the settings."""
     return Worker(
@@ -35,4 +75,5 @@ def make_worker(
         retention=settings.retention,
         output_max=settings.output_max,
         signal_all=settings.signal_all,
+        audit=audit,
     )

@@ -44,6 +44,11 @@ class Home:
         """The log of a server in the background."""
         return self.path / "server.log"
 
+    @property
+    def audit_log(self) -> Path:
+        """The audit log, unless the settings name another place."""
+        return self.path / "audit.log"
+
     def make(self) -> None:
         """Create the directory with mode 0700; raise Failure if another user owns it or can write to it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

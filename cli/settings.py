@@ -17,6 +17,7 @@ from ..cgroups.accounting import Accounting
 from ..core.engine.retention import Retention
 from ..core.model.limits import LimitPolicy
 from ..linux.logs.lines import FORMATS, LEVELS
+from .audit_settings import AUDIT_SETTINGS, AuditSettings
 from .bound_settings import BOUND_SETTINGS
 from .options.limit_policy import chosen_policy, policy_options, read_policy
 from .options.parameters import (
@@ -92,7 +93,8 @@ def _setting(kind: Parsed, help_text: str, default: str | None = None) -> Mappin
 class ServerSettings:
     """The table. Durations are in seconds; a file that is None is in WORKER_HOME/pki.
 
-    ``limits`` has an option for each limit, ``bounds`` one for each of its fields.
+    ``limits`` has an option for each limit, ``bounds`` and ``auditing`` have one for each of their
+    fields.
     """
 
     listen: Address = field(
@@ -175,6 +177,7 @@ class ServerSettings:
         default="info", metadata=_setting(_LEVEL, f"Level of the log: {', '.join(LEVELS)}.")
     )
     bounds: Bounds = field(default_factory=Bounds)
+    auditing: AuditSettings = field(default_factory=AuditSettings)
     limits: LimitPolicy = field(default_factory=LimitPolicy)
 
     @property
@@ -206,7 +209,7 @@ _SETTINGS = {
     )
     for each in fields(ServerSettings)
     if each.metadata
-} | {name: _Setting(*row) for name, row in BOUND_SETTINGS.items()}
+} | {name: _Setting(*row) for name, row in {**BOUND_SETTINGS, **AUDIT_SETTINGS}.items()}
 
 _SECTIONS = ("output", "retention")
 """Tables of a file whose keys are settings: ``[output] max`` is ``output_max``."""
@@ -252,8 +255,9 @@ def resolve(options: Mapping[str, object], config: Path | None) -> ServerSetting
             chosen[name] = option
     # Each value was parsed by the type of its field.
     bounds = Bounds(**{name: chosen.pop(name) for name in BOUND_SETTINGS if name in chosen})  # type: ignore[arg-type]
+    auditing = AuditSettings(**{name: chosen.pop(name) for name in AUDIT_SETTINGS if name in chosen})  # type: ignore[arg-type]
     limits = chosen_policy(options, in_file.limits)
-    return ServerSettings(**chosen, bounds=bounds, limits=limits)  # type: ignore[arg-type]
+    return ServerSettings(**chosen, bounds=bounds, auditing=auditing, limits=limits)  # type: ignore[arg-type]
 
 
 def _repeats(option: object, in_file: object) -> bool:

@@ -130,5 +130,12 @@ class JournalUnusable(StorageUnavailable):
     """The journal cannot be read or written: it is corrupt, of a newer version, or the disk fails."""
 
 
+class AuditUnavailable(StorageUnavailable):
+    """The audit log cannot be written, and the server refuses what it cannot record."""
+
+    def __init__(self, trouble: str) -> None:
+        super().__init__(f"the audit log cannot be written: {trouble} (setting audit_failure)")
+
+
 class IncompatibleAdapters(WorkerError):
     """These adapters cannot work together; raised when the Worker is constructed."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
+from .audit.trail import AuditTrail
 from .engine import following
 from .engine.capabilities import interactive, pausable, resizable, signalable, timed
 from .engine.compatibility import check_adapters
@@ -87,6 +88,7 @@ class Worker:
         retention: Retention | None = None,
         output_max: int = 0,
         signal_all: bool = False,
+        audit: AuditTrail | None = None,
     ) -> None:
         check_output_max(output_max)
         check_adapters(spawner, limiter, outputs)
@@ -106,6 +108,7 @@ class Worker:
             policy=self._policy,
             jobs=self._jobs,
             tasks=self._tasks,
+            audit=audit or AuditTrail(),
         )
         self._expiry = Expiry(self._runner, self._jobs, self._clock)
         self._recovery = Recovery(self._runner, self._expiry)

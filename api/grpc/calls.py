@@ -22,22 +22,25 @@ from ...core.errors import AccessDenied
 from ...core.model.job import Chunk
 from ...core.steps import Step, reached
 from ...proto.worker import AttachOpen, AttachRequest, AttachResponse, StartRequest, StreamRequest
+from ..attach_handler import Requests
+from ..audit import ApiAudit, AuditedCall
 from ..bounds import Bounds, ClientStalled, StreamSlots
 from ..byte_budget import ByteBudget
 from ..errors import CallRejected, CertificateRefused, ErrorReply, error_reply
 from ..fairness import CallTurns, RoundRobin
 from ..handlers import Handlers, caller
 from ..methods import METHODS, Bidirectional, Gathered, Method, ServerStream, Unary
-from ..roles import Right
 from ..shutdown import Shutdown
 from ..wire.encoding import encode
 from .framing import ReplySender, send_reply
 from .requests import MAX_STREAMED_REQUEST, RequestReader, receive_rest
 from .server_connection import ServerConnection
-from .status import Status, code_name
+from .status import Status
+
+_CANCELED = ErrorReply(Status.CANCELLED, "canceled by the client")
+_GONE = ErrorReply(Status.OK, "the client was gone before the reply")
 
 log = logging.getLogger(__name__)
-audit = logging.getLogger("worker.audit")
 
 _connections: ContextVar[ServerConnection] = ContextVar("connections")
 """The connection of the call that is being handled."""
@@ -46,9 +49,12 @@ _connections: ContextVar[ServerConnection] = ContextVar("connections")
 class Calls:
     """Admits calls and runs them."""
 
-    def __init__(self, handlers: Handlers, shutdown: Shutdown, bounds: Bounds, turns: RoundRobin) -> None:
+    def __init__(
+        self, handlers: Handlers, shutdown: Shutdown, bounds: Bounds, turns: RoundRobin, audit: ApiAudit
+    ) -> None:
         self._handlers = handlers
         self._shutdown = shutdown
+        self._audit = audit
         self._bounds = bounds
         self._slots = StreamSlots(bounds)
         self._calls = CallTurns(bounds)
@@ -93,26 +99,26 @@ class Calls:
 
     def _authorize(self, path: str, connection: ServerConnection) -> None:
         assert connection.check is not None
+        client, method = connection.check.caller, METHODS.get(path)
         if reason := connection.refusal():
+            self._audit.denied(method, client, reason)
             raise CertificateRefused(reason)
-        method = METHODS.get(path)
         if method is None:
             raise CallRejected(Status.UNIMPLEMENTED, f"there is no method {path}")
-        client = connection.check.caller
         identity = client.identity
         if not identity.may(method.right):
-            if method.right is not Right.READ:
-                audit.warning("%r: %s: denied", identity.name, method.name)
             roles = ", ".join(sorted(identity.roles)) or "none"
-            raise AccessDenied(
+            reason = (
                 f"{method.name} requires a role with the right to {method.right.value}; "
                 f"the roles of {identity.name!r} are: {roles}"
             )
+            self._audit.denied(method, client, reason)
+            raise AccessDenied(reason)
         caller.set(client)
 
     async def _run(self, method: Method, stream: Stream[Message, Message]) -> None:
-        call = _Call(method, stream)
-        outcome = "OK"
+        call = _Call(method, stream, self._audit.call(method, caller.get()))
+        failure: ErrorReply | None = None
         reader = RequestReader(
             stream, self._bounds, self.requests, call.client, partial(self.turns.turn, call.client)
         )
@@ -128,42 +134,40 @@ class Calls:
                 with self._slots.taken(call.client):
                     await self._serve(call, method, reader)
         except asyncio.CancelledError:
-            outcome = await _tell_why_ended(stream)
+            failure = await _tell_why_ended(stream)
             raise
         except StreamClosedError:  # the client is gone; what it has asked for may be done
-            outcome = "canceled by the client" if call.reply is None else "OK, but the client was gone"
+            failure = _CANCELED if call.reply is None else _GONE
         except Exception as error:  # noqa: BLE001 - error_reply logs unexpected ones
             failure = error_reply(error)
-            outcome = f"{code_name(failure.status)}: {failure.message}"
             if isinstance(error, ClientStalled):
                 log.warning("%r: ending a call: %s", call.client, error)
             await _fail(stream, failure)
         finally:
             reader.close()
-            if method.right is not Right.READ:
-                _audit(method, call.request, call.reply, outcome)
+            call.audited.end(failure, reply=call.reply)
 
     async def _serve(self, call: "_Call", method: Method, reader: RequestReader) -> None:
         """Serve a call that may take long."""
         stream = call.stream
         if isinstance(method, Bidirectional):
             opening = await _opening(reader)
-            call.request = opening
-            _audit(method, opening, None, "writes to stdin" if opening.input else "gets output")
-            rest = receive_rest(stream, method.request)
+            call.begin(opening)
+            rest = _counted(receive_rest(stream, method.request), call.audited)
             with reader.input_window():
-                await self._exchange(stream, method.handler(self._handlers, opening, rest))
+                await self._exchange(call, method.handler(self._handlers, opening, rest))
         elif isinstance(method, Unary | Gathered):
             await self._answer(call, method, reader)
         else:
             most = self._bounds.max_request_size
             data = await reader.receive(most, "max_request_size")
-            call.request = await reader.decode(data, method.request, most)
+            request = await reader.decode(data, method.request, most)
+            call.begin(request)
             if isinstance(method, ServerStream):
-                await self._send_replies(stream, method.handler(self._handlers, call.request))
+                await self._send_replies(stream, method.handler(self._handlers, request))
             else:
-                assert isinstance(call.request, StreamRequest)
-                await self._send_output(call, method.handler(self._handlers, call.request))
+                assert isinstance(request, StreamRequest)
+                await self._send_output(call, method.handler(self._handlers, request))
 
     async def _answer(self, call: "_Call", method: Unary | Gathered, reader: RequestReader) -> None:
         """Read the request, execute it when it is the client's turn, and send the reply."""
@@ -184,7 +188,7 @@ class Calls:
 
     async def _execute(self, call: "_Call", method: Unary | Gathered, request: Message) -> bytes:
         """Return the encoded reply."""
-        call.request = request
+        call.begin(request)
         if isinstance(method, Unary):
             call.reply = await method.handler(self._handlers, request)
             return encode(call.reply)
@@ -209,31 +213,36 @@ class Calls:
         async with aclosing(output) as chunks:
             async for chunk in chunks:
                 await sender.send(chunk)
+                call.audited.sent += len(chunk.data)
                 await self.turns.turn(call.client)  # nothing above waits while the socket accepts data
 
-    async def _exchange(
-        self, stream: Stream[Message, Message], responses: AsyncGenerator[AttachResponse, None]
-    ) -> None:
-        sender = ReplySender(stream, self._bounds.stalled_client_timeout)
-        client = caller.get().name
+    async def _exchange(self, call: "_Call", responses: AsyncGenerator[AttachResponse, None]) -> None:
+        sender = ReplySender(call.stream, self._bounds.stalled_client_timeout)
         async with aclosing(responses):
             async for response in responses:
                 if response.output is None:
                     await sender.send_message(response)
                 else:
                     await sender.send_output(response)
-                    await self.turns.turn(client)
+                    call.audited.sent += len(response.output.data)
+                    await self.turns.turn(call.client)
 
 
 class _Call:
-    """A call while it is served, and what is known of it for the audit."""
+    """A call while it is served, and its records."""
 
-    def __init__(self, method: Method, stream: Stream[Message, Message]) -> None:
+    def __init__(self, method: Method, stream: Stream[Message, Message], audited: AuditedCall) -> None:
         self.method = method
         self.stream = stream
         self.client = caller.get().name
         self.request: Message | None = None
         self.reply: Message | None = None
+        self.audited = audited
+
+    def begin(self, request: Message) -> None:
+        """Record that the call is allowed; nothing was done for it before."""
+        self.request = request
+        self.audited.allow(request)
 
 
 def _connection(peer: Peer) -> ServerConnection:
@@ -261,29 +270,32 @@ async def _opening(reader: RequestReader) -> AttachOpen:
     return first.open
 
 
-async def _tell_why_ended(stream: Stream[Message, Message]) -> str:
-    """Answer a call that was cancelled by the server or by its deadline; return the outcome."""
+async def _counted(requests: Requests, audited: AuditedCall) -> Requests:
+    """Yield the requests, and count the bytes of input in them."""
+    async with aclosing(requests):
+        async for request in requests:
+            if request.input is not None:
+                audited.received += len(request.input.data)
+            yield request
+
+
+async def _tell_why_ended(stream: Stream[Message, Message]) -> ErrorReply:
+    """Answer a call that was cancelled by the server or by its deadline; return how it ended."""
     if reason := _connections.get().refused:
         failure = error_reply(CertificateRefused(reason))
     elif stream.deadline is not None and stream.deadline.time_remaining() <= 0:
         failure = ErrorReply(Status.DEADLINE_EXCEEDED, "the call's deadline has passed")
     else:
-        return "canceled by the client"
+        return _CANCELED
     with suppress(StreamClosedError):
         await _fail(stream, failure)
-    return failure.message
+    return failure
 
 
 async def _fail(stream: Stream[Message, Message], failure: ErrorReply) -> None:
     await stream.send_trailing_metadata(
         status=failure.status, status_message=failure.message, metadata=failure.metadata
     )
-
-
-def _audit(method: Method, request: Message | None, reply: Message | None, outcome: str) -> None:
-    """Log who changed what."""
-    job = _job_of(request, reply)
-    audit.info("%r: %s: job %.40r: %.200r", caller.get().name, method.name, job, outcome)
 
 
 def _job_of(request: Message | None, reply: Message | None) -> str:

@@ -13,6 +13,7 @@ from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
+from ..audit import ApiAudit
 from ..bounds import Bounds, ConnectionSlots
 from ..byte_budget import ByteBudget
 from ..client_check import ClientCheck
@@ -45,6 +46,7 @@ class Shared:
     turns: RoundRobin
     trust: Callable[[], Trust]
     refusals: RefusalLog
+    audit: ApiAudit
     most_calls: int
 
 
@@ -71,6 +73,8 @@ class ServerConnection(Http2Connection):
         self.calls: set[asyncio.Task[None]] = set()
         self.refused: str | None = None
         """Why the client is being disconnected, if its certificate is the reason."""
+        self._closed_for = ""
+        self._record_end: Callable[[str], None] | None = None
         self._unprocessed = b""
         self._processing: asyncio.Task[None] | None = None
 
@@ -78,6 +82,7 @@ class ServerConnection(Http2Connection):
         """Tell the client why it is disconnected, log it, and close the connection."""
         assert self.transport is not None
         if not self.connection.is_closing():
+            self._closed_for = reason
             address = self.transport.get_extra_info("peername")[0]
             log.warning("%s: closing a connection of %r: %s", address, self.client or "", reason)
         super().terminate(reason, code)
@@ -104,12 +109,13 @@ class ServerConnection(Http2Connection):
         )
         self.connection.flush()
         tls: SSLObject = transport.get_extra_info("ssl_object")
-        if tls.selected_alpn_protocol() != "h2":
-            self.terminate("the client does not offer HTTP/2 (ALPN protocol h2)")
-            return
         self.check = ClientCheck(
             tls, transport.get_extra_info("peername"), self._shared.trust, self._shared.refusals
         )
+        self._record_end = self._shared.audit.connection_opened(self.check.caller)
+        if tls.selected_alpn_protocol() != "h2":
+            self.terminate("the client does not offer HTTP/2 (ALPN protocol h2)")
+            return
         name = self.check.caller.name
         if (refusal := self._shared.slots.refusal(name)) is not None:
             self.terminate(refusal)
@@ -136,6 +142,8 @@ class ServerConnection(Http2Connection):
         """Record that the connection has ended."""
         self._end_calls()
         super().connection_lost(exc)
+        if self._record_end is not None:
+            self._record_end(self.refused or self._closed_for)
         self._unprocessed = b""
         if self.client is not None:
             self._shared.slots.release(self.client)

@@ -18,6 +18,7 @@ from grpclib.server import Handler
 from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 
+from ..audit import ApiAudit
 from ..bounds import Bounds, ConnectionSlots
 from ..refusal_log import RefusalLog
 from ..trust import Trust
@@ -41,7 +42,12 @@ class ServerConnections:
     """Makes the server's side of connections, all with the same methods."""
 
     def __init__(
-        self, calls: Calls, bounds: Bounds, trust: Callable[[], Trust], refusals: RefusalLog
+        self,
+        calls: Calls,
+        bounds: Bounds,
+        trust: Callable[[], Trust],
+        refusals: RefusalLog,
+        audit: ApiAudit,
     ) -> None:
         self._methods = _Methods(calls.methods())
         self._shared = Shared(
@@ -51,6 +57,7 @@ class ServerConnections:
             calls.turns,
             trust,
             refusals,
+            audit,
             most_calls=min(bounds.max_streams_per_client + OTHER_CALLS, _UNBOUNDED),
         )
         self._codec = MessageCodec()

@@ -18,10 +18,12 @@ import click
 from ...api.server import ApiServer
 from ...api.server_tls import ServerTls, TlsFiles
 from ...api.tls import TlsSetupFailed
+from ...core.audit.record import Event
+from ...core.audit.trail import AuditTrail
 from ...core.worker import Worker
 from ...linux import crash_points
 from ...linux.kernel.locks import lock_holder, open_lock, try_lock
-from ..bootstrap import make_worker
+from ..bootstrap import make_audit, make_worker
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, Notifier
 from ..server_address import Address, record_address
@@ -59,10 +61,12 @@ async def _serve(
     home: Home, settings: ServerSettings, notifier: Notifier, *, free_port_if_busy: bool
 ) -> None:
     tls = _server_tls(home, settings)
-    worker = make_worker(home, settings)
+    audit = make_audit(home, settings.auditing)
+    worker = make_worker(home, settings, audit=audit)
+    audit.write(Event.SERVER_STARTED, {"pid": os.getpid(), "address": str(settings.listen)})
     try:
         await _recover(worker)
-        server = ApiServer(worker, tls, bounds=settings.bounds)
+        server = ApiServer(worker, tls, bounds=settings.bounds, audit=audit)
         stopping = _requested_by(signal.SIGTERM, signal.SIGINT)
         reloading = _requested_by(signal.SIGHUP)  # otherwise the signal would end the server
         address = await _listen(server, settings.listen, free_port_if_busy=free_port_if_busy)
@@ -72,7 +76,7 @@ async def _serve(
             log.warning("cannot record the address, clients need --server: %s", error)
         log.info("listening at %s", address)
         notifier.send(READY="1", STATUS=f"Listening at {address}", **{ADDRESS_VARIABLE: str(address)})
-        reloads = asyncio.create_task(_reload_on_request(reloading, server, notifier, address))
+        reloads = asyncio.create_task(_reload_on_request(reloading, server, audit, notifier, address))
         await stopping.wait()
         stopping.clear()
         log.info("shutting down; jobs keep running")
@@ -82,10 +86,12 @@ async def _serve(
         await server.close()
     finally:
         await worker.close()
+        audit.write(Event.SERVER_STOPPED, {"pid": os.getpid()})
+        audit.close()
 
 
 async def _reload_on_request(
-    requested: asyncio.Event, server: ApiServer, notifier: Notifier, address: Address
+    requested: asyncio.Event, server: ApiServer, audit: AuditTrail, notifier: Notifier, address: Address
 ) -> None:
     """Reload what can be reloaded at each request."""
     while True:
@@ -93,6 +99,7 @@ async def _reload_on_request(
         requested.clear()
         # systemd 253 and later, with Type=notify-reload, wait for READY.
         notifier.send(RELOADING="1", MONOTONIC_USEC=str(monotonic_ns() // 1000))
+        audit.reopen()
         error = await server.reload_certificates()
         status = f"Listening at {address}" + (f"; the last reload failed: {error}" if error else "")
         notifier.send(READY="1", STATUS=status)

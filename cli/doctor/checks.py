@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 from ...api.client import RpcError, ServerUnreachable
+from ...api.handlers import AUDIT_SERVICE
 from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus
 from ...linux.journal import sqlite
@@ -124,7 +125,7 @@ def _check_journal(home: Home) -> Iterator[Finding]:
 
 def _check_server(home: Home) -> Iterator[Finding]:
     try:
-        running = asyncio.run(_ask_server())
+        running, audited = asyncio.run(_ask_server())
     except ServerUnreachable as error:
         # The reason may end with a remedy.
         reason, _, remedy = error.reason.partition("; ")
@@ -134,6 +135,7 @@ def _check_server(home: Home) -> Iterator[Finding]:
         yield warning("server", reason, remedy or "see the server's log")
     else:
         yield ok("server", f"answers at {default_address(home)}")
+        yield from _check_audit(audited=audited)
         for job in running:
             if job.output_trouble:
                 yield _troubled(job)
@@ -147,7 +149,24 @@ def _troubled(job: JobStatus) -> Finding:
     )
 
 
-async def _ask_server() -> list[JobStatus]:
-    """Return the running jobs."""
+def _check_audit(*, audited: bool | None) -> Iterator[Finding]:
+    if audited:
+        yield ok("audit log", "is written")
+    elif audited is not None:
+        yield warning(
+            "audit log",
+            "cannot be written; records are lost, or calls are refused (setting audit_failure)",
+            "the server's log has the reason",
+        )
+
+
+async def _ask_server() -> tuple[list[JobStatus], bool | None]:
+    """Return the running jobs, and whether the audit log works; None if there is none."""
     async with ClientSettings().client() as client:
-        return await client.list(running=True)
+        running = await client.list(running=True)
+        try:
+            return running, await client.health(AUDIT_SERVICE)
+        except RpcError as error:
+            if error.code != "NotFound":
+                raise
+            return running, None

@@ -61,6 +61,7 @@ class Recovery:
             job = JobEntry(record, running)
             runner.jobs.add(job)
             runner.attach(job, running)
+            runner.audit.job_recovered(job.record)
         else:
             await runner.journal.remove(record.id)  # an intent whose command never ran
 

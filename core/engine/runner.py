@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from ..audit.trail import AuditTrail
 from ..errors import JobAlreadyFinished, JournalUnusable, LimitsUnsupported
 from ..model.job import JobId, JobRecord, PastRequest
 from ..model.limits import LimitPolicy, ResourceLimits, ResourceUsage
@@ -39,6 +40,7 @@ class JobRunner:
     policy: LimitPolicy
     jobs: JobRegistry
     tasks: Tasks
+    audit: AuditTrail
 
     def launch(self, record: JobRecord) -> JobEntry:
         """Register a job and launch it in a task."""
@@ -77,6 +79,7 @@ class JobRunner:
             raise
         reached(Step.STARTED, job_id)
         self.attach(job, Running(process, scope))
+        self.audit.job_started(job.record)
 
     def attach(self, job: JobEntry, running: Running) -> None:
         """Change a job to Running, and finish it in a task when its process ends."""
@@ -137,6 +140,9 @@ class JobRunner:
         async with running.updating:  # a concurrent update would journal a record without the end
             usage = await _attempt(job_id, running.scope.usage()) if running.scope else None
             record = replace(job.record, end=end, usage=usage or ResourceUsage())
+            self.audit.job_ended(
+                record
+            )  # before the journal: if this Worker dies in between, the next one repeats it
             journaled = await self._journal_end(record)
             if running.scope:  # after the usage, which is removed with it, is journaled
                 job.record = replace(job.record, usage=record.usage)  # for queries until the end

@@ -17,6 +17,7 @@ from worker.api.client import Client
 from worker.api.grpc.channel import Channel
 from worker.api.server import CHECK_PERIOD, ApiServer
 from worker.api.server_tls import ServerTls, TlsFiles
+from worker.core.audit.trail import AuditTrail
 from worker.core.testing import (
     FakeLimiter,
     FakeProgram,
@@ -93,12 +94,14 @@ def make_worker(
     kind: type[Worker] = Worker,
     outputs: MemoryOutputStore | None = None,
     spawner: FakeSpawner | None = None,
+    audit: AuditTrail | None = None,
 ) -> Worker:
     """Return a Worker over fakes."""
     return kind(
         spawner=spawner or make_spawner(),
         limiter=FakeLimiter(),
         outputs=MemoryOutputStore() if outputs is None else outputs,
+        audit=audit,
     )
 
 
@@ -120,10 +123,11 @@ async def serving(
     bounds: Bounds | None = None,
     host: str = "127.0.0.1",
     check_period: float = CHECK_PERIOD,
+    audit: AuditTrail | None = None,
 ) -> AsyncIterator[Served]:
     """Serve a Worker; assert at the end that no task is left."""
-    worker = worker or make_worker()
-    server = ApiServer(worker, server_tls(pki), bounds=bounds, check_period=check_period)
+    worker = worker or make_worker(audit=audit)
+    server = ApiServer(worker, server_tls(pki), bounds=bounds, check_period=check_period, audit=audit)
     [(address, port)] = await server.start(host, 0)
     try:
         yield Served(server, worker, address, port, pki)

@@ -1,6 +1,5 @@
 """Attach over the wire: input once and in order, output beside it, one writer, and the end of a call."""
 
-import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -194,26 +193,6 @@ async def test_an_error_does_not_wait_for_the_output(pki: Path) -> None:
                 while True:
                     assert await call.receive() is not None
                     sink.write(bytes(1 << 18))
-
-
-async def test_attaching_is_audited(pki: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One line when a call begins, and one when it ends, without the session; a denied call has one."""
-    caplog.set_level(logging.INFO, logger="worker.audit")
-    async with serving(pki) as served:
-        async with served.client() as client:
-            job = str(await client.start(CAT))
-            async with client.attach(job, session="secret", output={}) as call:
-                await call.write(0, b"", end=True)
-                await rest(call)
-        async with served.client("reader") as client:
-            with pytest.raises(RpcError, match=r"PermissionDenied desc = Attach requires .* to attach"):
-                async with client.attach(job, output=ALL):
-                    raise AssertionError("attached")
-    assert [
-        f"'writer': Attach: job '{job}': 'writes to stdin'",
-        f"'writer': Attach: job '{job}': 'OK'",
-        "'reader': Attach: denied",
-    ] == [each.getMessage() for each in caplog.records if each.name == "worker.audit"][1:]
 
 
 async def test_attached_clients_are_counted(pki: Path) -> None:

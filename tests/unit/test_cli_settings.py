@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from worker.api.bounds import Bounds
 from worker.cgroups.accounting import Accounting
+from worker.cli.audit_settings import AuditSettings
 from worker.cli.server_address import Address
 from worker.cli.settings import (
     Plugin,
@@ -141,9 +142,15 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "retention_bytes": "unlimited",
         "log_level": "error",
         "log_format": "json",
+        "audit": "/d",
+        "audit_size": "1M",
+        "audit_keep": "3",
+        "audit_reads": "yes",
+        "audit_failure": "refuse",
+        "audit_redact": "pin, default",
     }
-    bounds = {each.name for each in fields(Bounds)}
-    assert texts.keys() | {"limits", "bounds"} == set(ServerSettings.__slots__) | bounds
+    groups = {each.name for group in (Bounds, AuditSettings) for each in fields(group)}
+    assert texts.keys() | {"limits", "bounds", "auditing"} == set(ServerSettings.__slots__) | groups
     by_option = resolved(
         [part for name, text in texts.items() for part in (f"--{name.replace('_', '-')}", text)]
     )
@@ -164,6 +171,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             output_max=10 << 20,
             signal_all=True,
             shutdown_grace=60.0,
+            auditing=AuditSettings("/d", 1 << 20, 3, True, "refuse", "pin,default"),
             bounds=Bounds(
                 max_streams=2000,
                 max_streams_per_client=20,

@@ -1,18 +1,22 @@
 """The fakes and the SQLite journal pass the contract suites."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from worker.core import JobJournal, MemoryJournal, Sink
+from worker.core.audit.record import AuditRecord
 from worker.core.testing import (
+    AuditLogBench,
+    AuditLogContract,
     FakeLimiter,
     FakeSpawner,
     JournalContract,
     LimiterContract,
+    MemoryAuditLog,
     MemoryOutputStore,
     MemorySink,
     OutputBench,
@@ -67,6 +71,29 @@ async def sqlite_journal() -> AsyncIterator[Callable[[], JobJournal]]:
     """Yield a function that opens journals on the same file."""
     with TemporaryDirectory() as directory:
         yield lambda: SqliteJournal(Path(directory, "journal.db"))
+
+
+@contextmanager
+def memory_audit_log() -> Iterator[AuditLogBench]:
+    """Yield an empty log."""
+    log = MemoryAuditLog()
+
+    @contextmanager
+    def failing() -> Iterator[None]:
+        log.full = True
+        yield
+        log.full = False
+
+    async def read() -> list[AuditRecord]:
+        return log.records
+
+    yield AuditLogBench(log, read, failing)
+
+
+@pytest.mark.parametrize("check", AuditLogContract(memory_audit_log).checks(), ids=name)
+async def test_memory_audit_log(check: Check) -> None:
+    """MemoryAuditLog fulfils the contract of AuditLog."""
+    await check()
 
 
 @pytest.mark.parametrize("check", OutputStoreContract(memory_outputs).checks(), ids=name)

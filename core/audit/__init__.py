@@ -1,0 +1,1 @@
+"""The audit: what is recorded, without secrets, and within bounds."""

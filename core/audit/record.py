@@ -1,0 +1,102 @@
+"""A record of the audit log: the events, the fields, and the one line of JSON that a record becomes.
+
+docs/audit.md describes each event and each field; tests/unit/test_audit_page.py compares.
+"""
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypedDict
+
+
+class Event(StrEnum):
+    """What a record is about."""
+
+    SERVER_STARTED = "server_started"
+    SERVER_STOPPED = "server_stopped"
+    RELOADED = "reloaded"
+    CONNECTION_OPENED = "connection_opened"
+    CONNECTION_CLOSED = "connection_closed"
+    HANDSHAKE_FAILED = "handshake_failed"
+    DECISION = "decision"
+    OUTCOME = "outcome"
+    JOB_STARTED = "job_started"
+    JOB_RECOVERED = "job_recovered"
+    JOB_ENDED = "job_ended"
+    RECORDS_LOST = "records_lost"
+
+
+class AuditRecord(TypedDict, total=False):
+    """The fields of a record; one that does not apply is missing."""
+
+    time: str
+    event: Event
+    id: str
+    identity: str
+    issuer: str
+    roles: list[str]
+    serial: str
+    fingerprint: str
+    address: str
+    method: str
+    allowed: bool
+    rule: str
+    reason: str
+    job: str
+    command: list[str]
+    environment: list[str]
+    directory: str
+    user: str
+    limits: dict[str, object]
+    signal: int
+    input: bool
+    cut: list[str]
+    code: str
+    message: str
+    duration: float
+    sent: int
+    received: int
+    pid: int
+    started_at: str
+    ended_at: str
+    exit_code: int
+    cause: str
+    output: int
+    count: int
+    since: str
+
+
+_LAST_SECOND = 253_402_300_799.0
+"""The end of the year 9999, the last that the format has."""
+
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+
+def line(record: AuditRecord) -> bytes:
+    """Return a record as one line of ASCII, with its newline.
+
+    Control characters and all others are escaped: no value can end the line or begin another one. A lone
+    surrogate, which is no character, is written as the text of its escape, because many readers of JSON
+    reject a line that has one.
+    """
+    text = _encode(record)
+    if "\\ud" in text:
+        text = _encode({name: _well_formed(value) for name, value in record.items()})
+    return text.encode("ascii") + b"\n"
+
+
+def _well_formed(value: object) -> object:
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case list():
+            return [_well_formed(each) for each in value]
+        case dict():
+            return {_well_formed(name): _well_formed(each) for name, each in value.items()}
+    return value
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time in seconds since 1970 as RFC 3339 has it, in UTC with microseconds."""
+    moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_SECOND), UTC)
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -1,0 +1,147 @@
+"""What api and engine report to the audit: it adds the time, leaves secrets out, and keeps the bounds."""
+
+from collections.abc import Mapping, Sequence
+
+from ..engine.defaults import SystemClock
+from ..errors import AuditUnavailable
+from ..model.ending import Lost, exit_code
+from ..model.job import JobRecord
+from ..model.limits import ResourceLimits
+from ..ports.audit import AuditLog
+from ..ports.journal import Clock
+from .bounds import bounded, first_items, limit_values
+from .record import AuditRecord, Event, timestamp
+from .redaction import Redaction
+from .writer import AuditWriter
+
+
+class AuditTrail:
+    """Writes records to an audit log; without a log, nothing.
+
+    ``reads``: calls that change nothing are recorded too. ``refuses``: no call begins whose decision
+    cannot be recorded, unless it must always be possible.
+    """
+
+    def __init__(
+        self,
+        log: AuditLog | None = None,
+        *,
+        redaction: Redaction | None = None,
+        reads: bool = False,
+        refuses: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._log = None if log is None else AuditWriter(log, self._clock)
+        self._redaction = redaction or Redaction()
+        self._refuses = refuses
+        self.reads = reads and log is not None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a log."""
+        return self._log is not None
+
+    @property
+    def trouble(self) -> str:
+        """Why the last record could not be stored; empty if it was, or if there is no log."""
+        return "" if self._log is None else self._log.trouble
+
+    def write(self, event: Event, record: AuditRecord) -> bool:
+        """Store what happens now; return False if it cannot be stored."""
+        if self._log is None:
+            return True
+        message = record.get("message")
+        if message:
+            record["message"] = self._redaction.text(message)
+        head: AuditRecord = {"time": timestamp(self._clock.now()), "event": event}
+        return self._log.write(head | bounded(record))
+
+    def decide(self, record: AuditRecord, *, always: bool) -> None:
+        """Record that a call may begin; raise AuditUnavailable if it may not, because that is impossible.
+
+        ``always``: the call begins in any case.
+        """
+        if not self.write(Event.DECISION, record) and self._refuses and not always:
+            raise AuditUnavailable(self.trouble)
+
+    def command(
+        self, command: str, arguments: Sequence[str], environment: Mapping[str, str], directory: str
+    ) -> AuditRecord:
+        """Return a command as it may be recorded: without secrets, and only the names of variables."""
+        words, words_cut = first_items((command, *arguments))
+        names, names_cut = first_items(environment)
+        record: AuditRecord = {"command": self._redaction.command(words)}
+        if names:
+            record["environment"] = names
+        if directory != "/":
+            record["directory"] = directory
+        if words_cut or names_cut:
+            record["cut"] = ["command"] * words_cut + ["environment"] * names_cut
+        return record
+
+    def job_started(self, job: JobRecord) -> None:
+        """Record that the command of a job is running."""
+        if self._log is not None:
+            self.write(Event.JOB_STARTED, self._described(job) | _process(job))
+
+    def job_recovered(self, job: JobRecord) -> None:
+        """Record that a job of an earlier server goes on under this one."""
+        if self._log is not None:
+            self.write(Event.JOB_RECOVERED, self._described(job) | _process(job))
+
+    def job_ended(self, job: JobRecord) -> None:
+        """Record the end of a job; that may be long ago, when no server ran."""
+        if self._log is None or job.end is None:
+            return
+        ending = job.end.ending
+        record: AuditRecord = {
+            **self._described(job),
+            **_process(job),
+            "ended_at": timestamp(job.end.ended_at),
+            "exit_code": exit_code(ending),
+            "cause": "lost" if isinstance(ending, Lost) else str(job.end.cause),
+            "output": sum(job.end.output.values()),
+        }
+        if job.started_at is not None:
+            record["duration"] = round(job.end.ended_at - job.started_at, 6)
+        if isinstance(ending, Lost):
+            record["reason"] = ending.reason
+        self.write(Event.JOB_ENDED, record)
+
+    def reopen(self) -> None:
+        """Open the log again, after another program has moved it away."""
+        if self._log is not None:
+            self._log.reopen()
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+
+    def _described(self, job: JobRecord) -> AuditRecord:
+        spec = job.spec
+        record: AuditRecord = {
+            "job": str(job.id),
+            "identity": job.owner,
+            **self.command(spec.command, spec.args, spec.env, spec.working_directory),
+            **limits_of(job.limits),
+        }
+        if spec.user is not None:
+            record["user"] = spec.user
+        return record
+
+
+def limits_of(limits: ResourceLimits) -> AuditRecord:
+    """Return the field of limits, if there are any."""
+    values = limit_values(limits)
+    return {"limits": values} if values else {}
+
+
+def _process(job: JobRecord) -> AuditRecord:
+    record: AuditRecord = {}
+    if job.pid is not None:
+        record["pid"] = job.pid
+    if job.started_at is not None:
+        record["started_at"] = timestamp(job.started_at)
+    return record

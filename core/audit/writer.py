@@ -1,0 +1,70 @@
+"""Writing to the audit log: what it cannot store is counted, and the trouble is reported."""
+
+import logging
+
+from ..ports.audit import AuditLog
+from ..ports.journal import Clock
+from .record import AuditRecord, Event, line, timestamp
+
+_REPORT_INTERVAL = 60.0
+"""Seconds between two reports of the same trouble."""
+
+log = logging.getLogger(__name__)
+
+
+class AuditWriter:
+    """Writes records to an audit log; ``trouble`` is why the last one is not stored, empty if it is."""
+
+    def __init__(self, destination: AuditLog, clock: Clock) -> None:
+        self._destination = destination
+        self._clock = clock
+        self._lost = 0
+        self._lost_since = 0.0
+        self._reported_at = 0.0
+        self.trouble = ""
+
+    def write(self, record: AuditRecord) -> bool:
+        """Append a record, after one about those that were lost before it; return whether it is stored."""
+        try:
+            if self._lost:
+                self._resume(record["time"])
+            self._destination.write(record, line(record))
+        except OSError as error:
+            self._failed(error)
+            return False
+        return True
+
+    def reopen(self) -> None:
+        """Open the log again; if that fails, it goes on as it was."""
+        try:
+            self._destination.reopen()
+        except OSError as error:
+            log.warning("cannot reopen the audit log, records still go to the old file: %s", error)
+
+    def close(self) -> None:
+        """Close the log."""
+        self._destination.close()
+
+    def _resume(self, now: str) -> None:
+        gap: AuditRecord = {
+            "time": now,
+            "event": Event.RECORDS_LOST,
+            "count": self._lost,
+            "since": timestamp(self._lost_since),
+            "reason": self.trouble,
+        }
+        self._destination.write(gap, line(gap))
+        log.warning("the audit log can be written again; %d records are missing", self._lost)
+        self._lost = 0
+        self.trouble = ""
+
+    def _failed(self, error: OSError) -> None:
+        now = self._clock.now()
+        if not self._lost:
+            self._lost_since = now
+        self._lost += 1
+        trouble = error.strerror or str(error)
+        if trouble != self.trouble or not 0 <= now - self._reported_at < _REPORT_INTERVAL:
+            self._reported_at = now
+            log.error("the audit log cannot be written: %s; %d records are missing", error, self._lost)
+        self.trouble = trouble

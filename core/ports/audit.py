@@ -1,0 +1,21 @@
+"""The port of the audit log. Supervisor and recorder do not load it, so the package does not either."""
+
+from typing import Protocol
+
+from ..audit.record import AuditRecord
+
+
+class AuditLog(Protocol):
+    """Stores the records of the audit. No method waits for a slow reader."""
+
+    def write(self, record: AuditRecord, text: bytes) -> None:
+        """Append a record, of which ``text`` is the line of JSON; raise OSError if it is not stored."""
+        ...
+
+    def reopen(self) -> None:
+        """Open the log again, because another program has moved it away; raise OSError if that fails."""
+        ...
+
+    def close(self) -> None:
+        """Close the log."""
+        ...

@@ -1,0 +1,394 @@
+"""What a server records of connections and calls, through real connections."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from grpclib.exceptions import GRPCError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.api import certificates
+from worker.api.certificates import KeyType
+from worker.api.client import RpcError, ServerUnreachable
+from worker.api.failed_handshakes import MOST_ADDRESSES, OTHERS, FailedHandshakes
+from worker.api.handlers import AUDIT_SERVICE
+from worker.core.audit.record import Event, line
+from worker.core.audit.trail import AuditTrail
+from worker.core.model.ending import Channel
+from worker.core.model.job import JobSpec
+from worker.core.model.limits import MemoryLimit, ResourceLimits
+from worker.core.model.stream_start import BEGINNING
+from worker.core.testing import MemoryAuditLog
+from worker.proto import worker as proto
+
+from ..support.examples import examples
+from ..support.served import BINARY, RawCodec, Served, serving, unary
+
+PATIENCE = 30.0
+
+
+@dataclass
+class Audited:
+    """A server and its records."""
+
+    served: Served
+    log: MemoryAuditLog
+
+    def named(self, *events: Event) -> list[dict[str, Any]]:
+        """Return the records of some events."""
+        return [dict(each) for each in self.log.records if each["event"] in events]
+
+    async def until(self, event: Event, count: int = 1) -> list[dict[str, Any]]:
+        """Wait for so many records of an event, and return them: an end is noticed later by the server."""
+        async with asyncio.timeout(PATIENCE):
+            while len(found := self.named(event)) < count:
+                await asyncio.sleep(0.001)
+        return found
+
+    def calls(self) -> list[tuple[Any, ...]]:
+        """Return the decisions and outcomes in short."""
+        return [
+            (each["method"], each["allowed"] if each["event"] == "decision" else each["code"])
+            for each in self.named(Event.DECISION, Event.OUTCOME)
+        ]
+
+
+@asynccontextmanager
+async def auditing(pki: Path, **options: Any) -> AsyncIterator[Audited]:
+    """Serve a Worker whose records are kept in memory."""
+    log = MemoryAuditLog()
+    async with serving(pki, audit=AuditTrail(log, **options)) as served:
+        yield Audited(served, log)
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """Return what is recorded of a certificate."""
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    serial = f"{certificate.serial_number:x}"
+    return {
+        "issuer": certificate.issuer.rfc4514_string(),
+        "serial": "0" * (len(serial) % 2) + serial,
+        "fingerprint": certificate.fingerprint(hashes.SHA256()).hex(),
+    }
+
+
+async def test_the_start_of_a_job(pki: Path) -> None:
+    """The decision comes before the job, the outcome after it; secrets are in neither."""
+    spec = JobSpec(
+        "echo",
+        ["--password", "hunter2"],
+        env={"TOKEN": "abc"},
+        working_directory="/srv",
+        user="nobody",
+        limits=ResourceLimits(memory=MemoryLimit(max=1 << 20)),
+    )
+    async with auditing(pki) as audited:
+        async with audited.served.client() as client:
+            job = str(await client.start(spec))
+            await client.wait(job)
+        (decision,), (outcome,) = audited.named(Event.DECISION), audited.named(Event.OUTCOME)
+        assert ["connection_opened", "decision", "job_started", "outcome"] == [
+            each["event"] for each in audited.log.records if each["event"] != "job_ended"
+        ][:4]
+        described = {
+            "command": ["echo", "--password", "[redacted]"],
+            "environment": ["TOKEN"],
+            "directory": "/srv",
+            "user": "nobody",
+            "limits": {"memory.max": 1 << 20},
+        }
+        host, _, port = decision.pop("address").rpartition(":")
+        assert ("127.0.0.1", True) == (host, port.isdigit())
+        assert decision == {
+            "time": decision["time"],
+            "event": "decision",
+            "id": decision["id"],
+            "identity": "writer",
+            "roles": ["writer"],
+            **facts(pki / "writer.crt"),
+            "method": "Start",
+            "allowed": True,
+            "rule": "role:writer",
+            **described,
+        }
+        assert outcome == {
+            "time": outcome["time"],
+            "event": "outcome",
+            "id": decision["id"],
+            "identity": "writer",
+            "method": "Start",
+            "job": job,
+            "code": "OK",
+            "duration": outcome["duration"],
+        }
+        assert "hunter2" not in json.dumps(audited.log.records)
+        assert "abc" not in json.dumps(audited.log.records)
+        (started,), (ended,) = audited.named(Event.JOB_STARTED), audited.named(Event.JOB_ENDED)
+        for record in (started, ended):
+            assert {"job": job, "identity": "writer", **described}.items() <= record.items()
+        assert (0, "none") == (ended["exit_code"], ended["cause"])
+        assert decision["time"] <= started["time"] <= outcome["time"]
+
+
+async def test_what_is_changed(pki: Path) -> None:
+    """Stop, signal, update and remove are recorded with what they ask for, and failures with the reason."""
+    async with auditing(pki) as audited:
+        async with audited.served.client() as client:
+            job = str(await client.start(JobSpec("sleep", ["1000"])))
+            await client.update(job, ResourceLimits(pids=5))
+            await client.pause(job)
+            await client.stop(job, signal=2, grace=0)
+            with pytest.raises(RpcError):
+                await client.stop(job)
+            await client.remove(job)
+        records = audited.named(Event.DECISION, Event.OUTCOME)
+        assert [
+            ("Start", None),
+            ("Update", {"pids": 5}),
+            ("Pause", None),
+            ("Stop", 2),
+            ("Stop", None),
+            ("Remove", None),
+        ] == [
+            (each["method"], each.get("limits", each.get("signal")))
+            for each in records
+            if each["event"] == "decision"
+        ]
+        outcomes = [each for each in records if each["event"] == "outcome"]
+        assert {job} == {each["job"] for each in outcomes}
+        assert ["OK"] * 4 + ["FailedPrecondition", "OK"] == [each["code"] for each in outcomes]
+        assert "the process is already finished" == outcomes[4]["message"]
+        by_id = {each["id"]: each for each in records if each["event"] == "decision"}
+        assert [each["method"] for each in outcomes] == [by_id[each["id"]]["method"] for each in outcomes]
+        assert len(outcomes) == len(by_id)
+
+
+async def test_a_denied_call(pki: Path) -> None:
+    """It is recorded with who asked and why it was denied, also if it only reads."""
+    async with auditing(pki) as audited:
+        async with audited.served.client("reader") as client:
+            with pytest.raises(RpcError, match="PermissionDenied"):
+                await client.start(JobSpec("true"))
+        async with audited.served.client("nobody") as client:
+            with pytest.raises(RpcError, match="PermissionDenied"):
+                await client.list()
+        first, second = audited.named(Event.DECISION)
+        assert ("reader", "Start", False) == (first["identity"], first["method"], first["allowed"])
+        assert first["reason"].startswith("Start requires a role with the right to write")
+        assert {"roles": ["reader"], **facts(pki / "reader.crt")}.items() <= first.items()
+        assert ("nobody", "List", False) == (second["identity"], second["method"], second["allowed"])
+        assert [] == audited.named(Event.OUTCOME, Event.JOB_STARTED)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_reads_are_recorded_on_request(pki: Path, reads: bool) -> None:  # noqa: FBT001
+    """Calls that change nothing are recorded only with the setting."""
+    async with auditing(pki, reads=reads) as audited:
+        async with audited.served.client("reader") as client:
+            await client.list()
+            await client.health()
+        assert (
+            [("List", True), ("List", "OK"), ("Check", True), ("Check", "OK")] if reads else []
+        ) == audited.calls()
+
+
+async def test_a_stream(pki: Path) -> None:
+    """Its begin and its end are recorded, with the bytes that were sent."""
+    async with auditing(pki) as audited:
+        async with audited.served.client() as client:
+            job = str(await client.start(JobSpec("binary")))
+            await client.wait(job)
+        async with audited.served.client("reader") as client:
+            assert BINARY == b"".join([chunk.data async for chunk in client.stream(job)])
+        decision, outcome = audited.named(Event.DECISION)[-1], audited.named(Event.OUTCOME)[-1]
+        assert ("Stream", job, "role:reader") == tuple(decision[each] for each in ("method", "job", "rule"))
+        assert (decision["id"], "OK", len(BINARY)) == tuple(
+            outcome[each] for each in ("id", "code", "sent")
+        )
+        assert "received" not in outcome
+
+
+async def test_a_stream_that_the_client_leaves(pki: Path) -> None:
+    """The outcome says so, and how much was sent until then."""
+    async with auditing(pki) as audited, audited.served.client() as client:
+        job = str(await client.start(JobSpec("write-and-sleep")))
+        stream = client.stream(job)
+        assert b"12345" == (await anext(stream)).data
+        await stream.aclose()
+        *_, outcome = await audited.until(Event.OUTCOME, 2)
+        assert ("Stream", "Canceled", 5) == tuple(outcome[each] for each in ("method", "code", "sent"))
+        await client.stop(job, grace=0)
+
+
+async def test_an_attached_client(pki: Path) -> None:
+    """It is recorded whether it writes, and how much in each direction; the session is not recorded."""
+    async with auditing(pki) as audited:
+        async with audited.served.client() as client:
+            job = str(await client.start(JobSpec("cat", stdin=True)))
+            async with client.attach(job, session="my session", output={Channel.OUTPUT: BEGINNING}) as call:
+                await call.write(0, b"hello", end=True)
+                while await call.receive() is not None:
+                    pass
+        decision, outcome = audited.named(Event.DECISION)[-1], audited.named(Event.OUTCOME)[-1]
+        assert ("Attach", job, True) == tuple(decision[each] for each in ("method", "job", "input"))
+        assert ("OK", 5, 5) == tuple(outcome[each] for each in ("code", "sent", "received"))
+        assert "my session" not in json.dumps(audited.log.records)
+
+
+async def test_connections(pki: Path) -> None:
+    """Begin and end of each connection are recorded, with the same address."""
+    async with auditing(pki) as audited:
+        for name in ("writer", "reader"):
+            async with audited.served.client(name) as client:
+                await client.health()
+        closed = await audited.until(Event.CONNECTION_CLOSED, 2)
+        opened = audited.named(Event.CONNECTION_OPENED)
+        assert ["writer", "reader"] == [each["identity"] for each in opened]
+        assert [facts(pki / f"{name}.crt")["serial"] for name in ("writer", "reader")] == [
+            each["serial"] for each in opened
+        ]
+        assert {each["address"] for each in opened} == {each["address"] for each in closed}
+        assert all(each["duration"] >= 0 for each in closed)
+
+
+async def test_a_client_of_another_ca(pki: Path, tmp_path: Path) -> None:
+    """Its handshake fails; there is an address and a reason, but no identity."""
+    other = tmp_path / "pki"
+    certificates.init(other, key_type=KeyType.P256)
+    (other / "ca.crt").write_bytes((pki / "ca.crt").read_bytes())  # it trusts the server
+    async with auditing(pki) as audited:
+        stranger = Served(
+            audited.served.server, audited.served.worker, audited.served.host, audited.served.port, other
+        )
+        with pytest.raises(ServerUnreachable):
+            async with stranger.client() as client:
+                await client.health()
+        (failure,) = await audited.until(Event.HANDSHAKE_FAILED)
+        assert {"time", "event", "address", "reason", "count"} == failure.keys()
+        assert ("127.0.0.1", 1) == (failure["address"], failure["count"])
+        assert "certificate" in failure["reason"]
+        assert [] == audited.named(Event.CONNECTION_OPENED)
+
+
+async def test_a_client_without_tls(pki: Path) -> None:
+    """Garbage is recorded once for an address; the rest is counted, and recorded at the end."""
+    async with auditing(pki) as audited:
+        for _ in range(5):
+            with socket.create_connection((audited.served.host, audited.served.port)) as raw:
+                raw.setblocking(False)
+                raw.send(b'{"event":"decision","identity":"root","allowed":true}\n')
+                await asyncio.get_running_loop().sock_recv(raw, 100)
+        assert [1] == [each["count"] for each in audited.named(Event.HANDSHAKE_FAILED)]
+    assert [1, 4] == [each["count"] for each in audited.named(Event.HANDSHAKE_FAILED)]
+    assert {"127.0.0.1"} == {each["address"] for each in audited.named(Event.HANDSHAKE_FAILED)}
+    assert [] == audited.named(Event.DECISION)
+
+
+async def test_many_addresses_cannot_displace_other_records() -> None:
+    """Failed handshakes beyond a number of addresses are counted together: anybody can cause them."""
+    log = MemoryAuditLog()
+    failed = FailedHandshakes(AuditTrail(log))
+    for number in range(MOST_ADDRESSES + 500):
+        failed.failed(f"2001:db8::{number:x}", "garbage")
+    assert MOST_ADDRESSES + 1 == len(log.records)
+    failed.summarize()
+    assert [(OTHERS, 499)] == [
+        (each["address"], each["count"]) for each in log.records[MOST_ADDRESSES + 1 :]
+    ]
+    failed.failed("2001:db8::1", "garbage")
+    failed.summarize()
+    assert 1 == log.records[-1]["count"]
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["continue", "refuse"])
+async def test_a_log_that_cannot_be_written(pki: Path, refuses: bool) -> None:  # noqa: FBT001
+    """The setting decides about new calls; stop, remove and reads go on in any case."""
+    async with auditing(pki, refuses=refuses) as audited, audited.served.client() as client:
+        job = str(await client.start(JobSpec("sleep", ["1000"])))
+        before = len(audited.log.records)
+        reason = "FailedPrecondition desc = the audit log cannot be written: No space left on device"
+        audited.log.full = True
+        with pytest.raises(RpcError, match=reason) if refuses else nullcontext():
+            await client.pause(job)
+        await client.stop(job, grace=0)
+        await client.remove(job)
+        assert await client.health()
+        assert not await client.health(AUDIT_SERVICE)
+        assert [] == await client.list()
+        audited.log.full = False
+        await client.start(JobSpec("true"))
+        assert await client.health(AUDIT_SERVICE)
+        gap = dict(audited.log.records[before])
+        assert ("records_lost", "No space left on device") == (gap["event"], gap["reason"])
+        # A decision and an outcome of each call, and the end of the job. A refused call has an outcome too.
+        assert 7 == gap["count"]
+
+
+async def test_a_server_without_an_audit_log(pki: Path) -> None:
+    """There is no such service to check."""
+    async with serving(pki) as served, served.client() as client:
+        with pytest.raises(RpcError, match="NotFound"):
+            await client.health(AUDIT_SERVICE)
+
+
+async def test_a_refused_start_runs_nothing(pki: Path) -> None:
+    """A start that cannot be recorded has no job."""
+    async with auditing(pki, refuses=True) as audited, audited.served.client() as client:
+        audited.log.full = True
+        with pytest.raises(RpcError, match="FailedPrecondition desc = the audit log cannot be written"):
+            await client.start(JobSpec("true"))
+        assert [] == await client.list()
+
+
+async def test_a_malformed_request(pki: Path) -> None:
+    """A call that changes something is recorded also if its request cannot be read."""
+    async with auditing(pki) as audited:
+        async with audited.served.channel(codec=RawCodec()) as channel:
+            with pytest.raises(GRPCError, match="malformed"):
+                await unary(channel, "/worker.v1.WorkerService/Start", b"\x0a\x7f", proto.StartResponse)
+        (outcome,) = audited.named(Event.OUTCOME)
+        assert ("Start", "InvalidArgument") == (outcome["method"], outcome["code"])
+        assert [] == audited.named(Event.DECISION)
+
+
+ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+
+
+@settings(max_examples=examples(20))
+@given(st.lists(st.tuples(ANYTHING, ANYTHING), min_size=1, max_size=5))
+def test_clients_forge_nothing(pki: Path, texts: list[tuple[str, str]]) -> None:
+    """Whatever text a client sends, each of its calls has one decision and one outcome of its own."""
+
+    async def call() -> None:
+        async with auditing(pki) as audited, audited.served.channel() as channel:
+            for job, name in texts:
+                for path, request in (
+                    ("Stop", proto.StopRequest(job_id=job)),
+                    ("Start", proto.StartRequest(name=name, args=[job], user=job, env={"x" + name: job})),
+                ):
+                    with suppress(GRPCError):  # no such job, or no such command
+                        await unary(
+                            channel, f"/worker.v1.WorkerService/{path}", request, proto.StopResponse
+                        )
+            lines = b"".join(line(each) for each in audited.log.records).splitlines()
+            assert len(lines) == len(audited.log.records)
+            decisions = audited.named(Event.DECISION)
+            assert ["Stop", "Start"] * len(texts) == [each["method"] for each in decisions]
+            assert [each["id"] for each in decisions] == [
+                each["id"] for each in audited.named(Event.OUTCOME)
+            ]
+            assert {"writer"} == {each["identity"] for each in decisions}
+            assert [job for job, _ in texts] == [
+                each.get("job", "") for each in decisions if each["method"] == "Stop"
+            ]
+
+    asyncio.run(call())

@@ -1,0 +1,319 @@
+"""Records of the audit: lines, bounds, redaction, and what happens when none can be stored."""
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.core.audit.bounds import (
+    LONGEST_ITEM,
+    LONGEST_LIST,
+    LONGEST_TEXT,
+    bounded,
+    first_items,
+    limit_values,
+)
+from worker.core.audit.record import AuditRecord, Event, line, timestamp
+from worker.core.audit.redaction import MASK, SECRET_WORDS, Redaction
+from worker.core.audit.trail import AuditTrail
+from worker.core.errors import AuditUnavailable
+from worker.core.model.ending import Cause, Channel, End, Exited, Lost
+from worker.core.model.job import JobRecord, JobSpec, new_job_id
+from worker.core.model.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+from worker.core.testing import ManualClock, MemoryAuditLog
+
+from ..support.examples import examples
+
+HOSTILE = st.text(st.characters(codec=None), max_size=50)
+"""Any text, with control characters, lone surrogates and what else a client may send."""
+
+
+def well_formed(text: str) -> str:
+    """Return a text as it is recorded: a lone surrogate as the text of its escape."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+@given(st.dictionaries(st.sampled_from(["identity", "user", "message", "job"]), HOSTILE), st.lists(HOSTILE))
+def test_no_value_forges_a_line(texts: dict[str, str], command: list[str]) -> None:
+    """A record is one line of printable ASCII, and each value is read as it was."""
+    record: AuditRecord = {"event": Event.DECISION, "command": command, **texts}  # type: ignore[typeddict-item]
+    text = line(record)
+    assert text.endswith(b"\n")
+    assert text[:-1].decode("ascii").isprintable()
+    expected = {name: well_formed(value) for name, value in texts.items()}
+    assert {"event": "decision", "command": list(map(well_formed, command)), **expected} == json.loads(text)
+
+
+def test_a_line_that_looks_like_another_one() -> None:
+    """A name with a newline and a whole record in it stays a value."""
+    forged = 'alice"}\n{"event":"decision","identity":"bob","allowed":true}\n'
+    text = line({"event": Event.OUTCOME, "identity": forged})
+    assert 1 == text.count(b"\n")
+    assert forged == json.loads(text)["identity"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "1970-01-01T00:00:00.000000Z"),
+        (1_700_000_000.25, "2023-11-14T22:13:20.250000Z"),
+        (-1.0, "1970-01-01T00:00:00.000000Z"),
+        (1e300, "9999-12-31T23:59:59.000000Z"),
+    ],
+)
+def test_times(seconds: float, text: str) -> None:
+    """Times are UTC with microseconds; one that a damaged file contains is brought into the range."""
+    assert text == timestamp(seconds)
+
+
+@given(st.floats(0, 4e9))
+def test_times_are_exact_to_the_microsecond(seconds: float) -> None:
+    """A reader gets the same time back."""
+    read = datetime.fromisoformat(timestamp(seconds))
+    assert read.tzinfo is UTC or read.utcoffset() is not None
+    assert abs(read.timestamp() - seconds) < 1e-6
+
+
+SECRETS = [
+    (["mysql", "--password=hunter2", "db"], ["mysql", f"--password={MASK}", "db"]),
+    (["mysql", "--password", "hunter2", "db"], ["mysql", "--password", MASK, "db"]),
+    (["mysql", "-password", "hunter2"], ["mysql", "-password", MASK]),
+    (["env", "DB_PASSWORD=correct horse", "app"], ["env", f"DB_PASSWORD={MASK}", "app"]),
+    (["app", "--Api-Key=x"], ["app", f"--Api-Key={MASK}"]),
+    (["app", "--apiKey", "x"], ["app", "--apiKey", MASK]),
+    (["app", "--set", "auth.token=x"], ["app", "--set", f"auth.token={MASK}"]),
+    (["app", "--from-literal=token=x"], ["app", f"--from-literal=token={MASK}"]),
+    (["curl", "-H", "Authorization: Bearer abc"], ["curl", "-H", f"Authorization: {MASK}"]),
+    (["curl", "-d", '{"password": "a b", "x": 1}'], ["curl", "-d", f'{{"password": {MASK}, "x": 1}}']),
+    (["curl", "https://me:pw@example.org/x"], ["curl", f"https://me:{MASK}@example.org/x"]),
+    (["sh", "-c", "mysql --password 'a b' -e x"], ["sh", "-c", f"mysql --password {MASK} -e x"]),
+    (["sh", "-c", "A=1 TOKEN=abc; run"], ["sh", "-c", f"A=1 TOKEN={MASK}; run"]),
+    (["app", "--secret", "--other"], ["app", "--secret", MASK]),
+    (["app", "--secret"], ["app", "--secret"]),
+]
+
+
+@pytest.mark.parametrize(("command", "recorded"), SECRETS)
+def test_secrets_are_replaced(command: list[str], recorded: list[str]) -> None:
+    """The value of a secret name is replaced, in each of the usual forms; the rest is recorded."""
+    assert recorded == Redaction().command(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ls", "-l", "/"],
+        ["kubectl", "get", "secret", "db"],
+        ["vault", "token", "lookup"],
+        ["curl", "https://example.org:443/a@b"],
+        ["echo", "a=b", "pass=x"],
+    ],
+)
+def test_other_arguments_are_recorded(command: list[str]) -> None:
+    """A word alone is no secret: it has no value."""
+    assert command == Redaction().command(command)
+
+
+def test_words_are_a_setting() -> None:
+    """With other words other names are secret; without any, nothing is replaced."""
+    command = ["app", "--pin=1", "--password=2", "https://a:b@c"]
+    assert ["app", f"--pin={MASK}", "--password=2", f"https://a:{MASK}@c"] == Redaction(["PIN"]).command(
+        command
+    )
+    assert command == Redaction([]).command(command)
+
+
+@given(
+    st.sampled_from(SECRET_WORDS),
+    st.text("abcXYZ_-.", max_size=5),
+    st.sampled_from(["{}={}", "{}: {}", '"{}":"{}"', "x {}={} y", "--{}={}", "cmd --{} {}"]),
+)
+def test_no_form_leaks(word: str, prefix: str, form: str) -> None:
+    """A name that contains the word in any case, at any place, hides its value."""
+    for name in (prefix + word, prefix + word.upper(), word + prefix):
+        for argument in (form.format(name, "hunter2"),):
+            assert "hunter2" not in " ".join(Redaction().command(["sh", "-c", argument]))
+
+
+@settings(max_examples=examples(50))
+@given(st.lists(st.text(st.sampled_from("-_.=:'\"@/ paswordtken\\\n"), max_size=200), max_size=20))
+def test_redaction_keeps_the_number_of_arguments(command: list[str]) -> None:
+    """Any text can be redacted, and each argument stays one."""
+    found = Redaction().command(command)
+    assert len(command) == len(found)
+    assert found == Redaction().command(command)
+
+
+@pytest.mark.parametrize(
+    "unit", ["password", "password=", "-", "--password ", '"', "://a:", "token:'", "\\"]
+)
+def test_redaction_takes_linear_time(unit: str) -> None:
+    """A long hostile argument takes no more steps for each character than a short one.
+
+    A quadratic algorithm would need hours here, so the test would not end.
+    """
+    assert Redaction().command([unit * (1 << 17)])
+
+
+def test_a_record_has_bounds() -> None:
+    """Long texts and lists are cut, and the record says which."""
+    record: AuditRecord = {
+        "event": Event.DECISION,
+        "identity": "i" * (LONGEST_TEXT + 1),
+        "job": "j" * LONGEST_TEXT,
+        "command": ["x" * (LONGEST_ITEM + 1), "y"],
+        "environment": ["E"] * LONGEST_LIST,
+    }
+    found = bounded(record)
+    assert "i" * LONGEST_TEXT == found["identity"]
+    assert "j" * LONGEST_TEXT == found["job"]
+    assert ["x" * LONGEST_ITEM, "y"] == found["command"]
+    assert LONGEST_LIST // 2 == len(found["environment"])
+    assert ["identity", "command", "environment"] == found["cut"]
+
+
+@given(st.lists(st.text("x", max_size=5000), max_size=30))
+def test_the_first_items_are_within_the_bounds(items: list[str]) -> None:
+    """They are a beginning of the list, and it is known whether something is missing."""
+    found, cut = first_items(items)
+    assert sum(map(len, found)) + len(found) <= LONGEST_LIST
+    assert all(len(item) <= LONGEST_ITEM for item in found)
+    assert all(whole.startswith(part) for part, whole in zip(found, items, strict=False))
+    assert cut == (found != items)
+
+
+def test_limits() -> None:
+    """Limits that are set are recorded by their names."""
+    limits = ResourceLimits(
+        cpu=CpuLimit(quota=0.5),
+        memory=MemoryLimit(max=1024),
+        io=(IoLimit("/dev/vda", read_bytes_per_second=1),),
+        unlimited=("pids",),
+    )
+    assert {
+        "cpu.quota": 0.5,
+        "memory.max": 1024,
+        "io": [{"device": "/dev/vda", "read_bytes_per_second": 1}],
+        "unlimited": ["pids"],
+    } == limit_values(limits)
+    assert {} == limit_values(ResourceLimits())
+
+
+NOON = 1_700_000_000.25
+
+
+def job(**fields: Any) -> JobRecord:
+    """Return a job of alice."""
+    spec = JobSpec("app", ["--token=x", "-v"], env={"SECRET": "y"}, user="nobody", working_directory="/srv")
+    started = {"pid": 7, "started_at": NOON, "limits": ResourceLimits(pids=5)}
+    return JobRecord(new_job_id(), spec, "alice", "", NOON, **(started | fields))
+
+
+def test_the_end_of_a_job() -> None:
+    """It has the true times, how the job ended, and the command without secrets."""
+    log = MemoryAuditLog()
+    clock = ManualClock()
+    ended = job(end=End(Exited(3), Cause.STOPPED, 0, {Channel.STDOUT: 5, Channel.STDERR: 2}, NOON + 1.5))
+    AuditTrail(log, clock=clock).job_ended(ended)
+    assert [
+        {
+            "time": timestamp(clock.now()),
+            "event": "job_ended",
+            "job": str(ended.id),
+            "identity": "alice",
+            "command": ["app", f"--token={MASK}", "-v"],
+            "environment": ["SECRET"],
+            "directory": "/srv",
+            "limits": {"pids": 5},
+            "user": "nobody",
+            "pid": 7,
+            "started_at": "2023-11-14T22:13:20.250000Z",
+            "ended_at": "2023-11-14T22:13:21.750000Z",
+            "duration": 1.5,
+            "exit_code": 3,
+            "cause": "stopped",
+            "output": 7,
+        }
+    ] == log.records
+
+
+def test_a_lost_job() -> None:
+    """The cause is `lost`, with the reason."""
+    log = MemoryAuditLog()
+    end = End(Lost("the machine restarted"), Cause.NONE, 0, {}, NOON)
+    AuditTrail(log).job_ended(job(end=end))
+    assert ("lost", "the machine restarted", -1) == tuple(
+        log.records[0][name] for name in ("cause", "reason", "exit_code")
+    )
+
+
+def test_a_long_command_is_cut_before_it_is_redacted() -> None:
+    """What is recorded of a command is bounded, and says so."""
+    record = AuditTrail(MemoryAuditLog()).command(
+        "app", ["--token", "x" * 10_000, *["y" * 5000] * 20], {}, "/"
+    )
+    assert ["app", "--token", MASK, "y" * LONGEST_ITEM] == record["command"][:4]
+    assert ["command"] == record["cut"]
+    assert LONGEST_LIST >= sum(map(len, record["command"]))
+
+
+def test_messages_are_redacted() -> None:
+    """An error message may quote the command."""
+    log = MemoryAuditLog()
+    AuditTrail(log).write(Event.OUTCOME, {"message": "cannot execute 'mysql --password=x'"})
+    assert f"cannot execute 'mysql --password={MASK}'" == log.records[0]["message"]
+
+
+def test_records_that_are_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """They are counted, the log says so once, and the first record after them has their number."""
+    caplog.set_level(logging.INFO)
+    log = MemoryAuditLog()
+    trail = AuditTrail(log)
+    assert trail.write(Event.OUTCOME, {"id": "1"})
+    log.full = True
+    for number in range(5):
+        assert not trail.write(Event.OUTCOME, {"id": f"lost {number}"})
+    assert "No space left on device" == trail.trouble
+    log.full = False
+    assert trail.write(Event.OUTCOME, {"id": "2"})
+    assert "" == trail.trouble
+    assert [
+        ("outcome", "1", None, None),
+        ("records_lost", None, 5, "No space left on device"),
+        ("outcome", "2", None, None),
+    ] == [tuple(each.get(name) for name in ("event", "id", "count", "reason")) for each in log.records]
+    assert [
+        "the audit log cannot be written: [Errno 28] No space left on device; 1 records are missing",
+        "the audit log can be written again; 5 records are missing",
+    ] == [each.getMessage() for each in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "always", "refused"), [(False, False, False), (True, True, False), (True, False, True)]
+)
+def test_a_decision_that_cannot_be_recorded(refuses: bool, always: bool, refused: bool) -> None:  # noqa: FBT001
+    """The setting decides whether the call may begin; what must always be possible may."""
+    log = MemoryAuditLog()
+    log.full = True
+    trail = AuditTrail(log, refuses=refuses)
+    if refused:
+        with pytest.raises(AuditUnavailable, match=r"No space left on device \(setting audit_failure\)"):
+            trail.decide({}, always=always)
+    else:
+        trail.decide({}, always=always)
+
+
+def test_without_a_log() -> None:
+    """Nothing is recorded, and nothing is refused."""
+    trail = AuditTrail(reads=True, refuses=True)
+    trail.decide({}, always=False)
+    trail.job_started(job())
+    trail.reopen()
+    trail.close()
+    assert not trail.enabled
+    assert not trail.reads
+    assert "" == trail.trouble

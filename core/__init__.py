@@ -5,6 +5,12 @@ module runs before every ``worker.core.*`` import, also in the supervisor and th
 """
 
 MODULES = {
+    "audit.record": (
+        "AuditRecord",
+        "Event",
+    ),
+    "audit.redaction": ("Redaction",),
+    "audit.trail": ("AuditTrail",),
     "engine.defaults": (
         "MemoryJournal",
         "SystemClock",
@@ -13,6 +19,7 @@ MODULES = {
     "errors": (
         "AccessDenied",
         "ActionRefused",
+        "AuditUnavailable",
         "IncompatibleAdapters",
         "InputMisplaced",
         "InputInterrupted",
@@ -109,17 +116,23 @@ MODULES = {
         "TimedOutputStore",
         "Watch",
     ),
+    "ports.audit": ("AuditLog",),
     "worker": ("Worker",),
 }
 """The public names, by module; the imports below repeat them for type checkers."""
 
 TYPE_CHECKING = False  # type checkers take it as true; typing itself costs the recorder half a megabyte
 if TYPE_CHECKING:
+    from .audit.record import AuditRecord as AuditRecord
+    from .audit.record import Event as Event
+    from .audit.redaction import Redaction as Redaction
+    from .audit.trail import AuditTrail as AuditTrail
     from .engine.defaults import MemoryJournal as MemoryJournal
     from .engine.defaults import SystemClock as SystemClock
     from .engine.retention import Retention as Retention
     from .errors import AccessDenied as AccessDenied
     from .errors import ActionRefused as ActionRefused
+    from .errors import AuditUnavailable as AuditUnavailable
     from .errors import IncompatibleAdapters as IncompatibleAdapters
     from .errors import InputInterrupted as InputInterrupted
     from .errors import InputMisplaced as InputMisplaced
@@ -203,6 +216,7 @@ if TYPE_CHECKING:
     from .ports import TerminalProcess as TerminalProcess
     from .ports import TimedOutputStore as TimedOutputStore
     from .ports import Watch as Watch
+    from .ports.audit import AuditLog as AuditLog
     from .worker import Worker as Worker
 else:
     _MODULE_OF = {name: module for module, names in MODULES.items() for name in names}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ..support.audit_page import PAGE, assert_documented
 from ..support.fixtures import Install
 from ..support.installation import Installation
 from ..support.waiting import wait_until
@@ -88,6 +90,21 @@ def test_reopening(shared: Installation) -> None:
     shared.worker("remove", job, code=None)
     assert job in path.read_text()
     moved.unlink()
+
+
+def test_the_commands_of_the_page(shared: Installation) -> None:
+    """Each grep(1) of docs/audit.md finds records, and all records have the fields of its table."""
+    job = shared.start("true")
+    certificate = ["--cert", f"{shared.home}/pki/reader.crt", "--key", f"{shared.home}/pki/reader.key"]
+    assert shared.run("stop", *certificate, job).returncode
+    commands = re.findall(r"^    (grep .*)$", PAGE, re.MULTILINE)
+    assert 3 == len(commands)
+    (example,) = set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", PAGE))
+    for command in commands:
+        local = command.replace("/var/lib/worker", str(shared.home)).replace(example, job)
+        done = subprocess.run(["sh", "-c", local], capture_output=True, check=True)
+        assert_documented(map(json.loads, done.stdout.splitlines()))
+    assert_documented(records(shared.home / "audit.log"))
 
 
 def test_the_doctor_reports_the_log(shared: Installation) -> None:

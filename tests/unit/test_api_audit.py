@@ -30,6 +30,7 @@ from worker.core.model.stream_start import BEGINNING
 from worker.core.testing import MemoryAuditLog
 from worker.proto import worker as proto
 
+from ..support.audit_page import assert_documented
 from ..support.examples import examples
 from ..support.served import BINARY, RawCodec, Served, serving, unary
 
@@ -68,6 +69,7 @@ async def auditing(pki: Path, **options: Any) -> AsyncIterator[Audited]:
     log = MemoryAuditLog()
     async with serving(pki, audit=AuditTrail(log, **options)) as served:
         yield Audited(served, log)
+    assert_documented(log.records)
 
 
 def facts(path: Path) -> dict[str, Any]:

@@ -17,14 +17,22 @@ LONGEST_LIST = 32768
 
 _MOST_DEVICES = 64
 _NO_LIMITS = ResourceLimits()
+_every_limit = attrgetter(*LIMIT_NAMES)
 
 
 def bounded(record: AuditRecord) -> AuditRecord:
     """Return a record whose texts and lists are within the bounds; ``cut`` names those that were not."""
-    cut = {name: _within(value) for name, value in record.items() if _too_long(value)}
+    cut = []
+    for name, value in record.items():
+        if isinstance(value, str):
+            if len(value) > LONGEST_TEXT:
+                cut.append(name)
+        elif isinstance(value, list) and _too_long(value):
+            cut.append(name)
     if not cut:
         return record
-    return {**record, **cut, "cut": [*record.get("cut", ()), *cut]}  # type: ignore[typeddict-item] # same types
+    within = {name: _within(record[name]) for name in cut}  # type: ignore[literal-required]
+    return {**record, **within, "cut": [*record.get("cut", ()), *cut]}  # type: ignore[typeddict-item]
 
 
 def first_items(items: Iterable[str]) -> tuple[list[str], bool]:
@@ -45,7 +53,7 @@ def limit_values(limits: ResourceLimits) -> dict[str, object]:
     """Return the limits that are set, by their names; those of devices are in the list ``io``."""
     if limits == _NO_LIMITS:
         return {}
-    values: dict[str, object] = {name: attrgetter(name)(limits) for name in LIMIT_NAMES}
+    values: dict[str, object] = dict(zip(LIMIT_NAMES, _every_limit(limits), strict=True))
     if limits.io:
         values["io"] = [
             {"device": part.device[:LONGEST_TEXT]} | _set({name: getattr(part, name) for name in IO_RATES})
@@ -64,15 +72,9 @@ def _set(values: dict[str, object]) -> dict[str, object]:
     }
 
 
-def _too_long(value: object) -> bool:
-    match value:
-        case str():
-            return len(value) > LONGEST_TEXT
-        case list():
-            return sum(map(len, value)) + len(value) > LONGEST_LIST or any(
-                len(item) > LONGEST_ITEM for item in value
-            )
-    return False
+def _too_long(items: list[str]) -> bool:
+    sizes = [*map(len, items)]
+    return max(sizes, default=0) > LONGEST_ITEM or sum(sizes) + len(sizes) > LONGEST_LIST
 
 
 def _within(value: object) -> object:

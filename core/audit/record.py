@@ -4,8 +4,9 @@ docs/audit.md describes each event and each field; tests/unit/test_audit_page.py
 """
 
 import json
-from datetime import UTC, datetime
+import time
 from enum import StrEnum
+from functools import lru_cache
 from typing import TypedDict
 
 
@@ -98,5 +99,11 @@ def _well_formed(value: object) -> object:
 
 def timestamp(seconds: float) -> str:
     """Return a time in seconds since 1970 as RFC 3339 has it, in UTC with microseconds."""
-    moment = datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_SECOND), UTC)
-    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    second, microseconds = divmod(round(min(max(seconds, 0.0), _LAST_SECOND) * 1e6), 1_000_000)
+    return f"{_to_the_second(second)}.{microseconds:06}Z"
+
+
+@lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    """Return the first part of a time; most records of a second have the same."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

@@ -9,6 +9,7 @@ Each step takes time in proportion to the text: the text is that of a client.
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 MASK = "[redacted]"
 
@@ -39,9 +40,15 @@ class Redaction:
 
     def __init__(self, words: Collection[str] = SECRET_WORDS) -> None:
         self._words = tuple(filter(None, map(_plain, words)))
+        self._recent = lru_cache(maxsize=16)(self._redacted)
 
     def command(self, arguments: Iterable[str]) -> list[str]:
         """Return a command without secrets; arguments that have none are the same."""
+        return list(
+            self._recent(tuple(arguments))
+        )  # a command is recorded when it is allowed and when it runs
+
+    def _redacted(self, arguments: tuple[str, ...]) -> list[str]:
         found = list(arguments)
         if not self._suspicious("\0".join(found)):
             return found
@@ -62,6 +69,8 @@ class Redaction:
 
         The value of a secret name at the beginning is all of the rest: it may contain blanks.
         """
+        if not self._suspicious(argument):
+            return argument, False
         name = _NAME.match(argument)
         if name is not None and self._secret(name[0]):
             if name.end() == len(argument):
@@ -88,7 +97,10 @@ class Redaction:
 
     def _secret(self, name: str) -> bool:
         plain = _plain(name)
-        return any(word in plain for word in self._words)
+        for word in self._words:  # noqa: SIM110 - a generator takes twice the time
+            if word in plain:
+                return True
+        return False
 
     def _suspicious(self, text: str) -> bool:
         """Whether a text can contain a secret; most do not, and this is the faster test."""

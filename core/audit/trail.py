@@ -9,7 +9,7 @@ from ..model.job import JobRecord
 from ..model.limits import ResourceLimits
 from ..ports.audit import AuditLog
 from ..ports.journal import Clock
-from .bounds import bounded, first_items, limit_values
+from .bounds import first_items, limit_values
 from .record import AuditRecord, Event, timestamp
 from .redaction import Redaction
 from .writer import AuditWriter
@@ -55,7 +55,7 @@ class AuditTrail:
         if message:
             record["message"] = self._redaction.text(message)
         head: AuditRecord = {"time": timestamp(self._clock.now()), "event": event}
-        return self._log.write(head | bounded(record))
+        return self._log.write(head | record)
 
     def decide(self, record: AuditRecord, *, always: bool) -> None:
         """Record that a call may begin; raise AuditUnavailable if it may not, because that is impossible.
@@ -96,7 +96,8 @@ class AuditTrail:
             return
         ending = job.end.ending
         record: AuditRecord = {
-            **self._described(job),
+            "job": str(job.id),
+            "identity": job.owner,
             **_process(job),
             "ended_at": timestamp(job.end.ended_at),
             "exit_code": exit_code(ending),

@@ -4,6 +4,7 @@ import logging
 
 from ..ports.audit import AuditLog
 from ..ports.journal import Clock
+from .bounds import LONGEST_TEXT, bounded
 from .record import AuditRecord, Event, line, timestamp
 
 _REPORT_INTERVAL = 60.0
@@ -28,7 +29,11 @@ class AuditWriter:
         try:
             if self._lost:
                 self._resume(record["time"])
-            self._destination.write(record, line(record))
+            text = line(record)
+            if len(text) > LONGEST_TEXT:  # otherwise no part of it can be too long
+                record = bounded(record)
+                text = line(record)
+            self._destination.write(record, text)
         except OSError as error:
             self._failed(error)
             return False

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.api import certificates
+from worker.api.bounds import Bounds
 from worker.api.certificates import KeyType
 from worker.api.client import RpcError, ServerUnreachable
 from worker.api.failed_handshakes import MOST_ADDRESSES, OTHERS, FailedHandshakes
@@ -31,6 +33,7 @@ from worker.core.testing import MemoryAuditLog
 from worker.proto import worker as proto
 
 from ..support.audit_page import assert_documented
+from ..support.authorities import replace
 from ..support.examples import examples
 from ..support.served import BINARY, RawCodec, Served, serving, unary
 
@@ -64,10 +67,13 @@ class Audited:
 
 
 @asynccontextmanager
-async def auditing(pki: Path, **options: Any) -> AsyncIterator[Audited]:
+async def auditing(
+    pki: Path, *, bounds: Bounds | None = None, check_period: float = 5.0, **options: Any
+) -> AsyncIterator[Audited]:
     """Serve a Worker whose records are kept in memory."""
     log = MemoryAuditLog()
-    async with serving(pki, audit=AuditTrail(log, **options)) as served:
+    audit = AuditTrail(log, **options)
+    async with serving(pki, bounds=bounds, check_period=check_period, audit=audit) as served:
         yield Audited(served, log)
     assert_documented(log.records)
 
@@ -135,8 +141,8 @@ async def test_the_start_of_a_job(pki: Path) -> None:
         assert "hunter2" not in json.dumps(audited.log.records)
         assert "abc" not in json.dumps(audited.log.records)
         (started,), (ended,) = audited.named(Event.JOB_STARTED), audited.named(Event.JOB_ENDED)
-        for record in (started, ended):
-            assert {"job": job, "identity": "writer", **described}.items() <= record.items()
+        assert {"job": job, "identity": "writer", **described}.items() <= started.items()
+        assert {"job": job, "identity": "writer"}.items() <= ended.items()
         assert (0, "none") == (ended["exit_code"], ended["cause"])
         assert decision["time"] <= started["time"] <= outcome["time"]
 
@@ -260,6 +266,40 @@ async def test_connections(pki: Path) -> None:
         ]
         assert {each["address"] for each in opened} == {each["address"] for each in closed}
         assert all(each["duration"] >= 0 for each in closed)
+
+
+async def test_a_connection_that_the_server_ends(pki: Path) -> None:
+    """The end has the reason."""
+    bounds = Bounds(max_connections_per_client=1)
+    async with auditing(pki, bounds=bounds) as audited, audited.served.client() as client:
+        await client.health()
+        with pytest.raises((RpcError, ServerUnreachable)):
+            async with audited.served.client() as other:
+                await other.health()
+        (closed,) = await audited.until(Event.CONNECTION_CLOSED)
+        assert "max_connections_per_client" in closed["reason"]
+
+
+async def test_a_client_that_is_denied_later(pki: Path, tmp_path: Path) -> None:
+    """Its stream and its connection end, with the reason."""
+    own = tmp_path / "pki"
+    shutil.copytree(pki, own)
+    async with auditing(own, check_period=0.05) as audited, audited.served.client() as client:
+        job = str(await client.start(JobSpec("write-and-sleep")))
+        stream = client.stream(job)
+        await anext(stream)
+        replace(own / "denied", f"{facts(own / 'writer.crt')['serial']}\n".encode())
+        with pytest.raises((RpcError, ServerUnreachable)):
+            await anext(stream)
+        (closed,) = await audited.until(Event.CONNECTION_CLOSED)
+        outcome = audited.named(Event.OUTCOME)[-1]
+        assert ("Stream", "Unauthenticated") == (outcome["method"], outcome["code"])
+        assert closed["reason"]
+        assert closed["reason"] in outcome["message"]
+        assert [{}] == [
+            {name: value for name, value in each.items() if name not in {"time", "event"}}
+            for each in audited.named(Event.RELOADED)
+        ]
 
 
 async def test_a_client_of_another_ca(pki: Path, tmp_path: Path) -> None:

@@ -213,16 +213,18 @@ def job(**fields: Any) -> JobRecord:
     return JobRecord(new_job_id(), spec, "alice", "", NOON, **(started | fields))
 
 
-def test_the_end_of_a_job() -> None:
-    """It has the true times, how the job ended, and the command without secrets."""
+def test_the_start_and_the_end_of_a_job() -> None:
+    """The start has the command without secrets; the end has the true times, and how the job ended."""
     log = MemoryAuditLog()
     clock = ManualClock()
+    trail = AuditTrail(log, clock=clock)
     ended = job(end=End(Exited(3), Cause.STOPPED, 0, {Channel.STDOUT: 5, Channel.STDERR: 2}, NOON + 1.5))
-    AuditTrail(log, clock=clock).job_ended(ended)
+    trail.job_started(ended)
+    trail.job_ended(ended)
     assert [
         {
             "time": timestamp(clock.now()),
-            "event": "job_ended",
+            "event": "job_started",
             "job": str(ended.id),
             "identity": "alice",
             "command": ["app", f"--token={MASK}", "-v"],
@@ -232,12 +234,20 @@ def test_the_end_of_a_job() -> None:
             "user": "nobody",
             "pid": 7,
             "started_at": "2023-11-14T22:13:20.250000Z",
+        },
+        {
+            "time": timestamp(clock.now()),
+            "event": "job_ended",
+            "job": str(ended.id),
+            "identity": "alice",
+            "pid": 7,
+            "started_at": "2023-11-14T22:13:20.250000Z",
             "ended_at": "2023-11-14T22:13:21.750000Z",
             "duration": 1.5,
             "exit_code": 3,
             "cause": "stopped",
             "output": 7,
-        }
+        },
     ] == log.records
 
 

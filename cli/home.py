@@ -5,6 +5,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from .private_files import exposed_files, is_exposed, restrict
 from .terminal.console import Failure
 
 
@@ -49,8 +50,12 @@ class Home:
         """The audit log, unless the settings name another place."""
         return self.path / "audit.log"
 
-    def make(self) -> None:
-        """Create the directory with mode 0700; raise Failure if another user owns it or can write to it."""
+    def make(self) -> list[Path]:
+        """Create the directory with mode 0700, or take access to it and its files from others.
+
+        Returns what others had access to. Raises Failure if another user owns the directory, if others can
+        write to it, or if others have access to it and it is not evidently that of a worker.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.mkdir(mode=0o700, exist_ok=True)
         found = self.path.stat()
@@ -60,6 +65,25 @@ class Home:
             )
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise Failure(f"others can write to {self.path}; run: chmod 700 {self.path}")
+        exposed = [self.path] if is_exposed(self.path) else []
+        if exposed and not self._is_ours:
+            raise Failure(
+                f"others can read {self.path}, which has files that are not those of a worker; "
+                f"run: chmod 700 {self.path}, or set WORKER_HOME to a directory of its own"
+            )
+        exposed += exposed_files(self.path)
+        for path in exposed:
+            try:
+                restrict(path)
+            except OSError as error:
+                reason = f"others have access to {path}, and that cannot be changed: {error.strerror}"
+                raise Failure(reason) from None
+        return exposed
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether a server has used the directory, or nothing has."""
+        return self.journal.exists() or self.server_lock.exists() or not any(self.path.iterdir())
 
 
 def worker_home() -> Home:

@@ -54,5 +54,7 @@ def default_address(home: Home) -> Address:
 def record_address(home: Home, address: Address) -> None:
     """Record where the server listens, for clients that use this home."""
     new = home.path / "address.new"
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
     new.write_text(f"{address.reachable}\n")
     new.replace(home.address)

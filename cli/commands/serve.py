@@ -26,6 +26,7 @@ from ...linux.kernel.locks import lock_holder, open_lock, try_lock
 from ..bootstrap import make_audit, make_worker
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, Notifier
+from ..private_files import correction
 from ..server_address import Address, record_address
 from ..server_log import log_to_stderr
 from ..settings import ServerSettings, resolve, settings_options
@@ -48,8 +49,10 @@ def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) ->
     notifier = Notifier()
     settings = resolve(options, config)
     log_to_stderr(settings.log_level, settings.log_format)
+    os.umask(0o077)  # for what libraries create, such as the files of SQLite
     home = worker_home()
-    home.make()
+    if exposed := home.make():
+        log.warning("%s", correction(exposed))
     _allow_many_descriptors()
     crash_points.enable("server")
     os.chdir(home.path)  # does not keep another file system busy, which could then not be unmounted

@@ -16,9 +16,10 @@ from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, NotifyListener
+from ..private_files import correction
 from ..server_address import default_address
 from ..settings import arguments, settings_options
-from ..terminal.console import Failure, progress, say
+from ..terminal.console import Failure, note, progress, say
 from ..terminal.show import format_option, show_json
 
 _LAST_LINES = 10
@@ -34,7 +35,8 @@ def up(config: Path | None, form: str | None, **options: object) -> None:
     port is in use, the server takes a free one, and records it for the other commands.
     """
     home = worker_home()
-    home.make()
+    if exposed := home.make():
+        note(correction(exposed))
     given = [*(["--config", str(config)] if config is not None else []), *arguments(options)]
     with _up_lock(home):
         if _is_running(home):

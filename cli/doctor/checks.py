@@ -13,6 +13,7 @@ from ...linux.kernel import probes
 from ..client_settings import ClientSettings
 from ..home import Home
 from ..options.quantities import format_size
+from ..private_files import exposed_files, is_exposed
 from ..server_address import default_address
 from ..terminal.console import Failure
 from ..terminal.show import output_trouble
@@ -41,6 +42,7 @@ def examine(home: Home) -> list[Finding]:
         _check_kernel,
         check_jobs,
         check_state,
+        check_access,
         _check_journal,
         check_certificates,
         _check_server,
@@ -102,6 +104,22 @@ def check_state(home: Home) -> Iterator[Finding]:
             missing,
             f"make {home.path} writable for this user, on a file system with FIFOs, splice(2) and locks",
         )
+
+
+def check_access(home: Home) -> Iterator[Finding]:
+    """Check that no other user has access to WORKER_HOME, which may not exist yet."""
+    if not home.path.exists():
+        return
+    exposed = [home.path] if is_exposed(home.path) else []
+    exposed += exposed_files(home.path)
+    if exposed:
+        yield warning(
+            "access",
+            f"other users have access to {len(exposed)} files and directories, such as {exposed[0]}",
+            "a server corrects that when it starts; environments of jobs with passwords may have been read",
+        )
+    else:
+        yield ok("access", f"no other user has access to {home.path}")
 
 
 def _check_journal(home: Home) -> Iterator[Finding]:

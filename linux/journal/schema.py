@@ -1,6 +1,8 @@
 """The tables of the journal by version: older files are migrated to this one, newer ones are rejected."""
 
+import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,6 +51,9 @@ def open_database(path: Path) -> sqlite3.Connection:
     Raises JournalUnusable if it is from a newer version or not a journal, and sqlite3.Error.
     """
     _check_file(path)
+    # SQLite would create it by the umask; the log and the shared memory get the mode of the database.
+    with suppress(OSError):  # it exists, or cannot be created, which SQLite reports
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     wait = BUSY_TIMEOUT / 1000
     database = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
     try:

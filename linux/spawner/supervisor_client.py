@@ -174,7 +174,7 @@ def start_supervisor(layout: Layout, generation: str) -> None:
     log_path = layout.supervisor / "log"
     ready_read, ready_write = os.pipe()
     try:
-        with log_path.open("ab") as log:
+        with open(log_path, "ab", opener=_private) as log:
             command = [sys.executable, "-P", "-m", "worker.linux.supervisor", str(layout.state_dir)]
             # It forks once more and leaves this session, so that it outlives us.
             subprocess.run(
@@ -195,3 +195,7 @@ def start_supervisor(layout: Layout, generation: str) -> None:
         os.close(ready_read)
         if ready_write >= 0:
             os.close(ready_write)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

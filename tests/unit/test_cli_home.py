@@ -37,3 +37,34 @@ def test_a_home_that_others_can_write_to_is_rejected(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(Failure, match=f"others can write to {tmp_path}; run: chmod 700 {tmp_path}"):
         Home(tmp_path).make()
+
+
+def test_a_directory_of_something_else_is_not_changed(tmp_path: Path) -> None:
+    """Access to a directory that no worker has used is not taken from others."""
+    (tmp_path / "passwd").touch(mode=0o644)
+    tmp_path.chmod(0o755)
+    with pytest.raises(Failure, match=f"others can read {tmp_path}, which has files that are not those"):
+        Home(tmp_path).make()
+    assert 0o755 == tmp_path.stat().st_mode & 0o777
+
+
+def test_access_is_taken_from_others(tmp_path: Path) -> None:
+    """A home that others can read is corrected, with all that a server has put there, and nothing else."""
+    home = Home(tmp_path)
+    job = home.path / "jobs" / "one"
+    job.mkdir(parents=True)
+    for file in (home.journal, home.log, job / "history", home.path / "script"):
+        file.touch()
+        file.chmod(0o755)
+    os.mkfifo(job / "output.fifo")
+    (job / "output.fifo").chmod(0o622)
+    for directory in (job, job.parent, home.path):
+        directory.chmod(0o755)
+    corrected = home.make()
+    assert {home.path, home.journal, home.log, job.parent, job, job / "history"} == set(corrected)
+    assert {0o700} == {path.stat().st_mode & 0o777 for path in corrected}
+    assert (0o622, 0o755) == (
+        (job / "output.fifo").stat().st_mode & 0o777,
+        (home.path / "script").stat().st_mode & 0o777,
+    )
+    assert [] == home.make()

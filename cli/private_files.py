@@ -1,0 +1,72 @@
+"""Who may open the files in WORKER_HOME: this user alone, whatever the umask of any program was."""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_TREES = ("jobs", "supervisor")
+_FILES = (
+    "address",
+    "journal.db",
+    "journal.db-shm",
+    "journal.db-wal",
+    "server.lock",
+    "server.log",
+    "up.lock",
+)
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def is_exposed(path: Path) -> bool:
+    """Whether group or others have any access to a file or directory itself."""
+    return bool(path.stat().st_mode & _OTHERS)
+
+
+def exposed_files(home: Path) -> Iterator[Path]:
+    """Yield each of the server's files and directories below its home that others have access to.
+
+    Not certificates, which are public, and not the FIFOs of jobs: a job of another user opens /dev/stderr
+    again, and can reach no FIFO but its own. The files of a job whose directory is private are not looked
+    at: there may be tens of thousands, and nobody else could reach one.
+    """
+    for name in _FILES:
+        yield from _exposed(home / name)
+    for name in _TREES:
+        yield from _exposed_below(home / name)
+    if not (pki := home / "pki").is_symlink():
+        yield from _exposed(pki)
+        for key in sorted(pki.glob("*.key")):
+            yield from _exposed(key)
+
+
+def restrict(path: Path) -> None:
+    """Take all access to a file from group and others; OSError if that is refused."""
+    with suppress(FileNotFoundError):  # a job may have ended meanwhile
+        path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_OTHERS)
+
+
+def correction(paths: Sequence[Path]) -> str:
+    """Return what to report when access to these paths, at least one, was taken from others."""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"others had access to {paths[0]}{more}; corrected"
+
+
+def _exposed_below(directory: Path) -> Iterator[Path]:
+    yield from _exposed(directory)
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
+        for entry in entries:
+            path = Path(entry.path)
+            exposed = list(_exposed(path))
+            yield from exposed
+            if entry.is_dir(follow_symlinks=False) and (exposed or directory.name != "jobs"):
+                yield from _exposed_below(path)
+
+
+def _exposed(path: Path) -> Iterator[Path]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        mode = path.lstat().st_mode
+        if mode & _OTHERS and not (stat.S_ISLNK(mode) or stat.S_ISFIFO(mode)):
+            yield path

@@ -24,6 +24,7 @@ class CertificateRefused(core.WorkerError):
 
 _STATUS: dict[type[core.WorkerError], Status] = {
     core.JobNotFound: Status.NOT_FOUND,
+    core.JobUnreadable: Status.DATA_LOSS,
     core.JobAlreadyFinished: Status.FAILED_PRECONDITION,
     core.JobStillRunning: Status.FAILED_PRECONDITION,
     core.ActionRefused: Status.FAILED_PRECONDITION,

@@ -28,6 +28,7 @@ MODULES = {
         "JobAlreadyFinished",
         "JobNotFound",
         "JobStillRunning",
+        "JobUnreadable",
         "JournalUnusable",
         "LimitBelowUsage",
         "LimitsRejected",
@@ -141,6 +142,7 @@ if TYPE_CHECKING:
     from .errors import JobAlreadyFinished as JobAlreadyFinished
     from .errors import JobNotFound as JobNotFound
     from .errors import JobStillRunning as JobStillRunning
+    from .errors import JobUnreadable as JobUnreadable
     from .errors import JournalUnusable as JournalUnusable
     from .errors import LimitBelowUsage as LimitBelowUsage
     from .errors import LimitsRejected as LimitsRejected

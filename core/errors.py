@@ -15,6 +15,13 @@ class JobNotFound(WorkerError):
         super().__init__(f"Job {job} not found")
 
 
+class JobUnreadable(WorkerError):
+    """The journal's record of the job is damaged, so nothing is known about it; its output is kept."""
+
+    def __init__(self, job: object) -> None:
+        super().__init__(f"the record of job {job} cannot be read; `worker doctor` has the reason")
+
+
 class JobAlreadyFinished(WorkerError):
     """The job has finished, so it cannot be stopped, updated, signalled or paused."""
 

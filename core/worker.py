@@ -28,6 +28,7 @@ from .errors import (
     JobAlreadyFinished,
     JobNotFound,
     JobStillRunning,
+    JobUnreadable,
     NoOutputKept,
     RequestIdReused,
     SpawnerUnavailable,
@@ -369,6 +370,8 @@ class Worker:
             job = self._jobs.get(job_id)
             if job is not None and isinstance(job.phase, Launching):
                 raise SpawnerUnavailable(f"the worker was closed while it started job {job_id}")
+        if job is None and job_id in self._runner.journal.unreadable:
+            raise JobUnreadable(job_id)
         if job is None:
             raise JobNotFound(job_id)
         return job

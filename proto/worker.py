@@ -1357,6 +1357,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         The reason is in the message. The calls that wait end too, and the connection; jobs are not affected.
       PERMISSION_DENIED: the certificate does not grant the right, or the server's settings forbid it.
       NOT_FOUND: there is no job with this jobID: it never existed, was removed, or the text is not a UUID.
+      DATA_LOSS: the server's record of this job is damaged. No other job is affected.
       ALREADY_EXISTS: only of Start.
       FAILED_PRECONDITION: the job is in the wrong state, the host or the server's settings do not support
         the request, or the server's state directory cannot be used. The same call fails again until

@@ -2,20 +2,25 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 from uuid import UUID
 
 import cattrs
 
-from ...core.model.ending import End
+from ...core.model.ending import End, Exited, Lost, Signaled
 from ...core.model.job import JobRecord, JobSpec
 from ...core.model.limits import ResourceLimits
 from ..ipc.dataclass_messages import to_message
 from ..ipc.encoding import end_from_message, end_to_message
 
 _SHARED = 256
+
+_MOST_INT32, _MOST_UINT64 = 1 << 31, 1 << 64
+
+_YEAR_10000 = 253_402_300_800.0
+"""The first time that no client can show (datetime)."""
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -62,12 +67,69 @@ _FIELDS = [
 
 
 def record_from_text(text: bytes) -> JobRecord:
-    """Return the record in a row; may raise anything for a row that is not ours."""
+    """Return the record in a row; may raise anything for a row that is not ours.
+
+    Every value has its type and a possible size: one that no client accepts would make every list fail.
+    """
     record = json.loads(text)
     if "owner" in record:  # thousands of jobs share few different owners
         record["owner"] = sys.intern(record["owner"])
     record["spec"]["command"] = sys.intern(record["spec"]["command"])
-    return _CONVERTER.structure(record, JobRecord)
+    made = _CONVERTER.structure(record, JobRecord)
+    if made.pid is not None and made.pid >= _MOST_INT32:
+        raise ValueError(f"pid {made.pid}")
+    return made
+
+
+def _end(message: Mapping[str, Any], _: object) -> End:
+    end = end_from_message(message)
+    for number in (end.oom_kills, *end.output.values()):
+        _number(number, int)
+    _seconds(end.ended_at, float)
+    match end.ending:
+        case Exited(number) | Signaled(number) if _number(number, int) >= _MOST_INT32 >> 1:
+            raise ValueError(f"ending {number}")
+        case Lost(reason):
+            _text(reason, str)
+    return end
+
+
+def _number(value: object, _: object) -> int:
+    """Return a number that the API can carry: all of them count something."""
+    if type(value) is not int or not 0 <= value < _MOST_UINT64:
+        raise ValueError(f"{value!r} is not a possible number")
+    return value
+
+
+def _seconds(value: object, _: object) -> float:
+    """Return a time, a duration or a rate."""
+    if type(value) not in {int, float} or not 0 <= value < _YEAR_10000:  # type: ignore[operator]
+        raise ValueError(f"{value!r} is not a possible time")
+    return value  # type: ignore[return-value]
+
+
+def _text(value: object, _: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    if not value.isascii():
+        value.encode()  # UnicodeEncodeError for a lone surrogate
+    return value
+
+
+def _texts(value: object, _: object) -> Sequence[str]:
+    if not isinstance(value, list):  # a text is a sequence of texts too
+        raise TypeError(f"{value!r} is not a list")
+    return [_text(each, str) for each in value]
+
+
+def _switch(value: object, _: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _optional(hook: Callable[[object, object], object]) -> Callable[[object, object], object]:
+    return lambda value, kind: None if value is None else hook(value, kind)
 
 
 def _shared(
@@ -88,19 +150,18 @@ def _shared(
     return structured
 
 
-def _unchanged(value: object, _: object) -> object:
-    return value
-
-
 def _converter() -> cattrs.Converter:
     # Naming the invalid field would cost a try for each field; a row is valid or invalid as a whole.
     converter = cattrs.Converter(detailed_validation=False)
     converter.register_structure_hook(UUID, lambda text, _: UUID(text))
-    # JSON has these types itself; cattrs would call three functions for each of the many optional fields.
-    for kind in (int | None, float | None, str | None, int, float, str):
-        converter.register_structure_hook(kind, _unchanged)
+    # cattrs would convert what has another type, and call three functions for each of the optional fields.
+    for kind, hook in ((int, _number), (float, _seconds), (str, _text)):
+        converter.register_structure_hook(kind, hook)
+        converter.register_structure_hook(kind | None, _optional(hook))
+    converter.register_structure_hook(bool, _switch)
+    converter.register_structure_hook_func(lambda kind: kind == Sequence[str], _texts)
     converter.register_structure_hook(ResourceLimits, _shared(converter.get_structure_hook(ResourceLimits)))
-    converter.register_structure_hook(End, lambda message, _: end_from_message(message))
+    converter.register_structure_hook(End, _end)
     return converter
 
 

@@ -237,7 +237,10 @@ def _read_all(database: sqlite3.Connection) -> tuple[list[JobRecord], dict[str, 
     bad: dict[str, str] = {}
     for job, text in database.execute(_ALL):
         try:
-            records.append(record_from_text(text))
+            record = record_from_text(text)
+            if str(record.id) != job:
+                raise ValueError(f"it is the record of job {record.id}")  # noqa: TRY301 - reported as the others
+            records.append(record)
         except Exception as error:  # noqa: BLE001 - a converter may raise anything for a foreign row
             bad[str(job)] = f"{type(error).__name__}: {error}"
     return records, bad

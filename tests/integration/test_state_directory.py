@@ -228,7 +228,8 @@ def test_a_journal_that_is_corrupt(installation, tmp_path):
     assert b"kept\n" == installation.stream(done)
 
 
-def test_one_bad_row(installation):
+@pytest.mark.parametrize("spoil", ["'nonsense'", "json_set(record, '$.pid', 'seven')"])
+def test_one_bad_row(installation, spoil):
     """Its job is ignored and reported by log and doctor, its output is kept; other jobs are unaffected."""
     bad, good = installation.start("echo", "bad"), installation.start("echo", "good")
     for job in (bad, good):
@@ -236,8 +237,12 @@ def test_one_bad_row(installation):
     installation.worker("down")
     with closing(sqlite3.connect(installation.home / "journal.db")) as database, database:
         (record,) = database.execute("SELECT record FROM jobs WHERE id = ?", (bad,)).fetchone()
-        database.execute("UPDATE jobs SET record = 'nonsense' WHERE id = ?", (bad,))
+        database.execute(f"UPDATE jobs SET record = {spoil} WHERE id = ?", (bad,))
     installation.worker("up")
+    refusal = (
+        f"code = DataLoss desc = the record of job {bad} cannot be read; `worker doctor` has the reason\n"
+    )
+    assert installation.run("query", bad).stderr.decode().endswith(refusal)
     assert [good] == [each["id"] for each in json.loads(installation.worker("list", "-o", "json"))]
     assert b"good\n" == installation.stream(good)
     message = f"cannot read the record of job {bad}; ignoring the job"

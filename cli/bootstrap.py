@@ -76,4 +76,5 @@ def make_worker(
         output_max=settings.output_max,
         signal_all=settings.signal_all,
         audit=audit,
+        bounds=settings.job_bounds,
     )

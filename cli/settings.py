@@ -14,11 +14,13 @@ import click
 
 from ..api.bounds import Bounds
 from ..cgroups.accounting import Accounting
+from ..core.engine.registry import JobBounds
 from ..core.engine.retention import Retention
 from ..core.model.limits import LimitPolicy
+from ..linux.kernel.rlimits import most_jobs
 from ..linux.logs.lines import FORMATS, LEVELS
 from .audit_settings import AUDIT_SETTINGS, AuditSettings
-from .bound_settings import BOUND_SETTINGS
+from .bound_settings import BOUND_SETTINGS, positive
 from .options.limit_policy import chosen_policy, policy_options, read_policy
 from .options.parameters import (
     ADDRESS,
@@ -81,6 +83,9 @@ _PLUGIN = Parsed("NAME", Plugin)
 _ACCOUNTING = Parsed("LEVEL", _parse_accounting)
 _LEVEL = Parsed("LEVEL", _parse_log_level)
 _FORMAT = Parsed("FORMAT", _parse_log_format)
+MOST_JOBS = 4096
+"""The default of ``max_jobs`` where there are enough descriptors."""
+
 _RETENTION = Retention()
 
 
@@ -154,6 +159,20 @@ class ServerSettings:
     shutdown_grace: float = field(
         default=10.0, metadata=_setting(DURATION, "Time for calls to end at shutdown.")
     )
+    max_jobs: int | None = field(
+        default=None,
+        metadata=_setting(
+            positive(COUNT),
+            "Maximum number of running jobs.",
+            f"as many as descriptors allow, at most {MOST_JOBS}",
+        ),
+    )
+    max_jobs_per_client: int | None = field(
+        default=None,
+        metadata=_setting(
+            positive(COUNT), "Maximum for one client (the name in its certificate).", "max_jobs"
+        ),
+    )
     retention_age: float = field(
         default=_RETENTION.age,
         metadata=_setting(_unlimited(DURATION), "How long finished jobs are kept, or unlimited.", "7d"),
@@ -186,6 +205,12 @@ class ServerSettings:
         if self.accounting is Accounting.FULL:
             return self.limiter
         return Plugin(self.limiter.name, {**self.limiter.settings, "accounting": str(self.accounting)})
+
+    @property
+    def job_bounds(self) -> JobBounds:
+        """How many jobs may run at once."""
+        most = self.max_jobs or min(MOST_JOBS, max(1, most_jobs()))
+        return JobBounds(most, self.max_jobs_per_client or most)
 
     @property
     def retention(self) -> Retention:

@@ -16,7 +16,7 @@ from .engine.idempotency import fingerprint
 from .engine.job_entry import JobEntry, Launching, Running
 from .engine.job_input import InputWriters, JobInput, check_resumed
 from .engine.recovery import Recovery
-from .engine.registry import JobRegistry
+from .engine.registry import JobBounds, JobRegistry
 from .engine.retention import Retention
 from .engine.runner import JobRunner
 from .engine.status import status_of
@@ -90,6 +90,7 @@ class Worker:
         output_max: int = 0,
         signal_all: bool = False,
         audit: AuditTrail | None = None,
+        bounds: JobBounds | None = None,
     ) -> None:
         check_output_max(output_max)
         check_adapters(spawner, limiter, outputs)
@@ -98,7 +99,7 @@ class Worker:
         self._policy = policy or LimitPolicy()
         self._output_max = output_max
         self._signal_all = signal_all
-        self._jobs = JobRegistry(self._clock, retention or Retention())
+        self._jobs = JobRegistry(self._clock, retention or Retention(), bounds or JobBounds())
         self._tasks = Tasks()
         self._input_writers = InputWriters()
         self._runner = JobRunner(
@@ -133,6 +134,7 @@ class Worker:
             return past.job
         job = self._jobs.requested(owner, request_id)
         if job is None:
+            self._jobs.check_room(owner)
             job = self._runner.launch(self._record(spec, owner, request_id))
         elif fingerprint(job.record.spec) != fingerprint(spec):
             raise RequestIdReused(request_id)

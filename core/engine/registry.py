@@ -3,22 +3,35 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
 
+from ..errors import QuotaExceeded
 from ..model.job import JobId, JobRecord
 from ..ports import Clock
 from .job_entry import FINISHED, REMOVING, Finished, JobEntry, Removing, Running
 from .retention import FinishedJobs, Moment, Retention
 
 
+@dataclass(frozen=True, slots=True)
+class JobBounds:
+    """How many jobs may run at once, in total and of one owner: the name of a client."""
+
+    max_jobs: float = inf
+    max_jobs_per_client: float = inf
+
+
 class JobRegistry:
     """All jobs in order of registration, and which of the finished ones have expired."""
 
-    def __init__(self, clock: Clock, retention: Retention) -> None:
+    def __init__(self, clock: Clock, retention: Retention, bounds: JobBounds) -> None:
         self._clock = clock
         self._jobs: dict[JobId, JobEntry] = {}
         self._requests: dict[tuple[str, str], JobId] = {}
         self._finished = FinishedJobs(retention)
         self._users: Counter[JobId] = Counter()
+        self._bounds = bounds
+        self._unfinished: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[JobEntry]:
         """Iterate over a snapshot of the jobs; jobs may be added and removed meanwhile."""
@@ -37,9 +50,22 @@ class JobRegistry:
         job_id = self._requests.get((owner, request_id)) if request_id else None
         return None if job_id is None else self._jobs[job_id]
 
+    def check_room(self, owner: str) -> None:
+        """Raise QuotaExceeded, naming the setting, if another job of this owner would be too many."""
+        running, own = self._unfinished.total(), self._unfinished[owner]
+        if running >= self._bounds.max_jobs:
+            raise QuotaExceeded(f"{running} jobs are running, the maximum (setting max_jobs)")
+        if own >= self._bounds.max_jobs_per_client:
+            raise QuotaExceeded(
+                f"{own} jobs of {owner!r} are running, the maximum for one client "
+                "(setting max_jobs_per_client)"
+            )
+
     def add(self, job: JobEntry) -> None:
         """Register a job."""
         self._jobs[job.record.id] = job
+        if not job.is_finished:
+            self._unfinished[job.record.owner] += 1
         if job.record.request_id:
             self._requests[job.record.owner, job.record.request_id] = job.record.id
 
@@ -48,6 +74,7 @@ class JobRegistry:
         assert record.end is not None
         assert isinstance(job.phase, Running)
         event = job.phase.finished
+        self._unfinished[record.owner] -= 1
         job.record = record
         job.phase = FINISHED[True]
         event.set()
@@ -80,7 +107,8 @@ class JobRegistry:
 
     def drop(self, job: JobEntry) -> None:
         """Remove a job from the registry. Idempotent."""
-        self._jobs.pop(job.record.id, None)
+        if self._jobs.pop(job.record.id, None) is not None and not job.is_finished:
+            self._unfinished[job.record.owner] -= 1
         self._finished.discard(job.record.id)
         request = job.record.owner, job.record.request_id
         if self._requests.get(request) == job.record.id:  # it may belong to a later job

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..engine.defaults import MemoryJournal
+from ..engine.registry import JobBounds
 from ..engine.retention import Retention
 from ..worker import Worker
 from .fake_limiter import FakeLimiter
@@ -27,7 +28,12 @@ class FakeMachine:
         self.spawner = FakeSpawner(programs=self.programs, clock=self.clock)
 
     def worker(
-        self, *, retention: Retention | None = None, output_max: int = 0, signal_all: bool = False
+        self,
+        *,
+        retention: Retention | None = None,
+        output_max: int = 0,
+        signal_all: bool = False,
+        bounds: JobBounds | None = None,
     ) -> Worker:
         """Return a new Worker on this machine."""
         return Worker(
@@ -39,4 +45,5 @@ class FakeMachine:
             retention=retention,
             output_max=output_max,
             signal_all=signal_all,
+            bounds=bounds,
         )

@@ -41,3 +41,16 @@ def bound(name: str) -> str:
         with open("/proc/sys/fs/nr_open") as nr_open:
             found += f", and never fs.nr_open, {nr_open.read().strip()}"
     return found
+
+
+_OWN_DESCRIPTORS = 40
+"""Of a supervisor, for servers, zygote, recorder and logs, and for files open briefly: a clone, a check."""
+
+_DESCRIPTORS_OF_A_JOB = 6
+"""In a supervisor at most: its history, three FIFOs, its spool, and the events of its cgroup at its end."""
+
+
+def most_jobs() -> int:
+    """Return how many jobs the open-file limit of this process allows a supervisor."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(0, limit - _OWN_DESCRIPTORS) // _DESCRIPTORS_OF_A_JOB

@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import resource
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,6 +12,7 @@ from ...core.model.ending import Channel, End
 from ...core.ports import Placement
 from ...core.steps import Step, reached
 from ..ipc.encoding import SpawnPlan
+from ..kernel.rlimits import most_jobs
 from ..state.history import remove_history
 from ..state.job_directory import fifos_in, history_path, input_files, remove_if_empty
 from ..state.layout import Layout
@@ -22,12 +22,6 @@ from .job_terminal import NoTerminal
 from .wait_status import ending_of_child
 
 log = logging.getLogger(__name__)
-
-_OWN_DESCRIPTORS = 40
-"""Reserved for servers, zygote, recorder and logs, and for files open briefly: a clone, a cgroup check."""
-
-_DESCRIPTORS_OF_A_JOB = 6
-"""At most: its history, three FIFOs, its spool, and the events of its cgroup while it ends."""
 
 
 class EndedJob(NamedTuple):
@@ -73,7 +67,7 @@ class JobTable:
         """Return stage and errno if no job can be started with this name now, None if one can."""
         if name in self or os.path.exists(history_path(self._layout.job(name))):
             return "job", errno.EEXIST
-        if len(self.running) >= _most_jobs():
+        if len(self.running) >= most_jobs():
             return "descriptors", errno.EMFILE
         return None
 
@@ -185,9 +179,3 @@ class JobTable:
 def all_stream_files(directory: str) -> tuple[str, ...]:
     """Return the files that the streams of a job may have, of which nothing is known."""
     return (*fifos_in(directory), *input_files(directory))
-
-
-def _most_jobs() -> int:
-    """Return how many jobs the open-file limit allows."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(0, limit - _OWN_DESCRIPTORS) // _DESCRIPTORS_OF_A_JOB

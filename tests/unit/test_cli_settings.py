@@ -107,6 +107,8 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "tls_denied": "/e",
         "signal_all": "yes",
         "shutdown_grace": "1m",
+        "max_jobs": "3K",
+        "max_jobs_per_client": "30",
         "max_streams": "2K",
         "max_streams_per_client": "20",
         "stalled_client_timeout": "10m",
@@ -171,6 +173,8 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             output_max=10 << 20,
             signal_all=True,
             shutdown_grace=60.0,
+            max_jobs=3000,
+            max_jobs_per_client=30,
             auditing=AuditSettings("/d", 1 << 20, 3, True, "refuse", "pin,default"),
             bounds=Bounds(
                 max_streams=2000,

@@ -21,7 +21,7 @@ from worker.core import (
     new_job_id,
 )
 from worker.core.engine.job_entry import FINISHED, REMOVING, JobEntry, Launching, Running
-from worker.core.engine.registry import JobRegistry
+from worker.core.engine.registry import JobBounds, JobRegistry
 from worker.core.testing import FakeMachine, ManualClock
 
 END = End(Exited(0), Cause.NONE, 0, {Channel.OUTPUT: 7}, 1.0)
@@ -34,7 +34,7 @@ def record(end: End | None = None) -> JobRecord:
 
 def registry() -> JobRegistry:
     """Return an empty registry."""
-    return JobRegistry(ManualClock(), Retention())
+    return JobRegistry(ManualClock(), Retention(), JobBounds())
 
 
 async def process_and_scope(job: JobId) -> tuple[Process, Scope]:

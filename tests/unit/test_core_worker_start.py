@@ -14,6 +14,7 @@ from worker.core import (
     Exited,
     Extent,
     IncompatibleAdapters,
+    JobBounds,
     JobId,
     JobRecord,
     JobSpec,
@@ -64,6 +65,30 @@ async def test_a_job_runs_to_its_end() -> None:
     assert {Channel.OUTPUT: 6} == status.record.end.output
     assert machine.clock.now() == status.record.created_at == status.record.started_at
     assert 1000 == status.record.pid
+
+
+async def test_running_jobs_are_bounded() -> None:
+    """One too many is refused, with the setting; jobs that have finished or failed are not counted."""
+    machine = FakeMachine()
+    bounds = JobBounds(max_jobs=3, max_jobs_per_client=2)
+    worker = machine.worker(bounds=bounds)
+    first, second = [await worker.start(JobSpec("sleep", ["100"]), owner="alice") for _ in range(2)]
+    with pytest.raises(QuotaExceeded, match=r"2 jobs of 'alice' .*setting max_jobs_per_client"):
+        await worker.start(JobSpec("sleep", ["100"]), owner="alice")
+    with pytest.raises(SpawnFailed):
+        await worker.start(JobSpec("/nonexistent"), owner="bob")
+    await worker.start(JobSpec("sleep", ["100"]), owner="bob", request_id="r1")
+    with pytest.raises(QuotaExceeded, match=r"3 jobs are running.*setting max_jobs\)"):
+        await worker.start(JobSpec("sleep", ["100"]), owner="bob")
+    await worker.start(JobSpec("sleep", ["100"]), owner="bob", request_id="r1")  # the same job
+    await worker.stop(first)
+    await worker.start(JobSpec("sleep", ["100"]), owner="alice")
+    await worker.close()
+    again = machine.worker(bounds=bounds)  # recovered jobs count too
+    with pytest.raises(QuotaExceeded):
+        await again.start(JobSpec("sleep", ["100"]), owner="carol")
+    await again.stop(second)
+    await again.start(JobSpec("sleep", ["100"]), owner="carol")
 
 
 async def test_preparation_precedes_the_exec() -> None:

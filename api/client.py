@@ -95,16 +95,18 @@ class Client:
         signal: int | None = None,
         grace: float | None = None,
         signal_all: bool = False,
-    ) -> None:
+    ) -> int:
         """Stop a job: ``signal`` (SIGTERM), after ``grace`` seconds SIGKILL; return when it is finished.
 
+        Returns how many bytes of the end of its output could not be recorded: a full disk delays no stop.
         ``signal_all``: every process gets the signal at once, not the main process first.
         """
         request = worker.StopRequest(
             job_id=job, signal=signal, grace_ms=translate.milliseconds(grace), signal_all=signal_all
         )
         async with self._errors_translated():
-            await self._worker.stop(request)
+            reply = await self._worker.stop(request)
+            return reply.output_missing
 
     async def signal(self, job: str, number: int, *, all_processes: bool = False) -> None:
         """Send a signal to the main process of a job, or to all, and do nothing else.

@@ -93,13 +93,13 @@ class Handlers:
         """Stop a job and return when it is finished. The stop continues if the client disconnects."""
         job = parse_job_id(request.job_id)
         async with self._shutdown.interrupts("the stop continues"):
-            await self._worker.stop(
+            end = await self._worker.stop(
                 job,
                 signal=request.signal,
                 grace=translate.seconds(request.grace_ms),
                 signal_all=request.signal_all,
             )
-        return StopResponse()
+        return StopResponse(output_missing=sum(end.missing.values()))
 
     async def signal(self, request: SignalRequest) -> SignalResponse:
         """Send a signal to a job."""

@@ -96,9 +96,9 @@ class ResumingClient:
         signal: int | None = None,
         grace: float | None = None,
         signal_all: bool = False,
-    ) -> None:
-        """Stop a job; returns when it is finished."""
-        await self._finish(
+    ) -> int | None:
+        """Stop a job; returns when it is finished, as Client.stop; None: the answer was lost."""
+        return await self._finish(
             lambda client: client.stop(job, signal=signal, grace=grace, signal_all=signal_all),
             already="FailedPrecondition",
         )
@@ -231,14 +231,15 @@ class ResumingClient:
                 attempts.progress()
                 return reply
 
-    async def _finish(self, call: Callable[[Client], Awaitable[None]], already: str) -> None:
-        """Make a call; ``already`` in answer to a repetition means that the first was carried out."""
+    async def _finish(self, call: Callable[[Client], Awaitable[_Reply]], already: str) -> _Reply | None:
+        """Make a call; ``already`` in answer to a repetition means that the first was carried out: None."""
         attempts = _Attempts(self._server)
         try:
-            await self._call(call, attempts)
+            return await self._call(call, attempts)
         except RpcError as error:
             if error.code != already or not attempts.repeated:
                 raise
+            return None
 
 
 class _Server:

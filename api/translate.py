@@ -158,7 +158,12 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         limits=translate_resources.limits_message(record.limits),
         usage=translate_resources.usage_message(status.usage),
         output=[
-            proto.OutputSize(channel=_CHANNELS[channel], first=extent.first, end=extent.end)
+            proto.OutputSize(
+                channel=_CHANNELS[channel],
+                first=extent.first,
+                end=extent.end,
+                missing=record.end.missing.get(channel, 0) if record.end else 0,
+            )
             for channel, extent in status.output.items()
         ],
         user=spec.user or "",
@@ -204,7 +209,12 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
     end = None
     if state.over and ending is not None:
         sizes = {channel: extent.end for channel, extent in output.items()}
-        end = End(ending, cause, message.oom_kills, sizes, message.ended_at_ms / 1000)
+        missing = {
+            _known("channel", _CHANNELS, size.channel): size.missing
+            for size in message.output
+            if size.missing
+        }
+        end = End(ending, cause, message.oom_kills, sizes, message.ended_at_ms / 1000, missing)
     usage = ResourceUsage() if message.usage is None else translate_resources.usage_of(message.usage)
     record = JobRecord(
         id=parse_job_id(message.job_id),

@@ -148,6 +148,12 @@ class ServerSettings:
         default=0,
         metadata=_setting(OUTPUT_MAX, "Output to keep of jobs without --output-max, such as 10M; 0: all."),
     )
+    reserve: int = field(
+        default=64 << 20,
+        metadata=_setting(
+            SIZE, "Disk space kept for the ends of jobs when the disk is full; 0: none.", "64M"
+        ),
+    )
     signal_all: bool = field(
         default=False,
         metadata=_setting(

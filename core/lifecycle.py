@@ -275,7 +275,8 @@ class Lifecycle:
         self._require(self._draining and not self.state.over, "drained too early or twice")
         assert self.ending is not None
         self.state = JobState.LOST if isinstance(self.ending, Lost) else JobState.EXITED
-        return [Finish(End(self.ending, self.cause, self._oom_kills, event.output, event.at))]
+        end = End(self.ending, self.cause, self._oom_kills, event.output, event.at, event.missing)
+        return [Finish(end)]
 
     def _time_passed(self, event: TimePassed, now: float) -> list[Action]:
         if self.deadline is None or now < self.deadline:

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from .model.ending import Cause, Channel, End, Ending
@@ -67,10 +67,14 @@ class AllEnded:
 
 @dataclass(frozen=True, slots=True)
 class OutputDrained:
-    """All output is recorded: ``output`` is the size of each channel, ``at`` is in seconds since 1970."""
+    """All output is recorded: ``output`` is the size of each channel, ``at`` is in seconds since 1970.
+
+    ``missing``: how many bytes of the end of a channel could not be recorded.
+    """
 
     output: Mapping[Channel, int]
     at: float
+    missing: Mapping[Channel, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from .errors import (
     SpawnerUnavailable,
     StopIncomplete,
 )
-from .model.ending import Channel
+from .model.ending import Channel, End
 from .model.job import (
     LONGEST_DURATION,
     Chunk,
@@ -149,12 +149,13 @@ class Worker:
         signal: int | None = None,
         grace: float | None = None,
         signal_all: bool = False,
-    ) -> None:
-        """End every process of a job and return when the job has finished; joins a running stop.
+    ) -> End:
+        """End every process of a job, and return its end when it has finished; joins a running stop.
 
         The main process gets the signal first, by default JobSpec.stop_signal, and the others when it has
         ended or after half of the grace period (core/termination.py); ``signal_all``: all at once. SIGKILL
         follows after ``grace`` seconds.
+        It does not wait for a full disk: ``End.missing`` is what could not be recorded of the output.
         Raises JobNotFound, JobAlreadyFinished, and StopIncomplete if the job has not finished some
         seconds after SIGKILL.
         """
@@ -180,6 +181,8 @@ class Worker:
             else:
                 reason = "its output is still being recorded"
             raise StopIncomplete(f"Job {job_id} has not finished yet: {reason}")
+        assert job.record.end is not None
+        return job.record.end
 
     async def signal(self, job_id: JobId, signal: int, *, all_processes: bool = False) -> None:
         """Send a signal to the main process of a job, or to all of its processes, and do nothing else.

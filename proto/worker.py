@@ -592,6 +592,12 @@ class OutputSize(betterproto2.Message):
     One past the offset of the last byte: the number of bytes written so far.
     """
 
+    missing: "int" = betterproto2.field(4, betterproto2.TYPE_UINT64)
+    """
+    Bytes after that which could not be recorded, because the disk was full or broken when the job was
+    stopped. Only of a job that has finished.
+    """
+
 
 default_message_pool.register_message("worker.v1", "OutputSize", OutputSize)
 
@@ -1055,7 +1061,11 @@ class StopResponse(betterproto2.Message):
     The job has finished.
     """
 
-    pass
+    output_missing: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Bytes of the end of its output, of all channels, that could not be recorded because the disk was full
+    or broken: a stop does not wait for space. 0: nothing is missing.
+    """
 
 
 default_message_pool.register_message("worker.v1", "StopResponse", StopResponse)

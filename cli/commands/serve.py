@@ -24,6 +24,7 @@ from ...core.worker import Worker
 from ...linux import crash_points
 from ...linux.kernel.locks import lock_holder, open_lock, try_lock
 from ..bootstrap import make_audit, make_worker
+from ...linux.state.reserve import Reserve
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, Notifier
 from ..private_files import correction
@@ -34,6 +35,9 @@ from ..terminal.console import Failure
 
 _GARBAGE_COLLECTION = 10_000, 10, 10
 """The default collects after 700 objects, several times for each call."""
+
+_RESERVE_INTERVAL = 10.0
+"""Seconds between attempts to fill the reserve."""
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +71,7 @@ async def _serve(
     audit = make_audit(home, settings.auditing)
     worker = make_worker(home, settings, audit=audit)
     audit.write(Event.SERVER_STARTED, {"pid": os.getpid(), "address": str(settings.listen)})
+    reserve = asyncio.create_task(_keep_reserve(home, settings.reserve))
     try:
         await _recover(worker)
         server = ApiServer(worker, tls, bounds=settings.bounds, audit=audit)
@@ -88,6 +93,7 @@ async def _serve(
         reloads.cancel()
         await server.close()
     finally:
+        reserve.cancel()
         await worker.close()
         audit.write(Event.SERVER_STOPPED, {"pid": os.getpid()})
         audit.close()
@@ -106,6 +112,21 @@ async def _reload_on_request(
         error = await server.reload_certificates()
         status = f"Listening at {address}" + (f"; the last reload failed: {error}" if error else "")
         notifier.send(READY="1", STATUS=status)
+
+
+async def _keep_reserve(home: Home, size: int) -> None:
+    """Make the reserve, and fill it again whenever there is space. A failure is logged once."""
+    reserve, failure = Reserve(str(home.path)), ""
+    while True:
+        before = failure
+        try:
+            whole = await asyncio.to_thread(reserve.resize, size)
+            failure = "" if whole else "there is too little space for it"
+        except OSError as error:
+            failure = str(error)
+        if failure and failure != before:
+            log.warning("the reserve of %d bytes (setting reserve) is not complete: %s", size, failure)
+        await asyncio.sleep(_RESERVE_INTERVAL)
 
 
 async def _recover(worker: Worker) -> None:

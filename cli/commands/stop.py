@@ -5,7 +5,8 @@ import click
 from ..client_settings import ClientSettings, call, client_options
 from ..options.job import job_argument
 from ..options.parameters import DURATION, SIGNAL
-from ..terminal.show import confirm, format_option
+from ..terminal.console import note
+from ..terminal.show import confirm, format_option, output_missing
 
 
 @click.command()
@@ -40,5 +41,9 @@ def stop(
     ignores it, at the latest after half of the grace period. Then all that are left get SIGKILL.
     Returns when none of its processes is left.
     """
-    call(settings, lambda client: client.stop(job, signal=signal, grace=grace, signal_all=signal_all))
-    confirm(job, "stopped", form, stopped=True)
+    missing = call(
+        settings, lambda client: client.stop(job, signal=signal, grace=grace, signal_all=signal_all)
+    )
+    if missing:
+        note(output_missing(missing))
+    confirm(job, "stopped", form, stopped=True, output_missing=missing)

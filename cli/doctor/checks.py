@@ -10,6 +10,7 @@ from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus
 from ...linux.journal import sqlite
 from ...linux.kernel import probes
+from ...linux.state.reserve import Reserve
 from ..client_settings import ClientSettings
 from ..home import Home
 from ..options.quantities import format_size
@@ -97,6 +98,12 @@ def check_state(home: Home) -> Iterator[Finding]:
         )
     else:
         yield ok(subject, where)
+    if missing_reserve := Reserve(str(home.path)).missing():
+        yield warning(
+            "reserve",
+            f"{format_size(missing_reserve)} of the disk space for the ends of jobs are used up",
+            "free some space: a server then fills the reserve again",
+        )
     if place == home.path:
         yield tried(
             "recording",

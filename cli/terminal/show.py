@@ -11,6 +11,7 @@ renamed. A value that is unknown or does not apply is null.
     output    for each channel {first, end}: the offsets of the bytes that are stored
     output_max      the most bytes of output that are stored, of all channels together
     output_trouble  why its output cannot be recorded at present; the job blocks when it writes
+    output_missing  bytes of the end of its output that a full disk has cost: a stop does not wait for space
     paused          whether its processes are frozen
     linger          seconds that processes have to end by themselves after the main process
     signal_all      whether a stop signals every process at once
@@ -112,6 +113,7 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "output": {channel.value: asdict(extent) for channel, extent in status.output.items()},
         "output_max": record.output_max or None,
         "output_trouble": status.output_trouble or None,
+        "output_missing": _missing(status),
         "paused": status.paused,
         "linger": record.spec.linger,
         "signal_all": record.signal_all,
@@ -156,7 +158,7 @@ def job_details(status: JobStatus) -> list[str]:
         *usage_details(status.usage),
         ("OOM kills", status.oom_kills or None),
         *(("Output", line) for line in _output(status)),
-        ("Trouble", output_trouble(status.output_trouble)),
+        ("Trouble", output_trouble(status.output_trouble) or output_missing(_missing(status))),
         *(("Warning", warning) for warning in record.warnings),
     ]
     return [
@@ -169,6 +171,17 @@ def output_trouble(reason: str) -> str:
     if not reason:
         return ""
     return f"its output cannot be recorded: {reason}; it blocks when it writes until this is fixed"
+
+
+def output_missing(size: int) -> str:
+    """Return what is missing of the output of a job that was stopped; empty if nothing is."""
+    if not size:
+        return ""
+    return f"the last {size} bytes of its output could not be recorded: the disk was full or broken"
+
+
+def _missing(status: JobStatus) -> int:
+    return sum(status.record.end.missing.values()) if status.record.end else 0
 
 
 def job_table(jobs: Sequence[JobStatus], *, wide: bool) -> list[str]:

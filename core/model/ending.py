@@ -4,7 +4,7 @@ The two are separate: a stopped job may still have exited with code 0.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from .channel import Channel
@@ -60,7 +60,8 @@ class Cause(StrEnum):
 class End:
     """The end of a job: ending, cause, number of OOM kills.
 
-    ``output`` is the exact size of each channel in bytes, ``ended_at`` in seconds since 1970.
+    ``output`` is the exact size of each channel in bytes, ``ended_at`` in seconds since 1970. ``missing``
+    is how many bytes each had after that: the disk was full, and a stop does not wait for space.
     """
 
     ending: Ending
@@ -68,3 +69,4 @@ class End:
     oom_kills: int
     output: Mapping[Channel, int]
     ended_at: float
+    missing: Mapping[Channel, int] = field(default_factory=dict)

@@ -245,6 +245,7 @@ def end_to_message(end: End) -> "Message":
         "oom_kills": end.oom_kills,
         "output": dict(end.output),
         "ended_at": end.ended_at,
+        **({"missing": dict(end.missing)} if end.missing else {}),
     }
 
 
@@ -258,4 +259,5 @@ def end_from_message(message: Mapping[str, Any]) -> End:
         message["oom_kills"],
         {Channel(channel): size for channel, size in message["output"].items()},
         message["ended_at"],
+        {Channel(channel): size for channel, size in message.get("missing", {}).items()},
     )

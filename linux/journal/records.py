@@ -83,7 +83,7 @@ def record_from_text(text: bytes) -> JobRecord:
 
 def _end(message: Mapping[str, Any], _: object) -> End:
     end = end_from_message(message)
-    for number in (end.oom_kills, *end.output.values()):
+    for number in (end.oom_kills, *end.output.values(), *end.missing.values()):
         _number(number, int)
     _seconds(end.ended_at, float)
     match end.ending:

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from ...core.errors import JournalUnusable
 from ...core.model.job import JobId, JobRecord, PastRequest
 from ..kernel.slow_disk import SlowDisk
+from ..state.reserve import Reserve
 from .records import record_from_text, record_to_text, spec_to_text
 from .schema import BUSY_TIMEOUT, open_database, open_read_only, unusable
 
@@ -29,6 +30,14 @@ _CHECKPOINT_AFTER = 250
 
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], object]
+
+
+class _Write(NamedTuple):
+    """A write; an essential one uses the reserve of a full disk."""
+
+    step: _Step
+    essential: bool
+
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +58,8 @@ class SqliteJournal:
         self._file: tuple[int, int] | None = None
         self._unreadable: Collection[JobId] = ()
         self._specs: dict[JobId, str] = {}
-        self._waiting: list[tuple[_Step, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[_Write, asyncio.Future[None]]] = []
+        self._reserve = Reserve(str(path.parent))
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_thread = 0
@@ -73,11 +83,11 @@ class SqliteJournal:
         if record.end is None:  # there will be another one
             self._specs[record.id] = spec
         row = (str(record.id), record.created_at, record_to_text(record, spec))
-        await self._write(lambda database: database.execute(_PUT, row))
+        await self._write(lambda database: database.execute(_PUT, row), essential=record.end is not None)
 
     async def remove(self, job: JobId, remember: PastRequest | None = None) -> None:
         self._specs.pop(job, None)
-        await self._write(partial(_remove, job, remember))
+        await self._write(partial(_remove, job, remember), essential=True)
 
     async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
         row = await self._find(_PAST, (owner, request_id))
@@ -96,11 +106,11 @@ class SqliteJournal:
             self._database = None
         self._thread.shutdown()
 
-    async def _write(self, step: _Step) -> None:
+    async def _write(self, step: _Step, *, essential: bool = False) -> None:
         """Commit a write with all others that wait."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((step, done))
+        self._waiting.append((_Write(step, essential), done))
         if self._idle.is_set():
             self._idle.clear()
             loop.call_soon(self._commit_waiting, loop)  # the other calls of this round may write too
@@ -108,16 +118,16 @@ class SqliteJournal:
 
     def _commit_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commit all writes that wait."""
-        writes, self._waiting = self._waiting, []
-        steps, callers = [step for step, _ in writes], [done for _, done in writes]
+        waiting, self._waiting = self._waiting, []
+        writes, callers = [write for write, _ in waiting], [done for _, done in waiting]
         if not self._may_block():
             self._disk.begin()
-            outcomes = self._commit(steps)
+            outcomes = self._commit(writes)
             self._disk.end()
             if not any(map(_is_busy, outcomes)):
                 self._committed(callers, loop, outcomes)
                 return
-        commit = self._thread.submit(self._commit_and_sync, steps)
+        commit = self._thread.submit(self._commit_and_sync, writes)
         commit.add_done_callback(
             lambda commit: loop.call_soon_threadsafe(self._committed, callers, loop, commit.result())
         )
@@ -131,9 +141,9 @@ class SqliteJournal:
             or self._disk.is_slow
         )
 
-    def _commit_and_sync(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
+    def _commit_and_sync(self, writes: Sequence[_Write]) -> Sequence[Exception | None]:
         """Commit in the thread; then do a checkpoint if it is due."""
-        outcomes = self._commit_patiently(steps)
+        outcomes = self._commit_patiently(writes)
         if self._checkpointed:  # this commit has begun the log anew, which syncs it
             self._commits, self._checkpointed = 0, False
         elif self._commits > _CHECKPOINT_AFTER and self._database is not None:
@@ -142,13 +152,13 @@ class SqliteJournal:
             self._checkpointed = True
         return outcomes
 
-    def _commit_patiently(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
+    def _commit_patiently(self, writes: Sequence[_Write]) -> Sequence[Exception | None]:
         """Commit in the thread: wait for another process that has locked the file, such as a backup."""
         if self._database is None:
-            return self._commit(steps)
+            return self._commit(writes)
         self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
         try:
-            return self._commit(steps)
+            return self._commit(writes)
         finally:
             self._database.execute("PRAGMA busy_timeout = 0")
 
@@ -171,13 +181,20 @@ class SqliteJournal:
         else:
             self._idle.set()
 
-    def _commit(self, steps: Sequence[_Step]) -> Sequence[Exception | None]:
+    def _commit(self, writes: Sequence[_Write]) -> Sequence[Exception | None]:
         """Return the outcome of each write. If all together fail, each one succeeds or fails by itself."""
         self._commits += 1
-        error = self._outcome(steps)
-        if error is None or len(steps) == 1 or _is_busy(error):
-            return [error] * len(steps)
-        return [self._outcome([step]) for step in steps]
+        error = self._outcome([write.step for write in writes])
+        if error is None or _is_busy(error) or (len(writes) == 1 and not _is_full(error)):
+            return [error] * len(writes)
+        return [self._outcome_of(write) for write in writes]
+
+    def _outcome_of(self, write: _Write) -> Exception | None:
+        """Return the outcome of one write, with as much of the reserve as it needs."""
+        while True:
+            error = self._outcome([write.step])
+            if not (write.essential and _is_full(error) and self._reserve.release()):
+                return error
 
     def _outcome(self, steps: Sequence[_Step]) -> Exception | None:
         try:
@@ -248,8 +265,17 @@ def _read_all(database: sqlite3.Connection) -> tuple[list[JobRecord], dict[str, 
 
 def _is_busy(error: Exception | None) -> bool:
     """Whether another process has locked the file."""
-    code = getattr(error.__cause__, "sqlite_errorcode", 0) if error is not None else 0
-    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
+    return _code(error) == sqlite3.SQLITE_BUSY
+
+
+def _is_full(error: Exception | None) -> bool:
+    """Whether the disk is full."""
+    return _code(error) == sqlite3.SQLITE_FULL
+
+
+def _code(error: Exception | None) -> int:
+    """Return the primary code of an error of SQLite, 0 if it is none."""
+    return int(getattr(error.__cause__, "sqlite_errorcode", 0)) & 0xFF if error is not None else 0
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

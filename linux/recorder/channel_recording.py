@@ -9,10 +9,12 @@ import select
 import threading
 import time
 from contextlib import suppress
+from errno import ENOSPC
 
 from ...core.model.channel import Channel
 from ...core.steps import Step, reached
 from ..kernel.splice import splice
+from ..state.reserve import NO_SPACE, Reserve
 from .segments import Segments
 from .time_index import TimeIndex
 
@@ -45,6 +47,9 @@ _SPLICE_NOTIFIES = _LINUX >= (6, 8)
 RETRY_INTERVAL = 0.2
 """Seconds until a refused operation is retried; meanwhile the job blocks on its full pipe."""
 
+_ATTEMPTS = 5
+"""To record the rest of the output of a job that is stopped, before it is discarded."""
+
 
 class ChannelRecording:
     """One FIFO and its segments; ``index`` is that of the channel in the shared offsets.
@@ -61,6 +66,7 @@ class ChannelRecording:
         fifo: int,
         segments: Segments,
         times: TimeIndex | None,
+        reserve: Reserve,
     ) -> None:
         self.name = name
         self._index = index
@@ -69,11 +75,15 @@ class ChannelRecording:
         self._job = job
         self._segments = segments
         self._times = times
+        self._reserve = reserve
         self._lock = threading.Lock()
         self._draining = False
         self._pumping = False
         self._wake_fd = -1  # an eventfd(2), while the thread may be waiting for more output
-        self._troubled = False
+        self._refusals = 0  # in a row
+        self._may_discard = False
+        self.missing: int | None = None
+        """Bytes of the end of the output that were discarded; None: none, and none will be."""
         self._moves = 0
         self._moved_at = 0.0
         self._readable = select.poll()
@@ -99,7 +109,7 @@ class ChannelRecording:
         if self._moved_at - before > _LINGER / 1000:
             self._moves = 0
         self._moves += 1
-        return self._moves <= _FEW and not self._recorder.disk.is_slow
+        return self._moves <= _FEW and not self._recorder.disk.is_slow and self.missing is None
 
     def _move_little(self) -> bool:
         """Record what is in the FIFO; return False if a thread is needed: there is more, or an error."""
@@ -121,6 +131,10 @@ class ChannelRecording:
         else:
             self._complete()
         return True
+
+    def allow_discarding(self) -> None:
+        """Discard what cannot be recorded: the job is to be stopped in any case."""
+        self._may_discard = True
 
     def drain(self) -> None:
         """Record the rest, then complete."""
@@ -156,7 +170,7 @@ class ChannelRecording:
             self._segments.replace_deleted()
         size = self._segments.end
         self.close()
-        self._job.complete(self, size)
+        self._job.complete(self, size, self.missing or 0)
 
     def _pump_until_silent(self, more: select.poll) -> bool:
         """Record until there is no output for a while; return whether the channel is complete."""
@@ -185,21 +199,37 @@ class ChannelRecording:
         # Poll first: without output no segment is begun, and none deleted for it.
         while self._readable.poll(0):
             try:
-                moved += self._splice(_AT_ONCE)
+                if self.missing is not None:
+                    self.missing += len(os.read(self.fifo, _LITTLE))
+                else:
+                    moved += self._splice(_AT_ONCE)
             except BlockingIOError:  # another process has read it
                 break
             except OSError as error:  # most likely a full disk; the bytes stay in the pipe
-                self._troubled = True
-                self._job.trouble(self.name, error.strerror or str(error))
-                time.sleep(RETRY_INTERVAL)
+                self._refused(error)
             else:
-                if self._troubled:
-                    self._troubled = False
+                if self._refusals:
+                    self._refusals = 0
                     self._job.trouble(self.name, "")
         return moved
 
+    def _refused(self, error: OSError) -> None:
+        """Wait before the next attempt, unless the reserve has space for the last output."""
+        if error.errno in NO_SPACE:
+            if self._draining and self._reserve.release(for_output=True):
+                return
+            self._reserve.wanted = True
+        self._refusals += 1
+        if self._may_discard and self._refusals > _ATTEMPTS:
+            self.missing = 0
+            return
+        self._job.trouble(self.name, error.strerror or str(error))
+        time.sleep(RETRY_INTERVAL)
+
     def _splice(self, most: int) -> int:
         """Move at most this many bytes from the FIFO; return how many."""
+        if self._reserve.wanted and not self._draining and not self._reserve.allows_output():
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
         size, room = self._segments.room()
         if self._times is not None:
             self._times.note(self._segments.base + size)

@@ -25,7 +25,9 @@ _RESTART_INTERVAL = 1.0
 
 
 class RecorderClient:
-    """The jobs being recorded. ``on_drained`` receives the sizes once a job's output is complete.
+    """The jobs being recorded. ``on_drained`` receives the sizes once the output is complete.
+
+    Its last argument is how many bytes of the end were discarded.
 
     ``on_trouble`` receives the reason why a job's output cannot be recorded, empty when it can be again.
     ``on_fed`` receives that input of a job was moved, whether the job reads no more, and whether it was
@@ -36,7 +38,7 @@ class RecorderClient:
         self,
         loop: Loop,
         lock: Path,
-        on_drained: Callable[[str, Mapping[Channel, int]], None],
+        on_drained: Callable[[str, Mapping[Channel, int], Mapping[Channel, int]], None],
         on_trouble: Callable[[str, str], None],
         on_fed: Callable[[str, bool, bool], None],
     ) -> None:
@@ -53,7 +55,7 @@ class RecorderClient:
         self._indexes: dict[str, list[int]] = {}
         self._free: list[int] = []
         self._most_indexes = 0
-        self._draining: set[str] = set()
+        self._draining: dict[str, Message] = {}
         self._recorder: MessageConnection | None = None
         self._log = DEFAULT
         self._begun = False
@@ -102,7 +104,7 @@ class RecorderClient:
             if job in self._terminals:
                 self._relay(job)
             if job in self._draining:
-                self._send({"finish": job})
+                self._send(self._draining[job])
         for feed, descriptors in self._feeds.values():
             self._send(feed, descriptors)
 
@@ -157,10 +159,13 @@ class RecorderClient:
         if self._feeds.pop(job, None):
             self._send({"stop_feeding": job})
 
-    def drain(self, job: str) -> None:
-        """Record the rest of the output: no process writes any more."""
-        self._draining.add(job)
-        self._send({"finish": job})
+    def drain(self, job: str, *, discard: bool = False) -> None:
+        """Record the rest of the output: no process writes any more.
+
+        ``discard``: discard what cannot be recorded.
+        """
+        self._draining[job] = {"finish": job, "discard": discard}
+        self._send(self._draining[job])
 
     def _relay(self, job: str) -> None:
         self._send({"relay": job}, [self._terminals[job]])
@@ -215,11 +220,9 @@ class RecorderClient:
                 del self._jobs[job]
                 self._terminals.pop(job, None)
                 self._free += self._indexes.pop(job)
-                self._draining.discard(job)
-                sizes = {
-                    Channel(channel): size for channel, size in output.items() if isinstance(size, int)
-                }
-                self._on_drained(job, sizes)
+                self._draining.pop(job, None)
+                missing = message.get("missing")
+                self._on_drained(job, _sizes(output), _sizes(missing) if isinstance(missing, dict) else {})
             case {"lacks_terminal": str(job)} if job in self._terminals:
                 self._relay(job)
             case {"fed": str(job), "lacking": True} if job in self._feeds:
@@ -234,3 +237,7 @@ class RecorderClient:
                 else:
                     log.info("job %s: output can be recorded again", job)
                 self._on_trouble(job, reason)
+
+
+def _sizes(message: Mapping[str, object]) -> Mapping[Channel, int]:
+    return {Channel(channel): size for channel, size in message.items() if isinstance(size, int)}

@@ -70,6 +70,8 @@ class JobRecording:
         self._sinks = sinks
         self._lock = threading.Lock()
         self._sizes: dict[Channel, int] = {}
+        self._missing: dict[Channel, int] = {}
+        self._may_discard = False
         self._troubles: dict[Channel | None, str] = {}
         self._draining = False
         self.channels: list[ChannelRecording] = []
@@ -89,8 +91,9 @@ class JobRecording:
                 times = (
                     TimeIndex(segments, directory, name, segment_size, job=self.job) if has_times else None
                 )
+                reserve = self._recorder.reserve_of(directory)
                 self.channels.append(
-                    ChannelRecording(self._recorder, self, name, index, fifo, segments, times)
+                    ChannelRecording(self._recorder, self, name, index, fifo, segments, times, reserve)
                 )
         except OSError:
             self.drop()
@@ -105,9 +108,16 @@ class JobRecording:
         if self._draining:
             self.drain()
 
-    def drain(self) -> None:
-        """Record the bytes that are still in the terminal and in the FIFOs, then report the sizes."""
+    def drain(self, *, discard: bool = False) -> None:
+        """Record the bytes that are still in the terminal and in the FIFOs, then report the sizes.
+
+        ``discard``: discard those that cannot be recorded, and report how many.
+        """
         self._draining = True
+        self._may_discard = self._may_discard or discard
+        if self._may_discard:
+            for channel in self.channels:
+                channel.allow_discarding()
         if self._relay is not None:
             self._relay.wake()
         elif not self._terminal:
@@ -139,13 +149,15 @@ class JobRecording:
         for channel in self.channels:
             channel.close()
 
-    def complete(self, channel: ChannelRecording, size: int) -> None:
+    def complete(self, channel: ChannelRecording, size: int, missing: int) -> None:
         """Store the size of a complete channel; after the last one, report that the job is drained."""
         with self._lock:
             self._sizes[channel.name] = size
+            if missing:
+                self._missing[channel.name] = missing
             last = len(self._sizes) == len(self.channels)
         if last:
-            self._recorder.drained(self.job, self._sizes)
+            self._recorder.drained(self.job, self._sizes, self._missing)
 
     def trouble(self, channel: Channel | None, reason: str) -> None:
         """Store why a channel (None: any) cannot be recorded, empty: it can. Report a change."""

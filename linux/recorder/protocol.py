@@ -14,7 +14,7 @@ ARGUMENTS = ("SOCKET_FD", "LOCK", "OFFSETS_FD")
 
 TO_RECORDER = {
     "record": ("directory", "channels", "segment_size", "ends", "most_segments", "sinks", "terminal"),
-    "finish": (),
+    "finish": ("discard",),
     "drop": (),
     "feed": ("spool", "fifo", "end"),
     "stop_feeding": (),
@@ -28,19 +28,22 @@ has opened them. ``directory`` is that of the job, ``ends`` the index of each ch
 offsets. ``most_segments`` is optional; 0 keeps all. ``sinks`` is optional and takes precedence over
 ``directory`` and the sizes: it has the fields of the RecordedFifo of each channel. ``terminal``: the job
 has one, and ``relay`` follows with a descriptor of its master: what the job writes to it goes into the
-FIFO. ``finish``: no process writes any more, drain. ``drop``: stop at once. ``feed`` moves the input in
-the spool of a job into its FIFO; it carries descriptors of both, and has their inode numbers. A repeated
-one moves what was added since. ``end`` is the size of the whole input, if it is known. ``stop_feeding``:
-close both. ``log``: the level and the format of the recorder's log.
+FIFO. ``finish``: no process writes any more, drain; it may be repeated. ``discard``, which is optional:
+the job is to be stopped in any case, so discard what cannot be recorded within a second.
+``drop``: stop at once.
+``feed`` moves the input in the spool of a job into its FIFO; it carries descriptors of both, and has their
+inode numbers. A repeated one moves what was added since. ``end`` is the size of the whole input, if it is
+known. ``stop_feeding``: close both. ``log``: the level and the format of the recorder's log.
 """
 
 TO_SUPERVISOR = {
-    "drained": ("output",),
+    "drained": ("output", "missing"),
     "trouble": ("reason",),
     "fed": ("done", "closed", "lacking"),
     "lacks_terminal": (),
 }
-"""``drained``: everything is recorded; ``output`` is the size of each channel in bytes. ``trouble``: the
-output cannot be recorded, and why; an empty ``reason``: it can be again. ``fed``: input was moved;
-``done``: the last of it; ``closed``: the job reads no more; ``lacking``: the descriptors did not arrive.
-``lacks_terminal``: that of a terminal did not."""
+"""``drained``: everything is recorded; ``output`` is the size of each channel in bytes. ``missing``, which
+is optional, is how many bytes of the end of a channel were discarded. ``trouble``: the output cannot be
+recorded, and why; an empty ``reason``: it can be again. ``fed``: input was moved; ``done``: the last of it;
+``closed``: the job reads no more; ``lacking``: the descriptors did not arrive. ``lacks_terminal``: that
+of a terminal did not."""

@@ -19,6 +19,7 @@ from ..ipc.framing import Decoder, Message, encode
 from ..ipc.unix_sockets import receive
 from ..kernel.slow_disk import SlowDisk
 from ..logs.lines import log_steps
+from ..state.reserve import Reserve
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
 from .input_feed import InputFeed, TerminalFeed
 from .job_recording import JobRecording, sinks_of
@@ -38,6 +39,7 @@ class Recorder:
         self._sending = threading.Lock()
         self._decoder = Decoder()
         self._retries: list[Callable[[], None]] = []
+        self._reserves: dict[str, Reserve] = {}
         self.disk = SlowDisk()
 
     def run(self) -> None:
@@ -85,10 +87,16 @@ class Recorder:
         """Report that the master of a job's terminal has not arrived."""
         self._send({"lacks_terminal": job})
 
-    def drained(self, job: str, sizes: dict[Channel, int]) -> None:
-        """Report that all output of a job is recorded."""
+    def reserve_of(self, directory: str) -> Reserve:
+        """Return the reserve of the state directory with this directory of a job."""
+        state = os.path.dirname(os.path.dirname(directory))
+        return self._reserves.setdefault(state, Reserve(state))
+
+    def drained(self, job: str, sizes: dict[Channel, int], missing: dict[Channel, int]) -> None:
+        """Report that all output of a job is recorded, but for these bytes at its end."""
         self._jobs.pop(job, None)
-        self._send({"drained": job, "output": dict(sizes)})
+        lost = {"missing": dict(missing)} if missing else {}
+        self._send({"drained": job, "output": dict(sizes), **lost})
         reached(Step.DRAIN_REPORTED, job)
 
     def trouble(self, job: str, reason: str) -> None:
@@ -144,7 +152,7 @@ class Recorder:
             case {"relay": str(job)} if job in self._jobs:
                 self._relay(job, held)
             case {"finish": str(job)} if job in self._jobs:
-                self._jobs[job].drain()
+                self._jobs[job].drain(discard=message.get("discard") is True)
             case {"drop": str(job)} if job in self._jobs:
                 self._jobs.pop(job).drop()
 

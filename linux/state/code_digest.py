@@ -64,6 +64,7 @@ MODULES = (
     "linux/state/history.py",
     "linux/state/job_directory.py",
     "linux/state/layout.py",
+    "linux/state/reserve.py",
     "linux/state/time_entries.py",
     "linux/supervisor/__init__.py",
     "linux/supervisor/__main__.py",

@@ -31,6 +31,7 @@ from ...core.lifecycle import (
     Whom,
 )
 from ...core.model.ending import (
+    Cause,
     Channel,
     End,
     Ending,
@@ -141,6 +142,7 @@ class Job:
         self.streams = JobStreams(name, directory, plan, services.recorder, services.zygote)
         self._start: JobStart | None = None
         self._stops_before_exec: list[StopRequested] = []
+        self._stopped = False
         self._recorded_termination: Termination | None = None
         self._processes: JobProcesses | None = None
         self._leftovers: LeftoversWatch | None = None
@@ -223,6 +225,7 @@ class Job:
         self.streams.adopt(left, history.input_end)
         self._handle(Started())
         self._recorded_termination = history.termination
+        self._stopped = history.termination is not None and history.termination.cause is Cause.STOPPED
         self._handle(Adopted(history.termination, paused=is_freezing(self.plan.placement)))
         if known is not None:
             self._handle(known)
@@ -266,6 +269,9 @@ class Job:
         if self._start is not None and self._start.pending:
             self._stops_before_exec.append(request)
         elif self.end is None:
+            self._stopped = True
+            if self.life.draining:
+                self.streams.output.drain(discard=True)
             self._handle(replace(request, ignored=ignored_signals(self.main)))
             self._observer.progressed(self)
 
@@ -307,14 +313,14 @@ class Job:
         """Change the size of the job's terminal."""
         self.streams.terminal.resize(size)
 
-    def drained(self, output: Mapping[Channel, int]) -> None:
-        """Handle that all output is recorded: ``output`` bytes per channel."""
+    def drained(self, output: Mapping[Channel, int], missing: Mapping[Channel, int]) -> None:
+        """Handle that all output is recorded: ``output`` bytes per channel; ``missing`` were discarded."""
         reached(Step.DRAINED, self.name)
         sizes = {**output, **self.streams.output.appended_sizes()}
-        self._handle(OutputDrained(sizes, time.time()))
+        self._handle(OutputDrained(sizes, time.time(), missing))
 
     def _appended(self) -> None:
-        self.drained({})
+        self.drained({}, {})
 
     def output_troubled(self, reason: str) -> None:
         """Handle that the output cannot be recorded; ``reason`` is empty when it can be again."""
@@ -383,7 +389,8 @@ class Job:
                 thaw_processes(self.plan.placement)
             case Drain():
                 reached(Step.ALL_ENDED, self.name)
-                if not self.streams.output.drain():  # in the next round: an event is being handled now
+                if not self.streams.output.drain(discard=self._stopped):
+                    # In the next round: an event is being handled now.
                     self._loop.call_at(self._appended, boottime())
             case Finish(end):
                 self._write(partial(write_end, self._history, end))

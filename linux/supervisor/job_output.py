@@ -57,13 +57,14 @@ class JobOutput:
         if recorded := self._plan.recorded:
             self._recorder.record(self._job, recorded, self.fifos, terminal=terminal)
 
-    def drain(self) -> bool:
+    def drain(self, *, discard: bool) -> bool:
         """Have the recorder record the rest: no process has the FIFOs open for writing any more.
 
-        Return whether there is a FIFO: if not, the output is complete.
+        ``discard``: not what cannot be recorded. Return whether there is a FIFO: if not, the output is
+        complete.
         """
         if self._plan.recorded:
-            self._recorder.drain(self._job)
+            self._recorder.drain(self._job, discard=discard)
         return bool(self._plan.recorded)
 
     def appended_sizes(self) -> Mapping[Channel, int]:

@@ -137,10 +137,10 @@ class JobTable:
 
     # --- events of jobs
 
-    def drained(self, name: str, output: Mapping[Channel, int]) -> None:
-        """Handle that all output of a job is recorded."""
+    def drained(self, name: str, output: Mapping[Channel, int], missing: Mapping[Channel, int]) -> None:
+        """Handle that all output of a job is recorded, but for what is missing at its end."""
         if name in self.running:
-            self.running[name].drained(output)
+            self.running[name].drained(output, missing)
 
     def output_troubled(self, name: str, reason: str) -> None:
         """Handle that the output of a job cannot be recorded, or can be again."""

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..ipc.event_loop import boottime
+from ..state.reserve import NO_SPACE, Reserve
 
 log = logging.getLogger(__name__)
 
@@ -15,10 +16,12 @@ _RETRY_INTERVAL = 1.0
 class RetriedWrites:
     """Writes of each job in the order of the calls; a job whose write fails delays no other job.
 
+    On a full disk they use the reserve.
     ``retry_at``: when ``retry`` is due, None if nothing is pending.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: Reserve | None = None) -> None:
+        self._reserve = reserve
         self._pending: dict[str, deque[Callable[[], None]]] = {}
         self._refusals: dict[str, str] = {}
         self.retry_at: float | None = None
@@ -55,6 +58,8 @@ class RetriedWrites:
             except FileNotFoundError:
                 pass  # the job's directory was removed: its history is no longer needed
             except OSError as error:
+                if error.errno in NO_SPACE and self._reserve is not None and self._reserve.release():
+                    continue
                 if self._refusals.get(job) != str(error):  # once, not a line per second onto a full disk
                     self._refusals[job] = str(error)
                     log.warning("job %s: cannot write or delete its files, retrying: %s", job, error)

@@ -6,6 +6,7 @@ from ...core.model.channel import Channel
 from ..ipc.event_loop import Loop, boottime
 from ..recorder.client import RecorderClient
 from ..state.layout import Layout
+from ..state.reserve import Reserve
 from ..zygote.client import Zygote
 from .inspection import Inspection
 from .job import Services
@@ -25,7 +26,7 @@ class Supervisor:
         self._loop = loop
         self._idle_since = boottime()
         self._exit_requested = False
-        self._writes = RetriedWrites()
+        self._writes = RetriedWrites(Reserve(str(layout.state_dir)))
         self._zygote = Zygote(layout.generation(generation) / "zygote.lock")
         lock = layout.generation(generation) / "recorder.lock"
         self._recorder = RecorderClient(loop, lock, self._drained, self._output_troubled, self._fed)
@@ -41,8 +42,8 @@ class Supervisor:
             self._zygote,
         )
 
-    def _drained(self, job: str, output: Mapping[Channel, int]) -> None:
-        self.table.drained(job, output)
+    def _drained(self, job: str, output: Mapping[Channel, int], missing: Mapping[Channel, int]) -> None:
+        self.table.drained(job, output, missing)
 
     def _output_troubled(self, job: str, reason: str) -> None:
         self.table.output_troubled(job, reason)

@@ -30,6 +30,7 @@ class Installation:
             **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},
             "WORKER_HOME": str(home),
             "WORKER_LISTEN": "127.0.0.1:0",
+            "WORKER_RESERVE": "64K",  # pytest keeps many homes
         }
 
     def worker(self, *arguments: str, code: int | None = 0, timeout: float = PATIENCE) -> str:

@@ -86,7 +86,7 @@ def test_the_json_has_all_keys_in_every_state() -> None:
         *("id", "state", "exited", "exit_code", "signal", "cause", "oom_kills", "lost_reason", "pid"),
         *("command", "args", "working_directory", "user", "owner", "labels"),
         *("created_at", "started_at", "ended_at", "limits", "usage", "output"),
-        *("output_max", "output_trouble", "paused", "linger", "signal_all"),
+        *("output_max", "output_trouble", "output_missing", "paused", "linger", "signal_all"),
         *("warnings", "ulimits", "new_privileges", "pipe_size", "stdin", "terminal"),
     ]
     for ending in (None, Exited(1), Signaled(15), Lost("reboot")):

@@ -268,7 +268,7 @@ def test_a_recorder_sends_the_messages_of_the_protocol() -> None:
     with ours, theirs:
         recorder = Recorder(theirs, memoryview(bytearray(8)).cast("Q"))
         recorder.trouble("job", "No space left on device")
-        recorder.drained("job", {Channel.OUTPUT: 1})
+        recorder.drained("job", {Channel.OUTPUT: 1}, {Channel.OUTPUT: 2})
         recorder.fed("job")
         recorder.lacks_terminal("job")
         sent = list(Decoder().feed(ours.recv(65536)))

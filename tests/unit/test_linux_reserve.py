@@ -1,0 +1,132 @@
+"""The reserve: what it gives back on a full disk, and when it takes the space again."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from worker.core.errors import JournalUnusable
+from worker.core.model.ending import Cause, Channel, End, Exited
+from worker.core.model.job import JobRecord, JobSpec, new_job_id
+from worker.linux.journal.sqlite import SqliteJournal
+from worker.linux.state.reserve import Reserve
+from worker.linux.supervisor.retried_writes import RetriedWrites
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "none", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk, and return the file that does."""
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while file.write(bytes(4096)) == 4096:
+            pass
+    assert 0 == free(disk)
+    return filler
+
+
+def free(disk: Path) -> int:
+    """Return the free bytes of a disk."""
+    status = os.statvfs(disk)
+    return status.f_bavail * status.f_frsize
+
+
+def test_space_is_given_back_in_steps(disk: Path) -> None:
+    """A step at a time, for the last output of jobs only one half; it is taken again when it is free."""
+    reserve = Reserve(str(disk))
+    assert reserve.resize(4 * MEBIBYTE)
+    filler = fill(disk)
+    assert [True, True, False] == [reserve.release(for_output=True) for _ in range(3)]
+    assert 2 * MEBIBYTE == free(disk) == reserve.missing()
+    assert [True, True, False] == [reserve.release() for _ in range(3)]
+    assert 4 * MEBIBYTE == free(disk)
+    fill(disk)
+    assert not reserve.refill()
+    filler.unlink()
+    assert reserve.refill()
+    assert 0 == reserve.missing()
+    assert 12 * MEBIBYTE == free(disk)
+
+
+def test_output_waits_for_the_reserve(disk: Path) -> None:
+    """On a full disk output is written again only when the reserve is whole, or if there is none."""
+    reserve = Reserve(str(disk))
+    reserve.wanted = True
+    assert reserve.allows_output()
+    assert reserve.resize(4 * MEBIBYTE)
+    filler = fill(disk)
+    assert reserve.release()
+    reserve.wanted = True
+    (disk / "history").write_bytes(b"the end of a job")
+    assert not reserve.allows_output()
+    filler.unlink()
+    assert reserve.allows_output()
+
+
+def test_the_size_of_a_reserve_can_be_changed(disk: Path) -> None:
+    """Also to none; on a disk with less than twice the space none is made."""
+    reserve = Reserve(str(disk))
+    for size in (4 * MEBIBYTE, 2 * MEBIBYTE, 3 * MEBIBYTE):
+        assert reserve.resize(size)
+        assert 16 * MEBIBYTE - size == free(disk)
+    assert reserve.resize(0)
+    assert not reserve.resize(9 * MEBIBYTE)
+    assert [] == list(disk.iterdir())
+
+
+async def test_the_journal_uses_it_for_ends_and_removals(disk: Path) -> None:
+    """On a full disk the end and the removal of a job are journaled, but no start."""
+    journal = SqliteJournal(disk / "journal.db")
+    await journal.load()
+    Reserve(str(disk)).resize(2 * MEBIBYTE)
+    records = [JobRecord(new_job_id(), JobSpec("true"), "alice", "", 1.0) for _ in range(50)]
+    for record in records:
+        await journal.put(record)
+    fill(disk)
+    another = JobRecord(new_job_id(), JobSpec("x" * MEBIBYTE), "alice", "", 1.0)
+    with pytest.raises(JournalUnusable, match="database or disk is full"):
+        await journal.put(another)
+    assert 0 == Reserve(str(disk)).missing()
+    end = End(Exited(0), Cause.NONE, 0, {Channel.OUTPUT: 1}, 2.0)
+    for record in records:
+        await journal.put(replace(record, end=end))
+    for record in records[1:]:
+        await journal.remove(record.id)
+    assert 0 < Reserve(str(disk)).missing()
+    await journal.close()
+    again = SqliteJournal(disk / "journal.db")
+    assert records[0].id in {each.id for each in await again.load() if each.end == end}
+    await again.close()
+
+
+def test_histories_use_it(disk: Path) -> None:
+    """A record that the full disk refuses is written at once."""
+    Reserve(str(disk)).resize(2 * MEBIBYTE)
+    history = (disk / "history").open("wb", buffering=0)
+    fill(disk)
+    writes = RetriedWrites(Reserve(str(disk)))
+
+    def write(data: bytes) -> None:
+        assert history.write(data) == len(data)
+
+    writes.write("job", partial(write, b"the end of a job"))
+    assert 0 == writes.pending
+    assert b"the end of a job" == (disk / "history").read_bytes()
+    history.close()

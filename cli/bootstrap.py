@@ -73,7 +73,7 @@ def make_worker(
         clock=clock,
         policy=settings.limits,
         retention=settings.retention,
-        output_max=settings.output_max,
+        output_max=settings.output_kept,
         signal_all=settings.signal_all,
         audit=audit,
         bounds=settings.job_bounds,

@@ -83,6 +83,7 @@ _PLUGIN = Parsed("NAME", Plugin)
 _ACCOUNTING = Parsed("LEVEL", _parse_accounting)
 _LEVEL = Parsed("LEVEL", _parse_log_level)
 _FORMAT = Parsed("FORMAT", _parse_log_format)
+_OUTPUT_MAX = 1 << 30
 MOST_JOBS = 4096
 """The default of ``max_jobs`` where there are enough descriptors."""
 
@@ -144,9 +145,21 @@ class ServerSettings:
     output_store: Plugin = field(
         default=Plugin("recorder"), metadata=_setting(_PLUGIN, "Adapter that stores the output of jobs.")
     )
-    output_max: int = field(
-        default=0,
-        metadata=_setting(OUTPUT_MAX, "Output to keep of jobs without --output-max, such as 10M; 0: all."),
+    output_max: int | None = field(
+        default=None,
+        metadata=_setting(
+            OUTPUT_MAX,
+            "Output to keep of jobs without --output-max, such as 10M, or all.",
+            "1G; of another output store than `recorder`: all",
+        ),
+    )
+    output_total: float = field(
+        default=_RETENTION.bytes,
+        metadata=_setting(
+            _unlimited(SIZE),
+            "Output to keep of all jobs, or unlimited: the oldest are removed, then running jobs wait.",
+            "10G",
+        ),
     )
     reserve: int = field(
         default=64 << 20,
@@ -189,12 +202,6 @@ class ServerSettings:
             _unlimited(COUNT), "How many finished jobs are kept, or unlimited; the oldest are removed."
         ),
     )
-    retention_bytes: float = field(
-        default=_RETENTION.bytes,
-        metadata=_setting(
-            _unlimited(SIZE), "How much output of finished jobs is kept in total, or unlimited.", "10G"
-        ),
-    )
     log_format: str = field(
         default="text", metadata=_setting(_FORMAT, f"Format of the log: {' or '.join(FORMATS)}.")
     )
@@ -213,6 +220,13 @@ class ServerSettings:
         return Plugin(self.limiter.name, {**self.limiter.settings, "accounting": str(self.accounting)})
 
     @property
+    def output_kept(self) -> int:
+        """The bytes of output to keep of each job, 0: all. Not every store can bound it."""
+        if self.output_max is None:
+            return _OUTPUT_MAX if self.output_store.name == "recorder" else 0
+        return self.output_max
+
+    @property
     def job_bounds(self) -> JobBounds:
         """How many jobs may run at once."""
         most = self.max_jobs or min(MOST_JOBS, max(1, most_jobs()))
@@ -221,7 +235,7 @@ class ServerSettings:
     @property
     def retention(self) -> Retention:
         """The bounds on finished jobs."""
-        return Retention(self.retention_age, self.retention_jobs, self.retention_bytes)
+        return Retention(self.retention_age, self.retention_jobs, self.output_total)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ MODULES = {
     "model.ulimits": ("Ulimit",),
     "ports": (
         "AppendedFile",
+        "BoundingSpawner",
         "Clock",
         "InProcessSink",
         "InteractiveProcess",
@@ -199,6 +200,7 @@ if TYPE_CHECKING:
     from .model.terminal import WindowSize as WindowSize
     from .model.ulimits import Ulimit as Ulimit
     from .ports import AppendedFile as AppendedFile
+    from .ports import BoundingSpawner as BoundingSpawner
     from .ports import Clock as Clock
     from .ports import InProcessSink as InProcessSink
     from .ports import InteractiveProcess as InteractiveProcess

@@ -116,8 +116,8 @@ _OPTIONS = (
         "--output-max",
         type=OUTPUT_MAX,
         help=(
-            "Keep at most this much output, such as 10M, discarding the oldest; 0: keep all.  "
-            "[default: as set on the server]"
+            "Keep at most this much output, such as 10M, discarding the oldest, or all.  "
+            "[default: as set on the server, 1G]"
         ),
     ),
     click.option(

@@ -125,8 +125,8 @@ def parse_switch(text: str) -> bool:
 
 
 def parse_output_max(text: str) -> int:
-    """Return the bytes of output to keep, written as ``10M``; 0: keep all."""
-    size = parse_size(text)
+    """Return the bytes of output to keep, written as ``10M``; 0 for ``all``."""
+    size = 0 if text == "all" else parse_size(text)
     try:
         check_output_max(size)
     except InvalidJobSpec as error:

@@ -46,6 +46,7 @@ class Recovery:
         reached(Step.RECOVERED)
         runner.jobs.add_recovered()
         runner.tasks.start_detached(self._expiry.run())
+        runner.tasks.start_detached(self._expiry.make_room())
 
     async def _recover_job(self, record: JobRecord, process: Process | None) -> None:
         runner = self._runner

@@ -1,5 +1,6 @@
 """The registry of all jobs that a Worker knows, by job id and by the request that started them."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from ..model.job import JobId, JobRecord
 from ..ports import Clock
 from .job_entry import FINISHED, REMOVING, Finished, JobEntry, Removing, Running
 from .retention import FinishedJobs, Moment, Retention
+
+_GROWTH = 32
+"""Finished jobs may grow by this part of the bound on bytes before running jobs are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,10 @@ class JobRegistry:
         self._jobs: dict[JobId, JobEntry] = {}
         self._requests: dict[tuple[str, str], JobId] = {}
         self._finished = FinishedJobs(retention)
+        self._bytes = retention.bytes
+        self._granted_bytes = 0
+        self.pressure = asyncio.Event()
+        """Set when the bound on the output of all jobs should be checked at once."""
         self._users: Counter[JobId] = Counter()
         self._bounds = bounds
         self._unfinished: Counter[str] = Counter()
@@ -79,6 +87,18 @@ class JobRegistry:
         job.phase = FINISHED[True]
         event.set()
         self._finished.add(record.id, record.end.ended_at, _kept_size(record), self.moment())
+        if self._finished.bytes - self._granted_bytes > self._bytes // _GROWTH:
+            self.pressure.set()
+
+    @property
+    def bounds_output(self) -> bool:
+        """Whether there is a bound on the output of all jobs."""
+        return self._bytes < inf
+
+    def grant(self) -> int | None:
+        """Return how many bytes the output of running jobs may take in total; None: unlimited."""
+        self._granted_bytes = self._finished.bytes
+        return max(0, int(self._bytes) - self._granted_bytes) if self.bounds_output else None
 
     def forgotten(self, job: JobEntry) -> None:
         """Note that the spawner has forgotten a finished job, unless it is being removed already."""
@@ -130,9 +150,12 @@ class JobRegistry:
         """Whether a client reads the output of a job or waits for it."""
         return job.record.id in self._users
 
-    def expired(self) -> tuple[list[JobId], float]:
-        """Return the jobs to remove now, and the seconds until the next check."""
-        return self._finished.expired(self.moment(), self._users.keys())
+    def expired(self, running: int) -> tuple[list[JobId], float]:
+        """Return the jobs to remove now, and the seconds until the next check.
+
+        ``running`` is the size of the output of all running jobs.
+        """
+        return self._finished.expired(self.moment(), self._users.keys(), running)
 
     def moment(self) -> Moment:
         """Return the time now, by both clocks."""

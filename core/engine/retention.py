@@ -10,6 +10,7 @@ clock has been set.
 from collections import OrderedDict
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from math import inf
 
 from ..model.job import JobId
 
@@ -19,6 +20,9 @@ MIN_AGE = 60.0
 CLOCK_SETTLING = 600.0
 """Seconds after the start of a server until a job of a previous server can expire by age."""
 
+_ROOM = 16
+"""A part of this size of the bound on bytes is kept free for running jobs."""
+
 MAX_INTERVAL, MIN_INTERVAL = 60.0, 1.0
 """Bounds in seconds of the time between two checks. The maximum needs no wake-up at the end of a job,
 because no job expires before MIN_AGE."""
@@ -26,7 +30,10 @@ because no job expires before MIN_AGE."""
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Bounds on finished jobs: ``age`` in seconds, number of ``jobs``, total ``bytes`` of output."""
+    """Bounds on finished jobs: ``age`` in seconds, number of ``jobs``.
+
+    ``bytes`` bounds the output of all jobs, running ones included.
+    """
 
     age: float = 7 * 86400.0
     jobs: float = 10_000
@@ -61,12 +68,19 @@ class FinishedJobs:
         self._retention = retention
         self._jobs: OrderedDict[JobId, _Finished] = OrderedDict()
         self._bytes = 0
+        # Running jobs wait when they reach the bound: before that, finished ones make room for them.
+        self._most_bytes = retention.bytes - retention.bytes // _ROOM if retention.bytes < inf else inf
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def __contains__(self, job: JobId) -> bool:
         return job in self._jobs
+
+    @property
+    def bytes(self) -> int:
+        """The size of the output of all finished jobs."""
+        return self._bytes
 
     def add(self, job: JobId, ended_at: float, size: int, moment: Moment) -> None:
         """Add a job that has ended at this moment with ``size`` bytes of output."""
@@ -84,14 +98,17 @@ class FinishedJobs:
         if finished is not None:
             self._bytes -= finished.size
 
-    def expired(self, moment: Moment, in_use: AbstractSet[JobId]) -> tuple[list[JobId], float]:
+    def expired(
+        self, moment: Moment, in_use: AbstractSet[JobId], running: int = 0
+    ) -> tuple[list[JobId], float]:
         """Return the jobs to remove now, oldest first, and the seconds until the next check.
 
-        A job in use does not expire and does not count, so that it displaces no other job.
+        A job in use does not expire and does not count, so that it displaces no other job. ``running`` is
+        the size of the output of all running jobs.
         """
         used = [self._jobs[job] for job in in_use if job in self._jobs]
         number = len(self._jobs) - len(used)
-        size = self._bytes - sum(finished.size for finished in used)
+        size = running + self._bytes - sum(finished.size for finished in used)
         expired: list[JobId] = []
         interval = MAX_INTERVAL
         for job, finished in self._jobs.items():
@@ -108,7 +125,7 @@ class FinishedJobs:
 
     def _time_left(self, age: float, number: int, size: int) -> float:
         """Return the seconds until the oldest of ``number`` jobs expires."""
-        if number > self._retention.jobs or size > self._retention.bytes:
+        if number > self._retention.jobs or size > self._most_bytes:
             return MIN_AGE - age
         return max(self._retention.age, MIN_AGE) - age
 

@@ -17,6 +17,7 @@ from .output import Sink as Sink
 from .output import SinkKind as SinkKind
 from .output import TimedOutputStore as TimedOutputStore
 from .output import Watch as Watch
+from .spawning import BoundingSpawner as BoundingSpawner
 from .spawning import InteractiveProcess as InteractiveProcess
 from .spawning import PausableProcess as PausableProcess
 from .spawning import Process as Process

@@ -1,6 +1,6 @@
 """The port of processes: what a spawner starts, and what some spawners can do with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -211,4 +211,20 @@ class ProcessSpawner(Protocol):
 
     async def close(self) -> None:
         """Disconnect; jobs keep running."""
+        ...
+
+
+class BoundingSpawner(ProcessSpawner, Protocol):
+    """A ProcessSpawner that can bound the output of all running jobs: an optional capability.
+
+    ``Progress.output_trouble`` shows of which jobs the output waits.
+    """
+
+    async def bound_output(self, most: int | None, on_reached: Callable[[], None]) -> None:
+        """Let what is kept of the output of running jobs take about ``most`` bytes; None: any number.
+
+        A job that writes more waits until its output has room again. ``on_reached`` is called when one
+        begins to wait. The last output of a job whose processes have ended never waits. Holds until the
+        next call, also while no Worker runs.
+        """
         ...

@@ -15,6 +15,7 @@ from ...core.model.channel import Channel
 from ...core.steps import Step, reached
 from ..kernel.splice import splice
 from ..state.reserve import NO_SPACE, Reserve
+from .output_bound import CountedOutput
 from .segments import Segments
 from .time_index import TimeIndex
 
@@ -76,6 +77,8 @@ class ChannelRecording:
         self._segments = segments
         self._times = times
         self._reserve = reserve
+        self._counted = CountedOutput(recorder.bound)
+        self._counted.keeps(segments.end - segments.first)
         self._lock = threading.Lock()
         self._draining = False
         self._pumping = False
@@ -147,6 +150,7 @@ class ChannelRecording:
     def close(self) -> None:
         """Close FIFO and segment."""
         self._recorder.forget(self.fifo)
+        self._counted.keeps(0)
         os.close(self.fifo)
         self._segments.close()
 
@@ -228,13 +232,17 @@ class ChannelRecording:
 
     def _splice(self, most: int) -> int:
         """Move at most this many bytes from the FIFO; return how many."""
-        if self._reserve.wanted and not self._draining and not self._reserve.allows_output():
-            raise OSError(ENOSPC, os.strerror(ENOSPC))
+        if not self._draining:
+            self._recorder.bound.check()
+            if self._reserve.wanted and not self._reserve.allows_output():
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
         size, room = self._segments.room()
         if self._times is not None:
             self._times.note(self._segments.base + size)
         spliced = splice(self.fifo, self._segments.file, min(most, room), position=size)
-        self._recorder.offsets[self._index] = self._segments.base + size + spliced
+        end = self._segments.base + size + spliced
+        self._recorder.offsets[self._index] = end
+        self._counted.keeps(end - self._segments.first)
         reached(Step.SPLICED, self._job.job)
         if not _SPLICE_NOTIFIES:
             os.utime(self._segments.file)

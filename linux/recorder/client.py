@@ -58,6 +58,7 @@ class RecorderClient:
         self._draining: dict[str, Message] = {}
         self._recorder: MessageConnection | None = None
         self._log = DEFAULT
+        self._bound: int | None = None
         self._begun = False
         self._started_at = 0.0
         self.start_at: float | None = None
@@ -99,6 +100,7 @@ class RecorderClient:
             os.set_inheritable(self._shared, False)
         self._recorder = MessageConnection(self._loop, ours, self._receive, self._disconnected)
         self._send_log()
+        self._send_bound()
         for job, message in self._jobs.items():
             self._send(message)
             if job in self._terminals:
@@ -112,6 +114,11 @@ class RecorderClient:
         """Set level and format of the log, for this recorder and the next ones."""
         self._log = level, form
         self._send_log()
+
+    def bound_output(self, most: int | None) -> None:
+        """Let the output of all jobs take at most this many bytes, for this recorder and the next ones."""
+        self._bound = most
+        self._send_bound()
 
     def record(
         self,
@@ -197,6 +204,9 @@ class RecorderClient:
     def _send_log(self) -> None:
         level, form = self._log
         self._send({"log": level, "format": form})
+
+    def _send_bound(self) -> None:
+        self._send({"bound": self._bound})
 
     def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         if self._recorder:

@@ -20,6 +20,7 @@ TO_RECORDER = {
     "stop_feeding": (),
     "relay": (),
     "log": ("format",),
+    "bound": (),
 }
 """Messages by their first key, whose value is the job (``log``: the level), with their other fields.
 
@@ -34,6 +35,7 @@ the job is to be stopped in any case, so discard what cannot be recorded within 
 ``feed`` moves the input in the spool of a job into its FIFO; it carries descriptors of both, and has their
 inode numbers. A repeated one moves what was added since. ``end`` is the size of the whole input, if it is
 known. ``stop_feeding``: close both. ``log``: the level and the format of the recorder's log.
+``bound``: how many bytes the output of all its jobs may take; null: any number.
 """
 
 TO_SUPERVISOR = {

@@ -23,6 +23,7 @@ from ..state.reserve import Reserve
 from .channel_recording import RETRY_INTERVAL, ChannelRecording
 from .input_feed import InputFeed, TerminalFeed
 from .job_recording import JobRecording, sinks_of
+from .output_bound import OutputBound
 from .terminal_relay import TerminalRelay
 
 
@@ -41,6 +42,7 @@ class Recorder:
         self._retries: list[Callable[[], None]] = []
         self._reserves: dict[str, Reserve] = {}
         self.disk = SlowDisk()
+        self.bound = OutputBound()
 
     def run(self) -> None:
         """Record until the supervisor has disconnected and nothing is left to record."""
@@ -141,6 +143,8 @@ class Recorder:
         match message:
             case {"record": str(job)} if sinks := sinks_of(message):
                 self._record(JobRecording(self, job, sinks, terminal=message.get("terminal") is True))
+            case {"bound": (int() | None) as most}:
+                self.bound.most = most
             case {"log": str(level), "format": str(form)}:
                 log_steps("recorder", level, form)
             case {"feed": str(job), "spool": int(spool), "fifo": int(fifo), "end": (int() | None) as end}:

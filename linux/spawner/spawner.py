@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from ...core.ports import (
 from ..ipc.encoding import SpawnPlan, plan_to_message
 from ..ipc.framing import Message
 from ..logs.handler import current
+from ..recorder.output_bound import BOUND_REACHED
 from ..state.code_digest import this_generation
 from ..state.generations import known_generations, remove_if_dead
 from ..state.history import read_history, revoke_start
@@ -79,6 +80,8 @@ class SupervisorSpawner:
         self._to_forget: list[JobId] = []
         self._forgetting: asyncio.Task[None] | None = None
         self._being_forgotten: set[JobId] = set()
+        self._output_bound: int | None = None
+        self._on_bound_reached: Callable[[], None] = _ignore
 
     @property
     def accepts(self) -> frozenset[PlacementKind]:
@@ -154,6 +157,13 @@ class SupervisorSpawner:
         """Return the generation whose supervisor knows the job."""
         process = self._processes.get(job)
         return process.generation if process else self._generation
+
+    async def bound_output(self, most: int | None, on_reached: Callable[[], None]) -> None:
+        self._output_bound, self._on_bound_reached = most, on_reached
+        await self._ensure_connected()
+        for client in list(self._clients.values()):
+            with suppress(SupervisorGone):  # the next one gets it when we connect
+                await _bound_output(client, most)
 
     async def close(self) -> None:
         for task in (self._reconnection, self._forgetting):
@@ -247,6 +257,8 @@ class SupervisorSpawner:
                 level, form = current()
                 # A supervisor of an older version answers "unknown request"; its log stays as it is.
                 await client.call("log", level=level, format=form)
+                if self._output_bound is not None:
+                    await _bound_output(client, self._output_bound)
                 self._clients[generation] = client
         except BaseException:
             await client.close()
@@ -305,6 +317,8 @@ class SupervisorSpawner:
         process = self._processes.get(job)
         if process is not None:
             process.apply(message)
+            if process.progress.output_trouble == BOUND_REACHED:
+                self._on_bound_reached()
 
     def _on_lost(self, generation: str) -> None:
         log.error("the supervisor of generation %s has died; another one takes over its jobs", generation)
@@ -361,6 +375,11 @@ async def _forget(client: SupervisorClient, jobs: Sequence[JobId]) -> None:
     else:
         for job in jobs:
             await client.call("forget", job=str(job))
+
+
+async def _bound_output(client: SupervisorClient, most: int | None) -> None:
+    """Bound the output of a supervisor's jobs; one of an earlier version refuses the request."""
+    await client.call("bound_output", most=most)
 
 
 def _keeps_dying() -> SpawnerUnavailable:

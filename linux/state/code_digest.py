@@ -53,6 +53,7 @@ MODULES = (
     "linux/recorder/client.py",
     "linux/recorder/input_feed.py",
     "linux/recorder/job_recording.py",
+    "linux/recorder/output_bound.py",
     "linux/recorder/protocol.py",
     "linux/recorder/recorder.py",
     "linux/recorder/segments.py",

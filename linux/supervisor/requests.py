@@ -87,6 +87,9 @@ class RequestServer:
                     configure("supervisor", level, form)
                     self._recorder.set_log(level, form)
                 connection.send({"call": call})
+            case {"call": int(call), "do": "bound_output", "most": (int() | None) as most}:
+                self._recorder.bound_output(most)
+                connection.send({"call": call})
             case {"call": int(call), "do": "adopt"}:
                 self.adopt()
                 connection.send({"call": call})

@@ -105,6 +105,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "output_max": "10M",
         "tls_crl": "/d",
         "tls_denied": "/e",
+        "output_total": "unlimited",
         "reserve": "8M",
         "signal_all": "yes",
         "shutdown_grace": "1m",
@@ -142,7 +143,6 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "max_settings_frames": "25",
         "retention_age": "12h",
         "retention_jobs": "2K",
-        "retention_bytes": "unlimited",
         "log_level": "error",
         "log_format": "json",
         "audit": "/d",
@@ -172,6 +172,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             accounting=Accounting.LIMITS_ONLY,
             output_store=Plugin("o"),
             output_max=10 << 20,
+            output_total=inf,
             reserve=8 << 20,
             signal_all=True,
             shutdown_grace=60.0,
@@ -212,7 +213,6 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             ),
             retention_age=43200.0,
             retention_jobs=2000,
-            retention_bytes=inf,
             log_level="error",
             log_format="json",
         )
@@ -284,9 +284,12 @@ def test_invalid_files(tmp_path: Path, text: str, reason: str) -> None:
 
 
 def test_the_bound_on_output_has_a_table(tmp_path: Path) -> None:
-    """``[output] max`` applies to jobs without --output-max; by default all output is kept."""
-    assert 0 == resolve({}, None).output_max
-    assert 10 << 20 == resolve({}, config(tmp_path, "[output]\nmax = '10M'")).output_max
+    """``[output] max`` applies to jobs without --output-max, by default 1 GiB; ``total`` to all jobs."""
+    assert 1 << 30 == resolve({}, None).output_kept
+    assert 0 == resolve({"output_store": Plugin("another")}, None).output_kept
+    for text, size in (("10M", 10 << 20), ("all", 0), ("0", 0)):
+        assert size == resolve({}, config(tmp_path, f"[output]\nmax = '{text}'")).output_kept
+    assert 5 << 30 == resolve({}, config(tmp_path, "[output]\ntotal = '5G'")).retention.bytes
 
 
 LIMITS = {

@@ -1,6 +1,7 @@
 """Finished jobs expire, and their requests a day later."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
@@ -24,7 +25,7 @@ from worker.core import (
 )
 from worker.core.engine.idempotency import REQUEST_RETENTION, fingerprint
 from worker.core.engine.retention import CLOCK_SETTLING, MAX_INTERVAL, MIN_AGE
-from worker.core.testing import FakeMachine, FakeProgram
+from worker.core.testing import FakeMachine, FakeProgram, FakeSpawner
 from worker.core.worker import LIST_BATCH
 
 ECHO = JobSpec("echo", ["hello"])
@@ -196,6 +197,38 @@ async def test_bounded_output_counts_with_its_bound() -> None:
     job = await worker.start(JobSpec("long", output_max=1 << 18))
     await pass_time(machine, MIN_AGE + MAX_INTERVAL)
     assert [job] == await kept(machine, worker)
+
+
+class Bounding(FakeSpawner):
+    """A spawner that is told how much output running jobs may write."""
+
+    granted: int | None = None
+
+    async def bound_output(self, most: int | None, on_reached: Callable[[], None]) -> None:
+        """Note it, and what reports that a job waits."""
+        self.granted, self.on_reached = most, on_reached
+
+
+async def test_running_jobs_count() -> None:
+    """The oldest finished jobs make room for running ones, also when one waits; these are told how much."""
+    programs = {
+        "short": lambda _: FakeProgram(output=b"x" * 300),
+        "long": lambda _: FakeProgram(output=b"x" * 1200, seconds=1e9),
+    }
+    machine = FakeMachine(programs)
+    spawner = machine.spawner = Bounding(programs=programs, clock=machine.clock)
+    worker = machine.worker(retention=Retention(age=inf, jobs=inf, bytes=1600))
+    jobs = [await worker.start(JobSpec("short")) for _ in range(2)]
+    for job in jobs:
+        await worker.wait(job)
+    await pass_time(machine, MIN_AGE + MAX_INTERVAL)
+    assert jobs == await kept(machine, worker)
+    assert 1000 == spawner.granted
+    running = await worker.start(JobSpec("long"))
+    spawner.on_reached()
+    await pass_time(machine, 1.0)
+    assert [jobs[1], running] == await kept(machine, worker)
+    assert 1300 == spawner.granted
 
 
 async def test_a_long_list_yields_to_other_tasks() -> None:

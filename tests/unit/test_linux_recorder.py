@@ -259,6 +259,7 @@ def test_a_supervisor_sends_the_messages_of_the_protocol(tmp_path: Path) -> None
     client.feed("job", 0, 1, None)
     client.stop_feeding("job")
     client.set_log("debug", "json")
+    client.bound_output(1 << 20)
     assert {name: set(names) for name, names in TO_RECORDER.items()} == fields(client.sent)
 
 

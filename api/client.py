@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from errno import ECONNREFUSED
 from socket import gaierror
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ..core.errors import WorkerError
@@ -82,10 +82,16 @@ class Client:
         # All calls are answered by now; waiting for the server to close would cost a round trip.
         await self._channel.disconnect()
 
-    async def start(self, spec: JobSpec, *, request_id: str = "") -> JobId:
+    async def start(
+        self,
+        spec: JobSpec,
+        *,
+        request_id: str = "",
+        secrets: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> JobId:
         """Start a job and return its id; with the same request id again, the same job."""
         async with self._errors_translated():
-            reply = await self._worker.start(translate.start_request(spec, request_id))
+            reply = await self._worker.start(translate.start_request(spec, request_id, secrets))
             return parse_job_id(reply.job_id)
 
     async def stop(

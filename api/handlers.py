@@ -86,7 +86,12 @@ class Handlers:
         """Start a job owned by the caller."""
         check_start(request.request_id, request.labels, self._bounds)
         spec = translate.job_spec(request)
-        job = await self._worker.start(spec, owner=caller.get().name, request_id=request.request_id)
+        job = await self._worker.start(
+            spec,
+            owner=caller.get().name,
+            request_id=request.request_id,
+            secrets=translate.secrets(request),
+        )
         return StartResponse(job_id=str(job))
 
     async def stop(self, request: StopRequest) -> StopResponse:

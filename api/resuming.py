@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import aclosing
 from dataclasses import replace
 from time import monotonic
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import uuid4
 
@@ -84,10 +84,16 @@ class ResumingClient:
         """Whether this client is waiting for the server."""
         return self._server.away
 
-    async def start(self, spec: JobSpec, *, request_id: str = "") -> JobId:
+    async def start(
+        self,
+        spec: JobSpec,
+        *,
+        request_id: str = "",
+        secrets: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> JobId:
         """Start a job exactly once and return its id."""
         request_id = request_id or str(uuid4())
-        return await self._call(lambda client: client.start(spec, request_id=request_id))
+        return await self._call(lambda client: client.start(spec, request_id=request_id, secrets=secrets))
 
     async def stop(
         self,

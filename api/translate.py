@@ -5,6 +5,7 @@ The types of the core reject invalid values and name the field.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from ..core.errors import InvalidJobSpec
@@ -68,7 +69,9 @@ _LIST_ARGUMENTS = 1024
 """Bytes of arguments per job in a list: clients reject replies of more than 4 MiB."""
 
 
-def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
+def start_request(
+    spec: JobSpec, request_id: str, secrets: Mapping[str, bytes] = MappingProxyType({})
+) -> proto.StartRequest:
     """Return the request for this job."""
     return proto.StartRequest(
         name=spec.command,
@@ -91,7 +94,18 @@ def start_request(spec: JobSpec, request_id: str) -> proto.StartRequest:
         signal_all=spec.signal_all,
         stdin=spec.stdin,
         terminal=window_size_message(spec.terminal),
+        secrets=[proto.Secret(name=name, value=value) for name, value in secrets.items()],
     )
+
+
+def secrets(message: proto.StartRequest) -> Mapping[str, bytes]:
+    """Return the secrets of a requested job; raise InvalidJobSpec if one is given twice."""
+    found: dict[str, bytes] = {}
+    for each in message.secrets:
+        if each.name in found:
+            raise InvalidJobSpec(f"secrets.{each.name}", "is given twice")
+        found[each.name] = each.value
+    return found
 
 
 def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:

@@ -111,6 +111,7 @@ MODULES = {
         "RecordedFifo",
         "ResourceLimiter",
         "Scope",
+        "SecretSpawner",
         "SignalableProcess",
         "Sink",
         "SinkKind",
@@ -215,6 +216,7 @@ if TYPE_CHECKING:
     from .ports import RecordedFifo as RecordedFifo
     from .ports import ResourceLimiter as ResourceLimiter
     from .ports import Scope as Scope
+    from .ports import SecretSpawner as SecretSpawner
     from .ports import SignalableProcess as SignalableProcess
     from .ports import Sink as Sink
     from .ports import SinkKind as SinkKind

@@ -5,6 +5,7 @@ import signal as signals
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from types import MappingProxyType
 
 from .audit.trail import AuditTrail
 from .engine import following
@@ -48,6 +49,7 @@ from .model.job import (
     new_job_id,
 )
 from .model.limits import LimitPolicy, ResourceLimits
+from .model.secrets import check_secrets
 from .model.stream_start import BEGINNING, FromOffset, StreamStart
 from .model.stream_times import ANY_TIME, StreamTimes
 from .model.terminal import WindowSize
@@ -119,13 +121,22 @@ class Worker:
         """Recover the jobs of a previous Worker; every other call does this first."""
         await self._recovery.complete()
 
-    async def start(self, spec: JobSpec, *, owner: str = "", request_id: str = "") -> JobId:
+    async def start(
+        self,
+        spec: JobSpec,
+        *,
+        owner: str = "",
+        request_id: str = "",
+        secrets: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> JobId:
         """Start a job and return its id once its command has been executed.
 
+        ``secrets`` are passed to the job as files, and are part of no record (SecretSpawner).
         A request id that its owner has already used returns the id of the same job, until a day after
         the removal of that job. On an error (SpawnFailed, LimitsUnsupported, LimitsRejected,
         RequestIdReused and others) nothing is left behind.
         """
+        check_secrets(secrets)
         await self.recover()
         past = await self._past_request(owner, request_id)
         if past is not None:
@@ -135,7 +146,7 @@ class Worker:
         job = self._jobs.requested(owner, request_id)
         if job is None:
             self._jobs.check_room(owner)
-            job = self._runner.launch(self._record(spec, owner, request_id))
+            job = self._runner.launch(self._record(spec, owner, request_id), secrets)
         elif fingerprint(job.record.spec) != fingerprint(spec):
             raise RequestIdReused(request_id)
         if isinstance(job.phase, Launching):

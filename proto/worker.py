@@ -29,6 +29,7 @@ __all__ = (
     "RemoveResponse",
     "ResumeRequest",
     "ResumeResponse",
+    "Secret",
     "SignalRequest",
     "SignalResponse",
     "StartRequest",
@@ -857,6 +858,26 @@ default_message_pool.register_message("worker.v1", "ResumeResponse", ResumeRespo
 
 
 @dataclass(eq=False, repr=False)
+class Secret(betterproto2.Message):
+    """
+    A secret of a job.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The name of the file: 1 to 128 ASCII letters, digits, "_", "-" and ".", the first not ".". Not twice.
+    """
+
+    value: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    The contents of the file.
+    """
+
+
+default_message_pool.register_message("worker.v1", "Secret", Secret)
+
+
+@dataclass(eq=False, repr=False)
 class SignalRequest(betterproto2.Message):
     """
     Which signal to send to which processes.
@@ -1007,6 +1028,15 @@ class StartRequest(betterproto2.Message):
     terminal. With `stdin`, the input is what is typed there; without, nothing is. Not with `split_output`.
     Processes that outlive the main process lose the terminal, and `linger_ms` does not apply. The worker
     sets no TERM: see `env`. Absent: no terminal.
+    """
+
+    secrets: "list[Secret]" = betterproto2.field(30, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Secrets, which the job finds as files in the directory that its variable CREDENTIALS_DIRECTORY names, as
+    with LoadCredential= of systemd. They are in memory (tmpfs), readable for the user of the job only, and
+    deleted when no process of it is left. The server records, logs and reports none of them, and does not
+    compare them if a request_id is repeated. At most 65536 bytes each, 1048576 in total. FAILED_PRECONDITION
+    if the host has no tmpfs for them.
     """
 
 

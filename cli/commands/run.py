@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Mapping
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -11,7 +12,7 @@ import click
 from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
 from ...core.model.ending import Cause, exit_code
-from ...core.model.job import JobSpec, JobStatus
+from ...core.model.job import JobId, JobSpec, JobStatus
 from ..client_settings import ClientSettings, client_options, rpc_failures
 from ..exit_status import RUN_FAILED, after_signal, spawn_failed
 from ..options.detach_keys import detach_keys_option
@@ -39,7 +40,13 @@ _DEFAULTS = {"split_output": True}
 @job_options
 @detach_keys_option
 @client_options
-def run(settings: ClientSettings, request_id: str, detach_keys: bytes, **job: object) -> None:
+def run(
+    settings: ClientSettings,
+    request_id: str,
+    secrets: Mapping[str, bytes],
+    detach_keys: bytes,
+    **job: object,
+) -> None:
     """Run a command as a job and exit with its exit code.
 
     stdout and stderr of the job go to those of this command. Everything from CMD on belongs to the
@@ -56,7 +63,7 @@ def run(settings: ClientSettings, request_id: str, detach_keys: bytes, **job: ob
             spec = job_spec(job)
             request_id = request_id or str(uuid4())
             stdin = _passed(spec, terminal, detach_keys, request_id)
-            status = asyncio.run(_run(settings, spec, request_id, stdin))
+            status = asyncio.run(_run(settings, spec, request_id, secrets, stdin))
     except Failure as error:
         raise Failure(str(error), RUN_FAILED if error.status == 1 else error.status) from None
     click.get_current_context().exit(status)
@@ -73,9 +80,15 @@ def _passed(spec: JobSpec, terminal: LocalTerminal, detach_keys: bytes, session:
     return TerminalSession(terminal, StandardInput(), detach_keys, redraws=False)
 
 
-async def _run(settings: ClientSettings, spec: JobSpec, request_id: str, stdin: Passed | None) -> int:
+async def _run(
+    settings: ClientSettings,
+    spec: JobSpec,
+    request_id: str,
+    secrets: Mapping[str, bytes],
+    stdin: Passed | None,
+) -> int:
     async with settings.client() as client, _Interrupts(client) as interrupts:
-        job = await _start(client, spec, request_id, interrupts)
+        job = await _started(client.start(spec, request_id=request_id, secrets=secrets), interrupts)
         copies = OutputCopies(job, spec.channels)
         try:
             if await copy_until_detached(stdin, client, job, copies):
@@ -100,9 +113,9 @@ async def _run(settings: ClientSettings, spec: JobSpec, request_id: str, stdin: 
     return after_signal(interrupts.first) if interrupts.first is not None else _exit_status(job, status)
 
 
-async def _start(client: ResumingClient, spec: JobSpec, request_id: str, interrupts: "_Interrupts") -> str:
+async def _started(start: Awaitable[JobId], interrupts: "_Interrupts") -> str:
     try:
-        job = str(await client.start(spec, request_id=request_id))
+        job = str(await start)
     except asyncio.CancelledError:
         if interrupts.first is None:
             raise

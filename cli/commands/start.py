@@ -1,6 +1,7 @@
 """`worker start`: starts a command as a job."""
 
 import asyncio
+from collections.abc import Mapping
 from uuid import uuid4
 
 import click
@@ -22,7 +23,13 @@ from ..terminal.standard_input import StandardInput, has_end, hint_unused
 @job_options
 @format_option("json")
 @client_options
-def start(settings: ClientSettings, request_id: str, form: str | None, **job: object) -> None:
+def start(
+    settings: ClientSettings,
+    request_id: str,
+    secrets: Mapping[str, bytes],
+    form: str | None,
+    **job: object,
+) -> None:
     """Start a command as a job.
 
     Everything from CMD on belongs to the job, including arguments that look like options. A limit
@@ -37,15 +44,21 @@ def start(settings: ClientSettings, request_id: str, form: str | None, **job: ob
     passed = spec.stdin and spec.terminal is None and has_end()
     request_id = request_id or str(uuid4())
     stdin = InputCopy(StandardInput().read, session=request_id) if passed else None
-    job_id = call(settings, lambda client: _start(client, spec, request_id, stdin))
+    job_id = call(settings, lambda client: _start(client, spec, request_id, secrets, stdin))
     if form == "json":
         show_json({"id": str(job_id)})
     else:
         say(f"Job {job_id} is started")
 
 
-async def _start(client: ResumingClient, spec: JobSpec, request_id: str, stdin: InputCopy | None) -> JobId:
-    job = await client.start(spec, request_id=request_id)
+async def _start(
+    client: ResumingClient,
+    spec: JobSpec,
+    request_id: str,
+    secrets: Mapping[str, bytes],
+    stdin: InputCopy | None,
+) -> JobId:
+    job = await client.start(spec, request_id=request_id, secrets=secrets)
     if stdin is None:
         hint_unused(*([f"type it with `worker attach -i {job}`"] if spec.stdin else []))
         return job

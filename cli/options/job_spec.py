@@ -16,7 +16,7 @@ from ...core.model.job import DEFAULT_GRACE, DEFAULT_LINGER, JobSpec, Leftovers
 from ..terminal.console import Failure
 from ..terminal.local_terminal import local_size
 from .limits import LIMITS, limit_options, resource_limits
-from .parameters import DURATION, OUTPUT_MAX, PAIR, SIZE, ULIMIT
+from .parameters import DURATION, OUTPUT_MAX, PAIR, SECRET, SIZE, ULIMIT
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -145,6 +145,14 @@ _REQUEST_ID = click.option(
     default="",
     help="Return the existing job if this id was already used.  [default: a new id]",
 )
+_SECRETS = click.option(
+    "--secret",
+    "secrets",
+    type=SECRET,
+    multiple=True,
+    callback=_converted(dict),
+    help="Give the job the contents of a file, as a file in the directory $CREDENTIALS_DIRECTORY.",
+)
 _ARGUMENTS = (
     click.argument("command", metavar="CMD", type=click.UNPROCESSED),
     click.argument("args", metavar="[ARG]...", type=click.UNPROCESSED, nargs=-1),
@@ -152,8 +160,8 @@ _ARGUMENTS = (
 
 
 def job_options(command: Command) -> Command:
-    """Add to a command the options of a job, CMD and ARG, all for `job_spec`, and ``request_id``."""
-    for add in (*reversed(_ARGUMENTS), limit_options, _REQUEST_ID, *reversed(_OPTIONS)):
+    """Add to a command the options of a job, CMD and ARG, for `job_spec`; ``request_id``; ``secrets``."""
+    for add in (*reversed(_ARGUMENTS), limit_options, _REQUEST_ID, _SECRETS, *reversed(_OPTIONS)):
         command = add(command)
     return command
 

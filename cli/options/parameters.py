@@ -8,6 +8,7 @@ import click
 
 from ...core.errors import InvalidJobSpec
 from ...core.model.job import check_output_max
+from ...core.model.secrets import LARGEST_SECRET, check_secrets
 from ...core.model.stream_start import BEGINNING, LastLines, StreamStart
 from ..server_address import parse_address
 from .quantities import (
@@ -134,6 +135,23 @@ def parse_output_max(text: str) -> int:
     return size
 
 
+def parse_secret(text: str) -> tuple[str, bytes]:
+    """Return the name of a secret and its value, the contents of the file in ``NAME=FILE``."""
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise ValueError("write NAME=FILE")
+    try:
+        with open(path, "rb") as file:
+            value = file.read(LARGEST_SECRET + 1)
+        check_secrets({name: value})
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except InvalidJobSpec as error:
+        reason = f"{path} is larger than 64K" if len(value) > LARGEST_SECRET else error.reason
+        raise ValueError(reason) from None
+    return name, value
+
+
 ADDRESS = Parsed("HOST:PORT", parse_address)
 CORES = Parsed("CORES", parse_cores)
 COUNT = Parsed("NUMBER", parse_count)
@@ -143,6 +161,7 @@ DEVICE_RATE = Parsed("DEVICE=RATE", parse_device_rate)
 DURATION = Parsed("DURATION", parse_duration)
 OUTPUT_MAX = Parsed("SIZE", parse_output_max)
 PAIR = Parsed("NAME=VALUE", parse_pair)
+SECRET = Parsed("NAME=FILE", parse_secret)
 SIGNAL = _Signal("SIGNAL", parse_signal)
 SIZE = Parsed("SIZE", parse_size)
 TAIL = Parsed("LINES", parse_tail)

@@ -8,6 +8,8 @@ from ..ports import (
     OutputStore,
     PausableProcess,
     Process,
+    ProcessSpawner,
+    SecretSpawner,
     SignalableProcess,
     TerminalProcess,
     TimedOutputStore,
@@ -32,6 +34,15 @@ def interactive(process: Process) -> InteractiveProcess:
 def resizable(process: Process) -> TerminalProcess:
     """Return a process whose terminal can be resized; ActionRefused if it is not one."""
     return cast("TerminalProcess", _with("resize", process, "cannot give terminals to jobs"))
+
+
+def confidential(spawner: ProcessSpawner) -> SecretSpawner:
+    """Return a spawner that can pass secrets to jobs; ActionRefused if it cannot."""
+    if not hasattr(spawner, "spawn_with_secrets"):
+        raise ActionRefused(
+            "the spawner of this server cannot pass secrets to jobs; the spawner `supervisor` can"
+        )
+    return cast("SecretSpawner", spawner)
 
 
 def timed(outputs: OutputStore) -> TimedOutputStore:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -18,6 +18,7 @@ from ..ports import (
     ResourceLimiter,
 )
 from ..steps import Step, reached
+from .capabilities import confidential
 from .compatibility import check_placement, check_sinks
 from .idempotency import fingerprint
 from .job_entry import JobEntry, Launching, Running
@@ -42,15 +43,17 @@ class JobRunner:
     tasks: Tasks
     audit: AuditTrail
 
-    def launch(self, record: JobRecord) -> JobEntry:
-        """Register a job and launch it in a task."""
+    def launch(self, record: JobRecord, secrets: Mapping[str, bytes]) -> JobEntry:
+        """Register a job and launch it in a task; ActionRefused if it cannot get its secrets."""
+        if secrets:
+            confidential(self.spawner)
         launching = Launching()
         job = JobEntry(record, launching)
         self.jobs.add(job)
-        launching.task = self.tasks.start(self._launch(job, launching))
+        launching.task = self.tasks.start(self._launch(job, launching, secrets))
         return job
 
-    async def _launch(self, job: JobEntry, launching: Launching) -> None:
+    async def _launch(self, job: JobEntry, launching: Launching, secrets: Mapping[str, bytes]) -> None:
         """Journal the intent, prepare, spawn. On failure undo these steps, the newest first."""
         job_id, spec = job.record.id, job.record.spec
         undo: list[Callable[[], Awaitable[object]]] = []
@@ -69,7 +72,12 @@ class JobRunner:
             check_sinks(self.outputs.sink_kind, spec.channels, sinks)
             reached(Step.FIFO_MADE, job_id)
             spec = replace(spec, signal_all=job.record.signal_all)
-            process = await self.spawner.spawn(job_id, spec, scope.placement, sinks)
+            if secrets:
+                process = await confidential(self.spawner).spawn_with_secrets(
+                    job_id, spec, scope.placement, sinks, secrets
+                )
+            else:
+                process = await self.spawner.spawn(job_id, spec, scope.placement, sinks)
         except asyncio.CancelledError:
             raise  # undo nothing, as after a crash: the next Worker recovers what exists
         except BaseException:

@@ -23,6 +23,7 @@ from .spawning import PausableProcess as PausableProcess
 from .spawning import Process as Process
 from .spawning import ProcessSpawner as ProcessSpawner
 from .spawning import Progress as Progress
+from .spawning import SecretSpawner as SecretSpawner
 from .spawning import SignalableProcess as SignalableProcess
 from .spawning import Survivor as Survivor
 from .spawning import TerminalProcess as TerminalProcess

@@ -214,6 +214,25 @@ class ProcessSpawner(Protocol):
         ...
 
 
+class SecretSpawner(ProcessSpawner, Protocol):
+    """A ProcessSpawner that can pass secrets to jobs: an optional capability."""
+
+    async def spawn_with_secrets(
+        self,
+        job: JobId,
+        spec: JobSpec,
+        placement: Placement,
+        sinks: Mapping[Channel, Sink],
+        secrets: Mapping[str, bytes],
+    ) -> Process:
+        """As ``spawn``; the job finds a file for each secret in the directory CREDENTIALS_DIRECTORY.
+
+        Only the user of the job can read the files. They are on no disk, and are deleted at the end of the
+        job. The spawner records and logs no secret. Raises ActionRefused if the host cannot do this.
+        """
+        ...
+
+
 class BoundingSpawner(ProcessSpawner, Protocol):
     """A ProcessSpawner that can bound the output of all running jobs: an optional capability.
 

@@ -324,6 +324,7 @@ class FakeSpawner:
         self._clock = clock or SystemClock()
         self._processes: dict[JobId, FakeProcess] = {}
         self._pids = count(1000)
+        self.secrets: dict[JobId, Mapping[str, bytes]] = {}
 
     @property
     def accepts(self) -> frozenset[PlacementKind]:
@@ -351,6 +352,19 @@ class FakeSpawner:
         self._processes[job] = process
         return process
 
+    async def spawn_with_secrets(
+        self,
+        job: JobId,
+        spec: JobSpec,
+        placement: Placement,
+        sinks: Mapping[Channel, Sink],
+        secrets: Mapping[str, bytes],
+    ) -> Process:
+        """As ``spawn``; ``secrets`` of the job are kept until it is forgotten."""
+        process = await self.spawn(job, spec, placement, sinks)
+        self.secrets[job] = secrets
+        return process
+
     async def recover(self) -> Mapping[JobId, Process]:
         """Return all jobs that run, or have ended and are not yet forgotten."""
         return dict(self._processes)
@@ -358,6 +372,7 @@ class FakeSpawner:
     async def forget(self, job: JobId) -> None:
         """Delete the state of a job. Idempotent."""
         self._processes.pop(job, None)
+        self.secrets.pop(job, None)
 
     async def close(self) -> None:
         """Keep the processes running."""

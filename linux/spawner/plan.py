@@ -9,6 +9,7 @@ from ...core.model.channel import Channel
 from ...core.model.job import DEFAULT_PATH, JobId, JobSpec
 from ...core.ports import Placement, RecordedFifo, Sink
 from ..ipc.encoding import SpawnPlan
+from ..state.credentials import VARIABLE
 from .users import Account
 
 
@@ -38,9 +39,11 @@ def spawn_plan(
     sinks: Mapping[Channel, Sink],
     who: Account,
     no_new_privs: NoNewPrivs,
+    credentials: str = "",
 ) -> SpawnPlan:
     """Return the plan of a job; AccessDenied as ``NoNewPrivs.applies``.
 
+    ``credentials`` is the directory with its secrets, if it has any.
     InvalidJobSpec for a terminal if the output store does not take the output from a FIFO.
     """
     if spec.terminal is not None and not all(isinstance(sink, RecordedFifo) for sink in sinks.values()):
@@ -52,6 +55,7 @@ def spawn_plan(
         "LOGNAME": who.name,
         "LANG": "C.UTF-8",
         **spec.env,
+        **({VARIABLE: credentials} if credentials else {}),
         "WORKER_JOB_ID": str(job),  # last: without cgroups it identifies the job's processes
     }
     return SpawnPlan(

@@ -32,11 +32,12 @@ from ..state.generations import known_generations, remove_if_dead
 from ..state.history import read_history, revoke_start
 from ..state.job_directory import fifos_in, history_path, remove_if_empty, remove_input
 from ..state.layout import Layout
+from .credentials import Credentials
 from .plan import NoNewPrivs, spawn_plan
 from .process import SupervisedProcess
 from .start_failure import start_failure
 from .supervisor_client import SupervisorClient, SupervisorGone, start_supervisor
-from .users import account
+from .users import Account, account
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class SupervisorSpawner:
         self._layout.make()
         self._generation = generation or this_generation()
         self._no_new_privs = no_new_privs
+        self._credentials = Credentials(self._layout.state_dir)
         self._own_account = account(None)
         self._processes: dict[JobId, SupervisedProcess] = {}
         self._clients: dict[str, SupervisorClient] = {}
@@ -101,14 +103,36 @@ class SupervisorSpawner:
     async def spawn(
         self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
     ) -> Process:
-        # NSS may use the network.
-        who = self._own_account if spec.user is None else await asyncio.to_thread(account, spec.user)
-        plan = spawn_plan(job, spec, placement, sinks, who, self._no_new_privs)
+        plan = spawn_plan(job, spec, placement, sinks, await self._account(spec), self._no_new_privs)
+        return await self._spawn_plan(job, plan)
+
+    async def spawn_with_secrets(
+        self,
+        job: JobId,
+        spec: JobSpec,
+        placement: Placement,
+        sinks: Mapping[Channel, Sink],
+        secrets: Mapping[str, bytes],
+    ) -> Process:
+        who = await self._account(spec)
+        directory = await asyncio.to_thread(self._credentials.make, job, secrets, who)
+        try:
+            plan = spawn_plan(job, spec, placement, sinks, who, self._no_new_privs, directory)
+            return await self._spawn_plan(job, plan)
+        except Exception:  # not a cancellation: the job may run, and the next server looks at that
+            await asyncio.to_thread(self._credentials.remove, job)
+            raise
+
+    async def _account(self, spec: JobSpec) -> Account:
+        """Return the account of a job. NSS may use the network."""
+        return self._own_account if spec.user is None else await asyncio.to_thread(account, spec.user)
+
+    async def _spawn_plan(self, job: JobId, plan: SpawnPlan) -> Process:
         # Registered before the request: the end may be reported together with the start.
         process = self._processes[job] = self._process(job, self._generation)
-        process.placement = placement
+        process.placement = plan.placement
         try:
-            process.hold_fifos(plan.fifos, spec.pipe_size)
+            process.hold_fifos(plan.fifos, plan.spec.pipe_size)
             await self._spawn(job, plan, process)
         except BaseException:
             del self._processes[job]
@@ -122,6 +146,7 @@ class SupervisorSpawner:
     async def recover(self) -> Mapping[JobId, Process]:
         await self._ensure_connected()
         self._remove_unstarted()
+        await asyncio.to_thread(self._credentials.sweep, set(self._processes))
         return dict(self._processes)
 
     async def forget(self, job: JobId) -> None:
@@ -130,6 +155,8 @@ class SupervisorSpawner:
         if self._forgetting is None:
             self._forgetting = asyncio.create_task(self._forget_gathered())
         await asyncio.shield(self._forgetting)
+        if self._credentials.exist(job):  # it has made files there, which the supervisor does not delete
+            await asyncio.to_thread(self._credentials.remove, job)
         process = self._processes.pop(job, None)
         if process is not None and process.generation != self._generation:
             await self._disconnect_if_unused(process.generation)
@@ -176,6 +203,7 @@ class SupervisorSpawner:
         await self._disconnect()
         for process in self._processes.values():
             process.close()
+        self._credentials.close()
 
     async def call(self, job: JobId, do: str, **arguments: object) -> dict[str, Any]:
         """Send an idempotent request; repeat it if the supervisor dies, then raise SpawnerUnavailable."""

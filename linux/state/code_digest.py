@@ -61,6 +61,7 @@ MODULES = (
     "linux/recorder/terminal_relay.py",
     "linux/recorder/time_index.py",
     "linux/state/__init__.py",
+    "linux/state/credentials.py",
     "linux/state/generations.py",
     "linux/state/history.py",
     "linux/state/job_directory.py",

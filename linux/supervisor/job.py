@@ -45,6 +45,7 @@ from ..ipc.encoding import SpawnPlan
 from ..ipc.event_loop import Loop, boottime
 from ..kernel import procfs
 from ..recorder.client import RecorderClient
+from ..state.credentials import VARIABLE, remove_credentials
 from ..state.history import (
     History,
     StartRecord,
@@ -195,9 +196,15 @@ class Job:
     def _discard(self) -> None:
         """Delete what exists of a job that never ran."""
         self.streams.discard()
+        self._remove_credentials()
         remove_history(self._history_path)
         remove_if_empty(self._directory)
         self._close()
+
+    def _remove_credentials(self) -> None:
+        """Delete the secrets of the job, if it has any: no process of it is left."""
+        if VARIABLE in self.plan.env:
+            remove_credentials(os.path.dirname(os.path.dirname(self._directory)), self.name)
 
     def _find_processes(self, main: int) -> JobProcesses:
         if self._leftovers is not None:  # of an adoption that failed
@@ -245,6 +252,7 @@ class Job:
             if orphan is not None:
                 orphan.close()
             self.streams.discard()
+            self._remove_credentials()
             self._close()
             self._loop.call_at(self._pass_time, None)
 
@@ -389,6 +397,7 @@ class Job:
                 thaw_processes(self.plan.placement)
             case Drain():
                 reached(Step.ALL_ENDED, self.name)
+                self._remove_credentials()
                 if not self.streams.output.drain(discard=self._stopped):
                     # In the next round: an event is being handled now.
                     self._loop.call_at(self._appended, boottime())

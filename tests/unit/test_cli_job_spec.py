@@ -1,7 +1,10 @@
 """The job spec that the options of `start` describe."""
 
+import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 import click
 import pytest
@@ -12,6 +15,7 @@ from worker.cli.commands.start import start
 from worker.cli.commands.update import update
 from worker.cli.options.job_spec import JOB_COMMAND, job_options, job_spec
 from worker.cli.options.limits import LIMITS, Limit
+from worker.cli.options.parameters import parse_secret
 from worker.cli.terminal.console import Failure
 from worker.core.model.job import JobSpec, Leftovers
 from worker.core.model.limits import (
@@ -30,8 +34,8 @@ def spec_of(*arguments: str) -> JobSpec:
 
     @click.command(context_settings=JOB_COMMAND)
     @job_options
-    def start(request_id: str, **job: object) -> None:
-        assert "" == request_id
+    def start(request_id: str, secrets: Mapping[str, bytes], **job: object) -> None:
+        assert ("", {}) == (request_id, secrets)
         found.append(job_spec(job))
 
     CliRunner().invoke(start, arguments, catch_exceptions=False, standalone_mode=False)
@@ -190,3 +194,21 @@ def test_the_options_of_processes() -> None:
     assert JobSpec(
         "ls", ulimits=[Ulimit("nofile", 1, 2), Ulimit("core", 0, 0)], new_privileges=True, pipe_size=1 << 20
     ) == spec_of("--ulimit", "nofile=1:2", "--ulimit", "core=0", "--new-privs", "--pipe-size", "1M", "ls")
+
+
+def test_a_secret_is_the_contents_of_a_file(tmp_path: Path) -> None:
+    """Any bytes of at most 64 KiB; the error for any other names the file, and shows none of it."""
+    file, large = tmp_path / "file", tmp_path / "large"
+    file.write_bytes(b"a=\0\xff\n")
+    assert ("db-password", b"a=\0\xff\n") == parse_secret(f"db-password={file}")
+    large.write_bytes(bytes(65537))
+    for text, reason in (
+        ("password", "write NAME=FILE"),
+        (f"={file}", "write NAME=FILE"),
+        ("password=", "write NAME=FILE"),
+        (f"../password={file}", "'../password': write 1 to 128 letters"),
+        (f"password={large}", f"{large} is larger than 64K"),
+        (f"password={tmp_path}/none", f"cannot read {tmp_path}/none: No such file or directory"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(reason)):
+            parse_secret(text)

@@ -86,11 +86,11 @@ class Cgroup:
     def _create(self) -> None:
         for attempt in range(_CREATION_ATTEMPTS):
             try:
-                os.mkdir(self.path)
+                _make_directory(self.path)
             except FileNotFoundError:  # the first job; or a limiter with this parent is just removing it
                 if attempt == _CREATION_ATTEMPTS - 1:
                     raise
-                os.makedirs(os.path.dirname(self.path), exist_ok=True)
+                _make_parents(os.path.dirname(self.path))
             else:
                 return
 
@@ -142,3 +142,17 @@ class Cgroup:
             for path in reversed(list(walk(self.path))):
                 with suppress(FileNotFoundError):
                     os.rmdir(path)
+
+
+def _make_parents(path: str) -> None:
+    """Create a directory and those above it, as far as they do not exist."""
+    if not os.path.isdir(path):
+        _make_parents(os.path.dirname(path))
+        with suppress(FileExistsError):  # by another limiter
+            _make_directory(path)
+
+
+def _make_directory(path: str) -> None:
+    """Create a directory that every user can read, whatever the umask is: runtimes look up their limits."""
+    os.mkdir(path)
+    os.chmod(path, 0o755)  # noqa: S103 - as systemd does

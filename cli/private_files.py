@@ -34,6 +34,8 @@ def exposed_files(home: Path) -> Iterator[Path]:
     """
     for name in _FILES:
         yield from _exposed(home / name)
+    for reserve in sorted(home.glob("reserve-*")):
+        yield from _exposed(reserve)
     for name in _TREES:
         yield from _exposed_below(home / name)
     if not (pki := home / "pki").is_symlink():

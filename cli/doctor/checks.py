@@ -10,6 +10,7 @@ from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus
 from ...linux.journal import sqlite
 from ...linux.kernel import probes
+from ...linux.recorder.output_bound import BOUND_REACHED
 from ...linux.state.reserve import Reserve
 from ..client_settings import ClientSettings
 from ..home import Home
@@ -167,11 +168,10 @@ def _check_server(home: Home) -> Iterator[Finding]:
 
 
 def _troubled(job: JobStatus) -> Finding:
-    return warning(
-        f"job {job.record.id}",
-        output_trouble(job.output_trouble),
-        "see `state` above; free some space there",
-    )
+    remedy = "see `state` above; free some space there"
+    if job.output_trouble == BOUND_REACHED:
+        remedy = "remove finished jobs, stop others, or raise output_total"
+    return warning(f"job {job.record.id}", output_trouble(job.output_trouble), remedy)
 
 
 def _check_audit(*, audited: bool | None) -> Iterator[Finding]:

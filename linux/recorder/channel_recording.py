@@ -84,6 +84,7 @@ class ChannelRecording:
         self._pumping = False
         self._wake_fd = -1  # an eventfd(2), while the thread may be waiting for more output
         self._refusals = 0  # in a row
+        self._job_ended = False
         self._may_discard = False
         self.missing: int | None = None
         """Bytes of the end of the output that were discarded; None: none, and none will be."""
@@ -134,6 +135,10 @@ class ChannelRecording:
         else:
             self._complete()
         return True
+
+    def job_ended(self) -> None:
+        """Wait for no other output any more: no process writes, and what is left in the pipe is little."""
+        self._job_ended = True
 
     def allow_discarding(self) -> None:
         """Discard what cannot be recorded: the job is to be stopped in any case."""
@@ -220,7 +225,7 @@ class ChannelRecording:
     def _refused(self, error: OSError) -> None:
         """Wait before the next attempt, unless the reserve has space for the last output."""
         if error.errno in NO_SPACE:
-            if self._draining and self._reserve.release(for_output=True):
+            if self._job_ended and self._reserve.release(for_output=True):
                 return
             self._reserve.wanted = True
         self._refusals += 1
@@ -232,7 +237,7 @@ class ChannelRecording:
 
     def _splice(self, most: int) -> int:
         """Move at most this many bytes from the FIFO; return how many."""
-        if not self._draining:
+        if not self._job_ended:
             self._recorder.bound.check()
             if self._reserve.wanted and not self._reserve.allows_output():
                 raise OSError(ENOSPC, os.strerror(ENOSPC))

@@ -115,8 +115,9 @@ class JobRecording:
         """
         self._draining = True
         self._may_discard = self._may_discard or discard
-        if self._may_discard:
-            for channel in self.channels:
+        for channel in self.channels:  # also while the terminal is emptied into the FIFO
+            channel.job_ended()
+            if self._may_discard:
                 channel.allow_discarding()
         if self._relay is not None:
             self._relay.wake()

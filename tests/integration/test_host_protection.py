@@ -113,6 +113,15 @@ def test_files_are_private_whatever_the_umask_is(install: Install, tmp_path: Pat
     worker.worker("stop", "--grace", "0", job)
 
 
+@AS_ROOT
+def test_control_groups_are_readable(installation: Installation) -> None:
+    """A job of another user can look up its limits, as the runtimes of Java and Go do."""
+    job = installation.start("--user", "nobody", "sleep", "1000")
+    groups = [*installation.parent_cgroups(), *installation.cgroups()]
+    assert {0o755} == {stat.S_IMODE(path.stat().st_mode) for path in groups}
+    installation.worker("stop", "--grace", "0", job)
+
+
 def test_a_home_with_loose_modes_is_corrected(installation: Installation) -> None:
     """A server corrects at its start what others have access to, reports it, and doctor finds it."""
     installation.wait(installation.start("echo", "output"))

@@ -54,6 +54,14 @@ def test_writers_wait(bounded: Installation, until: Until) -> None:
     assert 0 == bounded.query(job)["output_missing"]
 
 
+def test_a_terminal_at_the_bound(bounded: Installation, until: Until) -> None:
+    """A job with a terminal can be stopped too: what is in the terminal is recorded first."""
+    job = bounded.start("-t", "--output-max", "all", "yes")
+    until(waits(bounded, job))
+    bounded.worker("stop", job)
+    assert ("exited", 0) == (bounded.query(job)["state"], bounded.query(job)["output_missing"])
+
+
 def test_removed_output_makes_room(bounded: Installation, until: Until) -> None:
     """The output of finished jobs counts until they are removed; then a job that waits continues."""
     first = bounded.start("--output-max", "all", "head", "-c", str(TOTAL), "/dev/zero")

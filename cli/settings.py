@@ -14,7 +14,7 @@ import click
 
 from ..api.bounds import Bounds
 from ..cgroups.accounting import Accounting
-from ..core.engine.registry import JobBounds
+from ..core.engine.job_bounds import JobBounds
 from ..core.engine.retention import Retention
 from ..core.model.limits import LimitPolicy
 from ..linux.kernel.rlimits import most_jobs

@@ -15,7 +15,7 @@ MODULES = {
         "MemoryJournal",
         "SystemClock",
     ),
-    "engine.registry": ("JobBounds",),
+    "engine.job_bounds": ("JobBounds",),
     "engine.retention": ("Retention",),
     "errors": (
         "AccessDenied",
@@ -133,7 +133,7 @@ if TYPE_CHECKING:
     from .audit.trail import AuditTrail as AuditTrail
     from .engine.defaults import MemoryJournal as MemoryJournal
     from .engine.defaults import SystemClock as SystemClock
-    from .engine.registry import JobBounds as JobBounds
+    from .engine.job_bounds import JobBounds as JobBounds
     from .engine.retention import Retention as Retention
     from .errors import AccessDenied as AccessDenied
     from .errors import ActionRefused as ActionRefused

@@ -14,10 +14,11 @@ from .engine.compatibility import check_adapters
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
 from .engine.idempotency import fingerprint
+from .engine.job_bounds import JobBounds
 from .engine.job_entry import JobEntry, Launching, Running
 from .engine.job_input import InputWriters, JobInput, check_resumed
 from .engine.recovery import Recovery
-from .engine.registry import JobBounds, JobRegistry
+from .engine.registry import JobRegistry
 from .engine.retention import Retention
 from .engine.runner import JobRunner
 from .engine.status import status_of

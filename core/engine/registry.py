@@ -4,25 +4,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import inf
 
 from ..errors import QuotaExceeded
 from ..model.job import JobId, JobRecord
 from ..ports import Clock
+from .job_bounds import JobBounds
 from .job_entry import FINISHED, REMOVING, Finished, JobEntry, Removing, Running
 from .retention import FinishedJobs, Moment, Retention
 
 _GROWTH = 32
 """Finished jobs may grow by this part of the bound on bytes before running jobs are told."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobBounds:
-    """How many jobs may run at once, in total and of one owner: the name of a client."""
-
-    max_jobs: float = inf
-    max_jobs_per_client: float = inf
 
 
 class JobRegistry:

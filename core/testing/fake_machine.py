@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..engine.defaults import MemoryJournal
-from ..engine.registry import JobBounds
+from ..engine.job_bounds import JobBounds
 from ..engine.retention import Retention
 from ..worker import Worker
 from .fake_limiter import FakeLimiter

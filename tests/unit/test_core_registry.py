@@ -20,8 +20,9 @@ from worker.core import (
     Scope,
     new_job_id,
 )
+from worker.core.engine.job_bounds import JobBounds
 from worker.core.engine.job_entry import FINISHED, REMOVING, JobEntry, Launching, Running
-from worker.core.engine.registry import JobBounds, JobRegistry
+from worker.core.engine.registry import JobRegistry
 from worker.core.testing import FakeMachine, ManualClock
 
 END = End(Exited(0), Cause.NONE, 0, {Channel.OUTPUT: 7}, 1.0)

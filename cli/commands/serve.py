@@ -23,8 +23,8 @@ from ...core.audit.trail import AuditTrail
 from ...core.worker import Worker
 from ...linux import crash_points
 from ...linux.kernel.locks import lock_holder, open_lock, try_lock
-from ..bootstrap import make_audit, make_worker
 from ...linux.state.reserve import Reserve
+from ..bootstrap import make_audit, make_worker
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, Notifier
 from ..private_files import correction

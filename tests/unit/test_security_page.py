@@ -15,21 +15,19 @@ ROWS = [
     for line in (ROOT / "docs" / "security.md").read_text().splitlines()
     if line.count("|") == 5 and not line.startswith(("| threat", "|---"))
 ]
-TESTS = set(
-    re.findall(
-        r"^(?:async )?def (test_\w+)\(",
-        "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py")),
-        re.MULTILINE,
-    )
-)
+TESTS = {
+    f"{path.name}::{name}"
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for name in ["", *re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE)]
+}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_each_threat_has_a_test(row: list[str]) -> None:
-    """The last column names at least one, and only tests that exist."""
-    named = re.findall(r"`(test_\w+)`", row[3])
-    assert named
-    assert set() == set(named) - TESTS
+    """The last column names a file or a test, and only such that exist."""
+    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", row[3])
+    assert len(named) == len(row[3].split(", "))
+    assert set() == {f"{file}::{name}" for file, name in named} - TESTS
 
 
 def test_every_bound_is_in_the_table() -> None:

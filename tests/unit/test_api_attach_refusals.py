@@ -28,7 +28,7 @@ def framed(request: proto.AttachRequest) -> bytes:
 def opening(job: str, *channels: proto.Channel, writes: bool = True) -> bytes:
     """Return the first request."""
     output = [proto.AttachOutput(channel=channel) for channel in channels]
-    return framed(proto.AttachRequest(open=proto.AttachOpen(job_id=job, input=True, output=output)))
+    return framed(proto.AttachRequest(open=proto.AttachOpen(job_id=job, input=writes, output=output)))
 
 
 OPEN = object()

@@ -67,6 +67,7 @@ def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) ->
 async def _serve(
     home: Home, settings: ServerSettings, notifier: Notifier, *, free_port_if_busy: bool
 ) -> None:
+    reloading = _requested_by(signal.SIGHUP)  # otherwise the signal would end the server
     tls = _server_tls(home, settings)
     audit = make_audit(home, settings.auditing)
     worker = make_worker(home, settings, audit=audit)
@@ -76,7 +77,6 @@ async def _serve(
         await _recover(worker)
         server = ApiServer(worker, tls, bounds=settings.bounds, audit=audit)
         stopping = _requested_by(signal.SIGTERM, signal.SIGINT)
-        reloading = _requested_by(signal.SIGHUP)  # otherwise the signal would end the server
         address = await _listen(server, settings.listen, free_port_if_busy=free_port_if_busy)
         try:
             record_address(home, address)

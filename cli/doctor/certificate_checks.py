@@ -58,9 +58,15 @@ def _replacement(certificate: Path) -> str:
                 "creates a new CA and new certificates"
             )
         case "server":
-            return f"move {certificate} away; `worker certs issue server --server` creates a new one"
+            return f"{_after_moving(certificate)}`worker certs issue server --server` creates new ones"
         case name:
-            return f"move {certificate} away; `worker certs issue {name} --role ROLE` creates a new one"
+            return f"{_after_moving(certificate)}`worker certs issue {name} --role ROLE` creates new ones"
+
+
+def _after_moving(certificate: Path) -> str:
+    """Return the first step of a remedy: what exists of a certificate and its key is never overwritten."""
+    found = [str(path) for path in (certificate, certificate.with_suffix(".key")) if path.exists()]
+    return f"move {' and '.join(found)} away; " if found else ""
 
 
 def _check_place_of_key(home: Home) -> Iterator[Finding]:

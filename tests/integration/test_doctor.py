@@ -76,6 +76,8 @@ def test_a_server_without_certificate(installation):
         finding["verdict"],
         finding["text"],
     )
+    assert finding["remedy"].startswith(f"move {pki}/server.key away; `worker certs issue server --server`")
+    (pki / "server.key").unlink()
     installation.worker(
         "certs", "issue", "server", "--server", "--key-type", "p256", "--host", "example.org"
     )

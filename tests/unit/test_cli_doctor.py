@@ -118,7 +118,7 @@ def test_certificates(tmp_path: Path) -> None:
         r"valid for 364 days, until \d{4}-\d\d-\d\d", found(findings, "certificate writer").text
     )
     assert found(findings, "certificate server").remedy.endswith(
-        "`worker certs issue server --server` creates a new one"
+        f"move {pki}/server.key away; `worker certs issue server --server` creates new ones"
     )
     assert "`worker certs renew aging` replaces it" == found(findings, "certificate aging").remedy
     assert f"chmod 600 {pki}/open.key" == found(findings, "certificate open").remedy

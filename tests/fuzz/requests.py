@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +16,12 @@ with atheris.instrument_imports(include=["worker.api", "h2", "hpack", "hyperfram
     from worker.api import certificates
     from worker.api.bounds import Bounds
     from worker.api.server import ApiServer
+    from worker.api.server_tls import ServerTls
+    from worker.api.tls import pem_certificates
     from worker.api.wire.decoding import MalformedMessage, decode
     from worker.proto import worker as proto
 
-from ..support.served import make_worker
+from ..support.served import make_worker, server_tls
 
 MESSAGES = [
     proto.StartRequest,
@@ -32,18 +33,35 @@ MESSAGES = [
 PATHS = ["Start", "List", "Query", "Attach", "Update", "Stream", "Wait"]
 
 
-def certificate() -> bytes:
-    """Return a certificate of a writer."""
+def made() -> tuple[ServerTls, list[bytes]]:
+    """Return the TLS of a server, and the chain of a writer."""
     with TemporaryDirectory() as directory:
-        certificates.init(Path(directory) / "pki", key_type=certificates.KeyType.P256)
-        return ssl.PEM_cert_to_DER_cert((Path(directory) / "pki" / "writer.crt").read_text())
+        pki = Path(directory) / "pki"
+        certificates.init(pki, key_type=certificates.KeyType.P256)
+        return server_tls(pki), [pem_certificates(pki / f"{name}.crt")[0] for name in ("writer", "ca")]
 
 
-WRITER = certificate()
+SERVER_TLS, CHAIN = made()
+
+
+class Certificate(bytes):
+    """One of a chain."""
+
+    def public_bytes(self, _encoding: int) -> bytes:
+        """Return it in DER."""
+        return self
 
 
 class Tls:
     """What a server's connection asks of TLS."""
+
+    @property
+    def _sslobj(self) -> "Tls":
+        return self
+
+    def get_verified_chain(self) -> list[Certificate]:
+        """Return the chain of a writer."""
+        return [Certificate(each) for each in CHAIN]
 
     def selected_alpn_protocol(self) -> str:
         """Return the protocol that was negotiated."""
@@ -52,7 +70,7 @@ class Tls:
     def getpeercert(self, *, binary_form: bool) -> bytes:
         """Return the certificate of a writer."""
         assert binary_form
-        return WRITER
+        return CHAIN[0]
 
 
 class Wire(asyncio.Transport):
@@ -61,6 +79,14 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"ssl_object": Tls(), "peername": ("192.0.2.1", 1)})
         self.closed = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Set what reads from it."""
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return what reads from it."""
+        return self._protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Discard the data."""
@@ -97,8 +123,9 @@ def message(data: bytes) -> None:
 async def session(provider: "atheris.FuzzedDataProvider") -> None:
     """Send an HTTP/2 session of plausible and of arbitrary frames to a server."""
     worker = make_worker()
-    server = ApiServer(worker, None, bounds=Bounds(request_timeout=0.01, reply_timeout=0.01))  # type: ignore[arg-type]
+    server = ApiServer(worker, SERVER_TLS, bounds=Bounds(request_timeout=0.01, reply_timeout=0.01))
     connection, wire = server._factory.make(), Wire()
+    wire.set_protocol(connection)
     connection.connection_made(wire)
     client = H2Connection(H2Configuration(header_encoding="utf-8"))
     client.initiate_connection()

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 from hpack import Encoder
 
-from worker.api.tls import server_context
-
 from ..support.attacker import CONTINUATION, DATA, END_HEADERS, HEADERS, PING, SETTINGS, frame
+from ..support.served import server_tls
 from ..support.stock import NOWHERE
 
 MOST = 4 << 20
@@ -62,7 +61,7 @@ ATTACKS: dict[str, Callable[[int], bytes]] = {
 @contextmanager
 def attacking_server(pki: Path, attack: Callable[[int], bytes]) -> Iterator[int]:
     """Serve the attack to every client, and yield the port."""
-    context = server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
+    context = server_tls(pki).context_for_next_connection()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:

@@ -15,14 +15,13 @@ from typing import Any
 
 import grpc
 
-from worker.api import tls
 from worker.api.bounds import Bounds
 from worker.api.server import ApiServer
 from worker.cli.server_log import log_to_stderr
 from worker.core.model.job import JobSpec
 from worker.proto.worker import QueryRequest
 
-from .served import make_worker
+from .served import make_worker, server_tls
 
 QUERY = "/worker.v1.WorkerService/Query"
 
@@ -98,8 +97,7 @@ def serving_abused(pki: Path, log: Path, jobs: int = 1, **bounds: Any) -> Iterat
 async def serve(pki: Path, jobs: int, bounds: Bounds) -> None:
     """Serve until stdin ends."""
     worker = make_worker()
-    context = tls.server_context(ca=pki / "ca.crt", certificate=pki / "server.crt", key=pki / "server.key")
-    server = ApiServer(worker, lambda: context, bounds=bounds)
+    server = ApiServer(worker, server_tls(pki), bounds=bounds)
     spec = JobSpec("binary", labels={"a": "b"})
     started = [await worker.start(spec, owner="writer") for _ in range(jobs)]
     for job in started:

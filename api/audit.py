@@ -48,10 +48,9 @@ class ApiAudit:
         self.trail.write(Event.CONNECTION_CLOSED, record)
 
     def denied(self, method: Method | None, caller: Caller, reason: str) -> None:
-        """Record that a call may not begin; None is a method that does not exist."""
-        record: AuditRecord = {"id": self._new_id(), "method": "" if method is None else method.name}
-        record |= {**_certificate(caller), "allowed": False, "reason": reason}
-        self.trail.write(Event.DECISION, record)
+        """Record that a call may not begin; a method that does not exist is no call."""
+        if method is not None:
+            self.call(method, caller).deny(reason)
 
     def call(self, method: Method, caller: Caller) -> "AuditedCall":
         """Return the records of a call that has been admitted."""
@@ -81,21 +80,25 @@ class AuditedCall:
         self.sent = 0
         self.received = 0
 
-    def allow(self, request: Message) -> None:
-        """Record what the call is about to do; raise AuditUnavailable if it may not begin therefore."""
+    def allow(self, request: Message, rule: str = "") -> None:
+        """Record what the call is about to do; raise AuditUnavailable if it may not begin therefore.
+
+        ``rule`` is what allows it, by default the role of the certificate.
+        """
         self._job = getattr(request, "job_id", "")
         self._has_input = isinstance(request, proto.AttachOpen) and request.input
         if self._recorded:
-            self._id = self._new_id()
-            record: AuditRecord = {
-                "id": self._id,
-                "method": self._method.name,
-                **_certificate(self._caller),
-                "allowed": True,
-                "rule": _role(self._caller.identity.roles, self._method.right),
-                **self._asked(request),
-            }
-            self._trail.decide(record, always=self._method.name in ALWAYS_POSSIBLE)
+            rule = rule or _role(self._caller.identity.roles, self._method.right)
+            decision: AuditRecord = {"allowed": True, "rule": rule}
+            always = self._method.name in ALWAYS_POSSIBLE
+            self._trail.decide(self._decision() | decision | self._asked(request), always=always)
+
+    def deny(self, reason: str, request: Message | None = None) -> None:
+        """Record that the call may not begin; this is its last record."""
+        self._job = getattr(request, "job_id", "")
+        decision: AuditRecord = {"allowed": False, "reason": reason}
+        self._trail.write(Event.DECISION, self._decision() | decision | self._asked(request))
+        self._recorded = False
 
     def end(self, failure: ErrorReply | None = None, *, reply: Message | None = None) -> None:
         """Record how the call ended; without a failure it succeeded."""
@@ -117,7 +120,11 @@ class AuditedCall:
             record["received"] = self.received
         self._trail.write(Event.OUTCOME, record)
 
-    def _asked(self, request: Message) -> AuditRecord:
+    def _decision(self) -> AuditRecord:
+        self._id = self._new_id()
+        return {"id": self._id, "method": self._method.name, **_certificate(self._caller)}
+
+    def _asked(self, request: Message | None) -> AuditRecord:
         """Return the fields that a request has; they are as the client sent them, valid or not."""
         record = _job(self._job)
         match request:

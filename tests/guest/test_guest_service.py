@@ -24,6 +24,11 @@ mkdir -p /run/systemd/system/{UNIT}.d
 printf '[Service]\\nKillMode=%s\\n' $1 > /run/systemd/system/{UNIT}.d/kill.conf
 systemctl daemon-reload
 """
+SET_VARIABLE = f"""
+mkdir -p /run/systemd/system/{UNIT}.d
+printf '[Service]\\nEnvironment=%s\\n' $1 > /run/systemd/system/{UNIT}.d/variable.conf
+systemctl daemon-reload
+"""
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +94,23 @@ def test_jobs_outlive_their_supervisor(service: SystemServiceInstallation) -> No
     assert ("ok", f"the supervisor runs in {new}") == (finding["verdict"], finding["text"])
     service.guest.check("systemctl", "stop", new)
     assert "143\n" == service.worker("wait", new_job, code=None)
+
+
+def test_the_audit_log_in_journald(service: SystemServiceInstallation) -> None:
+    """Records are entries with fields, which journalctl(1) selects; a large one is complete."""
+    service.guest.check(
+        "bash", "-c", f"set -- WORKER_AUDIT=journald; {SET_VARIABLE} systemctl restart {UNIT}"
+    )
+    job = service.start("true", *["\N{GRINNING FACE}" * 4000] * 8)
+    service.worker("wait", job)
+    select = "journalctl -t worker-audit -o cat WORKER_EVENT="
+    service.wait_until(f"{select}job_ended | grep {job}")
+    (decision,) = map(json.loads, service.guest.check("bash", "-c", f"{select}decision").splitlines())
+    assert ("Start", "writer") == (decision["method"], decision["identity"])
+    assert ["true", *["\N{GRINNING FACE}" * 4000] * 8] == decision["command"]
+    (outcome,) = map(json.loads, service.guest.check("bash", "-c", f"{select}outcome").splitlines())
+    assert (decision["id"], job) == (outcome["id"], outcome["job"])
+    service.guest.check("bash", "-c", f"set -- A=; {SET_VARIABLE} systemctl restart {UNIT}")
 
 
 def test_jobs_after_a_clean_reboot(service: SystemServiceInstallation) -> None:

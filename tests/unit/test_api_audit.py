@@ -18,11 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.api import certificates
+from worker.api.audit import ApiAudit
 from worker.api.bounds import Bounds
 from worker.api.certificates import KeyType
 from worker.api.client import RpcError, ServerUnreachable
+from worker.api.errors import ErrorReply
 from worker.api.failed_handshakes import MOST_ADDRESSES, OTHERS, FailedHandshakes
+from worker.api.grpc.status import Status
 from worker.api.handlers import AUDIT_SERVICE
+from worker.api.identity import NOBODY
+from worker.api.methods import METHODS
 from worker.core.audit.record import Event, line
 from worker.core.audit.trail import AuditTrail
 from worker.core.model.ending import Channel
@@ -195,6 +200,27 @@ async def test_a_denied_call(pki: Path) -> None:
         assert {"roles": ["reader"], **facts(pki / "reader.crt")}.items() <= first.items()
         assert ("nobody", "List", False) == (second["identity"], second["method"], second["allowed"])
         assert [] == audited.named(Event.OUTCOME, Event.JOB_STARTED)
+
+
+def test_the_records_of_a_policy() -> None:
+    """A decision has the rule that allows the call, or why it is denied; a denied call has no outcome."""
+    log = MemoryAuditLog()
+    audit = ApiAudit(AuditTrail(log))
+    start = METHODS["/worker.v1.WorkerService/Start"]
+    allowed, denied = (audit.call(start, NOBODY) for _ in range(2))
+    allowed.allow(proto.StartRequest(name="make"), "ci-builds")
+    allowed.end()
+    denied.deny("no rule allows it", proto.StartRequest(name="sh", args=["-c", "x"]))
+    denied.end(ErrorReply(Status.PERMISSION_DENIED, "no rule allows it"))
+    first, outcome, second = log.records
+    assert (True, "ci-builds", ["make"]) == (first["allowed"], first["rule"], first["command"])
+    assert (first["id"], "OK") == (outcome["id"], outcome["code"])
+    assert (False, "no rule allows it", ["sh", "-c", "x"]) == (
+        second["allowed"],
+        second["reason"],
+        second["command"],
+    )
+    assert_documented(log.records)
 
 
 @pytest.mark.parametrize("reads", [False, True])

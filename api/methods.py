@@ -34,7 +34,9 @@ class Unary:
     request: type[Message]
     reply: type[Message]
     waits: bool = False
-    """Whether it may wait for a job: such calls are counted with the streams."""
+    """Whether it may wait for a job: it takes no turn."""
+    counts_as_stream: bool = False
+    """Whether it is counted with the streams, not with the other calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Gathered:
     reply: type[Message]
 
     waits = False
+    counts_as_stream = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,15 @@ _STREAM = OutputStream("Stream", Handlers.stream, Right.READ)
 _TEXT = OutputStream("Stream", Handlers.stream_text, Right.READ)
 _ATTACH = Bidirectional("Attach", Handlers.attach, Right.ATTACH)
 _LIST = Gathered("List", Handlers.list, Right.READ, worker.ListRequest, worker.ListResponse)
-_WAIT = Unary("Wait", Handlers.wait, Right.READ, worker.WaitRequest, worker.WaitResponse, waits=True)
+_WAIT = Unary(
+    "Wait",
+    Handlers.wait,
+    Right.READ,
+    worker.WaitRequest,
+    worker.WaitResponse,
+    waits=True,
+    counts_as_stream=True,
+)
 _UPDATE = Unary("Update", Handlers.update, Right.WRITE, worker.UpdateRequest, worker.UpdateResponse)
 _REMOVE = Unary("Remove", Handlers.remove, Right.WRITE, worker.RemoveRequest, worker.RemoveResponse)
 _SIGNAL = Unary("Signal", Handlers.signal, Right.WRITE, worker.SignalRequest, worker.SignalResponse)

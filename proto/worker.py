@@ -1383,7 +1383,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
 
     Bounds. All are settings of the server; these are the defaults. A connection has at most 1100 open calls; a
     further call waits until one has ended. A client, which is the name in a certificate, has at most 1024
-    connections, 1000 streams (calls of Stream, Attach, Wait, Stop and Watch) and 1000 other calls. Requests of
+    connections, 1000 streams (calls of Stream, Attach, Wait and Watch) and 1000 other calls. Requests of
     more than 16 KiB wait while the client's unanswered requests have 16 MiB.
     A connection with too many pings, cancelled calls or frames without effect is closed. A connection must
     negotiate HTTP/2 (ALPN h2).

@@ -124,7 +124,7 @@ class Calls:
         )
         try:
             # Counted before the request, which may never arrive.
-            if isinstance(method, Unary | Gathered) and not method.waits:
+            if isinstance(method, Unary | Gathered) and not method.counts_as_stream:
                 self._calls.enter(call.client)
                 try:
                     await self._answer(call, method, reader)

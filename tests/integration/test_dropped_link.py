@@ -102,6 +102,7 @@ class Distant:
         self.client = link.at("client", installation.command)
         installation.command = link.at("server", installation.command)
         (installation.home / "pki").unlink()
+        (installation.home / "ca").unlink()
         installation.worker("certs", "init", "--key-type", "p256", "--host", ADDRESS)
 
     def up(self, *options: str) -> None:

@@ -71,7 +71,7 @@ def make_worker(
         outputs=outputs or OUTPUT_STORES.make(settings.output_store, home.path),
         journal=journal or SqliteJournal(home.journal),
         clock=clock,
-        policy=settings.limits,
+        limits=settings.limits,
         retention=settings.retention,
         output_max=settings.output_kept,
         signal_all=settings.signal_all,

@@ -16,12 +16,12 @@ from ..api.bounds import Bounds
 from ..cgroups.accounting import Accounting
 from ..core.engine.job_bounds import JobBounds
 from ..core.engine.retention import Retention
-from ..core.model.limits import LimitPolicy
+from ..core.model.limits import LimitBounds
 from ..linux.kernel.rlimits import most_jobs
 from ..linux.logs.lines import FORMATS, LEVELS
 from .audit_settings import AUDIT_SETTINGS, AuditSettings
 from .bound_settings import BOUND_SETTINGS, positive
-from .options.limit_policy import chosen_policy, policy_options, read_policy
+from .options.limit_bounds import chosen_limits, limit_bound_options, read_limits
 from .options.parameters import (
     ADDRESS,
     COUNT,
@@ -210,7 +210,7 @@ class ServerSettings:
     )
     bounds: Bounds = field(default_factory=Bounds)
     auditing: AuditSettings = field(default_factory=AuditSettings)
-    limits: LimitPolicy = field(default_factory=LimitPolicy)
+    limits: LimitBounds = field(default_factory=LimitBounds)
 
     @property
     def limiter_plugin(self) -> Plugin:
@@ -262,7 +262,7 @@ _SECTIONS = ("output", "retention")
 
 def settings_options(command: Command) -> Command:
     """Add an option for each setting, and --config, to a command."""
-    command = policy_options(command)
+    command = limit_bound_options(command)
     for name, each in reversed(_SETTINGS.items()):
         default = each.shown_default or each.default
         if isinstance(default, float):
@@ -301,7 +301,7 @@ def resolve(options: Mapping[str, object], config: Path | None) -> ServerSetting
     # Each value was parsed by the type of its field.
     bounds = Bounds(**{name: chosen.pop(name) for name in BOUND_SETTINGS if name in chosen})  # type: ignore[arg-type]
     auditing = AuditSettings(**{name: chosen.pop(name) for name in AUDIT_SETTINGS if name in chosen})  # type: ignore[arg-type]
-    limits = chosen_policy(options, in_file.limits)
+    limits = chosen_limits(options, in_file.limits)
     return ServerSettings(**chosen, bounds=bounds, auditing=auditing, limits=limits)  # type: ignore[arg-type]
 
 
@@ -315,7 +315,7 @@ class _Settings:
     """The settings in a file."""
 
     values: Mapping[str, object] = field(default_factory=dict)
-    limits: LimitPolicy = field(default_factory=LimitPolicy)
+    limits: LimitBounds = field(default_factory=LimitBounds)
 
 
 def _read(config: Path) -> _Settings:
@@ -330,7 +330,7 @@ def _read(config: Path) -> _Settings:
 
 
 def _parse(table: dict[str, object]) -> _Settings:
-    limits = _with_key("limits", read_policy, table.pop("limits", {}))
+    limits = _with_key("limits", read_limits, table.pop("limits", {}))
     for section in _SECTIONS:
         keys = table.pop(section, {})
         if not isinstance(keys, dict):

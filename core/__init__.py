@@ -75,7 +75,7 @@ MODULES = {
     "model.limits": (
         "CpuLimit",
         "IoLimit",
-        "LimitPolicy",
+        "LimitBounds",
         "MemoryLimit",
         "Pressure",
         "ResourceLimits",
@@ -186,7 +186,7 @@ if TYPE_CHECKING:
     from .model.job import parse_job_id as parse_job_id
     from .model.limits import CpuLimit as CpuLimit
     from .model.limits import IoLimit as IoLimit
-    from .model.limits import LimitPolicy as LimitPolicy
+    from .model.limits import LimitBounds as LimitBounds
     from .model.limits import MemoryLimit as MemoryLimit
     from .model.limits import Pressure as Pressure
     from .model.limits import ResourceLimits as ResourceLimits

@@ -49,7 +49,7 @@ from .model.job import (
     check_output_max,
     new_job_id,
 )
-from .model.limits import LimitPolicy, ResourceLimits
+from .model.limits import LimitBounds, ResourceLimits
 from .model.secrets import check_secrets
 from .model.stream_start import BEGINNING, FromOffset, StreamStart
 from .model.stream_times import ANY_TIME, StreamTimes
@@ -88,7 +88,7 @@ class Worker:
         outputs: OutputStore,
         journal: JobJournal | None = None,
         clock: Clock | None = None,
-        policy: LimitPolicy | None = None,
+        limits: LimitBounds | None = None,
         retention: Retention | None = None,
         output_max: int = 0,
         signal_all: bool = False,
@@ -99,7 +99,7 @@ class Worker:
         check_adapters(spawner, limiter, outputs)
         self._outputs = outputs
         self._clock = clock or SystemClock()
-        self._policy = policy or LimitPolicy()
+        self._limits = limits or LimitBounds()
         self._output_max = output_max
         self._signal_all = signal_all
         self._jobs = JobRegistry(self._clock, retention or Retention(), bounds or JobBounds())
@@ -110,7 +110,7 @@ class Worker:
             limiter=limiter,
             outputs=outputs,
             journal=journal or MemoryJournal(),
-            policy=self._policy,
+            limits=self._limits,
             jobs=self._jobs,
             tasks=self._tasks,
             audit=audit or AuditTrail(),
@@ -373,7 +373,7 @@ class Worker:
             owner,
             request_id,
             self._clock.now(),
-            limits=self._policy.apply(spec.limits),
+            limits=self._limits.apply(spec.limits),
             output_max=self._output_max if spec.output_max is None else spec.output_max,
             signal_all=spec.signal_all or self._signal_all,
         )

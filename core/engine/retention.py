@@ -1,4 +1,4 @@
-"""The policy that decides which finished jobs are kept and which expire; it has no clock of its own.
+"""Which finished jobs are kept and which expire; it has no clock of its own.
 
 A wall clock can jump (flat battery, NTP), and a jump must not expire every job. So the age of a job is
 the time that CLOCK_BOOTTIME, which never jumps, has measured since its end, but at most the time that

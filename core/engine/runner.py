@@ -10,7 +10,7 @@ from typing import TypeVar
 from ..audit.trail import AuditTrail
 from ..errors import JobAlreadyFinished, JournalUnusable, LimitsUnsupported
 from ..model.job import JobId, JobRecord, PastRequest
-from ..model.limits import LimitPolicy, ResourceLimits, ResourceUsage
+from ..model.limits import LimitBounds, ResourceLimits, ResourceUsage
 from ..ports import (
     JobJournal,
     OutputStore,
@@ -38,7 +38,7 @@ class JobRunner:
     limiter: ResourceLimiter
     outputs: OutputStore
     journal: JobJournal
-    policy: LimitPolicy
+    limits: LimitBounds
     jobs: JobRegistry
     tasks: Tasks
     audit: AuditTrail
@@ -112,7 +112,7 @@ class JobRunner:
             if running.scope is None:
                 raise LimitsUnsupported("the cgroups of this job were not found")
             before = job.record
-            record = replace(before, limits=self.policy.apply_changes(before.limits, changes))
+            record = replace(before, limits=self.limits.apply_changes(before.limits, changes))
             await running.scope.update(record.limits)
             try:
                 await self.journal.put(record)

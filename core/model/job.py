@@ -235,7 +235,7 @@ class JobRecord:
     """What the journal stores about a job; times in seconds since 1970.
 
     ``pid`` is None until the job has started, ``end`` until it has finished. ``limits`` are the limits
-    in effect: those of the spec, the policy of the server and later updates combined. ``output_max``
+    in effect: those of the spec, the server, the policy and later updates combined. ``output_max``
     is the bound in effect; 0 keeps all output. ``signal_all`` is in effect by the spec or the Worker.
     """
 

@@ -176,8 +176,8 @@ def _with_rates(part: IoLimit, otherwise: IoLimit) -> IoLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitPolicy:
-    """A server's policy: ``default`` applies where a job spec sets no limit, ``maximum`` bounds all."""
+class LimitBounds:
+    """Bounds on limits: ``default`` applies where a job spec sets no limit, ``maximum`` bounds all."""
 
     default: ResourceLimits = field(default_factory=ResourceLimits)
     maximum: ResourceLimits = field(default_factory=ResourceLimits)

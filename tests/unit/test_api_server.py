@@ -16,7 +16,7 @@ from worker.core.model.ending import Exited, Signaled
 from worker.core.model.job import Chunk, JobSpec
 from worker.core.model.limits import (
     IoLimit,
-    LimitPolicy,
+    LimitBounds,
     MemoryLimit,
     ResourceLimits,
 )
@@ -66,13 +66,13 @@ async def test_limits_are_updated_while_a_job_runs(pki: Path) -> None:
         assert holds == (await client.query(job)).record.limits
 
 
-async def test_the_policy_of_the_server_applies_to_every_job(pki: Path) -> None:
+async def test_the_limits_of_the_server_apply_to_every_job(pki: Path) -> None:
     """A job without limits gets the default; one above the maximum is rejected with the bound."""
-    policy = LimitPolicy(
+    bounds = LimitBounds(
         ResourceLimits(pids=10), ResourceLimits(pids=20, memory=MemoryLimit(max=4096), cpuset="0-1,3")
     )
     worker = Worker(
-        spawner=FakeSpawner(), limiter=FakeLimiter(), outputs=MemoryOutputStore(), policy=policy
+        spawner=FakeSpawner(), limiter=FakeLimiter(), outputs=MemoryOutputStore(), limits=bounds
     )
 
     async with serving(pki, worker) as served, served.client() as client:

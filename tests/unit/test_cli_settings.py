@@ -25,7 +25,7 @@ from worker.core.engine.retention import Retention
 from worker.core.model.limits import (
     CpuLimit,
     IoLimit,
-    LimitPolicy,
+    LimitBounds,
     MemoryLimit,
     ResourceLimits,
 )
@@ -327,7 +327,7 @@ def test_limits_for_all_jobs_can_be_set_in_three_ways(tmp_path: Path) -> None:
         pids=2000,
         cpuset="0-1",
     )
-    assert LimitPolicy(limits, limits) == by_option.limits
+    assert LimitBounds(limits, limits) == by_option.limits
     assert by_option == by_variable == by_file
 
 

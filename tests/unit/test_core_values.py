@@ -20,7 +20,7 @@ from worker.core import (
     JobNotFound,
     JobSpec,
     JobState,
-    LimitPolicy,
+    LimitBounds,
     Lost,
     MemoryLimit,
     ResourceLimits,
@@ -235,10 +235,10 @@ def test_final_states() -> None:
 
 def test_a_maximum_weight_raises_no_weight() -> None:
     """A job without a weight has the default of 100, or the maximum if that is lower."""
-    policy = LimitPolicy(maximum=ResourceLimits(cpu=CpuLimit(weight=1000)))
-    assert 100 == policy.apply(ResourceLimits()).cpu.weight
-    policy = LimitPolicy(maximum=ResourceLimits(cpu=CpuLimit(weight=50)))
-    assert 50 == policy.apply(ResourceLimits()).cpu.weight
+    bounds = LimitBounds(maximum=ResourceLimits(cpu=CpuLimit(weight=1000)))
+    assert 100 == bounds.apply(ResourceLimits()).cpu.weight
+    bounds = LimitBounds(maximum=ResourceLimits(cpu=CpuLimit(weight=50)))
+    assert 50 == bounds.apply(ResourceLimits()).cpu.weight
 
 
 VDA = IoLimit("/dev/vda", 1, 2, 3, 4)
@@ -269,39 +269,39 @@ def test_each_rate_of_a_device_can_be_removed(rate: str) -> None:
 def test_a_job_without_limit_overrides_the_default_but_not_the_maximum() -> None:
     """At a start `unlimited` replaces the default; the maximum of the server rejects it."""
     free = ResourceLimits(io=(IoLimit("/dev/vda", unlimited=IO_RATES),), unlimited=LIMIT_NAMES)
-    assert NO_LIMITS == LimitPolicy(default=EVERY_LIMIT).apply(free) == LimitPolicy().apply(free)
+    assert NO_LIMITS == LimitBounds(default=EVERY_LIMIT).apply(free) == LimitBounds().apply(free)
     for name in LIMIT_NAMES:
         with pytest.raises(
             InvalidJobSpec, match=f"limits.{name}: unlimited is above this server's maximum"
         ):
-            LimitPolicy(maximum=EVERY_LIMIT).apply(ResourceLimits(unlimited=(name,)))
+            LimitBounds(maximum=EVERY_LIMIT).apply(ResourceLimits(unlimited=(name,)))
     for rate in IO_RATES:
         request = ResourceLimits(io=(IoLimit("/dev/vda", unlimited=(rate,)),))
         with pytest.raises(InvalidJobSpec, match=f"limits.io /dev/vda.{rate}: unlimited is above"):
-            LimitPolicy(maximum=EVERY_LIMIT).apply(request)
-    assert 100 == LimitPolicy(maximum=ResourceLimits(CpuLimit(weight=200))).apply(free).cpu.weight
+            LimitBounds(maximum=EVERY_LIMIT).apply(request)
+    assert 100 == LimitBounds(maximum=ResourceLimits(CpuLimit(weight=200))).apply(free).cpu.weight
 
 
 def test_an_update_checks_only_what_it_changes() -> None:
     """Limits above a maximum that was lowered meanwhile stay; defaults are not applied again."""
-    policy = LimitPolicy(ResourceLimits(cpuset="3"), ResourceLimits(CpuLimit(0.1), MemoryLimit(2), pids=5))
+    bounds = LimitBounds(ResourceLimits(cpuset="3"), ResourceLimits(CpuLimit(0.1), MemoryLimit(2), pids=5))
     current = ResourceLimits(CpuLimit(0.5), MemoryLimit(4))
-    changed = policy.apply_changes(current, ResourceLimits(memory=MemoryLimit(max=1)))
+    changed = bounds.apply_changes(current, ResourceLimits(memory=MemoryLimit(max=1)))
     assert ResourceLimits(CpuLimit(0.5), MemoryLimit(1)) == changed
     for changes, reason in (
         (ResourceLimits(memory=MemoryLimit(max=3)), "limits.memory.max: 3 is above"),
         (ResourceLimits(unlimited=("pids",)), "limits.pids: unlimited is above this server's maximum of 5"),
     ):
         with pytest.raises(InvalidJobSpec, match=reason):
-            policy.apply_changes(current, changes)
+            bounds.apply_changes(current, changes)
 
 
 def test_a_device_by_another_name_is_not_ignored() -> None:
     """A limit that is removed is that of a device that has one, by the same name."""
     changes = ResourceLimits(io=(IoLimit("/var", unlimited=("read_bytes_per_second",)),))
     with pytest.raises(InvalidJobSpec, match=r"limits\.io /var: has no limit; .* those of /dev/vda"):
-        LimitPolicy().apply_changes(EVERY_LIMIT, changes)
-    assert NO_LIMITS == LimitPolicy().apply_changes(NO_LIMITS, changes)
+        LimitBounds().apply_changes(EVERY_LIMIT, changes)
+    assert NO_LIMITS == LimitBounds().apply_changes(NO_LIMITS, changes)
 
 
 @pytest.mark.parametrize(
@@ -350,4 +350,4 @@ def test_the_journal_contract_sets_every_field_of_a_spec() -> None:
 def test_limits_in_effect_name_none_to_remove() -> None:
     """Also if the server has neither defaults nor maxima."""
     removed = ResourceLimits(unlimited=("pids",), io=(IoLimit("/dev/vda", 7, unlimited=IO_RATES[1:]),))
-    assert ResourceLimits(io=(IoLimit("/dev/vda", 7),)) == LimitPolicy().apply(removed)
+    assert ResourceLimits(io=(IoLimit("/dev/vda", 7),)) == LimitBounds().apply(removed)

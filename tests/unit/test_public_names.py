@@ -36,7 +36,7 @@ EARLIER = {
     "worker.core.limits": [
         "CpuLimit",
         "IoLimit",
-        "LimitPolicy",
+        "LimitBounds",
         "MemoryLimit",
         "ResourceLimits",
     ],

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from ...core.errors import InvalidJobSpec
-from ...core.model.limits import LimitPolicy, ResourceLimits
+from ...core.model.limits import LimitBounds, ResourceLimits
 from ..terminal.console import Failure
 from .limits import LIMITS, resource_limits
 from .parameters import server_option
@@ -22,7 +22,7 @@ _TABLES = {"default": "default", "maximum": "max"}
 _HELP = {"default": "Default of {} for jobs that do not set it.", "maximum": "Maximum of {} for a job."}
 
 
-def policy_options(command: Command) -> Command:
+def limit_bound_options(command: Command) -> Command:
     """Add an option for each limit and table to a command."""
     for table, prefix in reversed(_TABLES.items()):
         for limit in reversed(LIMITS):
@@ -36,27 +36,27 @@ def policy_options(command: Command) -> Command:
     return command
 
 
-def chosen_policy(options: Mapping[str, object], in_file: LimitPolicy) -> LimitPolicy:
+def chosen_limits(options: Mapping[str, object], in_file: LimitBounds) -> LimitBounds:
     """Return the limits of the file, replaced by those that are set by options.
 
     Raises Failure if one is out of range, or if the default is above the maximum.
     """
     try:
-        policy = LimitPolicy(
+        bounds = LimitBounds(
             default=in_file.default.updated(_limits_among(options, _TABLES["default"])),
             maximum=in_file.maximum.updated(_limits_among(options, _TABLES["maximum"])),
         )
-        policy.apply(ResourceLimits())
+        bounds.apply(ResourceLimits())
     except InvalidJobSpec as error:
         raise Failure(f"default and maximum limits: {error}") from None
-    return policy
+    return bounds
 
 
-def read_policy(tables: object) -> LimitPolicy:
+def read_limits(tables: object) -> LimitBounds:
     """Return the limits in the tables of a file; raise ValueError, naming table and key."""
     if not isinstance(tables, dict) or tables.keys() - _TABLES.keys():
         raise ValueError(f"write [limits.{'] and [limits.'.join(_TABLES)}]")
-    return LimitPolicy(**{name: _read_table(name, table) for name, table in tables.items()})
+    return LimitBounds(**{name: _read_table(name, table) for name, table in tables.items()})
 
 
 def _limits_among(options: Mapping[str, object], prefix: str) -> ResourceLimits:

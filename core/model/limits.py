@@ -211,6 +211,23 @@ class LimitBounds:
                 )
         return current.updated(changes)
 
+    def admits(self, requested: ResourceLimits) -> bool:
+        """Whether ``apply`` accepts the limits of a job spec."""
+        try:
+            self.apply(requested)
+        except InvalidJobSpec:
+            return False
+        return True
+
+    def admits_changes(self, changes: ResourceLimits) -> bool:
+        """Whether no limit of an update is above the maximum."""
+        try:
+            self._check(changes)
+            self._check_removed(changes)
+        except InvalidJobSpec:
+            return False
+        return True
+
     def _check(self, limits: ResourceLimits) -> None:
         """Raise InvalidJobSpec for a value above the maximum."""
         _check_below("limits.cpu", limits.cpu, self.maximum.cpu)

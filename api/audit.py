@@ -166,7 +166,7 @@ def _who(caller: Caller) -> AuditRecord:
 
 
 @lru_cache(maxsize=64)
-def _role(roles: frozenset[Role], right: Right) -> str:
+def _role(roles: frozenset[Role], right: Right | None) -> str:
     """Return the rule without a policy: the role that permits the call."""
     return next((f"role:{role}" for role in sorted(roles) if right in role.rights), "")
 

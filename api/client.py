@@ -29,6 +29,7 @@ from .wire.decoding import MalformedMessage
 
 if TYPE_CHECKING:
     from .attach_client import AttachCall
+    from .who_am_i import WhoAmI
 
 __all__ = ["CONNECT_TIMEOUT", "Client", "RpcError", "ServerUnreachable"]
 
@@ -201,6 +202,13 @@ class Client:
             call = AttachCall(stream)
             await call.open(job, session, output, resume=resume)
             yield call
+
+    async def who_am_i(self) -> "WhoAmI":
+        """Return who this client is to the server, and which calls it may make."""
+        from .who_am_i import from_message  # noqa: PLC0415 - as in health
+
+        async with self._errors_translated():
+            return from_message(await self._worker.who_am_i(worker.WhoAmIRequest()))
 
     async def health(self, service: str = "") -> bool:
         """Whether the server is serving; with a service, whether that works (api/handlers.py)."""

@@ -44,9 +44,12 @@ from ..proto.worker import (
     UpdateResponse,
     WaitRequest,
     WaitResponse,
+    WhoAmIRequest,
+    WhoAmIResponse,
 )
-from . import translate
+from . import translate, who_am_i
 from .attach_handler import AttachHandler, Requests
+from .authorization import Authorization, permit
 from .bounds import Bounds, check_start
 from .errors import CallRejected
 from .fairness import RoundRobin
@@ -75,22 +78,28 @@ class Handlers:
         bounds: Bounds | None = None,
         turns: RoundRobin | None = None,
         audit: AuditTrail | None = None,
+        authorization: Authorization | None = None,
     ) -> None:
         self._worker = worker
         self._audit = audit or AuditTrail()
         self._shutdown = shutdown
         self._bounds = bounds or Bounds()
         self._turns = turns or RoundRobin()
+        self._authorization = authorization or Authorization(worker)
 
     async def start(self, request: StartRequest) -> StartResponse:
         """Start a job owned by the caller."""
         check_start(request.request_id, request.labels, self._bounds)
-        spec = translate.job_spec(request)
+        allowed = permit.get()
+        spec = allowed.spec or translate.job_spec(request)
+        owner = caller.get().identity
         job = await self._worker.start(
             spec,
-            owner=caller.get().name,
+            owner=owner.name,
+            issuer=owner.issuer,
             request_id=request.request_id,
             secrets=translate.secrets(request),
+            grant=allowed.grant,
         )
         return StartResponse(job_id=str(job))
 
@@ -127,9 +136,11 @@ class Handlers:
         return translate.query_response(await self._worker.query(parse_job_id(request.job_id)))
 
     async def list(self, request: ListRequest) -> AsyncGenerator[ListResponse, None]:
-        """Yield the status of every job that matches, some at a time: there can be thousands."""
-        turn = partial(self._turns.turn, caller.get().name)
-        found = await self._worker.list(labels=request.labels, running=request.running, pause=turn)
+        """Yield the status of every job that matches and that the caller may read, some at a time."""
+        turn = partial(self._turns.turn, caller.get().name)  # there can be thousands
+        found = await self._worker.list(
+            labels=request.labels, running=request.running, pause=turn, visible=permit.get().visible
+        )
         for start in range(0, len(found), LIST_BATCH):
             jobs = found[start : start + LIST_BATCH]
             yield ListResponse(jobs=[translate.list_entry(status) for status in jobs])
@@ -194,6 +205,11 @@ class Handlers:
     def attach(self, opening: AttachOpen, requests: Requests) -> AsyncGenerator[AttachResponse, None]:
         """Write to the stdin of a job, and yield its output."""
         return AttachHandler(self._worker, self._shutdown, opening, requests).responses()
+
+    async def who_am_i(self, request: WhoAmIRequest) -> WhoAmIResponse:
+        """Return who the caller is, and which calls it may make."""
+        del request
+        return who_am_i.to_message(self._authorization.who_am_i(caller.get().identity))
 
     async def check_health(self, request: HealthCheckRequest) -> HealthCheckResponse:
         """Return SERVING for a known service, and the state of the audit log."""

@@ -1,4 +1,4 @@
-"""The one table of methods: name, handler, required right, request and reply of each.
+"""The one table of methods: name, group of calls, handler, request and reply of each.
 
 grpc/calls.py serves and authorizes calls by this table; a method that is not in it does not exist.
 """
@@ -10,9 +10,10 @@ from typing import Any
 from betterproto2 import Message
 
 from ..core.model.job import Chunk
+from ..core.policy.calls import CallGroup
 from ..proto import health, worker
 from .handlers import Handlers
-from .roles import Right
+from .roles import RIGHTS, Right
 
 # The table gives the types of request and reply for each handler.
 UnaryHandler = Callable[[Handlers, Any], Awaitable[Message]]
@@ -25,12 +26,21 @@ ExchangeHandler = Callable[
 
 
 @dataclass(frozen=True, slots=True)
-class Unary:
+class _Named:
+    name: str
+    group: CallGroup
+
+    @property
+    def right(self) -> Right | None:
+        """The right that a role of the caller must have; None: every certificate may call it."""
+        return RIGHTS[self.group]
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(_Named):
     """One request, one reply."""
 
-    name: str
     handler: UnaryHandler
-    right: Right
     request: type[Message]
     reply: type[Message]
     waits: bool = False
@@ -40,12 +50,10 @@ class Unary:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class Gathered(_Named):
     """One request, one reply that is made in parts: together they are the reply."""
 
-    name: str
     handler: StreamHandler
-    right: Right
     request: type[Message]
     reply: type[Message]
 
@@ -54,68 +62,73 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerStream:
+class ServerStream(_Named):
     """One request, any number of replies."""
 
-    name: str
     handler: StreamHandler
-    right: Right
     request: type[Message]
     reply: type[Message]
 
 
 @dataclass(frozen=True, slots=True)
-class OutputStream:
+class OutputStream(_Named):
     """One request, any number of chunks of output, each sent as a StreamResponse."""
 
-    name: str
     handler: OutputHandler
-    right: Right
 
     request = worker.StreamRequest
     reply = worker.StreamResponse
 
 
 @dataclass(frozen=True, slots=True)
-class Bidirectional:
+class Bidirectional(_Named):
     """Any number of requests and replies at the same time; the first request opens the exchange."""
 
-    name: str
     handler: ExchangeHandler
-    right: Right
 
     request = worker.AttachRequest
     reply = worker.AttachResponse
 
 
+@dataclass(frozen=True, slots=True)
+class Open(Unary):
+    """A unary method that every certificate may call."""
+
+    @property
+    def right(self) -> None:
+        """No right is needed."""
+        return None
+
+
 Method = Unary | Gathered | ServerStream | OutputStream | Bidirectional
 
-_START = Unary("Start", Handlers.start, Right.WRITE, worker.StartRequest, worker.StartResponse)
-_STOP = Unary("Stop", Handlers.stop, Right.WRITE, worker.StopRequest, worker.StopResponse, waits=True)
-_QUERY = Unary("Query", Handlers.query, Right.READ, worker.QueryRequest, worker.QueryResponse)
-_STREAM = OutputStream("Stream", Handlers.stream, Right.READ)
-_TEXT = OutputStream("Stream", Handlers.stream_text, Right.READ)
-_ATTACH = Bidirectional("Attach", Handlers.attach, Right.ATTACH)
-_LIST = Gathered("List", Handlers.list, Right.READ, worker.ListRequest, worker.ListResponse)
+_START = Unary("Start", CallGroup.START, Handlers.start, worker.StartRequest, worker.StartResponse)
+_STOP = Unary("Stop", CallGroup.STOP, Handlers.stop, worker.StopRequest, worker.StopResponse, waits=True)
+_QUERY = Unary("Query", CallGroup.READ, Handlers.query, worker.QueryRequest, worker.QueryResponse)
+_STREAM = OutputStream("Stream", CallGroup.OUTPUT, Handlers.stream)
+_TEXT = OutputStream("Stream", CallGroup.OUTPUT, Handlers.stream_text)
+_ATTACH = Bidirectional("Attach", CallGroup.ATTACH, Handlers.attach)
+_LIST = Gathered("List", CallGroup.READ, Handlers.list, worker.ListRequest, worker.ListResponse)
 _WAIT = Unary(
     "Wait",
+    CallGroup.READ,
     Handlers.wait,
-    Right.READ,
     worker.WaitRequest,
     worker.WaitResponse,
     waits=True,
     counts_as_stream=True,
 )
-_UPDATE = Unary("Update", Handlers.update, Right.WRITE, worker.UpdateRequest, worker.UpdateResponse)
-_REMOVE = Unary("Remove", Handlers.remove, Right.WRITE, worker.RemoveRequest, worker.RemoveResponse)
-_SIGNAL = Unary("Signal", Handlers.signal, Right.WRITE, worker.SignalRequest, worker.SignalResponse)
-_PAUSE = Unary("Pause", Handlers.pause, Right.WRITE, worker.PauseRequest, worker.PauseResponse)
-_RESUME = Unary("Resume", Handlers.resume, Right.WRITE, worker.ResumeRequest, worker.ResumeResponse)
+_UPDATE = Unary("Update", CallGroup.UPDATE, Handlers.update, worker.UpdateRequest, worker.UpdateResponse)
+_REMOVE = Unary("Remove", CallGroup.REMOVE, Handlers.remove, worker.RemoveRequest, worker.RemoveResponse)
+_SIGNAL = Unary("Signal", CallGroup.SIGNAL, Handlers.signal, worker.SignalRequest, worker.SignalResponse)
+_PAUSE = Unary("Pause", CallGroup.SIGNAL, Handlers.pause, worker.PauseRequest, worker.PauseResponse)
+_RESUME = Unary("Resume", CallGroup.SIGNAL, Handlers.resume, worker.ResumeRequest, worker.ResumeResponse)
+_WHO_AM_I = Open("WhoAmI", CallGroup.READ, Handlers.who_am_i, worker.WhoAmIRequest, worker.WhoAmIResponse)
 _CHECK = Unary(
-    "Check", Handlers.check_health, Right.READ, health.HealthCheckRequest, health.HealthCheckResponse
+    "Check", CallGroup.READ, Handlers.check_health, health.HealthCheckRequest, health.HealthCheckResponse
 )
 _WATCH = ServerStream(
-    "Watch", Handlers.watch_health, Right.READ, health.HealthCheckRequest, health.HealthCheckResponse
+    "Watch", CallGroup.READ, Handlers.watch_health, health.HealthCheckRequest, health.HealthCheckResponse
 )
 
 SERVICES: Mapping[str, tuple[Method, ...]] = {
@@ -132,6 +145,7 @@ SERVICES: Mapping[str, tuple[Method, ...]] = {
         _SIGNAL,
         _PAUSE,
         _RESUME,
+        _WHO_AM_I,
     ),
     # The original API: no package, and text instead of bytes.
     "WorkerService": (_START, _STOP, _QUERY, _TEXT),

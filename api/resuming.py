@@ -34,6 +34,7 @@ from .client import (
 if TYPE_CHECKING:
     from .attach_client import AttachEvent
     from .pending_input import ReadInput
+    from .who_am_i import WhoAmI
     from .window import Window
 
 PATIENCE = 60.0
@@ -148,6 +149,10 @@ class ResumingClient:
     async def remove(self, job: str) -> None:
         """Remove a finished job and its output."""
         await self._finish(lambda client: client.remove(job), already="NotFound")
+
+    async def who_am_i(self) -> "WhoAmI":
+        """As Client.who_am_i."""
+        return await self._call(Client.who_am_i)
 
     async def health(self, service: str = "") -> bool:
         """Whether the server, or a service of it, is serving."""

@@ -4,9 +4,10 @@ The roles are in an extension of our own, a DER UTF8String with a comma-separate
 grants no right at all.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum, StrEnum
 
+from ..core.policy.calls import CallGroup
 from . import peer_certificate as der
 
 ROLES_OID = "1.2.840.10070.8.1"
@@ -19,6 +20,20 @@ class Right(Enum):
     READ = "read"
     WRITE = "write"
     ATTACH = "attach"
+
+
+RIGHTS: Mapping[CallGroup, Right] = {
+    CallGroup.READ: Right.READ,
+    CallGroup.OUTPUT: Right.READ,
+    CallGroup.START: Right.WRITE,
+    CallGroup.STOP: Right.WRITE,
+    CallGroup.SIGNAL: Right.WRITE,
+    CallGroup.UPDATE: Right.WRITE,
+    CallGroup.REMOVE: Right.WRITE,
+    CallGroup.ATTACH: Right.ATTACH,
+    CallGroup.ADMIN: Right.WRITE,
+}
+"""The right that the calls of each group require, whatever a policy allows."""
 
 
 class Role(StrEnum):

@@ -10,6 +10,7 @@ from ..core.audit.record import Event
 from ..core.audit.trail import AuditTrail
 from ..core.worker import Worker
 from .audit import ApiAudit
+from .authorization import Authorization
 from .bounds import Bounds
 from .failed_handshakes import FailedHandshakes
 from .fairness import RoundRobin
@@ -49,6 +50,7 @@ class ApiServer:
         bounds: Bounds | None = None,
         check_period: float = CHECK_PERIOD,
         audit: AuditTrail | None = None,
+        authorization: Authorization | None = None,
     ) -> None:
         self._audit = audit = audit or AuditTrail()
         self._failed_handshakes = FailedHandshakes(audit)
@@ -58,9 +60,10 @@ class ApiServer:
         self._refusals = RefusalLog()
         self._shutdown = Shutdown()
         turns = RoundRobin()
-        handlers = Handlers(worker, self._shutdown, bounds, turns, audit)
+        authorization = authorization or Authorization(worker)
+        handlers = Handlers(worker, self._shutdown, bounds, turns, audit, authorization)
         recorded = ApiAudit(audit)
-        self._calls = Calls(handlers, self._shutdown, bounds, turns, recorded)
+        self._calls = Calls(handlers, authorization, self._shutdown, bounds, turns, recorded)
         self._factory = ServerConnections(self._calls, bounds, lambda: tls.trust, self._refusals, recorded)
         self.connections: WeakSet[ServerConnection] = WeakSet()
         self._listener: Listener | None = None
@@ -99,6 +102,12 @@ class ApiServer:
         self._warn_of_expiry()
         self._disconnect_refused()
         return None
+
+    def policy_replaced(self) -> None:
+        """End the calls that a new policy does not allow."""
+        task = asyncio.create_task(self._calls.standing.check_again())
+        self._disconnecting.add(task)
+        task.add_done_callback(self._disconnecting.discard)
 
     async def shut_down(self, timeout: float) -> None:
         """Accept no more connections and calls; end waiting calls, give the others ``timeout`` seconds."""

@@ -19,6 +19,7 @@ from ..core.model.ending import (
     Signaled,
     exit_code,
 )
+from ..core.model.execution import Execution
 from ..core.model.job import (
     DEFAULT_GRACE,
     DEFAULT_LINGER,
@@ -180,7 +181,7 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
             )
             for channel, extent in status.output.items()
         ],
-        user=spec.user or "",
+        user=record.effective_user or "",
         working_directory=spec.working_directory,
         warnings=list(record.warnings),
         timeout_ms=milliseconds(spec.timeout),
@@ -197,6 +198,8 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         paused=status.paused,
         stdin=spec.stdin,
         terminal=window_size_message(spec.terminal),
+        executable=record.execution.path if record.execution else "",
+        wrap=list(record.execution.wrapper) if record.execution else [],
     )
 
 
@@ -244,6 +247,7 @@ def job_status(message: proto.QueryResponse) -> JobStatus:
         warnings=tuple(message.warnings),
         output_max=message.output_max,
         signal_all=message.signal_all,
+        execution=Execution(message.executable, tuple(message.wrap)) if message.executable else None,
     )
     return JobStatus(record, state, ending, cause, usage, output, message.output_trouble, message.paused)
 

@@ -77,4 +77,5 @@ def make_worker(
         signal_all=settings.signal_all,
         audit=audit,
         bounds=settings.job_bounds,
+        default_user=settings.default_user,
     )

@@ -86,8 +86,10 @@ COMMANDS = (
     LazyCommand("wait", "Wait until a job has finished and print its exit code."),
     LazyCommand("update", "Change the limits of a running job."),
     LazyCommand("remove", "Remove a finished job and its output."),
+    LazyCommand("whoami", "Print who you are to the server, and what you may do."),
     LazyCommand("serve", "Run the server in the foreground."),
     LazyCommand("certs", "Create keys and certificates for servers and clients."),
+    LazyCommand("policy", "Check a policy, and explain what it allows."),
     LazyCommand("debug", "Show what a job waits for, and its state, processes and files."),
     LazyCommand("doctor", "Check what this machine supports and what is missing."),
 )

@@ -80,6 +80,7 @@ def _unlimited(kind: Parsed) -> Parsed:
 
 _FILE = Parsed("FILE", _parse_path)
 _PLUGIN = Parsed("NAME", Plugin)
+_USER = Parsed("USER[:GROUP]", str)
 _ACCOUNTING = Parsed("LEVEL", _parse_accounting)
 _LEVEL = Parsed("LEVEL", _parse_log_level)
 _FORMAT = Parsed("FORMAT", _parse_log_format)
@@ -125,6 +126,14 @@ class ServerSettings:
         metadata=_setting(
             _FILE, "Serials of certificates that are denied, by default pki/denied if it exists."
         ),
+    )
+    policy: Path | None = field(
+        default=None,
+        metadata=_setting(_FILE, "Rules for clients, see docs/policy.md; without it, roles decide."),
+    )
+    default_user: str | None = field(
+        default=None,
+        metadata=_setting(_USER, "User of jobs without --user, by default that of the server."),
     )
     spawner: Plugin = field(
         default=Plugin("supervisor"), metadata=_setting(_PLUGIN, "Adapter that starts and stops processes.")

@@ -55,9 +55,10 @@ MODULES = {
         "Signaled",
         "exit_code",
     ),
+    "model.execution": ("DEFAULT_PATH", "Execution"),
+    "model.grant": ("Grant", "RunningJobs"),
     "model.input": ("InputState",),
     "model.job": (
-        "DEFAULT_PATH",
         "Chunk",
         "Extent",
         "JobId",
@@ -169,8 +170,11 @@ if TYPE_CHECKING:
     from .model.ending import Lost as Lost
     from .model.ending import Signaled as Signaled
     from .model.ending import exit_code as exit_code
+    from .model.execution import DEFAULT_PATH as DEFAULT_PATH
+    from .model.execution import Execution as Execution
+    from .model.grant import Grant as Grant
+    from .model.grant import RunningJobs as RunningJobs
     from .model.input import InputState as InputState
-    from .model.job import DEFAULT_PATH as DEFAULT_PATH
     from .model.job import Chunk as Chunk
     from .model.job import Extent as Extent
     from .model.job import JobId as JobId

@@ -103,7 +103,11 @@ class LimitBelowUsage(LimitsRejected):
 
 
 class AccessDenied(WorkerError):
-    """The caller is not permitted to do this."""
+    """The caller is not permitted to do this; ``rule`` is the name of the rule that denies it, if any."""
+
+    def __init__(self, message: str, rule: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 class OutputUnavailable(WorkerError):

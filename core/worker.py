@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from .audit.trail import AuditTrail
 from .engine import following
-from .engine.capabilities import interactive, pausable, resizable, signalable, timed
+from .engine.capabilities import check_executes_exactly, interactive, pausable, resizable, signalable, timed
 from .engine.compatibility import check_adapters
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
@@ -17,6 +17,8 @@ from .engine.idempotency import fingerprint
 from .engine.job_bounds import JobBounds
 from .engine.job_entry import JobEntry, Launching, Running
 from .engine.job_input import InputWriters, JobInput, check_resumed
+from .engine.job_settings import JobSettings
+from .engine.output_choice import batch, chosen_channel
 from .engine.recovery import Recovery
 from .engine.registry import JobRegistry
 from .engine.retention import Retention
@@ -37,6 +39,7 @@ from .errors import (
     StopIncomplete,
 )
 from .model.ending import Channel, End
+from .model.grant import NO_GRANT, Grant
 from .model.job import (
     LONGEST_DURATION,
     Chunk,
@@ -46,8 +49,6 @@ from .model.job import (
     JobSpec,
     JobStatus,
     PastRequest,
-    check_output_max,
-    new_job_id,
 )
 from .model.limits import LimitBounds, ResourceLimits
 from .model.secrets import check_secrets
@@ -77,7 +78,8 @@ class Worker:
 
     Concurrent calls are safe, and so is the cancellation of a call at any point: an operation on a job
     that has begun is completed. After ``close`` jobs keep running; a new Worker with the same adapters
-    and journal recovers them. ``output_max`` applies to job specs without one, ``signal_all`` to all.
+    and journal recovers them. ``output_max`` and ``default_user`` apply to job specs without one,
+    ``signal_all`` to all.
     """
 
     def __init__(
@@ -94,14 +96,12 @@ class Worker:
         signal_all: bool = False,
         audit: AuditTrail | None = None,
         bounds: JobBounds | None = None,
+        default_user: str | None = None,
     ) -> None:
-        check_output_max(output_max)
         check_adapters(spawner, limiter, outputs)
         self._outputs = outputs
         self._clock = clock or SystemClock()
-        self._limits = limits or LimitBounds()
-        self._output_max = output_max
-        self._signal_all = signal_all
+        self._settings = JobSettings(limits or LimitBounds(), output_max, signal_all, default_user)
         self._jobs = JobRegistry(self._clock, retention or Retention(), bounds or JobBounds())
         self._tasks = Tasks()
         self._input_writers = InputWriters()
@@ -110,7 +110,7 @@ class Worker:
             limiter=limiter,
             outputs=outputs,
             journal=journal or MemoryJournal(),
-            limits=self._limits,
+            limits=self._settings.limits,
             jobs=self._jobs,
             tasks=self._tasks,
             audit=audit or AuditTrail(),
@@ -127,15 +127,18 @@ class Worker:
         spec: JobSpec,
         *,
         owner: str = "",
+        issuer: str | None = None,
         request_id: str = "",
         secrets: Mapping[str, bytes] = MappingProxyType({}),
+        grant: Grant = NO_GRANT,
     ) -> JobId:
         """Start a job and return its id once its command has been executed.
 
         ``secrets`` are passed to the job as files, and are part of no record (SecretSpawner).
         A request id that its owner has already used returns the id of the same job, until a day after
-        the removal of that job. On an error (SpawnFailed, LimitsUnsupported, LimitsRejected,
-        RequestIdReused and others) nothing is left behind.
+        the removal of that job. ``issuer`` is that of the owner's certificate. On an error (SpawnFailed,
+        LimitsUnsupported, LimitsRejected, QuotaExceeded, RequestIdReused and others) nothing is left
+        behind.
         """
         check_secrets(secrets)
         await self.recover()
@@ -146,8 +149,11 @@ class Worker:
             return past.job
         job = self._jobs.requested(owner, request_id)
         if job is None:
-            self._jobs.check_room(owner)
-            job = self._runner.launch(self._record(spec, owner, request_id), secrets)
+            self._jobs.check_room(owner, issuer, grant.quotas)
+            if grant.execution is not None:
+                check_executes_exactly(self._runner.spawner)
+            record = self._settings.record(spec, (owner, issuer), request_id, self._clock.now(), grant)
+            job = self._runner.launch(record, secrets)
         elif fingerprint(job.record.spec) != fingerprint(spec):
             raise RequestIdReused(request_id)
         if isinstance(job.phase, Launching):
@@ -234,6 +240,10 @@ class Worker:
             raise ActionRefused(f"job {job_id} has no terminal")
         await asyncio.shield(resizable(running.process).resize(size))
 
+    async def record(self, job_id: JobId) -> JobRecord:
+        """Return the record of a job; raises JobNotFound."""
+        return (await self._find(job_id, started=False)).record
+
     async def query(self, job_id: JobId) -> JobStatus:
         """Return the current status of a job."""
         return await status_of(await self._find(job_id, started=False), self._outputs)
@@ -244,10 +254,12 @@ class Worker:
         labels: Mapping[str, str] | None = None,
         running: bool = False,
         pause: Callable[[], Awaitable[None]] | None = None,
+        visible: Callable[[JobRecord], bool] | None = None,
     ) -> list[JobStatus]:
         """Return the jobs that have all ``labels``, oldest first; with ``running`` only unfinished ones.
 
         ``pause`` is awaited between some jobs and the next; by default, other tasks run meanwhile.
+        ``visible`` decides about each job whether it is among them.
         """
         await self.recover()
         wanted = (labels or {}).items()
@@ -257,6 +269,8 @@ class Worker:
                 # There can be thousands of jobs.
                 await (asyncio.sleep(0) if pause is None else pause())
             if self._jobs.get(job.record.id) is None or (running and job.is_finished):
+                continue
+            if visible is not None and not visible(job.record):
                 continue
             if wanted <= job.record.spec.labels.items():
                 found.append(await status_of(job, self._outputs))
@@ -287,7 +301,7 @@ class Worker:
         missing, and TimesNotKept if ``times`` needs times that are not known.
         """
         job = await self._find(job_id)
-        channel = _channel(job.record.spec, channel)
+        channel = chosen_channel(job.record.spec, channel)
         with self._jobs.in_use(job):
             extent = await self._extent(job, channel)
             offset = await following.offset_of(self._outputs, job_id, channel, extent, start)
@@ -304,7 +318,7 @@ class Worker:
                 end = following.StreamEnd(job.wait_finished, partial(job.final_size, channel))
                 end = end if stream is None else stream.end(end)
                 chunks = following.follow(
-                    self._outputs, job_id, channel, offset, end, batch=_batch(job.record.spec)
+                    self._outputs, job_id, channel, offset, end, batch=batch(job.record.spec)
                 )
             if stream is not None:
                 chunks = stream.select(chunks)
@@ -366,18 +380,6 @@ class Worker:
             return None
         return await self._runner.journal.past_request(owner, request_id)
 
-    def _record(self, spec: JobSpec, owner: str, request_id: str) -> JobRecord:
-        return JobRecord(
-            new_job_id(),
-            spec,
-            owner,
-            request_id,
-            self._clock.now(),
-            limits=self._limits.apply(spec.limits),
-            output_max=self._output_max if spec.output_max is None else spec.output_max,
-            signal_all=spec.signal_all or self._signal_all,
-        )
-
     async def _find(self, job_id: JobId, *, started: bool = True) -> JobEntry:
         """Return a job; with ``started``, wait until it has been launched."""
         await self.recover()
@@ -426,17 +428,3 @@ class Worker:
 def _check_signal(number: int) -> None:
     if not 1 <= number < signals.NSIG:
         raise InvalidJobSpec("signal", f"{number} is not a signal number")
-
-
-def _batch(spec: JobSpec) -> float:
-    """Return the seconds between two chunks: a terminal shows each key at once."""
-    return following.BATCH_INTERVAL if spec.terminal is None else 0.0
-
-
-def _channel(spec: JobSpec, requested: Channel | None) -> Channel:
-    """Return the channel to stream; for split output the default is stdout."""
-    if requested is None or (requested is Channel.OUTPUT and spec.split_output):
-        return spec.channels[0]
-    if requested not in spec.channels:
-        raise InvalidJobSpec("channel", f"the job was not started with split output and has no {requested}")
-    return requested

@@ -4,6 +4,7 @@
 # This file has been @generated
 
 __all__ = (
+    "AllowedCalls",
     "AttachChunk",
     "AttachInput",
     "AttachInputState",
@@ -45,6 +46,8 @@ __all__ = (
     "Usage",
     "WaitRequest",
     "WaitResponse",
+    "WhoAmIRequest",
+    "WhoAmIResponse",
     "WindowSize",
     "WorkerServiceStub",
 )
@@ -234,6 +237,32 @@ class State(betterproto2.Enum):
             "STATE_EXITED": 4,
             "STATE_LOST": 5,
         }
+
+
+@dataclass(eq=False, repr=False)
+class AllowedCalls(betterproto2.Message):
+    """
+    A group of calls that the caller may make.
+    """
+
+    group: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    "read", "output", "start", "stop", "signal", "update", "attach", "remove" or "admin". A later server may
+    send others.
+    """
+
+    own: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    On the caller's own jobs. Of "start": some commands.
+    """
+
+    others: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    On jobs of other owners.
+    """
+
+
+default_message_pool.register_message("worker.v1", "AllowedCalls", AllowedCalls)
 
 
 @dataclass(eq=False, repr=False)
@@ -744,7 +773,7 @@ class QueryResponse(betterproto2.Message):
 
     user: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
     """
-    As requested; empty: the worker's own user.
+    As requested, or the server's default user; empty: the worker's own user.
     """
 
     working_directory: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
@@ -803,6 +832,16 @@ class QueryResponse(betterproto2.Message):
     terminal: "WindowSize | None" = betterproto2.field(38, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The size at the start.
+    """
+
+    executable: "str" = betterproto2.field(45, betterproto2.TYPE_STRING)
+    """
+    The file that the policy has found for `name`; empty: no policy, `name` was looked up in the job's PATH.
+    """
+
+    wrap: "list[str]" = betterproto2.field(46, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Command and arguments that the policy has put before `executable`.
     """
 
 
@@ -945,7 +984,7 @@ class StartRequest(betterproto2.Message):
 
     user: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    A name or uid, or one of both with ":GROUP"; empty: the worker's own user.
+    A name or uid, or one of both with ":GROUP"; empty: the server's default user, or the worker's own user.
     """
 
     limits: "Limits | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1322,6 +1361,59 @@ default_message_pool.register_message("worker.v1", "WaitResponse", WaitResponse)
 
 
 @dataclass(eq=False, repr=False)
+class WhoAmIRequest(betterproto2.Message):
+    """
+    The request needs nothing: the certificate names the caller.
+    """
+
+    pass
+
+
+default_message_pool.register_message("worker.v1", "WhoAmIRequest", WhoAmIRequest)
+
+
+@dataclass(eq=False, repr=False)
+class WhoAmIResponse(betterproto2.Message):
+    """
+    Who the caller is.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The name in the certificate; empty: the certificate has none, or more than one, and grants nothing.
+    """
+
+    issuer: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The distinguished name of the CA that issued the certificate (RFC 4514).
+    """
+
+    roles: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    "reader", "writer". A later server may send others.
+    """
+
+    policy: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Whether the server has a policy. Without one the roles decide.
+    """
+
+    calls: "list[AllowedCalls]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    One for each group of calls of which the caller may make some.
+    """
+
+    policy_trouble: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Why the policy that was read last is not in force; only for callers that may make calls of the group
+    "admin". Empty: the policy in force is the one that was read last.
+    """
+
+
+default_message_pool.register_message("worker.v1", "WhoAmIResponse", WhoAmIResponse)
+
+
+@dataclass(eq=False, repr=False)
 class WindowSize(betterproto2.Message):
     """
     The size of a terminal in characters, each at most 65535.
@@ -1353,7 +1445,9 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     Identity. The common name of the certificate's subject, exactly one, is the name of the client. Its
     roles are in the extension 1.2.840.10070.8.1: a DER UTF8String, a comma-separated list of "reader" and
     "writer". A reader has the right to read, a writer the rights to read, to write and to attach. Each method
-    names the right that it needs. Rights do not depend on the owner of a job.
+    names the right that it needs. Rights do not depend on the owner of a job. A server may have a policy, which
+    restricts clients further, also by owner; a job that the caller may not read does not exist for it. WhoAmI
+    returns what the caller may do.
 
     Paths. /worker.v1.WorkerService/METHOD. The original API is served too, at /WorkerService/METHOD
     without a package: Start, Stop, Query and Stream, with the messages of this file, except that
@@ -1395,8 +1489,9 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         field. Nothing was changed.
       UNAUTHENTICATED: the certificate has expired, or was revoked or denied, since the connection was made.
         The reason is in the message. The calls that wait end too, and the connection; jobs are not affected.
-      PERMISSION_DENIED: the certificate does not grant the right, or the server's settings forbid it.
-      NOT_FOUND: there is no job with this jobID: it never existed, was removed, or the text is not a UUID.
+      PERMISSION_DENIED: the certificate does not grant the right, or the server's policy or settings forbid it.
+      NOT_FOUND: there is no job with this jobID: it never existed, was removed, the text is not a UUID, or the
+        policy does not let the caller read it.
       DATA_LOSS: the server's record of this job is damaged. No other job is affected.
       ALREADY_EXISTS: only of Start.
       FAILED_PRECONDITION: the job is in the wrong state, the host or the server's settings do not support
@@ -1604,7 +1699,7 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListResponse":
         """
-        Returns the status of all jobs that match, of all owners, as it is now.
+        Returns the status of all jobs that match and that the caller may read, of all owners, as it is now.
 
         Right: read.
         Repeat: yes.
@@ -1777,6 +1872,33 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
             "/worker.v1.WorkerService/Resume",
             message,
             ResumeResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def who_am_i(
+        self,
+        message: "WhoAmIRequest | None" = None,
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "WhoAmIResponse":
+        """
+        Returns who the caller is to the server, and which calls it may make.
+
+        Right: none.
+        Repeat: yes.
+        """
+
+        if message is None:
+            message = WhoAmIRequest()
+
+        return await self._unary_unary(
+            "/worker.v1.WorkerService/WhoAmI",
+            message,
+            WhoAmIResponse,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,

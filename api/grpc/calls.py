@@ -24,13 +24,16 @@ from ...core.steps import Step, reached
 from ...proto.worker import AttachOpen, AttachRequest, AttachResponse, StartRequest, StreamRequest
 from ..attach_handler import Requests
 from ..audit import ApiAudit, AuditedCall
+from ..authorization import Authorization, permit
 from ..bounds import Bounds, ClientStalled, StreamSlots
 from ..byte_budget import ByteBudget
 from ..errors import CallRejected, CertificateRefused, ErrorReply, error_reply
 from ..fairness import CallTurns, RoundRobin
 from ..handlers import Handlers, caller
 from ..methods import METHODS, Bidirectional, Gathered, Method, ServerStream, Unary
+from ..roles import Right
 from ..shutdown import Shutdown
+from ..standing_permits import StandingPermits
 from ..wire.encoding import encode
 from .framing import ReplySender, send_reply
 from .requests import MAX_STREAMED_REQUEST, RequestReader, receive_rest
@@ -50,9 +53,16 @@ class Calls:
     """Admits calls and runs them."""
 
     def __init__(
-        self, handlers: Handlers, shutdown: Shutdown, bounds: Bounds, turns: RoundRobin, audit: ApiAudit
+        self,
+        handlers: Handlers,
+        authorization: Authorization,
+        shutdown: Shutdown,
+        bounds: Bounds,
+        turns: RoundRobin,
+        audit: ApiAudit,
     ) -> None:
         self._handlers = handlers
+        self._authorization = authorization
         self._shutdown = shutdown
         self._audit = audit
         self._bounds = bounds
@@ -67,6 +77,7 @@ class Calls:
         self._replies = ByteBudget(
             bounds.max_reply_memory_per_client, bounds.max_reply_memory, "max_reply_memory_per_client"
         )
+        self.standing = StandingPermits(authorization)
         self._running: set[asyncio.Task[None]] = set()
 
     def methods(self) -> dict[str, Handler]:
@@ -105,16 +116,20 @@ class Calls:
             raise CertificateRefused(reason)
         if method is None:
             raise CallRejected(Status.UNIMPLEMENTED, f"there is no method {path}")
-        identity = client.identity
-        if not identity.may(method.right):
-            roles = ", ".join(sorted(identity.roles)) or "none"
-            reason = (
-                f"{method.name} requires a role with the right to {method.right.value}; "
-                f"the roles of {identity.name!r} are: {roles}"
-            )
-            self._audit.denied(method, client, reason)
-            raise AccessDenied(reason)
+        try:
+            self._authorization.check_role(client.identity, method.name, method.right)
+        except AccessDenied as error:
+            self._audit.denied(method, client, str(error))
+            raise
         caller.set(client)
+
+    async def _begin(self, call: "_Call", request: Message) -> None:
+        """Decide about a request by the policy, and set what it is allowed for the handler."""
+        identity, group = caller.get().identity, call.method.group
+        permit.set(await self._authorization.check(identity, group, request))
+        call.begin(request)
+        if _may_be_ended(call.method):
+            self.standing.add(identity, group, request)
 
     async def _run(self, method: Method, stream: Stream[Message, Message]) -> None:
         call = _Call(method, stream, self._audit.call(method, caller.get()))
@@ -134,7 +149,7 @@ class Calls:
                 with self._slots.taken(call.client):
                     await self._serve(call, method, reader)
         except asyncio.CancelledError:
-            failure = await _tell_why_ended(stream)
+            failure = await _tell_why_ended(stream, self.standing.withdrawn())
             raise
         except StreamClosedError:  # the client is gone; what it has asked for may be done
             failure = _CANCELED if call.reply is None else _GONE
@@ -152,7 +167,7 @@ class Calls:
         stream = call.stream
         if isinstance(method, Bidirectional):
             opening = await _opening(reader)
-            call.begin(opening)
+            await self._begin(call, opening)
             rest = _counted(receive_rest(stream, method.request), call.audited)
             with reader.input_window():
                 await self._exchange(call, method.handler(self._handlers, opening, rest))
@@ -162,7 +177,7 @@ class Calls:
             most = self._bounds.max_request_size
             data = await reader.receive(most, "max_request_size")
             request = await reader.decode(data, method.request, most)
-            call.begin(request)
+            await self._begin(call, request)
             if isinstance(method, ServerStream):
                 await self._send_replies(stream, method.handler(self._handlers, request))
             else:
@@ -188,7 +203,7 @@ class Calls:
 
     async def _execute(self, call: "_Call", method: Unary | Gathered, request: Message) -> bytes:
         """Return the encoded reply."""
-        call.begin(request)
+        await self._begin(call, request)
         if isinstance(method, Unary):
             call.reply = await method.handler(self._handlers, request)
             return encode(call.reply)
@@ -279,10 +294,12 @@ async def _counted(requests: Requests, audited: AuditedCall) -> Requests:
             yield request
 
 
-async def _tell_why_ended(stream: Stream[Message, Message]) -> ErrorReply:
+async def _tell_why_ended(stream: Stream[Message, Message], withdrawn: Exception | None) -> ErrorReply:
     """Answer a call that was cancelled by the server or by its deadline; return how it ended."""
     if reason := _connections.get().refused:
         failure = error_reply(CertificateRefused(reason))
+    elif withdrawn is not None:
+        failure = error_reply(withdrawn)
     elif stream.deadline is not None and stream.deadline.time_remaining() <= 0:
         failure = ErrorReply(Status.DEADLINE_EXCEEDED, "the call's deadline has passed")
     else:
@@ -296,6 +313,12 @@ async def _fail(stream: Stream[Message, Message], failure: ErrorReply) -> None:
     await stream.send_trailing_metadata(
         status=failure.status, status_message=failure.message, metadata=failure.metadata
     )
+
+
+def _may_be_ended(method: Method) -> bool:
+    """Whether a call may go on for long, and nothing that it has begun needs to be completed."""
+    waits = method.waits if isinstance(method, Unary | Gathered) else True
+    return waits and method.right in {Right.READ, Right.ATTACH}
 
 
 def _job_of(request: Message | None, reply: Message | None) -> str:

@@ -15,6 +15,7 @@ from time import monotonic_ns
 
 import click
 
+from ...api.authorization import Authorization
 from ...api.server import ApiServer
 from ...api.server_tls import ServerTls, TlsFiles
 from ...api.tls import TlsSetupFailed
@@ -23,10 +24,12 @@ from ...core.audit.trail import AuditTrail
 from ...core.worker import Worker
 from ...linux import crash_points
 from ...linux.kernel.locks import lock_holder, open_lock, try_lock
+from ...linux.spawner.host_lookup import HostLookup
 from ...linux.state.reserve import Reserve
 from ..bootstrap import make_audit, make_worker
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, Notifier
+from ..policy_file import PolicyFile, check_default_user
 from ..private_files import correction
 from ..server_address import Address, record_address
 from ..server_log import log_to_stderr
@@ -48,7 +51,8 @@ log = logging.getLogger(__name__)
 def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) -> None:
     """Run the server in the foreground.
 
-    Shuts down on SIGTERM or Ctrl-C; jobs keep running, and the next server recovers them.
+    Shuts down on SIGTERM or Ctrl-C; jobs keep running, and the next server recovers them. SIGHUP reads
+    the certificates and the policy again.
     """
     notifier = Notifier()
     settings = resolve(options, config)
@@ -69,13 +73,19 @@ async def _serve(
 ) -> None:
     reloading = _requested_by(signal.SIGHUP)  # otherwise the signal would end the server
     tls = _server_tls(home, settings)
+    policy = _policy(settings)
     audit = make_audit(home, settings.auditing)
     worker = make_worker(home, settings, audit=audit)
     audit.write(Event.SERVER_STARTED, {"pid": os.getpid(), "address": str(settings.listen)})
     reserve = asyncio.create_task(_keep_reserve(home, settings.reserve))
     try:
         await _recover(worker)
-        server = ApiServer(worker, tls, bounds=settings.bounds, audit=audit)
+        authorization = Authorization(
+            worker, None if policy is None else policy.in_force, HostLookup(settings.default_user)
+        )
+        server = ApiServer(worker, tls, bounds=settings.bounds, audit=audit, authorization=authorization)
+        if policy is not None:
+            policy.watch(server.policy_replaced)
         stopping = _requested_by(signal.SIGTERM, signal.SIGINT)
         address = await _listen(server, settings.listen, free_port_if_busy=free_port_if_busy)
         try:
@@ -84,7 +94,9 @@ async def _serve(
             log.warning("cannot record the address, clients need --server: %s", error)
         log.info("listening at %s", address)
         notifier.send(READY="1", STATUS=f"Listening at {address}", **{ADDRESS_VARIABLE: str(address)})
-        reloads = asyncio.create_task(_reload_on_request(reloading, server, audit, notifier, address))
+        reloads = asyncio.create_task(
+            _reload_on_request(reloading, server, policy, audit, notifier, address)
+        )
         await stopping.wait()
         stopping.clear()
         log.info("shutting down; jobs keep running")
@@ -94,13 +106,20 @@ async def _serve(
         await server.close()
     finally:
         reserve.cancel()
+        if policy is not None:
+            policy.close()
         await worker.close()
         audit.write(Event.SERVER_STOPPED, {"pid": os.getpid()})
         audit.close()
 
 
 async def _reload_on_request(
-    requested: asyncio.Event, server: ApiServer, audit: AuditTrail, notifier: Notifier, address: Address
+    requested: asyncio.Event,
+    server: ApiServer,
+    policy: PolicyFile | None,
+    audit: AuditTrail,
+    notifier: Notifier,
+    address: Address,
 ) -> None:
     """Reload what can be reloaded at each request."""
     while True:
@@ -109,7 +128,8 @@ async def _reload_on_request(
         # systemd 253 and later, with Type=notify-reload, wait for READY.
         notifier.send(RELOADING="1", MONOTONIC_USEC=str(monotonic_ns() // 1000))
         audit.reopen()
-        error = await server.reload_certificates()
+        errors = [await server.reload_certificates(), "" if policy is None else policy.reload()]
+        error = "; ".join(filter(None, errors))
         status = f"Listening at {address}" + (f"; the last reload failed: {error}" if error else "")
         notifier.send(READY="1", STATUS=status)
 
@@ -127,6 +147,11 @@ async def _keep_reserve(home: Home, size: int) -> None:
         if failure and failure != before:
             log.warning("the reserve of %d bytes (setting reserve) is not complete: %s", size, failure)
         await asyncio.sleep(_RESERVE_INTERVAL)
+
+
+def _policy(settings: ServerSettings) -> PolicyFile | None:
+    check_default_user(settings.policy, settings.default_user)
+    return None if settings.policy is None else PolicyFile(settings.policy)
 
 
 async def _recover(worker: Worker) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ...api.client import RpcError, ServerUnreachable
 from ...api.handlers import AUDIT_SERVICE
+from ...api.who_am_i import WhoAmI
 from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus
 from ...linux.journal import sqlite
@@ -151,7 +152,7 @@ def _check_journal(home: Home) -> Iterator[Finding]:
 
 def _check_server(home: Home) -> Iterator[Finding]:
     try:
-        running, audited = asyncio.run(_ask_server())
+        who, running, audited = asyncio.run(_ask_server())
     except ServerUnreachable as error:
         # The reason may end with a remedy.
         reason, _, remedy = error.reason.partition("; ")
@@ -162,6 +163,12 @@ def _check_server(home: Home) -> Iterator[Finding]:
     else:
         yield ok("server", f"answers at {default_address(home)}")
         yield from _check_audit(audited=audited)
+        if who.policy_trouble:
+            yield warning(
+                "policy",
+                f"the old one stays in force: {who.policy_trouble}",
+                "correct the file and send SIGHUP to the server",
+            )
         for job in running:
             if job.output_trouble:
                 yield _troubled(job)
@@ -185,13 +192,16 @@ def _check_audit(*, audited: bool | None) -> Iterator[Finding]:
         )
 
 
-async def _ask_server() -> tuple[list[JobStatus], bool | None]:
-    """Return the running jobs, and whether the audit log works; None if there is none."""
+async def _ask_server() -> tuple[WhoAmI, list[JobStatus], bool | None]:
+    """Return who this client is to the server, the running jobs, and whether the audit log works.
+
+    The last is None if there is no audit log.
+    """
     async with ClientSettings().client() as client:
-        running = await client.list(running=True)
+        who, running = await client.who_am_i(), await client.list(running=True)
         try:
-            return running, await client.health(AUDIT_SERVICE)
+            return who, running, await client.health(AUDIT_SERVICE)
         except RpcError as error:
             if error.code != "NotFound":
                 raise
-            return running, None
+            return who, running, None

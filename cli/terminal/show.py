@@ -21,6 +21,8 @@ renamed. A value that is unknown or does not apply is null.
     pipe_size       the bytes of output that may wait to be recorded, if requested
     stdin           whether it reads what clients pass to it; otherwise its stdin is /dev/null
     terminal        {rows, columns} of its terminal at the start; null: it has none
+    executable      the file that the policy of the server has found for the command; null: no policy
+    wrap            command and arguments that the policy has put before it
 
 ``exit_code`` is 128 + signal after a signal and -1 for a lost job.
 """
@@ -123,6 +125,8 @@ def job_object(status: JobStatus) -> dict[str, object]:
         "pipe_size": record.spec.pipe_size,
         "stdin": record.spec.stdin,
         "terminal": asdict(record.spec.terminal) if record.spec.terminal else None,
+        "executable": record.execution.path if record.execution else None,
+        "wrap": list(record.execution.wrapper) if record.execution else [],
     }
 
 

@@ -45,6 +45,15 @@ def confidential(spawner: ProcessSpawner) -> SecretSpawner:
     return cast("SecretSpawner", spawner)
 
 
+def check_executes_exactly(spawner: ProcessSpawner) -> None:
+    """Raise ActionRefused if a spawner would look the command up by itself, instead of ``execution``."""
+    if not getattr(spawner, "executes_exactly", False):
+        raise ActionRefused(
+            "the spawner of this server cannot execute exactly the file that the policy allows; "
+            "the spawner `supervisor` can"
+        )
+
+
 def timed(outputs: OutputStore) -> TimedOutputStore:
     """Return a store that keeps when output was written; TimesNotKept if it does not."""
     if not hasattr(outputs, "times"):

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 
 from ..errors import QuotaExceeded
+from ..model.grant import RunningJobs
 from ..model.job import JobId, JobRecord
 from ..ports import Clock
 from .job_bounds import JobBounds
@@ -15,6 +16,9 @@ from .retention import FinishedJobs, Moment, Retention
 
 _GROWTH = 32
 """Finished jobs may grow by this part of the bound on bytes before running jobs are told."""
+
+Owner = tuple[str, str | None]
+"""Name and issuer."""
 
 
 class JobRegistry:
@@ -31,7 +35,7 @@ class JobRegistry:
         """Set when the bound on the output of all jobs should be checked at once."""
         self._users: Counter[JobId] = Counter()
         self._bounds = bounds
-        self._unfinished: Counter[str] = Counter()
+        self._running: Counter[Owner] = Counter()
 
     def __iter__(self) -> Iterator[JobEntry]:
         """Iterate over a snapshot of the jobs; jobs may be added and removed meanwhile."""
@@ -50,22 +54,28 @@ class JobRegistry:
         job_id = self._requests.get((owner, request_id)) if request_id else None
         return None if job_id is None else self._jobs[job_id]
 
-    def check_room(self, owner: str) -> None:
-        """Raise QuotaExceeded, naming the setting, if another job of this owner would be too many."""
-        running, own = self._unfinished.total(), self._unfinished[owner]
+    def check_room(self, owner: str, issuer: str | None, quotas: Sequence[RunningJobs]) -> None:
+        """Raise QuotaExceeded, naming the bound, if another job of this owner would be too many."""
+        running = self._running.total()
         if running >= self._bounds.max_jobs:
             raise QuotaExceeded(f"{running} jobs are running, the maximum (setting max_jobs)")
+        own = self._running.get((owner, issuer), 0)
         if own >= self._bounds.max_jobs_per_client:
             raise QuotaExceeded(
                 f"{own} jobs of {owner!r} are running, the maximum for one client "
                 "(setting max_jobs_per_client)"
             )
+        for quota in quotas:
+            if own >= quota.most:
+                raise QuotaExceeded(
+                    f"{owner!r} has {own} running jobs, the maximum is {quota.most} ({quota.source})"
+                )
 
     def add(self, job: JobEntry) -> None:
         """Register a job."""
         self._jobs[job.record.id] = job
         if not job.is_finished:
-            self._unfinished[job.record.owner] += 1
+            self._running[_owner(job)] += 1
         if job.record.request_id:
             self._requests[job.record.owner, job.record.request_id] = job.record.id
 
@@ -74,7 +84,7 @@ class JobRegistry:
         assert record.end is not None
         assert isinstance(job.phase, Running)
         event = job.phase.finished
-        self._unfinished[record.owner] -= 1
+        self._count_ended(job)
         job.record = record
         job.phase = FINISHED[True]
         event.set()
@@ -120,11 +130,17 @@ class JobRegistry:
     def drop(self, job: JobEntry) -> None:
         """Remove a job from the registry. Idempotent."""
         if self._jobs.pop(job.record.id, None) is not None and not job.is_finished:
-            self._unfinished[job.record.owner] -= 1
+            self._count_ended(job)
         self._finished.discard(job.record.id)
         request = job.record.owner, job.record.request_id
         if self._requests.get(request) == job.record.id:  # it may belong to a later job
             del self._requests[request]
+
+    def _count_ended(self, job: JobEntry) -> None:
+        owner = _owner(job)
+        self._running[owner] -= 1
+        if not self._running[owner]:
+            del self._running[owner]
 
     @contextmanager
     def in_use(self, job: JobEntry) -> Iterator[None]:
@@ -152,6 +168,10 @@ class JobRegistry:
     def moment(self) -> Moment:
         """Return the time now, by both clocks."""
         return Moment(self._clock.now(), self._clock.boottime())
+
+
+def _owner(job: JobEntry) -> Owner:
+    return job.record.owner, job.record.issuer
 
 
 def _kept_size(record: JobRecord) -> int:

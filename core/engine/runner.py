@@ -71,7 +71,7 @@ class JobRunner:
             sinks = await self.outputs.create(job_id, spec.channels, job.record.output_max)
             check_sinks(self.outputs.sink_kind, spec.channels, sinks)
             reached(Step.FIFO_MADE, job_id)
-            spec = replace(spec, signal_all=job.record.signal_all)
+            spec = job.record.effective_spec
             if secrets:
                 process = await confidential(self.spawner).spawn_with_secrets(
                     job_id, spec, scope.placement, sinks, secrets

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NewType
@@ -17,13 +17,13 @@ from .ending import (
     Ending,
     Lost,
 )
+from .execution import Execution
 from .limits import ResourceLimits, ResourceUsage
 from .terminal import WindowSize
 from .ulimits import Ulimit, check_ulimits
 
 JobId = NewType("JobId", UUID)
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_GRACE = 10.0
 DEFAULT_LINGER = 1.0
 LONGEST_DURATION = 10 * 365 * 86400.0
@@ -84,8 +84,9 @@ class JobSpec:
     to the job although the worker changed its user (prctl(2), PR_SET_NO_NEW_PRIVS). ``pipe_size`` is
     how many bytes of output of a channel may wait to be recorded; None is the kernel's default. ``stdin``:
     the job reads what clients write to it; otherwise its stdin is /dev/null. ``terminal``: the job has a
-    controlling terminal of this size as its stdin, stdout and stderr. Raises InvalidJobSpec, which names
-    the field, for a spec that the kernel can never run.
+    controlling terminal of this size as its stdin, stdout and stderr. ``execution`` is None in a request:
+    the command is then looked up in the job's PATH. Raises InvalidJobSpec, which names the field, for a
+    spec that the kernel can never run.
     """
 
     command: str
@@ -107,6 +108,7 @@ class JobSpec:
     signal_all: bool = False
     stdin: bool = False
     terminal: WindowSize | None = None
+    execution: Execution | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", tuple(self.args))
@@ -237,6 +239,8 @@ class JobRecord:
     ``pid`` is None until the job has started, ``end`` until it has finished. ``limits`` are the limits
     in effect: those of the spec, the server, the policy and later updates combined. ``output_max``
     is the bound in effect; 0 keeps all output. ``signal_all`` is in effect by the spec or the Worker.
+    ``user`` is the Worker's default user of a job that requests none. ``issuer`` is that of the owner's
+    certificate; None in a record of an earlier version.
     """
 
     id: JobId
@@ -252,6 +256,21 @@ class JobRecord:
     warnings: tuple[str, ...] = ()
     output_max: int = 0
     signal_all: bool = False
+    issuer: str | None = None
+    user: str | None = None
+    execution: Execution | None = None
+
+    @property
+    def effective_user(self) -> str | None:
+        """Whom the job runs as; None: the worker's own user."""
+        return self.user if self.spec.user is None else self.spec.user
+
+    @property
+    def effective_spec(self) -> JobSpec:
+        """The spec with what was decided besides it."""
+        return replace(
+            self.spec, signal_all=self.signal_all, user=self.effective_user, execution=self.execution
+        )
 
 
 @dataclass(frozen=True, slots=True)

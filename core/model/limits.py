@@ -212,18 +212,12 @@ class LimitBounds:
         return current.updated(changes)
 
     def admits(self, requested: ResourceLimits) -> bool:
-        """Whether ``apply`` accepts the limits of a job spec."""
+        """Whether no limit that is requested is above the maximum, or removed although it has one."""
+        if requested == _NO_LIMITS:
+            return True
         try:
-            self.apply(requested)
-        except InvalidJobSpec:
-            return False
-        return True
-
-    def admits_changes(self, changes: ResourceLimits) -> bool:
-        """Whether no limit of an update is above the maximum."""
-        try:
-            self._check(changes)
-            self._check_removed(changes)
+            self._check(requested)
+            self._check_removed(requested)
         except InvalidJobSpec:
             return False
         return True

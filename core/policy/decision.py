@@ -1,11 +1,11 @@
 """The decision about a call: what the policy allows, and which rule decided."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .calls import Call, CallGroup, Client
-from .matching import mismatch
-from .rules import Effect, Policy, Rule
+from .matching import mismatch, mismatch_of_call
+from .rules import Effect, Policy, Quota, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Decision:
         return f"rule {self.rule.name!r} of the policy {'allows' if self.allowed else 'denies'} it"
 
 
-_NO_RULE = Decision(allowed=False)
+NO_RULE = Decision(allowed=False)
+"""Of a call that no allow matches."""
 
 
 def decide(policy: Policy, client: Client, call: Call) -> Decision:
@@ -32,31 +33,41 @@ def decide(policy: Policy, client: Client, call: Call) -> Decision:
     The order of rules does not change it. It only selects the rule that is named, and whose defaults
     apply: the first of several.
     """
-    allowing: Rule | None = None
-    for rule in policy.rules:
-        if rule.effect is Effect.ALLOW and allowing is not None:
-            continue
-        if not mismatch(rule, client, call):
-            if rule.effect is Effect.DENY:
-                return Decision(allowed=False, rule=rule)
-            allowing = rule
-    return _NO_RULE if allowing is None else Decision(allowed=True, rule=allowing)
+    return rules_of(policy, client).decide(call)
 
 
-def may_start(policy: Policy, client: Client) -> bool:
-    """Whether a rule allows some start of this client: otherwise nothing needs to be looked up."""
-    return any(
-        rule.effect is Effect.ALLOW and CallGroup.START in rule.calls and rule.clients.include(client)
-        for rule in policy.rules
-    )
+@dataclass(frozen=True, slots=True)
+class ClientRules:
+    """The part of a policy that is about one client."""
+
+    client: Client
+    rules: Sequence[Rule]
+    quotas: Sequence[Quota]
+
+    def decide(self, call: Call) -> Decision:
+        """Return the decision about a call of the client."""
+        allowing: Rule | None = None
+        for rule in self.rules:
+            if rule.effect is Effect.ALLOW and allowing is not None:
+                continue
+            if not mismatch_of_call(rule, call):
+                if rule.effect is Effect.DENY:
+                    return Decision(allowed=False, rule=rule)
+                allowing = rule
+        return NO_RULE if allowing is None else Decision(allowed=True, rule=allowing)
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a rule allows some start: otherwise nothing needs to be looked up."""
+        return any(rule.effect is Effect.ALLOW and CallGroup.START in rule.calls for rule in self.rules)
 
 
-def rules_of(policy: Policy, client: Client) -> Policy:
-    """Return the part of a policy that is about a client: it decides the same for this client."""
-    return replace(
-        policy,
-        rules=tuple(rule for rule in policy.rules if rule.clients.include(client)),
-        quotas=tuple(quota for quota in policy.quotas if quota.clients.include(client)),
+def rules_of(policy: Policy, client: Client) -> ClientRules:
+    """Return the part of a policy that is about a client."""
+    return ClientRules(
+        client,
+        tuple(rule for rule in policy.rules if rule.clients.include(client)),
+        tuple(quota for quota in policy.quotas if quota.clients.include(client)),
     )
 
 

@@ -12,8 +12,11 @@ _DEFAULT_DIRECTORY = "/"
 
 def mismatch(rule: Rule, client: Client, call: Call) -> str:
     """Return the first condition of a rule that fails for a call; empty if the rule matches all of it."""
-    if not rule.clients.include(client):
-        return "client"
+    return mismatch_of_call(rule, call) if rule.clients.include(client) else "client"
+
+
+def mismatch_of_call(rule: Rule, call: Call) -> str:
+    """Return the same for a rule that is about the client."""
     if call.group not in rule.calls:
         return "calls"
     if rule.jobs is Jobs.OWN and not call.own:
@@ -22,7 +25,7 @@ def mismatch(rule: Rule, client: Client, call: Call) -> str:
         failed = _not_allowed if rule.effect is Effect.ALLOW else _not_denied
         return failed(rule.start, call.start)
     if call.changes is not None and rule.effect is Effect.ALLOW:
-        return "" if rule.start.limits.admits_changes(call.changes) else "limits"
+        return "" if rule.start.limits.admits(call.changes) else "limits"
     return ""
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..model.job import DEFAULT_PATH
-from ..model.limits import LimitBounds
+from ..errors import InvalidJobSpec
+from ..model.execution import DEFAULT_PATH
+from ..model.limits import LimitBounds, ResourceLimits
 from .calls import CallGroup
 from .rules import (
     EVERY,
@@ -18,6 +19,7 @@ from .rules import (
     Effect,
     Jobs,
     PairPatterns,
+    PathPatterns,
     Patterns,
     Policy,
     Quota,
@@ -122,7 +124,7 @@ class PolicyReader:
             raise ValueError(
                 f"roles: unknown role {min(unknown)!r}; valid: {', '.join(sorted(self.roles))}"
             )
-        return Clients(_patterns(table, "clients"), _patterns(table, "issuers"), roles)
+        return Clients(_patterns(table, "clients", Patterns), _patterns(table, "issuers", Patterns), roles)
 
     def _start(self, table: Table, effect: Effect) -> StartTerms:
         allow = effect is Effect.ALLOW
@@ -132,11 +134,11 @@ class PolicyReader:
         return StartTerms(
             commands=self._commands(table),
             env=_pairs(table, "env", NAMED_EXACTLY if allow else None),
-            directories=_patterns(table, "directories", paths=True),
+            directories=_patterns(table, "directories", PathPatterns),
             users=users,
             groups=groups,
             labels=_pairs(table, "labels"),
-            ulimits=_patterns(table, "ulimits"),
+            ulimits=_patterns(table, "ulimits", Patterns),
             **{key: _switch(table, key) for key in (*_SWITCHES, "unsafe_path")},
             limits=self._limits(table),
             wrap=self._wrap(table),
@@ -146,9 +148,11 @@ class PolicyReader:
         if "limits" not in table:
             return LimitBounds()
         try:
-            return self.limits(table["limits"])
-        except ValueError as error:
+            limits = self.limits(table["limits"])
+            limits.apply(ResourceLimits())  # the defaults must be within the maximum
+        except (ValueError, InvalidJobSpec) as error:
             raise ValueError(f"limits: {error}") from None
+        return limits
 
     def _commands(self, table: Table) -> tuple[CommandPattern, ...]:
         entries = table.get("commands", [])
@@ -219,12 +223,15 @@ def _texts(table: Table, key: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _patterns(table: Table, key: str, *, paths: bool = False) -> Patterns:
+_Patterns = TypeVar("_Patterns", Patterns, PathPatterns)
+
+
+def _patterns(table: Table, key: str, kind: type[_Patterns]) -> _Patterns:
     texts = _texts(table, key)
     if key in table and not texts:  # in a condition an empty list would mean: any
         raise ValueError(f"{key}: the list is empty; leave it out")
     try:
-        return Patterns(texts, paths=paths)
+        return kind(texts)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 

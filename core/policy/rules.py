@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ..model.job import DEFAULT_PATH
+from ..model.execution import DEFAULT_PATH
 from ..model.limits import LimitBounds
 from .calls import CallGroup, Client
 from .globs import Matcher, name_glob, path_glob
@@ -31,19 +31,47 @@ class Jobs(Enum):
 
 
 class Patterns:
-    """Texts that a rule lists: each is a pattern."""
+    """Names that a rule lists: each is a pattern.
 
-    __slots__ = ("_matchers", "texts")
+    Whole names and beginnings are compared together: a start is checked against dozens of them.
+    """
 
-    def __init__(self, texts: Sequence[str] = (), *, paths: bool = False) -> None:
+    __slots__ = ("_beginnings", "_matchers", "_names", "texts")
+
+    def __init__(self, texts: Sequence[str] = ()) -> None:
         self.texts = tuple(texts)
-        self._matchers: list[Matcher] = [(path_glob if paths else name_glob)(text) for text in texts]
+        matchers = {text: name_glob(text) for text in texts}
+        plain = [text for text in texts if "\\" not in text]
+        self._names = {text for text in plain if "*" not in text}
+        self._beginnings = tuple(text[:-1] for text in plain if text.endswith("*") and text.count("*") == 1)
+        for text in (*self._names, *(f"{each}*" for each in self._beginnings)):
+            matchers.pop(text, None)
+        self._matchers: Sequence[Matcher] = tuple(matchers.values())
 
     def __bool__(self) -> bool:
         return bool(self.texts)
 
     def match(self, text: str) -> bool:
         """Whether one of them matches a text."""
+        if text in self._names or text.startswith(self._beginnings):
+            return True
+        return any(matches(text) for matches in self._matchers)
+
+
+class PathPatterns:
+    """Paths that a rule lists: each is a pattern."""
+
+    __slots__ = ("_matchers", "texts")
+
+    def __init__(self, texts: Sequence[str] = ()) -> None:
+        self.texts = tuple(texts)
+        self._matchers = [path_glob(text) for text in texts]
+
+    def __bool__(self) -> bool:
+        return bool(self.texts)
+
+    def match(self, text: str) -> bool:
+        """Whether one of them matches a path."""
         return any(matches(text) for matches in self._matchers)
 
 
@@ -137,7 +165,7 @@ class StartTerms:
 
     commands: Sequence[CommandPattern] = ()
     env: PairPatterns = field(default_factory=PairPatterns)
-    directories: Patterns = field(default_factory=Patterns)
+    directories: PathPatterns = field(default_factory=PathPatterns)
     users: Sequence[str] = ()
     groups: Sequence[str] = ()
     labels: PairPatterns = field(default_factory=PairPatterns)

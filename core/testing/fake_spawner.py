@@ -319,6 +319,8 @@ class FakeSpawner:
     sleep.
     """
 
+    executes_exactly = True
+
     def __init__(self, *, programs: Programs = PROGRAMS, clock: Clock | None = None) -> None:
         self._programs = programs
         self._clock = clock or SystemClock()

@@ -14,6 +14,7 @@ from ..model.ending import (
     Lost,
     Signaled,
 )
+from ..model.execution import Execution
 from ..model.job import (
     JobRecord,
     JobSpec,
@@ -70,6 +71,7 @@ EVERYTHING = JobSpec(
     ulimits=[Ulimit("nofile", 1024, None), Ulimit("core", 0, (1 << 64) - 2)],
     new_privileges=True,
     pipe_size=1 << 20,
+    execution=Execution("/usr/bin/ls", ("/usr/bin/nice", "-n5"), "/usr/bin"),
 )
 """No field has its default, except one that excludes others: see ON_A_TERMINAL."""
 
@@ -99,6 +101,20 @@ class JournalContract(Contract):
         """``load`` returns each record exactly as it was stored, for any job spec."""
         for spec in (JobSpec("ls"), EVERYTHING, ON_A_TERMINAL, JobSpec("ls", limits=REMOVED_LIMITS)):
             await self._check_survival(JobRecord(new_job_id(), spec, "\N{BULLET} owner", "id 1", NOON))
+
+    async def check_what_was_decided_survives(self) -> None:
+        """``load`` returns the issuer, the user and what was executed."""
+        decided = JobRecord(
+            new_job_id(),
+            JobSpec("ls"),
+            "owner",
+            "",
+            NOON,
+            issuer="CN=\N{BULLET}",
+            user="nobody",
+            execution=EVERYTHING.execution,
+        )
+        await self._check_survival(decided)
 
     async def check_every_ending_survives(self) -> None:
         """``load`` returns the exact end of a job, for every ending and cause."""

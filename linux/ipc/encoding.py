@@ -54,7 +54,15 @@ class SpawnPlan:
     @property
     def argv(self) -> tuple[str, ...]:
         """Command and arguments."""
-        return (self.spec.command, *self.spec.args)
+        spec = self.spec
+        if spec.execution is not None:
+            return spec.execution.argv(spec.command, spec.args)
+        return (spec.command, *spec.args)
+
+    @property
+    def executable(self) -> str:
+        """The file to execute, or a name that is looked up in the job's PATH."""
+        return self.spec.command if self.spec.execution is None else self.spec.execution.file
 
     @property
     def env(self) -> Mapping[str, str]:

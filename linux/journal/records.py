@@ -46,6 +46,7 @@ _WRITERS: dict[str, Callable[[Any], object]] = {
     "limits": to_message,
     "usage": to_message,
     "warnings": list,
+    "execution": to_message,
 }
 """How the fields of a record are written that are not JSON types themselves."""
 

@@ -142,7 +142,7 @@ def _not_executable_format(path: str) -> str:
 
 def _candidates(plan: SpawnPlan) -> Iterator[str]:
     """Yield the files that were tried: the command, or that name in each directory of the PATH."""
-    command = plan.spec.command
+    command = plan.executable
     directories = [""] if "/" in command else plan.env.get("PATH", "").split(":")
     for directory in directories:
         yield os.path.join(plan.working_directory, directory, command)

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from ...core.errors import AccessDenied, InvalidJobSpec
 from ...core.model.channel import Channel
-from ...core.model.job import DEFAULT_PATH, JobId, JobSpec
+from ...core.model.execution import DEFAULT_PATH
+from ...core.model.job import JobId, JobSpec
 from ...core.ports import Placement, RecordedFifo, Sink
 from ..ipc.encoding import SpawnPlan
 from ..state.credentials import VARIABLE
@@ -49,7 +50,7 @@ def spawn_plan(
     if spec.terminal is not None and not all(isinstance(sink, RecordedFifo) for sink in sinks.values()):
         raise InvalidJobSpec("terminal", "the output store of this server cannot record one")
     environment = {
-        "PATH": DEFAULT_PATH,
+        "PATH": DEFAULT_PATH if spec.execution is None else spec.execution.search_path,
         "HOME": who.home,
         "USER": who.name,
         "LOGNAME": who.name,

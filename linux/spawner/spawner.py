@@ -61,6 +61,8 @@ _FORGETS_SEVERAL = 3
 class SupervisorSpawner:
     """Spawns jobs with the supervisor of its generation; stays connected to older ones that have jobs."""
 
+    executes_exactly = True
+
     def __init__(
         self,
         state_dir: Path,

@@ -13,6 +13,7 @@ MODULES = (
     "core/model/__init__.py",
     "core/model/channel.py",
     "core/model/ending.py",
+    "core/model/execution.py",
     "core/model/input.py",
     "core/model/job.py",
     "core/model/limits.py",

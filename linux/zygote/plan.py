@@ -113,7 +113,7 @@ def _joins(legacy: Sequence[str]) -> list[str]:
 
 def _executables(plan: SpawnPlan) -> list[str]:
     """Return the files to try, from the job's own PATH as execvpe(3) does."""
-    command = plan.spec.command
+    command = plan.executable
     if "/" in command:
         return [command]
     return [f"{directory or '.'}/{command}" for directory in plan.env.get("PATH", "").split(":")]

@@ -12,6 +12,7 @@ from grpclib.const import Cardinality
 from grpclib.encoding.base import CodecBase
 
 from worker.api import tls
+from worker.api.authorization import Authorization, PolicyInForce
 from worker.api.bounds import Bounds
 from worker.api.client import Client
 from worker.api.grpc.channel import Channel
@@ -25,6 +26,7 @@ from worker.core.testing import (
     MemoryOutputStore,
 )
 from worker.core.worker import Worker
+from worker.linux.spawner.host_lookup import HostLookup
 
 BINARY = bytes(range(256)) * 1000
 
@@ -124,10 +126,19 @@ async def serving(
     host: str = "127.0.0.1",
     check_period: float = CHECK_PERIOD,
     audit: AuditTrail | None = None,
+    policy: PolicyInForce | None = None,
 ) -> AsyncIterator[Served]:
     """Serve a Worker; assert at the end that no task is left."""
     worker = worker or make_worker(audit=audit)
-    server = ApiServer(worker, server_tls(pki), bounds=bounds, check_period=check_period, audit=audit)
+    authorization = Authorization(worker, policy, HostLookup())
+    server = ApiServer(
+        worker,
+        server_tls(pki),
+        bounds=bounds,
+        check_period=check_period,
+        audit=audit,
+        authorization=authorization,
+    )
     [(address, port)] = await server.start(host, 0)
     try:
         yield Served(server, worker, address, port, pki)

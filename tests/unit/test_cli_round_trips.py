@@ -29,7 +29,7 @@ TOO_MUCH = {
 }
 OF_SERVERS = {
     f"worker.api.{name}"
-    for name in ("errors", "grpc.calls", "grpc.framing", "handlers", "methods", "server")
+    for name in ("authorization", "errors", "grpc.calls", "grpc.framing", "handlers", "methods", "server")
 }
 OF_OTHERS = {
     "worker.cli.options.limits",
@@ -98,6 +98,8 @@ async def command(served: Served, *arguments: str) -> set[str]:
         (["start", "true"], ["Start"]),
         (["query", "JOB"], ["Query"]),
         (["list"], ["List"]),
+        (["whoami"], ["WhoAmI"]),
+        (["whoami", "-o", "json"], ["WhoAmI"]),
         (["wait", "JOB"], ["Wait"]),
         (["stream", "JOB"], ["Stream", "Query"]),
         (["stream", "SPLIT"], ["Stream", "Query", "Stream"]),

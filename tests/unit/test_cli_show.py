@@ -88,6 +88,7 @@ def test_the_json_has_all_keys_in_every_state() -> None:
         *("created_at", "started_at", "ended_at", "limits", "usage", "output"),
         *("output_max", "output_trouble", "output_missing", "paused", "linger", "signal_all"),
         *("warnings", "ulimits", "new_privileges", "pipe_size", "stdin", "terminal"),
+        *("executable", "wrap"),
     ]
     for ending in (None, Exited(1), Signaled(15), Lost("reboot")):
         assert keys == list(job_object(job(ending)))

@@ -7,7 +7,7 @@ from worker.core.model.limits import MemoryLimit, ResourceLimits
 from worker.core.model.terminal import WindowSize
 from worker.core.model.ulimits import Ulimit
 from worker.core.policy.calls import Call, CallGroup, Client, Ids
-from worker.core.policy.decision import Decision, decide, explain, may_start, rules_of
+from worker.core.policy.decision import Decision, decide, explain, rules_of
 
 from ..support.policies import NOBODY, USERS, read, start, writer
 
@@ -233,6 +233,9 @@ def test_own_compares_issuer_and_name() -> None:
     [
         ('clients = ["ci-*"]', Client("ci-1"), Client("xci-1")),
         ('clients = ["*"]', Client("-a/b"), None),
+        ('clients = [""]', Client(""), Client("x")),
+        ('clients = ["*x*", "\\\\*"]', Client("axb"), Client("a")),
+        ('clients = ["*x*", "\\\\*"]', Client("*"), Client("**")),
         ('issuers = ["CN=a"]', Client("x", "CN=a"), Client("x", "CN=b")),
         ('roles = ["writer"]', writer(), Client("x", roles=frozenset({"reader"}))),
     ],
@@ -270,8 +273,8 @@ def test_the_rules_of_a_client_decide_the_same() -> None:
     """The part of a policy that is about a client is enough to decide, also whether it may start at all."""
     policy = read(DENY)
     assert rules_of(policy, writer("x")).rules == policy.rules[1:]
-    assert may_start(policy, writer())
-    assert not may_start(policy, writer("x"))
+    assert rules_of(policy, writer()).may_start
+    assert not rules_of(policy, writer("x")).may_start
 
 
 def test_an_explanation_names_the_condition_that_fails() -> None:

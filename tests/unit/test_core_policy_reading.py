@@ -43,6 +43,10 @@ DENY = '[[rule]]\neffect = "deny"\ncalls = ["start"]\n'
         (START + 'wrap = ["bwrap"]', "wrap: begin with the absolute path"),
         (START + "limits.max = {}", "limits: write [limits.default] and [limits.maximum]"),
         (START + "limits.maximum = { memory = '1X' }", "limits: maximum.memory: "),
+        (
+            START + "limits = { default = { pids = 5 }, maximum = { pids = 3 } }",
+            "limits: limits.pids: 5 is above",
+        ),
         (START.replace('"/bin/x"', '"x"'), "commands: 'x' is not an absolute path"),
         (START.replace('"/bin/x"', "1"), 'commands: write "/path" or'),
         (START.replace('"/bin/x"', '{ path = "/x", args = ["...", "a"] }'), "can only be the last"),

@@ -3,16 +3,20 @@
 import asyncio
 import errno
 from collections.abc import Callable, Collection, Mapping
+from uuid import UUID
 
 import pytest
 
 from worker.core import (
+    ActionRefused,
     AppendedFile,
     Cause,
     Channel,
     CpuLimit,
+    Execution,
     Exited,
     Extent,
+    Grant,
     IncompatibleAdapters,
     JobBounds,
     JobId,
@@ -28,6 +32,7 @@ from worker.core import (
     QuotaExceeded,
     RequestIdReused,
     ResourceLimits,
+    RunningJobs,
     Scope,
     Sink,
     SinkKind,
@@ -352,3 +357,66 @@ async def test_an_update_that_cannot_be_journaled() -> None:
         await worker.update(job, ResourceLimits(pids=9))
     assert 7 == machine.limiter.limits[job].pids
     assert 7 == (await worker.query(job)).record.limits.pids
+
+
+async def test_what_a_policy_grants_is_recorded_and_executed() -> None:
+    """The record has the issuer and what is executed; the default user applies where none is requested."""
+    seen: list[JobSpec] = []
+
+    class Spawner(FakeSpawner):
+        async def spawn(
+            self, job: JobId, spec: JobSpec, placement: Placement, sinks: Mapping[Channel, Sink]
+        ) -> Process:
+            seen.append(spec)
+            return await super().spawn(job, spec, placement, sinks)
+
+    worker = Worker(
+        spawner=Spawner(), limiter=FakeLimiter(), outputs=MemoryOutputStore(), default_user="nobody"
+    )
+    execution = Execution("/bin/true", ("/bin/nice",))
+    grant = Grant(execution)
+    job = await worker.start(JobSpec("true"), owner="a", issuer="CN=x", request_id="1", grant=grant)
+    other = await worker.start(JobSpec("true", user="root"), owner="a", request_id="2")
+    assert job == await worker.start(JobSpec("true"), owner="a", issuer="CN=x", request_id="1", grant=grant)
+    record = await worker.record(job)
+    assert ("CN=x", "nobody", execution) == (record.issuer, record.user, record.execution)
+    assert JobSpec("true") == record.spec
+    assert [("nobody", execution), ("root", None)] == [(each.user, each.execution) for each in seen]
+    assert "root" == (await worker.record(other)).effective_user
+    await worker.close()
+
+
+async def test_a_spawner_that_looks_commands_up_itself_is_refused() -> None:
+    """Without the capability a spawner would execute another file than the policy allowed."""
+
+    class Spawner(FakeSpawner):
+        executes_exactly = False
+
+    worker = Worker(spawner=Spawner(), limiter=FakeLimiter(), outputs=MemoryOutputStore())
+    with pytest.raises(ActionRefused, match="cannot execute exactly the file"):
+        await worker.start(JobSpec("true"), grant=Grant(Execution("/bin/true")))
+    assert [] == await worker.list()
+    await worker.close()
+
+
+async def test_quotas_count_jobs_that_are_not_finished() -> None:
+    """Concurrent starts never exceed a quota, a start that failed does not count, and nor does an end."""
+    worker = Worker(spawner=FakeSpawner(), limiter=FakeLimiter(), outputs=MemoryOutputStore())
+    grant = Grant(quotas=[RunningJobs(2, "a quota")])
+
+    async def start(command: str = "sleep", issuer: str = "") -> JobId:
+        return await worker.start(JobSpec(command, ["1000"]), owner="a", issuer=issuer, grant=grant)
+
+    with pytest.raises(SpawnFailed):
+        await start("nosuch")
+    results = await asyncio.gather(*(start() for _ in range(5)), return_exceptions=True)
+    assert [2, 3] == [sum(isinstance(each, kind) for each in results) for kind in (UUID, QuotaExceeded)]
+    await start(issuer="another CA")
+    [first, *_] = [each for each in results if isinstance(each, UUID)]
+    await worker.stop(JobId(first), grace=0)
+    await start()
+    with pytest.raises(QuotaExceeded, match="'a' has 2 running jobs, the maximum is 2"):
+        await start()
+    for status in await worker.list(running=True):
+        await worker.stop(status.record.id, grace=0)
+    await worker.close()

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from worker.cli.main import COMMANDS
+from worker.cli.policy_file import parse_policy
 from worker.cli.settings import resolve
 
 ROOT = Path(__file__).parent.parent.parent
@@ -62,8 +63,11 @@ def test_command_lines(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_configuration_files(page, tmp_path):
-    """`worker serve --config` accepts each TOML file in a page."""
+    """`worker serve --config` accepts each TOML file in a page, `--policy` each that begins so."""
     for text in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL):
+        if text.startswith("# policy\n"):
+            parse_policy(text.encode())
+            continue
         file = tmp_path / "worker.toml"
         file.write_text(text)
         resolve({}, file)

@@ -8,6 +8,7 @@ import pytest
 
 from worker.core.errors import IncompatibleAdapters
 from worker.core.model.ending import Channel
+from worker.core.model.execution import Execution
 from worker.core.model.job import JobSpec, Leftovers
 from worker.core.model.limits import CpuLimit, IoLimit, ResourceLimits
 from worker.core.model.terminal import WindowSize
@@ -47,6 +48,7 @@ SPEC = JobSpec(
     leftovers=Leftovers.WAIT,
     linger=2.5,
     signal_all=True,
+    execution=Execution("/usr/bin/true", ("/usr/bin/nice", "-n5"), "/usr/bin"),
     stdin=True,
     split_output=True,
     output_max=1 << 20,

@@ -82,9 +82,10 @@ def test_the_file_has_the_methods_that_are_served(file: FileDescriptorProto) -> 
 
 def test_each_method_states_the_right_that_it_needs(comments: Mapping[str, str]) -> None:
     """The line ``Right`` is what the server checks, also on the path of the original API."""
-    rights = {each.name: [f"{each.right.value}."] for each in OF_THIS_FILE}
+    rights = {each.name: [f"{each.right.value if each.right else 'none'}."] for each in OF_THIS_FILE}
     assert rights == {name: stated(comments[f"WorkerService.{name}"], "Right") for name in rights}
     for each in SERVICES["WorkerService"]:
+        assert each.right is not None
         assert rights[each.name] == [f"{each.right.value}."]
     assert {roles.Right.READ} == {each.right for each in SERVICES["grpc.health.v1.Health"]}
 

@@ -1,0 +1,145 @@
+"""`worker policy`: checks a policy, and explains what it allows."""
+
+import ssl
+from pathlib import Path
+
+import click
+
+from ...api.identity import Identity, read_certificate
+from ...api.roles import RIGHTS, Role
+from ...core.policy.advice import warnings
+from ...core.policy.calls import Call, CallGroup, Client
+from ...core.policy.decision import Decision, decide, explain
+from ...core.policy.reading import InvalidPolicy
+from ...core.policy.rules import Policy
+from ...linux.spawner.host_lookup import HostLookup, existing_users
+from ..options.job_spec import JOB_COMMAND, job_options, job_spec
+from ..policy_file import check_protection, read_policy, summary
+from ..terminal.console import Failure, printable, say
+from ..terminal.policy_explanation import explanation
+from ..terminal.show import format_option, show_json
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+_default_user_option = click.option(
+    "--default-user",
+    metavar="USER[:GROUP]",
+    envvar="WORKER_DEFAULT_USER",
+    show_envvar=True,
+    help="User of jobs without --user: the setting of the server.",
+)
+
+
+@click.group("policy")
+def policy() -> None:
+    """Check a policy, and explain what it allows."""
+
+
+@policy.command("check")
+@click.argument("file", type=_FILE, metavar="FILE")
+@_default_user_option
+@format_option("json")
+def check(file: Path, default_user: str | None, form: str | None) -> None:
+    """Check a policy: errors, and what is suspicious about it.
+
+    Exits with 1 if the server would reject the file.
+    """
+    found = _read(file)
+    default = existing_users([default_user] if default_user else []).get(default_user or "")
+    suspicious = [*_unprotected(file), *warnings(found, existing_users(found.user_names), default)]
+    if form == "json":
+        show_json({"rules": len(found.rules), "quotas": len(found.quotas), "warnings": suspicious})
+        return
+    for each in suspicious:
+        say(printable(f"warning: {each}"))
+    say(printable(f"{file}: {summary(found)}"))
+
+
+@policy.command("explain", context_settings=JOB_COMMAND)
+@click.option(
+    "--policy",
+    "file",
+    type=_FILE,
+    required=True,
+    envvar="WORKER_POLICY",
+    show_envvar=True,
+    help="The policy.",
+)
+@click.option("--as", "name", metavar="NAME", help="Name of the client.")
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    type=click.Choice([each.value for each in Role]),
+    help="Role of the client; may be repeated.",
+)
+@click.option("--issuer", metavar="DN", default="", help="Issuer of the client's certificate.")
+@click.option("--cert", type=_FILE, help="A certificate that has name, issuer and roles.")
+@_default_user_option
+@job_options
+@format_option("json")
+def explain_command(
+    file: Path,
+    name: str | None,
+    roles: tuple[str, ...],
+    issuer: str,
+    cert: Path | None,
+    default_user: str | None,
+    form: str | None,
+    request_id: str,
+    secrets: object,
+    **job: object,
+) -> None:
+    """Explain whether a client may start a command: which rule decides, and why others do not match.
+
+    The options of the job are those of `worker start`. Run this where the server runs, as its user. Exits
+    with 1 if the start is denied.
+    """
+    del request_id, secrets
+    if (name is None) == (cert is None) or (cert is not None and (roles or issuer)):
+        raise click.UsageError("use either --as with --role and --issuer, or --cert")
+    identity = _identity_in(cert) if cert else Identity(name or "", issuer, frozenset(map(Role, roles)))
+    found, spec = _read(file), job_spec(job)
+    client = Client(identity.name, identity.issuer, frozenset(map(str, identity.roles)))
+    facts = HostLookup(default_user).facts(spec, found)
+    call = Call(CallGroup.START, start=facts)
+    decision = decide(found, client, call)
+    lines = list(explanation(client, facts, decision, explain(found, client, call)))
+    if not identity.may(RIGHTS[CallGroup.START]):
+        decision = Decision(allowed=False)
+        lines[0] = "denied: no role of the client has the right to start jobs, whatever the policy allows"
+    if form == "json":
+        show_json(
+            {"allowed": decision.allowed, "rule": decision.rule and decision.rule.name, "lines": lines}
+        )
+    else:
+        say(printable("\n".join(lines)))
+    click.get_current_context().exit(0 if decision.allowed else 1)
+
+
+def _read(file: Path) -> Policy:
+    try:
+        return read_policy(file)
+    except InvalidPolicy as error:
+        raise Failure(printable(str(error))) from None
+
+
+def _unprotected(file: Path) -> list[str]:
+    """Return what a server has against the file itself."""
+    try:
+        check_protection(file)
+    except InvalidPolicy as error:
+        return [f"the server rejects the file: {error}"]
+    return []
+
+
+def _identity_in(certificate: Path) -> Identity:
+    try:
+        text = certificate.read_text()
+        end = text.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)  # others follow: the chain
+        encoded = ssl.PEM_cert_to_DER_cert(text[text.index(ssl.PEM_HEADER) : end])
+    except OSError as error:
+        raise Failure(f"cannot read {certificate}: {error.strerror}") from None
+    except ValueError:
+        raise Failure(f"{certificate} is not a certificate in PEM format") from None
+    return read_certificate(encoded).identity

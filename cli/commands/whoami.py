@@ -1,0 +1,41 @@
+"""`worker whoami`: who the caller is to the server, and what the caller may do."""
+
+from dataclasses import asdict
+
+import click
+
+from ...api.who_am_i import AllowedCalls, WhoAmI
+from ..client_settings import ClientSettings, call, client_options
+from ..terminal.console import printable, say
+from ..terminal.show import format_option, show_json
+
+
+@click.command()
+@format_option("json")
+@client_options
+def whoami(settings: ClientSettings, form: str | None) -> None:
+    """Print who you are to the server, and what you may do."""
+    found = call(settings, lambda client: client.who_am_i())
+    if form == "json":
+        show_json(asdict(found))
+    else:
+        say("\n".join(lines(found)))
+
+
+def lines(found: WhoAmI) -> list[str]:
+    """Return the facts, one for each line."""
+    facts = [
+        ("Name", found.name or "none: the certificate grants nothing"),
+        ("Issuer", found.issuer),
+        ("Roles", ", ".join(found.roles) or "none"),
+        ("Policy", "yes" if found.policy else "none: the roles decide"),
+        *((f"  {each.group}", _whose(each)) for each in found.calls),
+        *([("Trouble", found.policy_trouble)] if found.policy_trouble else []),
+    ]
+    return [f"{name + ':':<11}{printable(text)}" for name, text in facts]
+
+
+def _whose(calls: AllowedCalls) -> str:
+    if calls.group == "start":
+        return "as the policy allows"
+    return "all jobs" if calls.own and calls.others else "your own jobs" if calls.own else "jobs of others"

@@ -67,7 +67,8 @@ class AuditedCall:
         self, trail: AuditTrail, method: Method, caller: Caller, new_id: Callable[[], str]
     ) -> None:
         streams = isinstance(method, OutputStream | Bidirectional)
-        self._recorded = trail.enabled and (trail.reads or streams or method.right is not Right.READ)
+        changes = method.right not in {None, Right.READ}
+        self._recorded = trail.enabled and (trail.reads or streams or changes)
         self._trail = trail
         self._method = method
         self._caller = caller
@@ -93,10 +94,10 @@ class AuditedCall:
             always = self._method.name in ALWAYS_POSSIBLE
             self._trail.decide(self._decision() | decision | self._asked(request), always=always)
 
-    def deny(self, reason: str, request: Message | None = None) -> None:
-        """Record that the call may not begin; this is its last record."""
+    def deny(self, reason: str, request: Message | None = None, rule: str = "") -> None:
+        """Record that the call may not begin, by the ``rule`` if one denies it; this is its last record."""
         self._job = getattr(request, "job_id", "")
-        decision: AuditRecord = {"allowed": False, "reason": reason}
+        decision: AuditRecord = {"allowed": False, **({"rule": rule} if rule else {}), "reason": reason}
         self._trail.write(Event.DECISION, self._decision() | decision | self._asked(request))
         self._recorded = False
 

@@ -12,7 +12,7 @@ from errno import ENOENT
 
 from betterproto2 import Message
 
-from ..core.errors import AccessDenied, JobNotFound, SpawnFailed
+from ..core.errors import AccessDenied, JobHidden, SpawnFailed
 from ..core.model.execution import Execution
 from ..core.model.grant import NO_GRANT, Grant, RunningJobs
 from ..core.model.job import JobRecord, JobSpec, parse_job_id
@@ -108,7 +108,7 @@ class Authorization:
     ) -> Permit:
         """Return what a call is allowed, whose caller has the role for it.
 
-        Raises AccessDenied, and JobNotFound as for a job that does not exist.
+        Raises AccessDenied, and JobHidden, which a client sees as for a job that does not exist.
         """
         policy = self._in_force.policy
         if policy is None:
@@ -235,7 +235,7 @@ class Authorization:
         start = await self._start_of(rights, policy, record)
         if start is None:
             if not rights.reads(record):
-                raise JobNotFound(record.id)
+                raise JobHidden(record.id)
             raise _denied(rights.rules.client, "write to this job, because it may not start it", NO_RULE)
         return start
 
@@ -253,9 +253,9 @@ class Authorization:
 
 
 def _allowed_on(rights: _Rights, record: JobRecord, decision: Decision, group: CallGroup) -> Permit:
-    """Return the permit of a call on a job; if the client may not even read it, raise JobNotFound."""
+    """Return the permit of a call on a job; if the client may not even read it, raise JobHidden."""
     if not decision.allowed and not rights.reads(record):
-        raise JobNotFound(record.id)
+        raise JobHidden(record.id, "" if decision.rule is None else decision.rule.name)
     return _allowed(rights, decision, group)
 
 

@@ -15,6 +15,14 @@ class JobNotFound(WorkerError):
         super().__init__(f"Job {job} not found")
 
 
+class JobHidden(JobNotFound):
+    """The policy does not let the caller know of the job; ``rule`` is that which denies it, if any."""
+
+    def __init__(self, job: object, rule: str = "") -> None:
+        super().__init__(job)
+        self.rule = rule
+
+
 class JobUnreadable(WorkerError):
     """The journal's record of the job is damaged, so nothing is known about it; its output is kept."""
 

@@ -18,7 +18,7 @@ from grpclib.protocol import Peer
 from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
 
-from ...core.errors import AccessDenied
+from ...core.errors import AccessDenied, JobHidden
 from ...core.model.job import Chunk
 from ...core.steps import Step, reached
 from ...proto.worker import AttachOpen, AttachRequest, AttachResponse, StartRequest, StreamRequest
@@ -124,10 +124,18 @@ class Calls:
         caller.set(client)
 
     async def _begin(self, call: "_Call", request: Message) -> None:
-        """Decide about a request by the policy, and set what it is allowed for the handler."""
+        """Decide about a request by the policy, record it, and set what is allowed for the handler."""
         identity, group = caller.get().identity, call.method.group
-        permit.set(await self._authorization.check(identity, group, request))
-        call.begin(request)
+        call.request = request
+        try:
+            allowed = await self._authorization.check(identity, group, request)
+        except (AccessDenied, JobHidden) as error:
+            hidden = isinstance(error, JobHidden)
+            reason = f"the policy does not let {identity.name!r} read this job" if hidden else str(error)
+            call.audited.deny(reason, request, error.rule)
+            raise
+        call.audited.allow(request, allowed.rule)
+        permit.set(allowed)
         if _may_be_ended(call.method):
             self.standing.add(identity, group, request)
 
@@ -253,11 +261,6 @@ class _Call:
         self.request: Message | None = None
         self.reply: Message | None = None
         self.audited = audited
-
-    def begin(self, request: Message) -> None:
-        """Record that the call is allowed; nothing was done for it before."""
-        self.request = request
-        self.audited.allow(request)
 
 
 def _connection(peer: Peer) -> ServerConnection:

@@ -128,8 +128,8 @@ class AuditTrail:
             **self.command(spec.command, spec.args, spec.env, spec.working_directory),
             **limits_of(job.limits),
         }
-        if spec.user is not None:
-            record["user"] = spec.user
+        if job.effective_user is not None:
+            record["user"] = job.effective_user
         return record
 
 

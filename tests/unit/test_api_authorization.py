@@ -1,6 +1,7 @@
 """The policy at the edge: each call of each client over real TLS, and what it hides."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,12 +15,15 @@ from worker.api.client import Client, RpcError
 from worker.api.methods import METHODS, SERVICES
 from worker.api.roles import RIGHTS, Right, Role
 from worker.api.who_am_i import AllowedCalls
+from worker.core.audit.trail import AuditTrail
 from worker.core.model.channel import Channel
 from worker.core.model.job import JobSpec
 from worker.core.model.limits import MemoryLimit, ResourceLimits
 from worker.core.model.stream_start import BEGINNING
 from worker.core.policy.calls import CallGroup
+from worker.core.testing import MemoryAuditLog
 
+from ..support.audit_page import assert_documented
 from ..support.policies import read
 from ..support.served import Served, serving
 from ..support.waiting import awaited
@@ -320,3 +324,51 @@ async def test_a_new_policy_ends_the_calls_that_it_does_not_allow(people: Path) 
 async def started(served: Served, calls: int) -> bool:
     """Whether so many calls that go on for long are served."""
     return calls == len(served.server._calls.standing._calls)
+
+
+async def test_the_audit_log_has_the_rule_that_decided(people: Path) -> None:
+    """Allowed or denied, also where the client is told that there is no such job."""
+    log = MemoryAuditLog()
+    hidden = '[[rule]]\nname = "no cat"\neffect = "deny"\ncalls = ["start"]\ncommands = ["/usr/bin/cat"]\n'
+    policy = PolicyInForce(read(ALICE + hidden))
+    async with (
+        serving(people, policy=policy, audit=AuditTrail(log)) as served,
+        served.client("alice") as alice,
+        served.client("bob") as bob,
+    ):
+        job = str(await alice.start(LONG))
+        await refusal(alice.start(JobSpec("cat")))
+        await refusal(alice.start(JobSpec("echo")))
+        await refusal(bob.query(job))
+        await refusal(bob.stop(job))
+        await bob.who_am_i()
+        await refusal(alice.start(JobSpec("nosuch")))
+        await alice.stop(job, grace=0)
+    decisions = [each for each in log.records if each["event"] == "decision"]
+    assert [
+        ("alice", "Start", True, "alice", None),
+        ("alice", "Start", False, "no cat", "rule 'no cat' of the policy denies it"),
+        ("alice", "Start", False, None, "no rule of the policy allows it"),
+        ("bob", "Query", False, None, "does not let 'bob' read this job"),
+        ("bob", "Stop", False, None, "does not let 'bob' read this job"),
+        ("alice", "Stop", True, "alice", None),
+    ] == [
+        (each["identity"], each["method"], each["allowed"], each.get("rule"), text_in(each.get("reason")))
+        for each in decisions
+    ]
+    assert [["sleep", "1000"], ["cat"], ["echo"]] == [each["command"] for each in decisions[:3]]
+    assert [job, job] == [each["job"] for each in decisions[3:5]]
+    # No decision was made about a command that does not exist; a denied call has no outcome.
+    assert ["OK", "InvalidArgument", "OK"] == [
+        each["code"] for each in log.records if each["event"] == "outcome"
+    ]
+    assert_documented(log.records)
+
+
+def text_in(reason: str | None) -> str | None:
+    """Return the part of a reason that says what decided."""
+    if reason is None:
+        return None
+    found = re.search(r"(no rule|rule '|does not let).*?(it|job)(?=;|$)", reason)
+    assert found is not None
+    return found.group()

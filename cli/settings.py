@@ -198,7 +198,7 @@ class ServerSettings:
     max_jobs_per_client: int | None = field(
         default=None,
         metadata=_setting(
-            positive(COUNT), "Maximum for one client (the name in its certificate).", "max_jobs"
+            positive(COUNT), "Maximum for one client (name and issuer of its certificate).", "max_jobs"
         ),
     )
     retention_age: float = field(

@@ -6,7 +6,7 @@ from math import inf
 
 @dataclass(frozen=True, slots=True)
 class JobBounds:
-    """How many jobs may run at once, in total and of one owner: the name of a client."""
+    """How many jobs may run at once, in total and of one owner: name and issuer of a client."""
 
     max_jobs: float = inf
     max_jobs_per_client: float = inf

@@ -59,7 +59,7 @@ class JobRegistry:
         running = self._running.total()
         if running >= self._bounds.max_jobs:
             raise QuotaExceeded(f"{running} jobs are running, the maximum (setting max_jobs)")
-        own = self._running.get((owner, issuer), 0)
+        own = sum(self._running[owner, each] for each in {issuer, None})
         if own >= self._bounds.max_jobs_per_client:
             raise QuotaExceeded(
                 f"{own} jobs of {owner!r} are running, the maximum for one client "

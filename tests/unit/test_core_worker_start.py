@@ -96,6 +96,26 @@ async def test_running_jobs_are_bounded() -> None:
     await again.start(JobSpec("sleep", ["100"]), owner="carol")
 
 
+async def test_the_bound_for_a_client_counts_by_name_and_issuer() -> None:
+    """Another client is who has the same name from another CA; a job of unknown issuer counts for both."""
+    machine = FakeMachine()
+    worker = machine.worker(bounds=JobBounds(max_jobs_per_client=2))
+
+    async def start(issuer: str | None) -> JobId:
+        return await worker.start(JobSpec("sleep", ["100"]), owner="alice", issuer=issuer)
+
+    await start(None)  # as those of an earlier version
+    await start("CN=1")
+    with pytest.raises(QuotaExceeded, match="setting max_jobs_per_client"):
+        await start("CN=1")
+    job = await start("CN=2")
+    with pytest.raises(QuotaExceeded):
+        await start("CN=2")
+    await worker.stop(job)
+    await start("CN=2")
+    await worker.close()
+
+
 async def test_preparation_precedes_the_exec() -> None:
     """Intent, limits and output are prepared before the command is executed."""
     limits = ResourceLimits(cpu=CpuLimit(quota=0.5))

@@ -120,7 +120,8 @@ class Authorization:
             case HealthCheckRequest():
                 return _allowed(rights, rights.of(group), group)
             case StartRequest():
-                return await self._check_start(rights, policy, translate.job_spec(request))
+                secrets = frozenset(each.name for each in request.secrets)
+                return await self._check_start(rights, policy, translate.job_spec(request), secrets)
             case ListRequest():
                 own, others = rights.of(group), rights.of(group, own=False)
                 return replace(
@@ -180,10 +181,14 @@ class Authorization:
     async def _record(self, job: str) -> JobRecord:
         return await self._worker.record(parse_job_id(job))
 
-    async def _check_start(self, rights: _Rights, policy: Policy, spec: JobSpec) -> Permit:
+    async def _check_start(
+        self, rights: _Rights, policy: Policy, spec: JobSpec, secrets: frozenset[str] = frozenset()
+    ) -> Permit:
         if not rights.rules.may_start:  # then nothing is looked up for this client
             raise _denied(rights.rules.client, "start jobs", NO_RULE)
         facts = await self._facts(spec, policy)
+        if secrets:
+            facts = replace(facts, secrets=secrets)
         decision = rights.rules.decide(Call(CallGroup.START, start=facts))
         if facts.program.missing and (decision.allowed or "/" not in spec.command):
             raise SpawnFailed(ENOENT, f"{spec.command}: {os.strerror(ENOENT)}")

@@ -1,6 +1,8 @@
 """`worker policy`: checks a policy, and explains what it allows."""
 
 import ssl
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -87,7 +89,7 @@ def explain_command(
     default_user: str | None,
     form: str | None,
     request_id: str,
-    secrets: object,
+    secrets: Mapping[str, bytes],
     **job: object,
 ) -> None:
     """Explain whether a client may start a command: which rule decides, and why others do not match.
@@ -95,13 +97,13 @@ def explain_command(
     The options of the job are those of `worker start`. Run this where the server runs, as its user. Exits
     with 1 if the start is denied.
     """
-    del request_id, secrets
+    del request_id
     if (name is None) == (cert is None) or (cert is not None and (roles or issuer)):
         raise click.UsageError("use either --as with --role and --issuer, or --cert")
     identity = _identity_in(cert) if cert else Identity(name or "", issuer, frozenset(map(Role, roles)))
     found, spec = _read(file), job_spec(job)
     client = Client(identity.name, identity.issuer, frozenset(map(str, identity.roles)))
-    facts = HostLookup(default_user).facts(spec, found)
+    facts = replace(HostLookup(default_user).facts(spec, found), secrets=frozenset(secrets))
     call = Call(CallGroup.START, start=facts)
     decision = decide(found, client, call)
     lines = list(explanation(client, facts, decision, explain(found, client, call)))

@@ -87,6 +87,7 @@ _REQUESTED: Mapping[str, Callable[[StartFacts], str]] = {
     "groups": lambda start: _ids(start.accounts.job),
     "labels": lambda start: _pairs(start.spec.labels),
     "ulimits": lambda start: ", ".join(map(str, start.spec.ulimits)),
+    "secrets": lambda start: ", ".join(sorted(start.secrets)),
     "limits": lambda start: limits_line(start.spec.limits) or "none",
 }
 _LISTED: Mapping[str, Callable[[Rule], str]] = {
@@ -100,5 +101,6 @@ _LISTED: Mapping[str, Callable[[Rule], str]] = {
     "groups": lambda rule: ", ".join(rule.start.groups),
     "labels": lambda rule: ", ".join(rule.start.labels.texts),
     "ulimits": lambda rule: ", ".join(rule.start.ulimits.texts),
+    "secrets": lambda rule: ", ".join(rule.start.secrets.texts),
     "limits": lambda rule: f"at most {limits_line(rule.start.limits.maximum)}",
 }

@@ -84,12 +84,16 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class StartFacts:
-    """What a start requests, after lookup; ``directory`` is the working directory without links."""
+    """What a start requests, after lookup.
+
+    ``directory`` is the working directory without links; ``secrets`` are the names of the secrets.
+    """
 
     spec: JobSpec
     program: Program
     directory: str
     accounts: Accounts
+    secrets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ def _not_allowed(terms: StartTerms, start: StartFacts) -> str:  # noqa: PLR0911 
         return "labels"
     if not all(terms.ulimits.match(each.name) for each in spec.ulimits):
         return "ulimits"
+    if not all(map(terms.secrets.match, start.secrets)):
+        return "secrets"
     for name in _requested(spec):
         if not getattr(terms, name):
             return name
@@ -85,6 +87,8 @@ def _not_denied(terms: StartTerms, start: StartFacts) -> str:  # noqa: PLR0911, 
         return "labels"
     if terms.ulimits and not any(terms.ulimits.match(each.name) for each in spec.ulimits):
         return "ulimits"
+    if terms.secrets and not any(map(terms.secrets.match, start.secrets)):
+        return "secrets"
     requested = set(_requested(spec))
     for name in _SWITCHES:
         if getattr(terms, name) and name not in requested:

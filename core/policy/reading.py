@@ -31,7 +31,7 @@ _ALL_CALLS = "all"
 _ANY_CLIENT = ("clients", "issuers", "roles")
 _RULE = ("name", "effect", *_ANY_CLIENT, "calls", "jobs")
 _SWITCHES = ("stdin", "terminal", "new_privileges")
-_START = ("commands", "env", "directories", "users", "groups", "labels", "ulimits", *_SWITCHES)
+_START = ("commands", "env", "directories", "users", "groups", "labels", "ulimits", "secrets", *_SWITCHES)
 _ONLY_ALLOW = ("unsafe_path", "limits", "wrap")
 _QUOTA = ("name", *_ANY_CLIENT, "running_jobs")
 
@@ -139,6 +139,7 @@ class PolicyReader:
             groups=groups,
             labels=_pairs(table, "labels"),
             ulimits=_patterns(table, "ulimits", Patterns),
+            secrets=_patterns(table, "secrets", Patterns),
             **{key: _switch(table, key) for key in (*_SWITCHES, "unsafe_path")},
             limits=self._limits(table),
             wrap=self._wrap(table),

@@ -135,6 +135,7 @@ class CommandPattern:
 NAMED_EXACTLY = Patterns(
     (
         *("PATH", "HOME", "SHELL", "ENV", "IFS", "CDPATH", "SHELLOPTS", "PS4", "TERM*", "TMPDIR"),
+        "CREDENTIALS_DIRECTORY",
         *("LD_*", "BASH*", "GLIBC_*", "GCONV_PATH", "LOCPATH", "NLSPATH", "MALLOC_*", "OPENSSL_*", "SSL_*"),
         *("PYTHON*", "PERL*", "RUBY*", "NODE_*", "JAVA_*", "JDK_*", "_JAVA_*", "CLASSPATH", "LUA_*"),
         *(
@@ -170,6 +171,7 @@ class StartTerms:
     groups: Sequence[str] = ()
     labels: PairPatterns = field(default_factory=PairPatterns)
     ulimits: Patterns = field(default_factory=Patterns)
+    secrets: Patterns = field(default_factory=Patterns)
     stdin: bool = False
     terminal: bool = False
     new_privileges: bool = False

@@ -267,6 +267,8 @@ def test_policy_commands(governed: Governed, tmp_path: Path) -> None:
     text = worker.worker(*explain, *alice, "--env", "A=1", "cat", code=1)
     assert "denied: no rule of the policy allows it" in text
     assert "rule 'rule 1' (allow): does not match: env: A=1; the rule has PATH" in text
+    text = worker.worker(*explain, *alice, "--secret", f"db={file}", "cat", code=1)
+    assert "rule 'rule 1' (allow): does not match: secrets: db; the rule has none" in text
     text = worker.worker(*explain, "--as", "alice", "--role", "reader", "cat", code=1)
     assert "denied: no role of the client has the right" in text
     assert 2 == worker.run(*explain, "cat").returncode

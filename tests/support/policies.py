@@ -41,6 +41,7 @@ def start(
     unsafe: str = "",
     directory: str | None = None,
     own_uid: int = 0,
+    secrets: frozenset[str] = frozenset(),
     **spec: Any,
 ) -> Call:
     """Return the call that starts a command, which needs no lookup."""
@@ -49,5 +50,6 @@ def start(
         Program(command, names, unsafe),
         directory if directory is not None else spec.get("working_directory", "/"),
         Accounts(user, member or user, NOBODY, own_uid, USERS, GROUPS),
+        secrets,
     )
     return Call(CallGroup.START, start=facts)

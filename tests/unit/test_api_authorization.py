@@ -20,12 +20,13 @@ from worker.core.model.channel import Channel
 from worker.core.model.job import JobSpec
 from worker.core.model.limits import MemoryLimit, ResourceLimits
 from worker.core.model.stream_start import BEGINNING
+from worker.core.model.terminal import WindowSize
 from worker.core.policy.calls import CallGroup
 from worker.core.testing import MemoryAuditLog
 
 from ..support.audit_page import assert_documented
 from ..support.policies import read
-from ..support.served import Served, serving
+from ..support.served import Served, make_spawner, make_worker, serving
 from ..support.waiting import awaited
 
 ALICE = """
@@ -180,6 +181,28 @@ async def test_starts(people: Path, spec: JobSpec, code: str | None, text: str) 
         assert "PermissionDenied" == (await refusal(bob.start(JobSpec("nosuch"))))[0]
 
 
+async def test_secrets_are_allowed_by_name(people: Path) -> None:
+    """A rule without a list allows none; one that is not listed denies the start."""
+    for policy, names, code in (
+        (ALICE, ["db"], "PermissionDenied"),
+        (ALICE + 'secrets = ["db*"]\n', ["db", "db-2"], None),
+        (ALICE + 'secrets = ["db*"]\n', ["db", "token"], "PermissionDenied"),
+    ):
+        spawner, secrets = make_spawner(), dict.fromkeys(names, b"x")
+        in_force = PolicyInForce(read(policy))
+        async with (
+            serving(people, make_worker(spawner=spawner), policy=in_force) as served,
+            served.client("alice") as alice,
+        ):
+            if code is None:
+                job = await alice.start(LONG, secrets=secrets)
+                assert secrets == spawner.secrets[job]
+                await alice.stop(str(job), grace=0)
+            else:
+                assert code == (await refusal(alice.start(LONG, secrets=secrets)))[0]
+                assert {} == spawner.secrets
+
+
 async def test_no_rule_makes_a_reader_a_writer(people: Path) -> None:
     """The right of the role is required whatever the policy allows, also without any role."""
     async with governed(people, '[[rule]]\ncalls = ["all"]\ncommands = ["*"]\njobs = "all"\n') as served:
@@ -211,6 +234,37 @@ async def test_writing_to_a_job_of_another_owner_is_a_start(people: Path) -> Non
                 code, text = await refusal(write())
                 assert "PermissionDenied" == code
                 assert "may not write to this job" in text
+
+
+async def test_who_resizes_a_terminal_attaches(people: Path) -> None:
+    """An Attach without input can change the size of a terminal: to get the output is not enough for it."""
+    spawner, rule = make_spawner(), '[[rule]]\nclients = ["bob"]\njobs = "all"\n'
+    job_of_alice = ALICE + "terminal = true\n"
+    in_force = PolicyInForce(read(job_of_alice + rule + 'calls = ["read", "output"]\n'))
+    async with (
+        serving(people, make_worker(spawner=spawner), policy=in_force) as served,
+        served.client("alice") as alice,
+        served.client("bob") as bob,
+    ):
+        job = await alice.start(JobSpec("sleep", ["1000"], terminal=WindowSize(24, 80)))
+
+        async def resize() -> None:
+            async with bob.attach(str(job), output={Channel.OUTPUT: BEGINNING}) as call:
+                await call.resize(WindowSize(50, 132))
+
+                async def resized() -> bool:
+                    return len(spawner.sizes(job)) == 2
+
+                await awaited(resized)
+
+        code, text = await refusal(resize())
+        assert "PermissionDenied" == code
+        assert "calls of the group 'attach'" in text
+        assert [WindowSize(24, 80)] == spawner.sizes(job)
+        in_force.policy = read(job_of_alice + rule + 'calls = ["read", "attach"]\n')
+        await resize()
+        assert [WindowSize(24, 80), WindowSize(50, 132)] == spawner.sizes(job)
+        await alice.stop(str(job), grace=0)
 
 
 async def test_a_wrapped_job_is_not_written_to_by_a_client_with_another_wrapper(people: Path) -> None:

@@ -84,6 +84,7 @@ def test_a_command_without_a_list_allows_any_arguments() -> None:
         ({"terminal": WindowSize(24, 80), "env": {"TERM": "xterm"}}, {"terminal": "true"}),
         ({"new_privileges": True}, {"new_privileges": "true"}),
         ({"ulimits": [Ulimit("nofile", 5, 5)]}, {"ulimits": '["nofile"]'}),
+        ({"secrets": frozenset({"db", "token"})}, {"secrets": '["db", "to*"]'}),
         ({"user": USERS["build"]}, {"users": '["build"]'}),
         ({"user": USERS["build"]}, {"users": '["*"]'}),
         ({"user": Ids(1000, 50), "member": USERS["build"]}, {"users": '["build"]'}),
@@ -106,6 +107,8 @@ def test_what_is_not_listed_is_not_allowed(spec: dict[str, object], keys: dict[s
         ({"env": {"TERM": "/tmp/x"}, "terminal": WindowSize()}, {"terminal": "true"}),
         ({"working_directory": "/srv/..", "directory": "/"}, {"directories": '["/srv/*"]'}),
         ({"working_directory": "/srv/link", "directory": "/root"}, {"directories": '["/srv/*"]'}),
+        ({"secrets": frozenset({"db", "token"})}, {"secrets": '["db"]'}),
+        ({"env": {"CREDENTIALS_DIRECTORY": "/root"}}, {"env": '["*"]'}),
         ({"user": Ids(0, 0)}, {"users": '["*"]'}),
         ({"user": Ids(7, 7), "own_uid": 7}, {"users": '["*"]'}),
         ({"user": Ids(65534, 0), "member": NOBODY}, {"users": '["nobody", "*"]', "groups": '["*"]'}),
@@ -189,6 +192,7 @@ def test_the_deciding_rule_is_named() -> None:
         ('groups = ["docker"]', start("/usr/bin/id", user=Ids(5, 5, frozenset({999})))),
         ('labels = ["team=a"]', start("/usr/bin/id", labels={"team": "a"})),
         ('ulimits = ["nproc"]', start("/usr/bin/id", ulimits=[Ulimit("nproc", 5, 5)])),
+        ('secrets = ["db*"]', start("/usr/bin/id", secrets=frozenset({"a", "db-1"}))),
         ("stdin = true", start("/usr/bin/id", stdin=True)),
         ("terminal = true", start("/usr/bin/id", terminal=WindowSize())),
         ("new_privileges = true", start("/usr/bin/id", new_privileges=True)),
@@ -200,7 +204,7 @@ def test_conditions_of_a_deny(key: str, call: Call) -> None:
         extended(
             env='["*", "LD_X"]', directories='["/*"]', users='["root", "*"]', groups='["*"]', labels='["*"]'
         )
-        + 'ulimits = ["*"]\nstdin = true\nterminal = true\nnew_privileges = true\n'
+        + 'ulimits = ["*"]\nsecrets = ["*"]\nstdin = true\nterminal = true\nnew_privileges = true\n'
     )
     deny = f'[[rule]]\neffect = "deny"\ncalls = ["start"]\n{key}\n'
     assert allowed(everything, call)

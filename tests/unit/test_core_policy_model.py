@@ -18,6 +18,7 @@ ARGS = ("-v", "p", "q")
 VARIABLES = ("LD_A", "M", "MN")
 DIRECTORIES = ("/srv", "/srv/a")
 LABELS = ("t", "u")
+SECRETS = ("s", "sp")
 GROUPS_OF_CALLS = [each.value for each in CallGroup]
 
 Table = Mapping[str, Any]
@@ -53,6 +54,7 @@ START = {
     "env": some((*VARIABLES, "M*", "*", "M=p", "LD_*")),
     "directories": some((*DIRECTORIES, "/srv/*", "/*")),
     "labels": some((*LABELS, "*", "t=p")),
+    "secrets": some((*SECRETS, "s*")),
     "stdin": st.just(True),
 }
 ALLOW = st.builds(
@@ -95,7 +97,7 @@ CLIENTS = st.builds(
 )
 ACCOUNTS = (NOBODY, USERS["root"], USERS["build"], Ids(1000, 999), Ids(1001, 1001), Ids(65534, 0))
 STARTS = st.builds(
-    lambda command, args, user, names, directory, env, labels, stdin: start(
+    lambda command, args, user, names, directory, env, labels, secrets, stdin: start(
         command,
         *args,
         user=user,
@@ -104,6 +106,7 @@ STARTS = st.builds(
         working_directory=directory,
         env=env,
         labels=labels,
+        secrets=secrets,
         stdin=stdin,
     ),
     st.sampled_from(COMMANDS),
@@ -113,6 +116,7 @@ STARTS = st.builds(
     st.sampled_from(("/", *DIRECTORIES)),
     st.dictionaries(st.sampled_from(VARIABLES), st.sampled_from(("p", "q")), max_size=2),
     st.dictionaries(st.sampled_from(LABELS), st.sampled_from(("p", "q")), max_size=2),
+    st.frozensets(st.sampled_from(SECRETS)),
     st.booleans(),
 )
 CALLS = st.one_of(
@@ -161,6 +165,11 @@ def fits_command(entry: Any, paths: Sequence[str], args: Sequence[str]) -> bool:
     )
 
 
+def fits_secret(patterns: Sequence[str], name: str) -> bool:
+    """Match the name of a secret."""
+    return any(fits(each, name, path=False) for each in patterns)
+
+
 def fits_client(table: Table, client: Client) -> bool:
     """Match who calls."""
     return (
@@ -184,6 +193,7 @@ def model_allows_start(table: Table, call: Call) -> bool:
             for name, value in pairs.items()
         )
         and (directory == "/" or any(fits(each, directory) for each in table.get("directories", [])))
+        and all(fits_secret(table.get("secrets", []), each) for each in facts.secrets)
         and (table.get("stdin", False) or not spec.stdin)
         and model_allows_user(table, facts.accounts)
     )
@@ -226,6 +236,7 @@ def model_denies_start(table: Table, call: Call) -> bool:
         "directories": lambda: any(fits(each, spec.working_directory) for each in table["directories"]),
         "users": lambda: job.uid in {USERS[name].uid for name in table["users"]},
         "groups": lambda: bool({job.gid, *job.groups} & {GROUPS[name] for name in table["groups"]}),
+        "secrets": lambda: any(fits_secret(table["secrets"], each) for each in facts.secrets),
         "stdin": lambda: spec.stdin,
     }
     return all(holds() for key, holds in conditions.items() if key in table)

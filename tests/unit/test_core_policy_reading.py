@@ -88,7 +88,18 @@ KEYS = st.sampled_from(
             "env",
             "directories",
         ),
-        *("users", "groups", "labels", "ulimits", "stdin", "unsafe_path", "limits", "wrap", "running_jobs"),
+        *(
+            "users",
+            "groups",
+            "labels",
+            "ulimits",
+            "secrets",
+            "stdin",
+            "unsafe_path",
+            "limits",
+            "wrap",
+            "running_jobs",
+        ),
     )
 )
 

@@ -17,6 +17,9 @@ _FILES = (
     "up.lock",
 )
 
+_PATTERNS = ("audit.log*", "reserve-*")
+_KEYS = ("pki", "ca")
+
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -34,14 +37,16 @@ def exposed_files(home: Path) -> Iterator[Path]:
     """
     for name in _FILES:
         yield from _exposed(home / name)
-    for reserve in sorted(home.glob("reserve-*")):
-        yield from _exposed(reserve)
+    for pattern in _PATTERNS:
+        for path in sorted(home.glob(pattern)):
+            yield from _exposed(path)
     for name in _TREES:
         yield from _exposed_below(home / name)
-    if not (pki := home / "pki").is_symlink():
-        yield from _exposed(pki)
-        for key in sorted(pki.glob("*.key")):
-            yield from _exposed(key)
+    for directory in (home / name for name in _KEYS):
+        if not directory.is_symlink():
+            yield from _exposed(directory)
+            for key in sorted(directory.glob("*.key")):
+                yield from _exposed(key)
 
 
 def restrict(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.model.job import DEFAULT_PATH
+from worker.core.model.execution import DEFAULT_PATH
 
 from ..support.fixtures import Install
 from ..support.installation import Installation

@@ -10,11 +10,12 @@ import logging
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from errno import ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from ipaddress import ip_address
+from itertools import chain
 from math import ceil
 from os import strerror
 
@@ -34,6 +35,9 @@ over before there are too many of one address."""
 
 _SILENCE = 1.0
 """Seconds that a client has to say something while others cannot connect because of too many handshakes."""
+
+WAITING = 8
+"""Connections that may wait for each handshake that may be unfinished, of one address and in total."""
 
 _OVERHEAD = 32
 """Bytes that TLS may need for each byte of data: a record with one byte has 23."""
@@ -116,6 +120,7 @@ class Listener:
         self._silent: dict[asyncio.Task[None], float] = {}  # since when, the oldest first
         self._eviction: asyncio.TimerHandle | None = None
         self._of_address: Counter[str] = Counter()
+        self._waiting: dict[str, deque[tuple[socket.socket, str]]] = {}  # by network
         self._logged: dict[str, float] = {}
 
     async def start(self, host: str, port: int) -> list[tuple[str, int]]:
@@ -142,7 +147,10 @@ class Listener:
         self._sockets.clear()
 
     async def drop_handshakes(self) -> None:
-        """End the handshakes in progress."""
+        """End the handshakes in progress, and those that have not begun."""
+        for connection, _ in chain.from_iterable(self._waiting.values()):
+            connection.close()
+        self._waiting.clear()
         for each in self._handshakes:
             each.cancel()
         if self._handshakes:
@@ -194,16 +202,30 @@ class Listener:
     def _begin(self, connection: socket.socket, host: str) -> None:
         connection.setblocking(False)
         network = _network(host)
-        if self._of_address[
-            network
-        ] >= self._bounds.max_handshakes_per_address and not self._bounds.is_exempt(host):
+        # A connection that waits uses nothing of the rate, so that others need not wait for this address.
+        if (
+            self._bounds.is_exempt(host)
+            or self._of_address[network] < self._bounds.max_handshakes_per_address
+        ):
+            self._begin_handshake(connection, host, network)
+        elif self._may_wait(network):
+            self._waiting.setdefault(network, deque()).append((connection, host))
+        else:
             self._log_rarely(
                 "%s: closing new connections: it has too many unfinished TLS handshakes "
                 "(setting max_handshakes_per_address)",
                 network,
             )
-            connection.close()  # uses nothing of the rate, so that others need not wait for this address
-            return
+            connection.close()
+
+    def _may_wait(self, network: str) -> bool:
+        most = WAITING * self._bounds.max_handshakes_per_address
+        in_total = sum(map(len, self._waiting.values()))
+        return (
+            len(self._waiting.get(network, ())) < most and in_total < WAITING * self._bounds.max_handshakes
+        )
+
+    def _begin_handshake(self, connection: socket.socket, host: str, network: str) -> None:
         self._rate.take(self._loop.time())
         self._of_address[network] += 1
         task = self._loop.create_task(self._serve(connection, host))
@@ -243,6 +265,11 @@ class Listener:
         self._of_address[network] -= 1
         if not self._of_address[network]:
             del self._of_address[network]
+        if waiting := self._waiting.get(network):
+            connection, host = waiting.popleft()
+            if not waiting:
+                del self._waiting[network]
+            self._begin_handshake(connection, host, network)
         if self._sockets and self._resumption is None:
             self._resume()
 

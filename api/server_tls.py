@@ -141,7 +141,7 @@ def _age(path: Path) -> float:
 
 def _open(path: Path) -> int | None:
     try:
-        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY)
     except OSError:
         return None
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.api.bounds import Bounds
+from worker.api.listener import WAITING
 from worker.api.rate import TokenBucket
 
 from ..support.served import Served, serving
@@ -43,17 +44,25 @@ async def closed(connection: socket.socket) -> bool:
 async def test_an_address_that_opens_too_many_connections_is_refused(
     pki: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only its own new connections are closed; the log names the setting once."""
+    """Some of its connections wait, the others are closed; the log names the setting once."""
     bounds = Bounds(max_handshakes_per_address=2, max_handshakes=100)
     async with serving(pki, bounds=bounds) as served:
-        with silent(served, 20, "127.0.0.2") as connections:
-            for each in connections[2:]:
+        with silent(served, 30, "127.0.0.2") as connections:
+            for each in connections[2 + 2 * WAITING :]:
                 assert await closed(each)
             async with served.client() as client:
                 assert await client.health()
     lines = [each.getMessage() for each in caplog.records if "max_handshakes_per_address" in each.message]
     assert 1 == len(lines)
     assert lines[0].startswith("127.0.0.2: ")
+
+
+async def test_an_honest_burst_of_one_address_waits(pki: Path) -> None:
+    """Connections above the bound are served when those before them have ended their handshakes."""
+    bounds = Bounds(max_handshakes_per_address=1)
+    async with serving(pki, bounds=bounds) as served, AsyncExitStack() as clients:
+        made = [await clients.enter_async_context(served.client()) for _ in range(5)]
+        assert [True] * 5 == await asyncio.gather(*(each.health() for each in made))
 
 
 async def test_a_load_balancer_may_open_more(pki: Path) -> None:

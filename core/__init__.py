@@ -27,6 +27,7 @@ MODULES = {
         "InputTaken",
         "InvalidJobSpec",
         "JobAlreadyFinished",
+        "JobHidden",
         "JobNotFound",
         "JobStillRunning",
         "JobUnreadable",
@@ -145,6 +146,7 @@ if TYPE_CHECKING:
     from .errors import InputTaken as InputTaken
     from .errors import InvalidJobSpec as InvalidJobSpec
     from .errors import JobAlreadyFinished as JobAlreadyFinished
+    from .errors import JobHidden as JobHidden
     from .errors import JobNotFound as JobNotFound
     from .errors import JobStillRunning as JobStillRunning
     from .errors import JobUnreadable as JobUnreadable

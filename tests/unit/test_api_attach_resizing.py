@@ -108,7 +108,9 @@ async def test_the_size_is_sent_first_and_after_each_change(pki: Path) -> None:
         await has_had(machine, job, AT_FIRST, NOW)
         window.change(LATER)
         await has_had(machine, job, AT_FIRST, NOW, LATER)
-        typed.end()
+        while not machine.outputs.sink(job).data:
+            await asyncio.sleep(0.01)
+        machine.spawner.kill(job, 9)
         assert b"key" == (await attached).output[Channel.OUTPUT]
 
 
@@ -121,7 +123,7 @@ async def test_a_screen_is_drawn_again(pki: Path) -> None:
             events = client.attach(str(job), read=typed.read, window=window)
             attached = asyncio.ensure_future(Attached().all_of(events))
             await has_had(machine, job, AT_FIRST, other, size)
-            typed.end()
+            machine.spawner.kill(job, 9)
             await attached
 
 
@@ -138,7 +140,7 @@ async def test_an_unknown_size_is_not_sent(pki: Path) -> None:
         await has_had(machine, job, AT_FIRST)
         window.change(NOW)
         await has_had(machine, job, AT_FIRST, NOW)
-        typed.end()
+        machine.spawner.kill(job, 9)
         await attached
 
 
@@ -158,14 +160,14 @@ async def test_the_size_is_sent_again_after_a_lost_connection(pki: Path) -> None
                 while len(machine.notices) < 1:
                     await asyncio.sleep(0.01)
             await has_had(machine, job, AT_FIRST, odd, NOW, LATER)
-            typed.end()
+            machine.spawner.kill(job, 9)
             await attached
 
 
 async def test_a_client_that_leaves(pki: Path) -> None:
     """If `read` returns None, all input before is accepted, and the input stays open."""
     async with serving(pki) as machine, machine.client() as client:
-        job = str(await client.start(JOB))
+        job = str(await client.start(JobSpec("cat", stdin=True)))
         pieces: list[bytes | None] = [b"one", None, b"two", b""]
 
         async def read() -> bytes | None:

@@ -25,7 +25,7 @@ Record = dict[str, Any]
 def records(path: Path) -> list[Record]:
     """Return the records in a file; each line is complete."""
     text = path.read_text("ascii")
-    assert text.endswith("\n")
+    assert not text or text.endswith("\n")
     return [json.loads(each) for each in text.splitlines()]
 
 

@@ -133,8 +133,8 @@ def test_an_interrupted_run(shared: Installation, number: int, status: int) -> N
 @pytest.mark.parametrize("script", ["echo err >&2; sleep 1000", "yes err >&2"])
 def test_a_closed_pipe_of_stderr(shared: Installation, script: str) -> None:
     """As with stdout, the command ends at once; `run` stops its job, `stream` does not."""
-    job = shared.start("--split-output", "sh", "-c", script)
-    for arguments in (["stream", job], ["run", "sh", "-c", script]):
+    job = shared.start("--split-output", "--output-max", "all", "sh", "-c", script)
+    for arguments in (["stream", job], ["run", "--output-max", "all", "sh", "-c", script]):
         command = begin(shared, *arguments, stdout=subprocess.DEVNULL)
         assert command.stderr is not None
         assert b"err\n" == command.stderr.readline()

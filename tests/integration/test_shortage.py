@@ -38,7 +38,7 @@ def test_server_killed_while_the_supervisor_is_busy(installation, until):
     try:
         starts = [
             subprocess.Popen(
-                [*installation.command, "start", command],
+                [*installation.command, "start", "--reconnect", "0", command],
                 env=installation.env,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -259,6 +259,7 @@ async def test_an_interrupted_attach(pki: Path) -> None:
         type_into(process, b"one\n")
         await line_of(process)
         process.send_signal(signal.SIGINT)
+        await process.wait()  # finish would also end its stdin, and so the input
         done = await finish(process)
         assert (130, b"", "\n") == (done.status, done.out, done.err)
         assert JobState.RUNNING is await state(machine, job)

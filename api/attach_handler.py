@@ -138,7 +138,7 @@ class AttachHandler:
             await self._worker.resize(self._job, translate.window_size(request.resize))
 
     async def _only_watch(self) -> None:
-        """Check that there is such a job, and that the client sends at most sizes, if nobody writes."""
+        """Check that the job exists, and that the client sends at most sizes, for a job without stdin."""
         status = await self._worker.query(self._job)
         self._opened = True
         self._changed.set()

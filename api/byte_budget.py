@@ -19,7 +19,7 @@ class _Waiting(NamedTuple):
 class ByteBudget:
     """A number of bytes in total and for each client; ``setting`` is the name of the latter's setting.
 
-    Whoever can wait gets its bytes in order, and leaves a quarter to those that cannot. A client that has
+    Calls that can wait get their bytes in order, and leave a quarter to the others. A client that has
     used up its own does not hold up the others.
     """
 

@@ -55,10 +55,10 @@ from .errors import CallRejected
 from .fairness import RoundRobin
 from .grpc.framing import MESSAGE_SIZE
 from .grpc.status import Status
-from .identity import NOBODY, Caller
+from .identity import ANONYMOUS_CALLER, Caller
 from .shutdown import Shutdown, ShuttingDown
 
-caller: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
+caller: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS_CALLER)
 """The client whose call is being handled."""
 
 SERVICES = ("", "worker.v1.WorkerService", "WorkerService")

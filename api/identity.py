@@ -19,7 +19,7 @@ class Identity:
     """A client: its name, the CA that vouches for it, and the roles that its certificate grants.
 
     ``issuer`` is the issuer's distinguished name as text (RFC 4514). Name and issuer together identify
-    the client: another CA may give the same name to somebody else.
+    the client: another CA may give the same name to another client.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Caller:
 
 ANONYMOUS = Identity("")
 NO_CERTIFICATE = ClientCertificate(ANONYMOUS, serial=0, fingerprint="", not_before=0, not_after=0)
-NOBODY = Caller(NO_CERTIFICATE, address="")
+ANONYMOUS_CALLER = Caller(NO_CERTIFICATE, address="")
 """Outside of a call."""
 
 

@@ -49,7 +49,7 @@ _SHORTAGE_PAUSE = 1.0
 """Seconds without accepting after the process had no descriptor or memory for a connection."""
 
 _QUIET = 60.0
-"""Seconds between two log lines about the same bound: whoever reaches it could fill the disk."""
+"""Seconds between two log lines about the same bound: a client that reaches it could fill the disk."""
 
 _SHORTAGES = {EMFILE, ENFILE, ENOBUFS, ENOMEM}
 
@@ -274,7 +274,7 @@ class Listener:
             self._resume()
 
     async def _serve(self, connection: socket.socket, host: str) -> None:
-        """Make a TLS connection; it lives on by itself."""
+        """Make a TLS connection; it stays open after this call."""
         transport: asyncio.BaseTransport | None = None
         patience = self._bounds.handshake_timeout
         try:

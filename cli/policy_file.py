@@ -67,7 +67,7 @@ def check_default_user(policy: Path | None, default_user: str | None) -> None:
         if policy is not None and os.geteuid() == 0:
             raise Failure(
                 "a server that runs as root needs a default_user when it has a policy: "
-                "the user of jobs that request none, such as --default-user nobody"
+                "the user of jobs without --user, such as --default-user nobody"
             )
         return
     try:

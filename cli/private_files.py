@@ -33,7 +33,7 @@ def exposed_files(home: Path) -> Iterator[Path]:
 
     Not certificates, which are public, and not the FIFOs of jobs: a job of another user opens /dev/stderr
     again, and can reach no FIFO but its own. The files of a job whose directory is private are not looked
-    at: there may be tens of thousands, and nobody else could reach one.
+    at: there may be tens of thousands, and other users can reach none of them.
     """
     for name in _FILES:
         yield from _exposed(home / name)

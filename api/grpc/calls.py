@@ -264,7 +264,7 @@ class _Call:
 
 
 def _connection(peer: Peer) -> ServerConnection:
-    """Return the connection of a call, which grpclib does not tell."""
+    """Return the connection of a call; grpclib has no method for that."""
     found = peer._transport.get_protocol()  # noqa: SLF001
     assert isinstance(found, ServerConnection)
     return found

@@ -126,7 +126,7 @@ def issue_command(
 def request_command(name: str, key_type: str, form: str | None) -> None:
     """Create a key on this machine, and a request for its certificate.
 
-    The key does not leave the machine: send NAME.csr to whoever has the CA, for `certs issue NAME --csr`.
+    The key does not leave the machine: send NAME.csr to the owner of the CA, for `certs issue NAME --csr`.
     """
     home = worker_home()
     home.make()

@@ -72,7 +72,7 @@ class Program:
 
     ``path`` is what is executed: the directory without links, the last component as it was requested.
     ``names`` has the other names by which the file was reached: as requested, each link, the file at the
-    end. ``unsafe`` is why somebody other than root can change what is executed; empty: nobody can.
+    end. ``unsafe`` is why a user other than root can change what is executed; empty: none can.
     ``missing``: there is no such file.
     """
 

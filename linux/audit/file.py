@@ -40,7 +40,7 @@ class AuditFile:
         if self._file < 0:
             self._file = _open(self._path)
         found = os.fstat(self._file)
-        if not found.st_nlink:  # nobody could read what is written to a deleted file
+        if not found.st_nlink:  # what is written to a deleted file cannot be read
             self.reopen()
             found = os.fstat(self._file)
         elif self._size and found.st_size and found.st_size + len(text) > self._size:

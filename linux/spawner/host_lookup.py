@@ -37,7 +37,7 @@ _Value = TypeVar("_Value")
 
 
 class HostLookup:
-    """A Lookup of the policy. ``default_user`` is that of jobs that request none."""
+    """A Lookup of the policy. ``default_user`` is that of jobs without a user."""
 
     def __init__(self, default_user: str | None = None) -> None:
         self._default_user = default_user

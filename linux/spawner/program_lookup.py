@@ -55,7 +55,7 @@ def _look_at(path: str) -> tuple[Program, str]:
 
 
 def _unsafe_interpreter(file: str, depth: int = 0) -> str:
-    """Return why somebody other than root can change the interpreter of a script; empty: nobody can."""
+    """Return why a user other than root can change the interpreter of a script; empty: none can."""
     program = read_program(file)
     if not isinstance(program, Script):
         return ""

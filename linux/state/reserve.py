@@ -71,7 +71,7 @@ class Reserve:
             file = os.open(self._path(name), os.O_RDWR | os.O_CLOEXEC)
             try:
                 held = os.fstat(file).st_size
-                # Some file systems allocate what there is before they fail: everybody's disk would be full.
+                # Some file systems allocate all that is free before they fail: the disk would be full.
                 if held < size and (_free(file) < size - held or not _allocate(file, held, size)):
                     return False
             finally:

@@ -1,7 +1,5 @@
 """Fixtures: a whole worker, or a part of one, with a separate state directory."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from ..support.fixtures import Install, install, installation, pki, until
 from ..support.followed import Until
 from ..support.generations import Machine
 from ..support.installation import Installation, installing
+from ..support.mounts import small_file_system
 
 if TYPE_CHECKING:
     from ..support.stock import Stock
@@ -64,10 +63,5 @@ def parent() -> Iterator[str]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 6 MiB. Request this fixture before those that use it."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "none", str(path)], check=True)
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+    with small_file_system(tmp_path / "disk", 6) as path:
+        yield path

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from ..support.audit_page import PAGE, assert_documented
 from ..support.fixtures import Install
 from ..support.installation import Installation
+from ..support.mounts import fill
 from ..support.waiting import wait_until
 
 Record = dict[str, Any]
@@ -173,9 +173,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path, install: Install, failure
     path = small_disk / "audit.log"
     installation.worker("up", "--audit", str(path), "--audit-failure", failure)
     job = installation.start("sleep", "1000")
-    with (small_disk / "fill").open("wb", buffering=0) as filler, suppress(OSError):
-        while True:
-            filler.write(bytes(1 << 16))
+    filler = fill(small_disk)
     while installation.run("start", "true").returncode == 0 and failure == "refuse":
         pass  # until the last page of the file is full
     done = installation.run("start", "true")
@@ -189,7 +187,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path, install: Install, failure
     assert "the audit log cannot be written" in (installation.home / "server.log").read_text()
     findings = json.loads(installation.worker("doctor", "-o", "json", code=None))["findings"]
     assert ["warning"] == [each["verdict"] for each in findings if each["subject"] == "audit log"]
-    (small_disk / "fill").unlink()
+    filler.unlink()
     installation.start("true")
     assert "records_lost" in {each["event"] for each in records(path)}
 

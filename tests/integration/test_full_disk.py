@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ..support.fixtures import Install
 from ..support.installation import Installation
+from ..support.mounts import fill
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -29,13 +29,6 @@ def full(small_disk: Path, install: Install, until: Until) -> tuple[Installation
     job = worker.start("--output-max", "0", "--user", "nobody", "yes")
     until(lambda: worker.query(job)["output_trouble"] == "No space left on device")
     return worker, job
-
-
-def fill(disk: Path) -> None:
-    """Take the space that is left, as another program does."""
-    with suppress(OSError), (disk / "filler").open("ab", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
 
 
 @AS_ROOT

@@ -223,12 +223,9 @@ def test_tmux(shared: Installation, tmp_path: Path) -> None:
 def test_an_interrupt_discards_the_backlog(shared: Installation) -> None:
     """A terminal that is slower than the job shows the prompt after Ctrl-C, not all that waits."""
     with shell(shared) as local:
-        local.see(b"ready$ ")
-        local.type(b"echo $WORKER_JOB_ID\r")
-        job = re.search(rb"[0-9a-f-]{36}", local.see(b"ready$ "))
-        assert job is not None
+        job = _job_of(local)
         local.type(b"yes\r")
-        while _written(shared, job[0].decode()) < 8 << 20:
+        while _written(shared, job) < 8 << 20:
             pass
         local.type(b"\x03")
         local.see(b"bytes; see worker stream ")
@@ -236,6 +233,15 @@ def test_an_interrupt_discards_the_backlog(shared: Installation) -> None:
         assert len(local.shown) < 4 << 20
         local.type(b"exit\r")
         local.wait()
+
+
+def _job_of(local: LocalPty) -> str:
+    """Return the id of the job that a shell runs in."""
+    local.see(b"ready$ ")
+    local.type(b"echo $WORKER_JOB_ID\r")
+    found = re.search(rb"[0-9a-f-]{36}", local.see(b"ready$ "))
+    assert found is not None
+    return found[0].decode()
 
 
 def _written(shared: Installation, job: str) -> int:
@@ -248,11 +254,8 @@ def _written(shared: Installation, job: str) -> int:
 def test_a_stop_ends_an_interactive_shell(shared: Installation) -> None:
     """A stop hangs up: an interactive shell ignores SIGTERM."""
     with shell(shared) as local:
-        local.see(b"ready$ ")
-        local.type(b"echo $WORKER_JOB_ID\r")
-        job = re.search(rb"[0-9a-f-]{36}", local.see(b"ready$ "))
-        assert job is not None
-        shared.run("stop", job[0].decode())
+        job = _job_of(local)
+        shared.run("stop", job)
         assert 129 == local.wait()
 
 

@@ -26,7 +26,7 @@ from worker.api.errors import ErrorReply
 from worker.api.failed_handshakes import MOST_ADDRESSES, OTHERS, FailedHandshakes
 from worker.api.grpc.status import Status
 from worker.api.handlers import AUDIT_SERVICE
-from worker.api.identity import NOBODY
+from worker.api.identity import ANONYMOUS_CALLER
 from worker.api.methods import METHODS
 from worker.core.audit.record import Event, line
 from worker.core.audit.trail import AuditTrail
@@ -207,7 +207,7 @@ def test_the_records_of_a_policy() -> None:
     log = MemoryAuditLog()
     audit = ApiAudit(AuditTrail(log))
     start = METHODS["/worker.v1.WorkerService/Start"]
-    allowed, denied = (audit.call(start, NOBODY) for _ in range(2))
+    allowed, denied = (audit.call(start, ANONYMOUS_CALLER) for _ in range(2))
     allowed.allow(proto.StartRequest(name="make"), "ci-builds")
     allowed.end()
     denied.deny("no rule allows it", proto.StartRequest(name="sh", args=["-c", "x"]))

@@ -322,7 +322,7 @@ def test_a_file_that_was_moved_away_is_not_rotated(tmp_path: Path) -> None:
 
 
 def test_a_deleted_file(tmp_path: Path) -> None:
-    """The log begins another one: nobody could read what is written to a deleted file."""
+    """The log begins another one: what is written to a deleted file cannot be read."""
     path = tmp_path / "audit.log"
     log = AuditFile(path)
     write(log, record(1))

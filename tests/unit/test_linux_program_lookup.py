@@ -1,4 +1,4 @@
-"""Which file a command is, and whether somebody other than root can change what is executed."""
+"""Which file a command is, and whether a user other than root can change what is executed."""
 
 import os
 import tempfile

@@ -1,9 +1,7 @@
 """The reserve: what it gives back on a full disk, and when it takes the space again."""
 
 import os
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,29 +15,16 @@ from worker.linux.journal.sqlite import SqliteJournal
 from worker.linux.state.reserve import Reserve
 from worker.linux.supervisor.retried_writes import RetriedWrites
 
+from ..support.mounts import fill, small_file_system
+
 MEBIBYTE = 1 << 20
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "none", str(path)], check=True)
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Fill a disk, and return the file that does."""
-    filler = disk / "filler"
-    with suppress(OSError), filler.open("ab", buffering=0) as file:
-        while file.write(bytes(4096)) == 4096:
-            pass
-    assert 0 == free(disk)
-    return filler
+    with small_file_system(tmp_path / "disk", 16) as path:
+        yield path
 
 
 def free(disk: Path) -> int:
@@ -48,16 +33,23 @@ def free(disk: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def filled(disk: Path) -> Path:
+    """Fill a disk, and return the file that does."""
+    filler = fill(disk)
+    assert 0 == free(disk)
+    return filler
+
+
 def test_space_is_given_back_in_steps(disk: Path) -> None:
     """A step at a time, for the last output of jobs only one half; it is taken again when it is free."""
     reserve = Reserve(str(disk))
     assert reserve.resize(4 * MEBIBYTE)
-    filler = fill(disk)
+    filler = filled(disk)
     assert [True, True, False] == [reserve.release(for_output=True) for _ in range(3)]
     assert 2 * MEBIBYTE == free(disk) == reserve.missing()
     assert [True, True, False] == [reserve.release() for _ in range(3)]
     assert 4 * MEBIBYTE == free(disk)
-    fill(disk)
+    filled(disk)
     assert not reserve.refill()
     filler.unlink()
     assert reserve.refill()
@@ -71,7 +63,7 @@ def test_output_waits_for_the_reserve(disk: Path) -> None:
     reserve.wanted = True
     assert reserve.allows_output()
     assert reserve.resize(4 * MEBIBYTE)
-    filler = fill(disk)
+    filler = filled(disk)
     assert reserve.release()
     reserve.wanted = True
     (disk / "history").write_bytes(b"the end of a job")
@@ -99,7 +91,7 @@ async def test_the_journal_uses_it_for_ends_and_removals(disk: Path) -> None:
     records = [JobRecord(new_job_id(), JobSpec("true"), "alice", "", 1.0) for _ in range(50)]
     for record in records:
         await journal.put(record)
-    fill(disk)
+    filled(disk)
     another = JobRecord(new_job_id(), JobSpec("x" * MEBIBYTE), "alice", "", 1.0)
     with pytest.raises(JournalUnusable, match="database or disk is full"):
         await journal.put(another)
@@ -120,7 +112,7 @@ def test_histories_use_it(disk: Path) -> None:
     """A record that the full disk refuses is written at once."""
     Reserve(str(disk)).resize(2 * MEBIBYTE)
     history = (disk / "history").open("wb", buffering=0)
-    fill(disk)
+    filled(disk)
     writes = RetriedWrites(Reserve(str(disk)))
 
     def write(data: bytes) -> None:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from .ca_key_path import key_path
 from .certificate_files import AuthorityMissing, PrivateKey, UnusableName
 from .roles import ROLES_OID, Role, encode_roles
 
@@ -75,15 +76,6 @@ class Authority:
         for extension in certificate.extensions:
             builder = builder.add_extension(extension.value, critical=extension.critical)
         return builder.sign(self.key, hashes.SHA256())
-
-
-def key_path(directory: Path) -> Path:
-    """Return where the key of the CA of this directory is.
-
-    Earlier versions kept it in the directory itself.
-    """
-    own, earlier = directory.parent / "ca" / "ca.key", directory / "ca.key"
-    return earlier if earlier.exists() and not own.exists() else own
 
 
 def new_authority(key_type: KeyType) -> Authority:

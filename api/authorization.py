@@ -18,6 +18,7 @@ from ..core.model.grant import NO_GRANT, Grant, RunningJobs
 from ..core.model.job import JobRecord, JobSpec, parse_job_id
 from ..core.policy.calls import Call, CallGroup, Client, StartFacts
 from ..core.policy.decision import NO_RULE, ClientRules, Decision, rules_of
+from ..core.policy.in_force import PolicyInForce
 from ..core.policy.lookup import Lookup
 from ..core.policy.rules import Policy
 from ..core.worker import Worker
@@ -51,17 +52,6 @@ NO_POLICY = Permit()
 
 permit: ContextVar[Permit] = ContextVar("permit", default=NO_POLICY)
 """What the call that is being handled is allowed."""
-
-
-@dataclass(slots=True)
-class PolicyInForce:
-    """The policy, which a reload replaces; None: only the roles decide.
-
-    ``trouble`` is why the policy that was read last is not in force; empty: it is.
-    """
-
-    policy: Policy | None = None
-    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

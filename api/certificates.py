@@ -24,12 +24,12 @@ from .authority import (
     common_name,
     for_client,
     for_server,
-    key_path,
     load_authority,
     new_authority,
     new_key,
     server_names,
 )
+from .ca_key_path import key_path
 from .certificate_files import (
     AuthorityExists,
     CertificateError,

@@ -55,17 +55,12 @@ from .errors import CallRejected
 from .fairness import RoundRobin
 from .grpc.framing import MESSAGE_SIZE
 from .grpc.status import Status
+from .health_services import AUDIT_SERVICE, SERVICES
 from .identity import ANONYMOUS_CALLER, Caller
 from .shutdown import Shutdown, ShuttingDown
 
 caller: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS_CALLER)
 """The client whose call is being handled."""
-
-SERVICES = ("", "worker.v1.WorkerService", "WorkerService")
-"""The service names whose health can be checked."""
-
-AUDIT_SERVICE = "worker.audit"
-"""Another one, for Check: the audit log. It is NOT_SERVING while it cannot be written."""
 
 
 class Handlers:

@@ -17,14 +17,12 @@ from weakref import finalize
 
 from . import revocation
 from .pem import certificates_in, revocation_lists_in
-from .tls import TlsSetupFailed, check_readable, server_context
+from .tls import CRL_WARNING_DAYS, WARNING_DAYS, TlsSetupFailed, check_readable, server_context
 from .trust import ChainCertificate, Trust, chain_certificate
 
 Value = TypeVar("Value")
 
-_SCARCE_CERTIFICATE = 30 * 86400
-_SCARCE_CRL = 7 * 86400
-"""Seconds before the end from which on the server warns."""
+_DAY = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +205,8 @@ def _expiries(files: TlsFiles, server: ChainCertificate, trust: Trust) -> Iterat
     for crls in trust.revocation_lists.values():
         for crl in crls:
             end = crl.next_update
-            yield Expiry(f"the CRL of {crl.issuer!r}", end, end - _SCARCE_CRL)
+            yield Expiry(f"the CRL of {crl.issuer!r}", end, end - CRL_WARNING_DAYS * _DAY)
 
 
 def _expiry(what: str, end: int) -> Expiry:
-    return Expiry(what, end, end - _SCARCE_CERTIFICATE)
+    return Expiry(what, end, end - WARNING_DAYS * _DAY)

@@ -16,6 +16,10 @@ from .pem import certificates_in
 
 _DER = 2  # _ssl.ENCODING_DER
 
+WARNING_DAYS = 30
+CRL_WARNING_DAYS = 7
+"""Days before the end of a certificate or a CRL from which on server and doctor warn."""
+
 
 class TlsSetupFailed(Exception):
     """A certificate or key cannot be used; the message names the file and the reason."""

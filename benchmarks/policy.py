@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 
 from report import report
 
-from worker.api.authorization import Authorization, PolicyInForce
+from worker.api.authorization import Authorization
 from worker.api.identity import Identity
 from worker.api.roles import Role
 from worker.cli.policy_file import parse_policy
 from worker.core.model.job import JobSpec
 from worker.core.policy.calls import CallGroup
+from worker.core.policy.in_force import PolicyInForce
 from worker.core.testing import FakeLimiter, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 from worker.linux.spawner.host_lookup import HostLookup

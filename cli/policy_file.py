@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from ..api.authorization import PolicyInForce
 from ..api.roles import Role
 from ..core.errors import InvalidJobSpec
+from ..core.policy.in_force import PolicyInForce
 from ..core.policy.reading import InvalidPolicy, PolicyReader
 from ..core.policy.rules import Policy
 from ..linux.kernel.renames import RenameWatch

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...api.authority import KeyType, key_path
+from ...api.authority import KeyType
+from ...api.ca_key_path import key_path
 from ...api.certificate_files import CertificateError
 from ...api.tls import validity
 from ..terminal.console import Failure, progress, say

@@ -1,6 +1,5 @@
 """`worker policy`: checks a policy, and explains what it allows."""
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import click
 
 from ...api.identity import Identity, read_certificate
 from ...api.roles import RIGHTS, Role
+from ...api.tls import pem_certificates
 from ...core.policy.advice import warnings
 from ...core.policy.calls import Call, CallGroup, Client
 from ...core.policy.decision import Decision, decide, explain
@@ -137,9 +137,7 @@ def _unprotected(file: Path) -> list[str]:
 
 def _identity_in(certificate: Path) -> Identity:
     try:
-        text = certificate.read_text()
-        end = text.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)  # others follow: the chain
-        encoded = ssl.PEM_cert_to_DER_cert(text[text.index(ssl.PEM_HEADER) : end])
+        encoded, *_ = pem_certificates(certificate)
     except OSError as error:
         raise Failure(f"cannot read {certificate}: {error.strerror}") from None
     except ValueError:

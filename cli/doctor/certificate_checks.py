@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...api.authority import key_path
+from ...api.ca_key_path import key_path
 from ...api.revocation import denied_serials
-from ...api.tls import validity
+from ...api.tls import CRL_WARNING_DAYS, WARNING_DAYS, validity
 from ..home import Home
 from .findings import Finding, missing, ok, warning
-
-_SCARCE_DAYS = 30
-_SCARCE_CRL_DAYS = 7
 
 
 def check_certificates(home: Home) -> Iterator[Finding]:
@@ -43,7 +40,7 @@ def _check_certificate(certificate: Path, key: Path) -> Finding:
     if days < 0:
         return missing(subject, f"expired on {last:%Y-%m-%d}", renewal)
     text = f"valid for {days} days, until {last:%Y-%m-%d}"
-    if days < _SCARCE_DAYS:
+    if days < WARNING_DAYS:
         return warning(subject, text, renewal)
     if key.exists() and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return warning(subject, f"{text}, but other users have access to its key", f"chmod 600 {key}")
@@ -110,4 +107,4 @@ def _check_crl(path: Path) -> Finding:
     if days < 0:
         return missing("CRL", f"{path} expired on {end:%Y-%m-%d}, no client is accepted", renewal)
     text = f"{path} is valid for {days} days, until {end:%Y-%m-%d}"
-    return warning("CRL", text, renewal) if days < _SCARCE_CRL_DAYS else ok("CRL", text)
+    return warning("CRL", text, renewal) if days < CRL_WARNING_DAYS else ok("CRL", text)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 from ...api.client import RpcError, ServerUnreachable
-from ...api.handlers import AUDIT_SERVICE
+from ...api.health_services import AUDIT_SERVICE
 from ...api.who_am_i import WhoAmI
 from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus

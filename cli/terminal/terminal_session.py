@@ -104,8 +104,8 @@ class SizeOnly:
 
     more = False
 
-    async def run(self, client: ResumingClient, job: str, output: OutputCopies) -> None:
-        """Copy output until it ends, and pass the size on after each change."""
+    async def run(self, client: ResumingClient, job: str, output: OutputCopies) -> bool:
+        """Copy output until it ends, and pass the size on after each change; return False: no detach."""
         hint_unused()
         window = Window(local_size())
         loop = asyncio.get_running_loop()
@@ -113,6 +113,7 @@ class SizeOnly:
         following = asyncio.ensure_future(self._follow(client, job, window))
         try:
             await output.run(client)
+            return False
         finally:
             loop.remove_signal_handler(signal.SIGWINCH)
             following.cancel()
@@ -133,10 +134,7 @@ async def copy_until_detached(
     output: OutputCopies,
 ) -> bool:
     """Copy output until it ends, and pass stdin on meanwhile; return whether the user has detached."""
-    if isinstance(stdin, SizeOnly):
-        await stdin.run(client, job, output)
-        return False
-    if isinstance(stdin, TerminalSession):
+    if isinstance(stdin, TerminalSession | SizeOnly):
         return await stdin.run(client, job, output)
     await copy_beside(stdin, client, job, output.run(client))
     return False

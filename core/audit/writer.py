@@ -31,8 +31,9 @@ class AuditWriter:
                 self._resume(record["time"])
             text = line(record)
             if len(text) > LONGEST_TEXT:  # otherwise no part of it can be too long
-                record = bounded(record)
-                text = line(record)
+                within = bounded(record)
+                if within is not record:
+                    record, text = within, line(within)
             self._destination.write(record, text)
         except OSError as error:
             self._failed(error)

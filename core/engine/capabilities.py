@@ -38,11 +38,7 @@ def resizable(process: Process) -> TerminalProcess:
 
 def confidential(spawner: ProcessSpawner) -> SecretSpawner:
     """Return a spawner that can pass secrets to jobs; ActionRefused if it cannot."""
-    if not hasattr(spawner, "spawn_with_secrets"):
-        raise ActionRefused(
-            "the spawner of this server cannot pass secrets to jobs; the spawner `supervisor` can"
-        )
-    return cast("SecretSpawner", spawner)
+    return cast("SecretSpawner", _with("spawn_with_secrets", spawner, "cannot pass secrets to jobs"))
 
 
 def check_executes_exactly(spawner: ProcessSpawner) -> None:
@@ -61,7 +57,7 @@ def timed(outputs: OutputStore) -> TimedOutputStore:
     return cast("TimedOutputStore", outputs)
 
 
-def _with(method: str, process: Process, lack: str) -> Process:
-    if not hasattr(process, method):
+def _with(method: str, adapter: object, lack: str) -> object:
+    if not hasattr(adapter, method):
         raise ActionRefused(f"the spawner of this server {lack}; the spawner `supervisor` can")
-    return process
+    return adapter

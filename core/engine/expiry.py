@@ -72,9 +72,9 @@ class Expiry:
             return interval
 
     async def _running_bytes(self) -> int:
-        """Return the size of the output that is kept of running jobs, if it is bounded."""
+        """Return the size of the kept output of running jobs, if a finished job may have to make room."""
         size = 0
-        if not self._jobs.bounds_output:
+        if not self._jobs.bounds_output or not self._jobs.any_finished:
             return size
         running = (job.record for job in self._jobs if isinstance(job.phase, Running))
         for number, record in enumerate(running):

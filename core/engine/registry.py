@@ -93,6 +93,11 @@ class JobRegistry:
             self.pressure.set()
 
     @property
+    def any_finished(self) -> bool:
+        """Whether there is a finished job."""
+        return len(self._finished) > 0
+
+    @property
     def bounds_output(self) -> bool:
         """Whether there is a bound on the output of all jobs."""
         return self._bytes < inf

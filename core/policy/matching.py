@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ..model.job import JobSpec
 from .calls import Accounts, Call, Client, StartFacts
-from .rules import EVERY, Effect, Jobs, Rule, StartTerms
+from .rules import EVERY, SWITCHES, Effect, Jobs, Rule, StartTerms
 
 _TERM = "TERM"
 _DEFAULT_DIRECTORY = "/"
@@ -90,13 +90,10 @@ def _not_denied(terms: StartTerms, start: StartFacts) -> str:  # noqa: PLR0911, 
     if terms.secrets and not any(map(terms.secrets.match, start.secrets)):
         return "secrets"
     requested = set(_requested(spec))
-    for name in _SWITCHES:
+    for name in SWITCHES:
         if getattr(terms, name) and name not in requested:
             return name
     return ""
-
-
-_SWITCHES = ("stdin", "terminal", "new_privileges")
 
 
 def _requested(spec: JobSpec) -> Iterable[str]:

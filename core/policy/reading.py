@@ -14,6 +14,7 @@ from .calls import CallGroup
 from .rules import (
     EVERY,
     NAMED_EXACTLY,
+    SWITCHES,
     Clients,
     CommandPattern,
     Effect,
@@ -30,8 +31,7 @@ from .rules import (
 _ALL_CALLS = "all"
 _ANY_CLIENT = ("clients", "issuers", "roles")
 _RULE = ("name", "effect", *_ANY_CLIENT, "calls", "jobs")
-_SWITCHES = ("stdin", "terminal", "new_privileges")
-_START = ("commands", "env", "directories", "users", "groups", "labels", "ulimits", "secrets", *_SWITCHES)
+_START = ("commands", "env", "directories", "users", "groups", "labels", "ulimits", "secrets", *SWITCHES)
 _ONLY_ALLOW = ("unsafe_path", "limits", "wrap")
 _QUOTA = ("name", *_ANY_CLIENT, "running_jobs")
 
@@ -140,7 +140,7 @@ class PolicyReader:
             labels=_pairs(table, "labels"),
             ulimits=_patterns(table, "ulimits", Patterns),
             secrets=_patterns(table, "secrets", Patterns),
-            **{key: _switch(table, key) for key in (*_SWITCHES, "unsafe_path")},
+            **{key: _switch(table, key) for key in (*SWITCHES, "unsafe_path")},
             limits=self._limits(table),
             wrap=self._wrap(table),
         )

@@ -156,6 +156,10 @@ NAMED_EXACTLY = Patterns(
 """Variables by which programs load or run what they name: rules must list them by their exact names."""
 
 
+SWITCHES = ("stdin", "terminal", "new_privileges")
+"""The terms that allow, or deny, an option of a start."""
+
+
 @dataclass(frozen=True, slots=True)
 class StartTerms:
     """What a rule states about starts.

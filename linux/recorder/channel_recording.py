@@ -136,13 +136,13 @@ class ChannelRecording:
             self._complete()
         return True
 
-    def job_ended(self) -> None:
-        """Wait for no other output any more: no process writes, and what is left in the pipe is little."""
-        self._job_ended = True
+    def job_ended(self, *, discard: bool) -> None:
+        """Wait for no other output any more: no process writes, and what is left in the pipe is little.
 
-    def allow_discarding(self) -> None:
-        """Discard what cannot be recorded: the job is to be stopped in any case."""
-        self._may_discard = True
+        ``discard``: discard what cannot be recorded, since the job is to be stopped in any case.
+        """
+        self._job_ended = True
+        self._may_discard = discard
 
     def drain(self) -> None:
         """Record the rest, then complete."""

@@ -116,9 +116,7 @@ class JobRecording:
         self._draining = True
         self._may_discard = self._may_discard or discard
         for channel in self.channels:  # also while the terminal is emptied into the FIFO
-            channel.job_ended()
-            if self._may_discard:
-                channel.allow_discarding()
+            channel.job_ended(discard=self._may_discard)
         if self._relay is not None:
             self._relay.wake()
         elif not self._terminal:

@@ -1,7 +1,6 @@
 """The server's part of a job's input: appends it to the spool, from which the recorder feeds the job."""
 
 import asyncio
-import errno
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +12,7 @@ from ...core.errors import SpawnerUnavailable, StorageUnavailable
 from ...core.model.input import JOB_HAS_ENDED, InputState
 from ..kernel.syscalls import punch_hole
 from ..state.job_directory import spool_path, writer_path
+from ..state.reserve import NO_SPACE
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ splice(2) moves pages by reference, and a hole within a large folio zeroes it: w
 in a hole. A pipe has at most 1 MiB by default (pipe(7)), and a job may splice from one to the next.
 """
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _ASK_INTERVAL = 1.0
 """Seconds without a report after which a writer that waits asks for one."""
 
@@ -181,7 +180,7 @@ class SpooledInput:
 
     async def _wait_for_space(self, error: OSError) -> None:
         """Wait a moment if the disk is full: the client waits, as a job does for its output."""
-        if error.errno not in _FULL:
+        if error.errno not in NO_SPACE:
             raise StorageUnavailable(f"the input cannot be stored: {error.strerror}") from error
         if not self._full:
             log.warning("%s: input cannot be stored, retrying: %s", self._path, error.strerror)

@@ -13,10 +13,10 @@ from ...core.errors import (
 )
 from ..ipc.encoding import SpawnPlan
 from ..kernel import rlimits
+from ..state.reserve import NO_SPACE
 from .exec_failure import exec_failure, search_denied
 
 _SCARCE = {errno.EAGAIN, errno.ENOMEM}
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
@@ -44,7 +44,7 @@ def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # n
             return LimitsRejected(f"limits.memory: the limit is too low to execute {plan.spec.command}")
         case "terminal":
             return _terminal_failure(number)
-        case "clone" | "record" if number in _NO_SPACE:
+        case "clone" | "record" if number in NO_SPACE:
             return QuotaExceeded(f"there is no space for the history of a job: {reason}")
         case "clone" if number in _NO_DESCRIPTOR:
             return QuotaExceeded(f"no descriptor is free for another job: {reason}")
@@ -56,7 +56,7 @@ def start_failure(plan: SpawnPlan, stage: str, number: int) -> WorkerError:  # n
 
 def _terminal_failure(number: int) -> WorkerError:
     reason = os.strerror(number)
-    if number in _NO_SPACE:
+    if number in NO_SPACE:
         return QuotaExceeded(
             f"no pseudo-terminal is free: {reason}; see sysctl kernel.pty.max, and the option max of the "
             "mount at /dev/pts"

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -16,7 +16,7 @@ from worker.core.model.ending import Channel
 from worker.core.model.stream_start import LastLines
 from worker.linux.kernel import procfs
 
-from ..support.mounts import read_only
+from ..support.mounts import fill, read_only
 from ..support.waiting import PATIENCE
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
@@ -50,13 +50,6 @@ async def rejection(client):
         await client.start(JobSpec("true"))
     assert known == {each.record.id for each in await client.list()}
     return refusal.value
-
-
-def fill(file):
-    """Fill the disk."""
-    with suppress(OSError), open(file, "wb", buffering=0) as filler:
-        while True:
-            filler.write(bytes(4096))
 
 
 async def streamed(client, job):
@@ -113,8 +106,7 @@ async def test_a_full_disk(small_disk, install, tmp_path):
     async with worker.client() as client:
         done = await client.start(JobSpec("echo", ["kept"]))
         await client.wait(str(done))
-        filler = small_disk / "filler"
-        fill(filler)
+        filler = fill(small_disk)
         refusal = await rejection(client)
         assert refusal.code in {"ResourceExhausted", "FailedPrecondition"}
         assert "full" in refusal.message or "No space" in refusal.message
@@ -354,7 +346,7 @@ def test_a_server_restarts_on_a_full_disk(small_disk, install):
     worker.wait(job)
     # It could not record a port chosen by the system.
     worker.env["WORKER_LISTEN"] = (small_disk / "address").read_text().strip()
-    fill(small_disk / "filler")
+    fill(small_disk)
     worker.kill(worker.server_pid())
     again = worker.run("up")
     if again.returncode == 0:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from worker.api import certificates
-from worker.api.authority import key_path
+from worker.api.ca_key_path import key_path
 from worker.api.roles import ROLES_OID
 
 from ..support.stock import (

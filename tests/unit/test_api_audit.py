@@ -25,7 +25,7 @@ from worker.api.client import RpcError, ServerUnreachable
 from worker.api.errors import ErrorReply
 from worker.api.failed_handshakes import MOST_ADDRESSES, OTHERS, FailedHandshakes
 from worker.api.grpc.status import Status
-from worker.api.handlers import AUDIT_SERVICE
+from worker.api.health_services import AUDIT_SERVICE
 from worker.api.identity import ANONYMOUS_CALLER
 from worker.api.methods import METHODS
 from worker.core.audit.record import Event, line

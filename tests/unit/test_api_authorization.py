@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from worker.api import certificates
-from worker.api.authorization import PolicyInForce
 from worker.api.certificates import KeyType
 from worker.api.client import Client, RpcError
 from worker.api.methods import METHODS, SERVICES
@@ -22,6 +21,7 @@ from worker.core.model.limits import MemoryLimit, ResourceLimits
 from worker.core.model.stream_start import BEGINNING
 from worker.core.model.terminal import WindowSize
 from worker.core.policy.calls import CallGroup
+from worker.core.policy.in_force import PolicyInForce
 from worker.core.testing import MemoryAuditLog
 
 from ..support.audit_page import assert_documented

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from worker.api import certificates
-from worker.api.authority import key_path
+from worker.api.ca_key_path import key_path
 from worker.api.certificate_files import (
     AuthorityExists,
     AuthorityMissing,

@@ -66,6 +66,12 @@ def test_up_loads_no_grpc() -> None:
     assert not {"asyncio", "grpclib", "betterproto2", "cryptography"} & modules("up", "--help")
 
 
+@pytest.mark.parametrize("arguments", [("doctor", "--help"), ("policy", "check", "--help")])
+def test_commands_that_start_no_job_load_no_engine(arguments: tuple[str, ...]) -> None:
+    """They do not wait for the imports of a server."""
+    assert not {"worker.core.worker", "cryptography"} & modules(*arguments)
+
+
 def test_summaries_are_those_of_the_commands() -> None:
     """The summary in the overview is the first line of the command's own help."""
     for lazy in COMMANDS:

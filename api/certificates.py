@@ -43,7 +43,7 @@ from .certificate_files import (
     write_key,
 )
 from .identity import serial_text
-from .revoking import is_denied
+from .revoking import denied_in
 from .roles import Role
 
 OnKey = Callable[[str], None]
@@ -182,7 +182,7 @@ def renew(directory: Path, name: str, *, days: int | None = None) -> Path:
             raise CertificateError(f"{path} is not a certificate: {error}") from None
         if not _issued_by(old, authority):
             raise CertificateError(f"{path} was not issued by the CA in {directory}")
-        if is_denied(directory, old.serial_number):
+        if old.serial_number in denied_in(directory):
             raise CertificateError(f"{path} is denied (serial {serial_text(old.serial_number)})")
         days = days or (CA_DAYS if name == "ca" else LEAF_DAYS)
         replace_file(path, authority.renew(old, days).public_bytes(Encoding.PEM))

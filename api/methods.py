@@ -69,6 +69,8 @@ class ServerStream(_Named):
     request: type[Message]
     reply: type[Message]
 
+    waits = True
+
 
 @dataclass(frozen=True, slots=True)
 class OutputStream(_Named):
@@ -78,6 +80,7 @@ class OutputStream(_Named):
 
     request = worker.StreamRequest
     reply = worker.StreamResponse
+    waits = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Bidirectional(_Named):
 
     request = worker.AttachRequest
     reply = worker.AttachResponse
+    waits = True
 
 
 @dataclass(frozen=True, slots=True)

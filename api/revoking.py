@@ -47,7 +47,7 @@ def write_crl(directory: Path, *, days: int = CRL_DAYS) -> Path:
 
 def _write_crl(directory: Path, days: int) -> Path:
     authority = load_authority(directory)
-    path, denied = directory / "ca.crl", directory / "denied"
+    path = directory / "ca.crl"
     now = datetime.now(UTC).replace(microsecond=0)
     revoked: dict[int, datetime] = {}
     number = 1
@@ -58,9 +58,8 @@ def _write_crl(directory: Path, days: int) -> Path:
             number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
         except (ValueError, x509.ExtensionNotFound) as error:
             raise CertificateError(f"{path} cannot be continued: {error}") from None
-    if denied.exists():
-        for serial in _denied(denied, denied.read_text()):
-            revoked.setdefault(serial, now)
+    for serial in denied_in(directory):
+        revoked.setdefault(serial, now)
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(authority.certificate.subject)
@@ -78,10 +77,10 @@ def _write_crl(directory: Path, days: int) -> Path:
     return path
 
 
-def is_denied(directory: Path, serial: int) -> bool:
-    """Whether the list of denied serials contains this one. Raises CertificateError."""
+def denied_in(directory: Path) -> frozenset[int]:
+    """Return the list of denied serials, empty if there is none. Raises CertificateError."""
     path = directory / "denied"
-    return path.exists() and serial in _denied(path, path.read_text())
+    return _denied(path, path.read_text()) if path.exists() else frozenset()
 
 
 def _denied(path: Path, text: str) -> frozenset[int]:

@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from ..core.audit.record import Event
 from ..core.audit.trail import AuditTrail
+from ..core.engine.tasks import Tasks
 from ..core.worker import Worker
 from .audit import ApiAudit
 from .authorization import Authorization
@@ -69,7 +70,7 @@ class ApiServer:
         self._listener: Listener | None = None
         self._watch: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
-        self._disconnecting: set[asyncio.Task[None]] = set()
+        self._disconnecting = Tasks()
 
     async def start(self, host: str, port: int) -> list[tuple[str, int]]:
         """Listen, and return the addresses; port 0 selects a free one. Raises OSError."""
@@ -105,9 +106,7 @@ class ApiServer:
 
     def policy_replaced(self) -> None:
         """End the calls that a new policy does not allow."""
-        task = asyncio.create_task(self._calls.standing.check_again())
-        self._disconnecting.add(task)
-        task.add_done_callback(self._disconnecting.discard)
+        self._disconnecting.start_detached(self._calls.standing.check_again())
 
     async def shut_down(self, timeout: float) -> None:
         """Accept no more connections and calls; end waiting calls, give the others ``timeout`` seconds."""
@@ -130,8 +129,9 @@ class ApiServer:
         self._failed_handshakes.summarize()
         await asyncio.gather(*(connection.end(CLOSE_PATIENCE) for connection in self.connections))
         await self._calls.ended()
-        if tasks := {*self._disconnecting, *([self._watch] if self._watch is not None else [])}:
-            await asyncio.wait(tasks)
+        await self._disconnecting.ended()
+        if self._watch is not None:
+            await asyncio.wait({self._watch})
 
     def _connect(self) -> ServerConnection:
         connection = self._factory.make()
@@ -164,6 +164,4 @@ class ApiServer:
     def _disconnect_refused(self) -> None:
         for connection in list(self.connections):
             if connection.refused is None and (reason := connection.refusal()):
-                task = asyncio.create_task(connection.refuse(reason))
-                self._disconnecting.add(task)
-                task.add_done_callback(self._disconnecting.discard)
+                self._disconnecting.start_detached(connection.refuse(reason))

@@ -320,8 +320,7 @@ async def _fail(stream: Stream[Message, Message], failure: ErrorReply) -> None:
 
 def _may_be_ended(method: Method) -> bool:
     """Whether a call may go on for long, and nothing that it has begun needs to be completed."""
-    waits = method.waits if isinstance(method, Unary | Gathered) else True
-    return waits and method.right in {Right.READ, Right.ATTACH}
+    return method.waits and method.right in {Right.READ, Right.ATTACH}
 
 
 def _job_of(request: Message | None, reply: Message | None) -> str:

@@ -146,10 +146,11 @@ class RequestBuffer(MessageBuffer):
             super().add(data, flow_controlled)
 
     def covered(self) -> None:
-        """Count the bytes no longer: something else accounts for them."""
-        self._budget.release(self._client, self._counted)
-        self._counted = 0
-        self._counts = False
+        """Count the bytes no longer: something else accounts for them. Idempotent."""
+        if self._counts:
+            self._budget.release(self._client, self._counted)
+            self._counted = 0
+            self._counts = False
 
     def open_window(self) -> None:
         """Open the window again for what is read from now on, and for what was read."""

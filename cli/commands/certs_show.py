@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ...api.certificate_details import CertificateDetails, certificate_details
-from ...api.revoking import is_denied
+from ...api.revoking import denied_in
 from ..home import worker_home
 from ..terminal.console import Failure, printable, say
 from ..terminal.show import format_option, show_json
@@ -24,13 +24,15 @@ def show_command(certificates: Sequence[str], form: str | None) -> None:
     if not paths:
         raise Failure(f"there are no certificates in {pki}; `worker certs init` creates them")
     found = [_details(path) for path in paths]
+    with failures():
+        denied = denied_in(pki)
     if form == "json":
-        show_json([_entry(pki, each) for each in found])
+        show_json([_entry(each, denied) for each in found])
         return
     for position, each in enumerate(found):
         if position:
             say("")
-        for key, value in _entry(pki, each).items():
+        for key, value in _entry(each, denied).items():
             text = ", ".join(value) if isinstance(value, list) else value
             if text:
                 say(f"{key:<12} {printable(text)}")
@@ -50,7 +52,7 @@ def _details(path: Path) -> CertificateDetails:
         raise Failure(f"{path}: {error}") from None
 
 
-def _entry(pki: Path, found: CertificateDetails) -> dict[str, str | list[str]]:
+def _entry(found: CertificateDetails, denied: frozenset[int]) -> dict[str, str | list[str]]:
     certificate = found.certificate
     return {
         "file": str(found.path),
@@ -63,16 +65,15 @@ def _entry(pki: Path, found: CertificateDetails) -> dict[str, str | list[str]]:
         "fingerprint": certificate.fingerprint,
         "not_before": _time(certificate.not_before),
         "not_after": _time(certificate.not_after),
-        "status": _status(pki, found),
+        "status": _status(found, denied),
     }
 
 
-def _status(pki: Path, found: CertificateDetails) -> str:
+def _status(found: CertificateDetails, denied: frozenset[int]) -> str:
     """Return whether a certificate can be used, as far as the files here tell."""
     now = datetime.now(UTC).timestamp()
-    with failures():
-        if is_denied(pki, found.certificate.serial):
-            return "denied"
+    if found.certificate.serial in denied:
+        return "denied"
     if now < found.certificate.not_before:
         return "not yet valid"
     if now > found.certificate.not_after:

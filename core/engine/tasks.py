@@ -1,11 +1,11 @@
-"""Strong references to the tasks of a Worker: the event loop keeps only weak ones."""
+"""Strong references to tasks: the event loop keeps only weak ones."""
 
 import asyncio
 from collections.abc import Coroutine
 
 
 class Tasks:
-    """The running tasks of a Worker."""
+    """The running tasks of a Worker or a server."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -20,6 +20,11 @@ class Tasks:
     def start_detached(self, coroutine: Coroutine[object, object, None]) -> None:
         """Run a coroutine in a task that no caller waits for."""
         self.start(coroutine)  # type: ignore[unused-awaitable]
+
+    async def ended(self) -> None:
+        """Wait until all running tasks have ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
         """Cancel all running tasks and wait until they have ended."""

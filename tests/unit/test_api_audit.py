@@ -2,28 +2,17 @@
 
 import asyncio
 import json
-import shutil
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from grpclib.exceptions import GRPCError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.api import certificates
 from worker.api.audit import ApiAudit
-from worker.api.bounds import Bounds
-from worker.api.certificates import KeyType
-from worker.api.client import RpcError, ServerUnreachable
+from worker.api.client import RpcError
 from worker.api.errors import ErrorReply
-from worker.api.failed_handshakes import MOST_ADDRESSES, OTHERS, FailedHandshakes
 from worker.api.grpc.status import Status
 from worker.api.health_services import AUDIT_SERVICE
 from worker.api.identity import ANONYMOUS_CALLER
@@ -38,60 +27,9 @@ from worker.core.testing import MemoryAuditLog
 from worker.proto import worker as proto
 
 from ..support.audit_page import assert_documented
-from ..support.authorities import replace
+from ..support.audited import auditing, facts
 from ..support.examples import examples
-from ..support.served import BINARY, RawCodec, Served, serving, unary
-
-PATIENCE = 30.0
-
-
-@dataclass
-class Audited:
-    """A server and its records."""
-
-    served: Served
-    log: MemoryAuditLog
-
-    def named(self, *events: Event) -> list[dict[str, Any]]:
-        """Return the records of some events."""
-        return [dict(each) for each in self.log.records if each["event"] in events]
-
-    async def until(self, event: Event, count: int = 1) -> list[dict[str, Any]]:
-        """Wait for so many records of an event, and return them: an end is noticed later by the server."""
-        async with asyncio.timeout(PATIENCE):
-            while len(found := self.named(event)) < count:
-                await asyncio.sleep(0.001)
-        return found
-
-    def calls(self) -> list[tuple[Any, ...]]:
-        """Return the decisions and outcomes in short."""
-        return [
-            (each["method"], each["allowed"] if each["event"] == "decision" else each["code"])
-            for each in self.named(Event.DECISION, Event.OUTCOME)
-        ]
-
-
-@asynccontextmanager
-async def auditing(
-    pki: Path, *, bounds: Bounds | None = None, check_period: float = 5.0, **options: Any
-) -> AsyncIterator[Audited]:
-    """Serve a Worker whose records are kept in memory."""
-    log = MemoryAuditLog()
-    audit = AuditTrail(log, **options)
-    async with serving(pki, bounds=bounds, check_period=check_period, audit=audit) as served:
-        yield Audited(served, log)
-    assert_documented(log.records)
-
-
-def facts(path: Path) -> dict[str, Any]:
-    """Return what is recorded of a certificate."""
-    certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    serial = f"{certificate.serial_number:x}"
-    return {
-        "issuer": certificate.issuer.rfc4514_string(),
-        "serial": "0" * (len(serial) % 2) + serial,
-        "fingerprint": certificate.fingerprint(hashes.SHA256()).hex(),
-    }
+from ..support.served import BINARY, RawCodec, serving, unary
 
 
 async def test_the_start_of_a_job(pki: Path) -> None:
@@ -99,7 +37,7 @@ async def test_the_start_of_a_job(pki: Path) -> None:
     spec = JobSpec(
         "echo",
         ["--password", "hunter2"],
-        env={"TOKEN": "abc"},
+        env={"TOKEN": "not hexadecimal"},
         working_directory="/srv",
         user="nobody",
         limits=ResourceLimits(memory=MemoryLimit(max=1 << 20)),
@@ -144,7 +82,7 @@ async def test_the_start_of_a_job(pki: Path) -> None:
             "duration": outcome["duration"],
         }
         assert "hunter2" not in json.dumps(audited.log.records)
-        assert "abc" not in json.dumps(audited.log.records)
+        assert "not hexadecimal" not in json.dumps(audited.log.records)
         (started,), (ended,) = audited.named(Event.JOB_STARTED), audited.named(Event.JOB_ENDED)
         assert {"job": job, "identity": "writer", **described}.items() <= started.items()
         assert {"job": job, "identity": "writer"}.items() <= ended.items()
@@ -276,105 +214,6 @@ async def test_an_attached_client(pki: Path) -> None:
         assert ("Attach", job, True) == tuple(decision[each] for each in ("method", "job", "input"))
         assert ("OK", 5, 5) == tuple(outcome[each] for each in ("code", "sent", "received"))
         assert "my session" not in json.dumps(audited.log.records)
-
-
-async def test_connections(pki: Path) -> None:
-    """Begin and end of each connection are recorded, with the same address."""
-    async with auditing(pki) as audited:
-        for name in ("writer", "reader"):
-            async with audited.served.client(name) as client:
-                await client.health()
-        closed = await audited.until(Event.CONNECTION_CLOSED, 2)
-        opened = audited.named(Event.CONNECTION_OPENED)
-        assert ["writer", "reader"] == [each["identity"] for each in opened]
-        assert [facts(pki / f"{name}.crt")["serial"] for name in ("writer", "reader")] == [
-            each["serial"] for each in opened
-        ]
-        assert {each["address"] for each in opened} == {each["address"] for each in closed}
-        assert all(each["duration"] >= 0 for each in closed)
-
-
-async def test_a_connection_that_the_server_ends(pki: Path) -> None:
-    """The end has the reason."""
-    bounds = Bounds(max_connections_per_client=1)
-    async with auditing(pki, bounds=bounds) as audited, audited.served.client() as client:
-        await client.health()
-        with pytest.raises((RpcError, ServerUnreachable)):
-            async with audited.served.client() as other:
-                await other.health()
-        (closed,) = await audited.until(Event.CONNECTION_CLOSED)
-        assert "max_connections_per_client" in closed["reason"]
-
-
-async def test_a_client_that_is_denied_later(pki: Path, tmp_path: Path) -> None:
-    """Its stream and its connection end, with the reason."""
-    own = tmp_path / "pki"
-    shutil.copytree(pki, own)
-    async with auditing(own, check_period=0.05) as audited, audited.served.client() as client:
-        job = str(await client.start(JobSpec("write-and-sleep")))
-        stream = client.stream(job)
-        await anext(stream)
-        replace(own / "denied", f"{facts(own / 'writer.crt')['serial']}\n".encode())
-        with pytest.raises((RpcError, ServerUnreachable)):
-            await anext(stream)
-        (closed,) = await audited.until(Event.CONNECTION_CLOSED)
-        outcome = audited.named(Event.OUTCOME)[-1]
-        assert ("Stream", "Unauthenticated") == (outcome["method"], outcome["code"])
-        assert closed["reason"]
-        assert closed["reason"] in outcome["message"]
-        assert [{}] == [
-            {name: value for name, value in each.items() if name not in {"time", "event"}}
-            for each in audited.named(Event.RELOADED)
-        ]
-
-
-async def test_a_client_of_another_ca(pki: Path, tmp_path: Path) -> None:
-    """Its handshake fails; there is an address and a reason, but no identity."""
-    other = tmp_path / "pki"
-    certificates.init(other, key_type=KeyType.P256)
-    (other / "ca.crt").write_bytes((pki / "ca.crt").read_bytes())  # it trusts the server
-    async with auditing(pki) as audited:
-        stranger = Served(
-            audited.served.server, audited.served.worker, audited.served.host, audited.served.port, other
-        )
-        with pytest.raises(ServerUnreachable):
-            async with stranger.client() as client:
-                await client.health()
-        (failure,) = await audited.until(Event.HANDSHAKE_FAILED)
-        assert {"time", "event", "address", "reason", "count"} == failure.keys()
-        assert ("127.0.0.1", 1) == (failure["address"], failure["count"])
-        assert "certificate" in failure["reason"]
-        assert [] == audited.named(Event.CONNECTION_OPENED)
-
-
-async def test_a_client_without_tls(pki: Path) -> None:
-    """Garbage is recorded once for an address; the rest is counted, and recorded at the end."""
-    async with auditing(pki) as audited:
-        for _ in range(5):
-            with socket.create_connection((audited.served.host, audited.served.port)) as raw:
-                raw.setblocking(False)
-                raw.send(b'{"event":"decision","identity":"root","allowed":true}\n')
-                await asyncio.get_running_loop().sock_recv(raw, 100)
-        assert [1] == [each["count"] for each in audited.named(Event.HANDSHAKE_FAILED)]
-    assert [1, 4] == [each["count"] for each in audited.named(Event.HANDSHAKE_FAILED)]
-    assert {"127.0.0.1"} == {each["address"] for each in audited.named(Event.HANDSHAKE_FAILED)}
-    assert [] == audited.named(Event.DECISION)
-
-
-async def test_many_addresses_cannot_displace_other_records() -> None:
-    """Failed handshakes beyond a number of addresses are counted together: anybody can cause them."""
-    log = MemoryAuditLog()
-    failed = FailedHandshakes(AuditTrail(log))
-    for number in range(MOST_ADDRESSES + 500):
-        failed.failed(f"2001:db8::{number:x}", "garbage")
-    assert MOST_ADDRESSES + 1 == len(log.records)
-    failed.summarize()
-    assert [(OTHERS, 499)] == [
-        (each["address"], each["count"]) for each in log.records[MOST_ADDRESSES + 1 :]
-    ]
-    failed.failed("2001:db8::1", "garbage")
-    failed.summarize()
-    assert 1 == log.records[-1]["count"]
 
 
 @pytest.mark.parametrize("refuses", [False, True], ids=["continue", "refuse"])

@@ -8,7 +8,6 @@ import click
 
 from ...api.client import RpcError, ServerUnreachable
 from ...api.resuming import ResumingClient
-from ...core.model.input import JOB_HAS_ENDED
 from ...core.model.job import JobId, JobSpec
 from ..client_settings import ClientSettings, call, client_options
 from ..exit_status import INTERRUPTED
@@ -70,7 +69,8 @@ async def _start(
     except (RpcError, ServerUnreachable, Failure) as error:
         raise Failure(f"{printable(str(error))}; {incomplete}") from None
     if stdin.cut_off:
-        ended = (await client.query(str(job))).ending is not None  # its end closes its stdin too
-        reason = JOB_HAS_ENDED if ended else stdin.cut_off
-        note(f"the job did not get all of its input: {printable(reason)}")
+        if (await client.query(str(job))).ending is not None:  # its end closes its stdin too
+            note("the job has ended before all of its input was passed on")  # unless an earlier start did
+        else:
+            note(f"the job did not get all of its input: {printable(stdin.cut_off)}")
     return job

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
@@ -49,6 +50,13 @@ async def finish(process: Process, data: bytes | None = None) -> Done:
     out, err = await process.communicate(data)
     assert process.returncode is not None
     return Done(process.returncode, out, err.decode())
+
+
+async def interrupt(process: Process) -> Done:
+    """Send SIGINT to a command, and wait for its end; its stdin stays open until then."""
+    process.send_signal(signal.SIGINT)
+    await process.wait()  # communicate closes stdin: the command would see its end, or the signal, first
+    return await finish(process)
 
 
 async def command(served: Served | Machine, *arguments: str, stdin: int | IO[bytes] = DEVNULL) -> Done:

@@ -6,7 +6,7 @@ PARALLEL := --numprocesses=auto --dist=worksteal
 # The tests of a file share a server.
 PARALLEL_FILES := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest soak fuzz bench proto format clean
+.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest docs links reference soak fuzz bench proto format clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -17,7 +17,7 @@ demo: .venv/ready ## Start a temporary server, run `worker start ls /`, stop the
 quick: .venv/ready ## Run lint, types, layers and unit-quick in parallel: run it before each commit
 	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target lint types layers unit-quick
 
-test: lint types layers wheel unit pythons integration crash guest ## Run everything that CI runs
+test: lint types layers docs wheel unit pythons integration crash guest ## Run everything that CI runs
 
 lint: .venv/ready ## Check style and format (ruff)
 	$(BIN)/ruff check .
@@ -50,6 +50,17 @@ wheel: .venv/ready ## Build the wheels, install and test them (as root on Debian
 guest: .venv/ready ## Test in a Debian guest under qemu: cgroup v2, systemd as PID 1 (as root, installs qemu)
 	$(BIN)/pytest tests/guest
 
+docs: .venv/ready ## Build the documentation in build/docs, and the man pages (installs Sphinx)
+	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs=auto -b html docs build/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs=auto -b man docs docs/man
+
+links: docs ## Check the links to other sites (needs the network)
+	$(BIN)/python -m sphinx --quiet --jobs=auto -b linkcheck docs build/links
+
+reference: .venv/ready ## Generate docs/reference from the code and worker.proto
+	$(BIN)/python docs/generate
+
 soak: .venv/ready ## Run the tests that take too long for CI
 	$(BIN)/pytest tests/soak
 	WORKER_CRASH_TIMES=10 $(BIN)/pytest tests/crash/test_random_kills.py
@@ -79,7 +90,7 @@ format: .venv/ready ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environments, builds and caches
-	rm -rf .venv .venv-3.* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-3.* build dist docs/man *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml $(wildcard build_backend/*.py linux/zygote/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -2,7 +2,7 @@
 
 A client has no name before the end of its handshake, so what it costs is bounded by address and in total.
 A connection costs a socket and a task until its first bytes arrive: OpenSSL and asyncio need 100 KiB for
-each TLS connection. The part of asyncio without documentation in this module is in docs/private-parts.md.
+each TLS connection. The part of asyncio without documentation in this module is in private-parts.md.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The client's certificate as the server reads it: serial, issuer, validity, subject, extensions.
 
 Read by hand, without the cryptography package: importing that raises the resident memory of the
-server's imports by 25 % (34.0 to 42.5 MB on Python 3.11; docs/private-parts.md). TLS has verified the
+server's imports by 25 % (34.0 to 42.5 MB on Python 3.11; private-parts.md). TLS has verified the
 certificate before. tests/unit/test_api_identity.py compares the result with that of cryptography.
 Structure: RFC 5280, 4.1; encoding: DER, ITU-T X.690. Every function raises ValueError for anything else.
 """

@@ -69,7 +69,7 @@ def verified_chain(connection: ssl.SSLObject) -> list[bytes]:
     """Return the chain of the peer in DER, as TLS has verified it: its own first, the trusted CA last."""
     if sys.version_info >= (3, 13):
         return connection.get_verified_chain()
-    # docs/private-parts.md
+    # private-parts.md
     return [each.public_bytes(_DER) for each in connection._sslobj.get_verified_chain()]  # type: ignore[attr-defined] # noqa: SLF001
 
 

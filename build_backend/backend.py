@@ -9,12 +9,12 @@ WORKER_WHEEL=client python -m build     without the server, for systems other th
 
 from collections.abc import Mapping
 
+from man_pages import requirements
 from setuptools import build_meta
 from setuptools.build_meta import (
     build_editable,
     build_sdist,
     build_wheel,
-    get_requires_for_build_sdist,
     prepare_metadata_for_build_editable,
     prepare_metadata_for_build_wheel,
 )
@@ -33,8 +33,12 @@ __all__ = [
 ]
 
 
+def get_requires_for_build_sdist(config_settings: Mapping[str, str] | None = None) -> list[str]:
+    return [*build_meta.get_requires_for_build_sdist(config_settings), *requirements()]
+
+
 def get_requires_for_build_wheel(config_settings: Mapping[str, str] | None = None) -> list[str]:
-    return [*build_meta.get_requires_for_build_wheel(config_settings), *_compiler()]
+    return [*build_meta.get_requires_for_build_wheel(config_settings), *_compiler(), *requirements()]
 
 
 def get_requires_for_build_editable(config_settings: Mapping[str, str] | None = None) -> list[str]:

@@ -4,18 +4,20 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
+import man_pages
 from setuptools import Command
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
+from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError
 from wheel_kind import CLIENT, SERVER_PARTS, wheel_kind, wheel_tag
 from zygote_compiler import SOURCE, CompilationFailed, compile_zygote
 
 
 class Build(build):
-    """Builds the modules, then the server's program."""
+    """Builds the modules, then the server's program and the man pages."""
 
-    sub_commands: ClassVar = [*build.sub_commands, ("build_server", None)]
+    sub_commands: ClassVar = [*build.sub_commands, ("build_server", None), ("build_man_pages", None)]
 
 
 class BuildServer(Command):
@@ -43,6 +45,32 @@ class BuildServer(Command):
         elif not self.editable_mode:
             for part in SERVER_PARTS:
                 (package / part).unlink() if part.endswith(".py") else shutil.rmtree(package / part)
+
+
+class BuildManPages(Command):
+    """Makes the man pages; an editable installation has none."""
+
+    user_options: ClassVar = []
+    editable_mode = False
+
+    def initialize_options(self) -> None:
+        pass
+
+    def finalize_options(self) -> None:
+        pass
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            man_pages.make()
+            self.distribution.data_files = man_pages.installed()
+
+
+class Sdist(sdist):
+    """Contains the man pages."""
+
+    def run(self) -> None:
+        man_pages.make()
+        super().run()
 
 
 class BdistWheel(bdist_wheel):

@@ -2,7 +2,7 @@
 
 With v2 the kernel is therefore asked to reclaim first, and the limit is rejected if too much is left. The
 job may still grow between the check and the write, and is then OOM-killed.
-docs/decisions/memory-limit-below-usage-is-rejected.md
+docs/explanation/decisions/memory-limit-below-usage-is-rejected.md
 """
 
 import errno

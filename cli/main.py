@@ -1,7 +1,7 @@
 """The `worker` command: finds the subcommand, runs it, and exits with its status.
 
 Only the subcommand that runs is imported: see `python -X importtime`. A short command spends most
-of its time on imports and interpreter teardown, so both are kept short (docs/performance.md).
+of its time on imports and interpreter teardown, so both are kept short (docs/explanation/performance.md).
 """
 
 import gc

@@ -1,7 +1,8 @@
 """Adapters, found by their entry points.
 
 An entry point names a factory: ``factory(settings: Mapping[str, object], state_dir: Path) -> port``, with
-the settings of the adapter and an absolute path for its state. docs/adapters.md shows how to write one.
+the settings of the adapter and an absolute path for its state. docs/how-to/adapters.md shows how to write
+one.
 """
 
 from collections.abc import Callable, Mapping

@@ -129,7 +129,7 @@ class ServerSettings:
     )
     policy: Path | None = field(
         default=None,
-        metadata=_setting(_FILE, "Rules for clients, see docs/policy.md; without it, roles decide."),
+        metadata=_setting(_FILE, "Rules for clients, see docs/how-to/policy.md; without it, roles decide."),
     )
     default_user: str | None = field(
         default=None,

@@ -2,7 +2,7 @@
 
 betterproto2 asks importlib.metadata for its own version when it is imported. That imports email, zipfile
 and others: two thirds of the time of importing betterproto2, and 7 to 9 % of the CPU and wall time of a
-whole `worker query` (25 alternating runs; docs/private-parts.md). There is no public way to avoid it;
+whole `worker query` (25 alternating runs; private-parts.md). There is no public way to avoid it;
 tests/unit/test_proto_quick_version.py checks what this module relies on.
 """
 

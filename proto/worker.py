@@ -1221,7 +1221,7 @@ class StreamResponse(betterproto2.Message):
     time_ms: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
     """
     When all of `output` was written, in milliseconds since 1970. It may be up to 100 ms too early, or more
-    for older output (docs/output.md). 0: `timestamps` was not set, or `output` is empty.
+    for older output (docs/how-to/output.md). 0: `timestamps` was not set, or `output` is empty.
     """
 
 

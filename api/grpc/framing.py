@@ -1,6 +1,6 @@
 """Sending replies: in turn, within the windows of the client, and no longer than the client's patience.
 
-The private parts of grpclib in this module are listed in docs/private-parts.md.
+The private parts of grpclib in this module are listed in private-parts.md.
 """
 
 import asyncio

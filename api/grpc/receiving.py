@@ -1,8 +1,8 @@
 """Receiving output: DATA frames reach their call without an object for each of them.
 
 h2 makes four objects of every frame of 16 KiB, and formats its bytes for a log that is disabled: most
-of a client's CPU time (docs/performance.md). All frames except plain DATA still go through h2. The
-private parts of grpclib and h2 in this module are listed in docs/private-parts.md;
+of a client's CPU time (docs/explanation/performance.md). All frames except plain DATA still go through
+h2. The private parts of grpclib and h2 in this module are listed in private-parts.md;
 tests/unit/test_api_receiving.py compares the result with that of the libraries.
 https://www.rfc-editor.org/rfc/rfc9113#name-data
 """

@@ -1,7 +1,7 @@
 """Receiving requests: each is bounded, checked, and read only when its handler asks for it.
 
 grpclib's own recv_message buffers any size that a client announces, up to 4 GiB, and answers UNKNOWN to
-what it cannot decode. The private parts of grpclib in this module are listed in docs/private-parts.md.
+what it cannot decode. The private parts of grpclib in this module are listed in private-parts.md.
 """
 
 import asyncio

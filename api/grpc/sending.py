@@ -1,8 +1,8 @@
 """Sending messages: one becomes HTTP/2 frames with one copy, sent with one write.
 
 grpclib encodes a message, joins it with its prefix, and writes each frame of 16 KiB separately, after
-h2 has made an object of it: three times the CPU (docs/performance.md). The private parts of grpclib
-and h2 are used only in `Wire` (docs/private-parts.md).
+h2 has made an object of it: three times the CPU (docs/explanation/performance.md). The private parts of
+grpclib and h2 are used only in `Wire` (private-parts.md).
 https://www.rfc-editor.org/rfc/rfc9113#name-data
 """
 

@@ -1,7 +1,7 @@
 """Messages to bytes.
 
 betterproto2's own `bytes(message)` computes the default of each field every time, under a lock on
-warnings: most of the cost of a query (docs/performance.md).
+warnings: most of the cost of a query (docs/explanation/performance.md).
 https://protobuf.dev/programming-guides/encoding/
 """
 

@@ -1,6 +1,6 @@
 """A record of the audit log: the events, the fields, and the one line of JSON that a record becomes.
 
-docs/audit.md describes each event and each field; tests/unit/test_audit_page.py compares.
+docs/how-to/audit.md describes each event and each field; tests/unit/test_audit_page.py compares.
 """
 
 import json

@@ -1,6 +1,6 @@
 """A policy from the tables of a TOML file; each error names the rule and the key.
 
-The tables are ``[[rule]]`` and ``[[quota]]``; docs/policy.md describes their keys.
+The tables are ``[[rule]]`` and ``[[quota]]``; docs/how-to/policy.md describes their keys.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -81,7 +81,7 @@ def _gid(group: str) -> int:
 def _own_group(uid: int) -> int:
     """Return the gid of a uid without an entry: the same number, unless that is a group of others.
 
-    docs/decisions/unknown-uid-gets-its-own-group.md
+    docs/explanation/decisions/unknown-uid-gets-its-own-group.md
     """
     try:
         other = grp.getgrgid(uid).gr_name

@@ -159,7 +159,7 @@ class UserScopeInstallation(Installation):
 
 
 class SystemServiceInstallation(Installation):
-    """The administrator has installed it as a service according to docs/service.md."""
+    """The administrator has installed it as a service according to docs/how-to/service.md."""
 
     user = "root"
     user_home = "/root"
@@ -173,7 +173,7 @@ class SystemServiceInstallation(Installation):
 
     def install(self) -> None:
         """Install the unit file."""
-        text = (DOCUMENTATION / "service.md").read_text()
+        text = (DOCUMENTATION / "how-to" / "service.md").read_text()
         (unit,) = self.UNIT_FILE.findall(text)
         done = self.guest.run(["tee", f"/etc/systemd/system/{self.UNIT}"], data=unit.encode())
         assert done.returncode == 0, done.stderr

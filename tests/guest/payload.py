@@ -38,7 +38,7 @@ def install(guest: Guest, site: Path, version: str) -> None:
     guest.check("sed", f"1c #!/usr/bin/python{version}", f"{packages}/bin/worker", "-i")
     guest.check("ln", "-s", f"{packages}/bin/worker", "/usr/local/bin/worker")
     guest.push(ROOT / "pyproject.toml", CHECKOUT)
-    guest.push(ROOT / "docs/job-environment.md", f"{CHECKOUT}/docs")
+    guest.push(ROOT / "docs/reference/job-environment.md", f"{CHECKOUT}/docs/reference")
     for folder in ("support", "integration", "guest/inside"):
         guest.push(ROOT / "tests" / folder, f"{CHECKOUT}/tests/{folder}")
 

@@ -1,4 +1,4 @@
-"""The worker as a systemd service in the guest, with the unit of docs/service.md."""
+"""The worker as a systemd service in the guest, with the unit of docs/how-to/service.md."""
 
 import json
 from collections.abc import Iterator

@@ -38,7 +38,7 @@ from ..support.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "tests" / "example_adapters"
-PAGE = ROOT / "docs" / "adapters.md"
+PAGE = ROOT / "docs" / "how-to" / "adapters.md"
 
 FILES = {"WORKER_OUTPUT_STORE": "example-files"}
 PIDS = {"WORKER_LIMITER": "example-pids"}

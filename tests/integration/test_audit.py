@@ -93,7 +93,7 @@ def test_reopening(shared: Installation) -> None:
 
 
 def test_the_commands_of_the_page(shared: Installation) -> None:
-    """Each grep(1) of docs/audit.md finds records, and all records have the fields of its table."""
+    """Each grep(1) of docs/how-to/audit.md finds records, and all records have the fields of its table."""
     job = shared.start("true")
     certificate = ["--cert", f"{shared.home}/pki/reader.crt", "--key", f"{shared.home}/pki/reader.key"]
     assert shared.run("stop", *certificate, job).returncode

@@ -1,4 +1,4 @@
-"""The commands of docs/certificates.md, in their order, on three machines: CA, server and client."""
+"""The commands of docs/how-to/certificates.md, in their order, on three machines: CA, server and client."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from ..support.fixtures import Install
 from ..support.installation import Installation
 from ..support.waiting import wait_until
 
-PAGE = (Path(__file__).parents[2] / "docs" / "certificates.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "certificates.md").read_text()
 STEP = re.compile(r"^    (ca|client)\$ (.*)\n(?:    ([A-Z].*)\n)?", re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""What a job finds in /proc/self is what docs/job-environment.md states, for each kind of start.
+"""What a job finds in /proc/self is what docs/reference/job-environment.md states, for each kind of start.
 
 Also run in the guest.
 """
@@ -16,7 +16,7 @@ import pytest
 from ..support.installation import Installation
 from ..support.unprivileged import can_become_unprivileged, unprivileged_installation
 
-PAGE = (Path(__file__).parents[2] / "docs/job-environment.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/reference/job-environment.md").read_text()
 AS_SERVER = "as the server"
 
 FILES = """

@@ -1,4 +1,4 @@
-"""Policies through the real command: the recipes of docs/policy.md, what is executed, and reloads."""
+"""Policies through the real command: the recipes of docs/how-to/policy.md, what is run, and reloads."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from ..support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run jobs as other users")
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "policy.md").read_text()
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "policy.md").read_text()
 RECIPES = "\n".join(re.findall(r"```toml\n# policy\n(.*?)```", PAGE, re.DOTALL))
 ADMIN = (
     '\n[[rule]]\nname = "admin"\nclients = ["writer"]\ncalls = ["all"]\njobs = "all"\ncommands = ["*"]\n'

@@ -1,4 +1,4 @@
-"""stdout, stderr, signals, closed pipes and exit codes: the rows of docs/standard-streams.md."""
+"""stdout, stderr, signals, closed pipes and exit codes: the rows of docs/how-to/standard-streams.md."""
 
 import json
 import os

@@ -1,9 +1,9 @@
-"""The tables of docs/audit.md, so that tests can compare them with what a server records."""
+"""The tables of docs/how-to/audit.md, so that tests can compare them with what a server records."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "audit.md").read_text()
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "audit.md").read_text()
 
 
 def rows(heading: str, page: str = PAGE) -> list[list[str]]:

@@ -9,7 +9,7 @@ from ..support.served import serving
 
 
 async def test_the_read_buffer_of_a_connection_is_small(pki: Path) -> None:
-    """If this fails, asyncio's TLS buffer has changed: see asyncio.sslproto in docs/private-parts.md."""
+    """If this fails, asyncio's TLS buffer has changed: see asyncio.sslproto in private-parts.md."""
     async with serving(pki) as served, served.client() as client:
         assert await client.health()
         [connection] = served.server.connections

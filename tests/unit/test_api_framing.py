@@ -316,11 +316,11 @@ async def test_streams_take_turns() -> None:
     assert all(sent.count(wire.id) >= 9 for wire in wires)
 
 
-# --- private parts of grpclib and h2: docs/private-parts.md
+# --- private parts of grpclib and h2: private-parts.md
 
 
 def test_the_private_parts_are_unchanged() -> None:
-    """Before you allow a new release, read docs/private-parts.md: where they are used and why."""
+    """Before you allow a new release, read private-parts.md: where they are used and why."""
     ends = Ends()
     wire = ends.wire
     assert wire._transport is ends.transport
@@ -340,7 +340,7 @@ def test_the_private_parts_are_unchanged() -> None:
 
 @pytest.mark.parametrize("name", ["grpclib", "h2"])
 def test_the_versions_are_bounded(name: str) -> None:
-    """No release is installed whose private parts have not been checked; see docs/private-parts.md."""
+    """No release is installed whose private parts have not been checked; see private-parts.md."""
     [bound] = [
         each
         for each in map(Requirement, requires("systemd-wrapper") or [])

@@ -1,4 +1,4 @@
-"""The fast path for DATA frames has the same result as h2 and grpclib (docs/private-parts.md)."""
+"""The fast path for DATA frames has the same result as h2 and grpclib (private-parts.md)."""
 
 import asyncio
 from itertools import pairwise

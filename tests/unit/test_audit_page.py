@@ -1,4 +1,4 @@
-"""docs/audit.md describes each event, field and setting, and its examples are true."""
+"""docs/how-to/audit.md describes each event, field and setting, and its examples are true."""
 
 import re
 from pathlib import Path
@@ -49,8 +49,8 @@ def test_secrets() -> None:
 
 
 def test_the_defences_have_tests() -> None:
-    """Each row about the audit in docs/security.md names tests that exist."""
-    for threat, *_, tests in rows("Audit", (ROOT / "docs" / "security.md").read_text()):
+    """Each row about the audit in docs/explanation/security.md names tests that exist."""
+    for threat, *_, tests in rows("Audit", (ROOT / "docs" / "explanation" / "security.md").read_text()):
         named = re.findall(r"`(\w+\.py)::(\w+)`", tests)
         assert named, threat
         for file, name in named:

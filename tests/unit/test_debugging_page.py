@@ -1,4 +1,4 @@
-"""docs/debugging.md quotes steps, log lines and reasons: each of them is in the code."""
+"""docs/how-to/debugging.md quotes steps, log lines and reasons: each of them is in the code."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 from worker.core.steps import Step
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "debugging.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "debugging.md").read_text()
 
 
 def rows(heading: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-HISTORY = ("CHANGELOG.md", "docs/decisions/")
+HISTORY = ("CHANGELOG.md", "docs/explanation/decisions/")
 """Pages that describe the past and may name what no longer exists."""
 
 URL = re.compile(r"\w+://\S+")

@@ -164,7 +164,7 @@ def test_help_lists_every_target() -> None:
     hooks = re.findall(r"entry: make (\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
     assert ["lint", "types", "layers"] == hooks
     (suites,) = re.findall(r"^test: (.*?) ##", makefile, re.MULTILINE)
-    expected = {*hooks, "wheel", "unit", "pythons", "integration", "crash", "guest"}
+    expected = {*hooks, "docs", "wheel", "unit", "pythons", "integration", "crash", "guest"}
     assert expected == set(suites.split())
 
 

@@ -1,4 +1,4 @@
-"""docs/private-parts.md lists every private part of a library that the code uses, and nothing else.
+"""private-parts.md lists every private part of a library that the code uses, and nothing else.
 
 A private part is found in the syntax tree of each module, as one of:
 - an underscore name that is imported, passed as a keyword, or accessed on an object other than self (our
@@ -25,7 +25,7 @@ from threading import Thread
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = ROOT / "docs" / "private-parts.md"
+PAGE = ROOT / "docs" / "explanation" / "private-parts.md"
 GENERATED = {"proto/worker.py", "proto/health.py", "proto/message_pool.py"}
 
 UNDOCUMENTED = {

@@ -1,4 +1,4 @@
-"""The table of threats in docs/security.md names settings and tests that exist."""
+"""The table of threats in docs/explanation/security.md names settings and tests that exist."""
 
 import re
 from dataclasses import fields
@@ -12,7 +12,7 @@ from worker.cli.bound_settings import BOUND_SETTINGS
 ROOT = Path(__file__).parent.parent.parent
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in (ROOT / "docs" / "security.md").read_text().splitlines()
+    for line in (ROOT / "docs" / "explanation" / "security.md").read_text().splitlines()
     if line.count("|") == 5 and not line.startswith(("| threat", "|---"))
 ]
 TESTS = {

@@ -58,7 +58,7 @@ def test_one_module_knows_the_names_of_units() -> None:
 
 
 def test_one_module_of_each_package_walks_cgroup_trees() -> None:
-    """The limiter and the supervisor have one each: docs/decisions/cgroup-walkers.md states why."""
+    """The limiter and the supervisor have one each: see cgroup-walkers.md."""
     walkers = [
         name
         for name, tree in MODULES.items()

@@ -1,11 +1,11 @@
-"""docs/standard-streams.md states what worker does: each row names its test."""
+"""docs/how-to/standard-streams.md states what worker does: each row names its test."""
 
 import ast
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "standard-streams.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "standard-streams.md").read_text()
 INTEGRATION = ROOT / "tests" / "integration"
 
 

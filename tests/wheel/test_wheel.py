@@ -4,6 +4,8 @@ import platform
 import tomllib
 from pathlib import Path
 
+from worker.cli.main import COMMANDS
+
 from ..support.elf import AARCH64, X86_64
 from ..support.wheels import (
     ROOT,
@@ -30,6 +32,14 @@ def test_contents(native: Build) -> None:
     assert ["worker/__init__.py"] == [
         name for name in native.names if name.count("/") == 1 and name.endswith(".py")
     ]
+
+
+def test_the_man_pages(native: Build, client: Build) -> None:
+    """Both wheels have a page for each command, where `pip` and `pipx` install it for man(1)."""
+    for build_ in (native, client):
+        pages = {name.rpartition("/")[2] for name in build_.names if "/share/man/man1/" in name}
+        assert {"worker.1", *(f"worker-{each.name}.1" for each in COMMANDS)} == pages
+        assert any(name.endswith("/share/man/man5/worker.toml.5") for name in build_.names)
 
 
 def test_it_needs_no_particular_python_or_libc(native: Build, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from worker.api import certificates
 from worker.api.certificates import KeyType
-from worker.api.client import Client
 from worker.api.tls import client_context
+from worker.client.client import Client
 from worker.linux.kernel.locks import lock_holder, open_lock
 
 _TICK = os.sysconf("SC_CLK_TCK")

@@ -21,7 +21,7 @@ from installation import Installation, cpu_seconds, installed, resident_mb
 from report import report
 
 from worker import JobSpec
-from worker.api.client import RpcError
+from worker.client.client import RpcError
 from worker.core.model.ending import (
     Cause,
     Channel,

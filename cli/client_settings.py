@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from ..api.client import Client, RpcError, ServerUnreachable
-from ..api.resuming import PATIENCE, Disconnection, ResumingClient
 from ..api.tls import TlsSetupFailed, client_context
+from ..client.client import Client, RpcError, ServerUnreachable
+from ..client.resuming import PATIENCE, Disconnection, ResumingClient
 from .home import Home, worker_home
 from .options.parameters import ADDRESS, DURATION
 from .server_address import Address, default_address

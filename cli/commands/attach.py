@@ -2,8 +2,8 @@
 
 import click
 
-from ...api.client import RpcError, ServerUnreachable
-from ...api.resuming import ResumingClient
+from ...client.client import RpcError, ServerUnreachable
+from ...client.resuming import ResumingClient
 from ...core.model.job import Extent
 from ...core.model.stream_start import FromOffset
 from ..client_settings import ClientSettings, call, client_options

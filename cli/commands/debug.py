@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ...api.resuming import ResumingClient
+from ...client.resuming import ResumingClient
 from ...core.errors import JobNotFound
 from ...core.model.job import JobState, JobStatus, parse_job_id
 from ...linux.diagnosis.files import JobFiles, read_files

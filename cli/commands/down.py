@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 import click
 
-from ...api.client import RpcError
-from ...api.resuming import ResumingClient
+from ...client.client import RpcError
+from ...client.resuming import ResumingClient
 from ...core.model.job import JobId
 from ...linux.kernel.locks import lock_holder, open_lock
 from ..client_settings import ClientSettings, call

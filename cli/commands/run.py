@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import click
 
-from ...api.client import RpcError, ServerUnreachable
-from ...api.resuming import ResumingClient
+from ...client.client import RpcError, ServerUnreachable
+from ...client.resuming import ResumingClient
 from ...core.model.ending import Cause, exit_code
 from ...core.model.job import JobId, JobSpec, JobStatus
 from ..client_settings import ClientSettings, client_options, rpc_failures

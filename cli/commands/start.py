@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import click
 
-from ...api.client import RpcError, ServerUnreachable
-from ...api.resuming import ResumingClient
+from ...client.client import RpcError, ServerUnreachable
+from ...client.resuming import ResumingClient
 from ...core.model.job import JobId, JobSpec
 from ..client_settings import ClientSettings, call, client_options
 from ..exit_status import INTERRUPTED

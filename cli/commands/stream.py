@@ -4,8 +4,8 @@ from contextlib import nullcontext
 
 import click
 
-from ...api.client import RpcError, ServerUnreachable
-from ...api.resuming import ResumingClient
+from ...client.client import RpcError, ServerUnreachable
+from ...client.resuming import ResumingClient
 from ...core.model.ending import Channel
 from ...core.model.job import LARGEST_OUTPUT
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, StreamStart

@@ -4,9 +4,9 @@ import asyncio
 import os
 from collections.abc import Iterator
 
-from ...api.client import RpcError, ServerUnreachable
 from ...api.health_services import AUDIT_SERVICE
 from ...api.who_am_i import WhoAmI
+from ...client.client import RpcError, ServerUnreachable
 from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus
 from ...linux.journal import sqlite

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Coroutine
 
-from ...api.pending_input import InputFailed, ReadInput
-from ...api.resuming import ResumingClient
-from ...api.window import Window
+from ...client.pending_input import InputFailed, ReadInput
+from ...client.resuming import ResumingClient
+from ...client.window import Window
 from ...core.model.input import InputState
 from .console import Failure, note, printable
 from .standard_input import hint_unused

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from functools import partial
 
-from ...api.client import RpcError, ServerUnreachable
-from ...api.resuming import ResumingClient
+from ...client.client import RpcError, ServerUnreachable
+from ...client.resuming import ResumingClient
 from ...core.model.ending import Channel
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
 from ...core.model.stream_times import ANY_TIME, StreamTimes

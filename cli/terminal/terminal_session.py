@@ -5,9 +5,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ...api.client import RpcError, ServerUnreachable
-from ...api.resuming import ResumingClient
-from ...api.window import Window
+from ...client.client import RpcError, ServerUnreachable
+from ...client.resuming import ResumingClient
+from ...client.window import Window
 from .console import end_line, note
 from .input_copy import InputCopy, ReadFailed, copy_beside
 from .keyboard import Keyboard

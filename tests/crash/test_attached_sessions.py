@@ -10,8 +10,8 @@ import pytest
 
 from worker import JobSpec
 from worker.api.attach_messages import ChannelChunk
-from worker.api.resuming import ResumingClient
-from worker.api.window import Window
+from worker.client.resuming import ResumingClient
+from worker.client.window import Window
 from worker.core.model.ending import Channel, Exited, Signaled
 from worker.core.model.stream_start import BEGINNING
 from worker.core.model.terminal import WindowSize

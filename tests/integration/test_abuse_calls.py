@@ -293,8 +293,8 @@ def test_our_client_reports_why_it_is_disconnected(pki: Path, tmp_path: Path) ->
     """The reason of the server's GOAWAY is in the error."""
     import asyncio
 
-    from worker.api.client import Client, ServerUnreachable
     from worker.api.tls import client_context
+    from worker.client.client import Client, ServerUnreachable
 
     context = client_context(ca=pki / "ca.crt", certificate=pki / "reader.crt", key=pki / "reader.key")
 

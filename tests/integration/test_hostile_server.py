@@ -97,7 +97,7 @@ def attack_client(client: ssl.SSLSocket, attack: Callable[[int], bytes]) -> None
 CLIENT = """
 import asyncio, sys
 from pathlib import Path
-from worker.api.client import Client, RpcError, ServerUnreachable
+from worker.client.client import Client, RpcError, ServerUnreachable
 from worker.api.tls import client_context
 
 async def call(port, pki, method, *arguments):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from worker import JobSpec
-from worker.api.resuming import ResumingClient
+from worker.client.resuming import ResumingClient
 from worker.core.model.ending import Exited
 
 from ..support.followed import WRITER

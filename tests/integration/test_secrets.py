@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from worker import JobSpec
-from worker.api.client import RpcError
 from worker.cli.doctor.file_system import file_system
+from worker.client.client import RpcError
 
 from ..support.fixtures import Install
 from ..support.installation import Installation

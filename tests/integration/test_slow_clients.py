@@ -17,8 +17,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes
 
-from worker.api.client import RpcError
 from worker.api.tls import client_context
+from worker.client.client import RpcError
 from worker.core.model.job import JobSpec
 from worker.proto.worker import StreamRequest
 

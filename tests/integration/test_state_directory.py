@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from worker import JobSpec
-from worker.api.client import RpcError
+from worker.client.client import RpcError
 from worker.core.model.ending import Channel
 from worker.core.model.stream_start import LastLines
 from worker.linux.kernel import procfs

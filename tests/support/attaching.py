@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterable, Sequence
 
-from worker.api.attach_client import AttachEvent
 from worker.api.attach_messages import ChannelChunk
+from worker.client.attachment import AttachEvent
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
 

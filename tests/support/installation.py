@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.api.client import Client
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
 from worker.cgroups.survey import worker_systemd_scopes
+from worker.client.client import Client
 from worker.linux.kernel.locks import holder_of
 from worker.linux.state.code_digest import this_generation
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from worker import JobSpec, JobState
-from worker.api.client import Client, RpcError, ServerUnreachable
+from worker.client.client import Client, RpcError, ServerUnreachable
 from worker.core.model.ending import Exited, Lost
 from worker.core.model.job import JobStatus
 from worker.core.model.limits import ResourceLimits

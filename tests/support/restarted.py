@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from worker.api import tls
-from worker.api.client import Client
-from worker.api.resuming import Disconnection, ResumingClient
 from worker.api.server import ApiServer
+from worker.client.client import Client
+from worker.client.resuming import Disconnection, ResumingClient
 from worker.core import Worker
 from worker.core.testing import FakeSpawner, MemoryOutputStore
 

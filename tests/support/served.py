@@ -14,10 +14,10 @@ from grpclib.encoding.base import CodecBase
 from worker.api import tls
 from worker.api.authorization import Authorization
 from worker.api.bounds import Bounds
-from worker.api.client import Client
 from worker.api.grpc.channel import Channel
 from worker.api.server import CHECK_PERIOD, ApiServer
 from worker.api.server_tls import ServerTls, TlsFiles
+from worker.client.client import Client
 from worker.core.audit.trail import AuditTrail
 from worker.core.policy.in_force import PolicyInForce
 from worker.core.testing import (

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.api.attach_client import AttachCall, AttachEvent
 from worker.api.attach_messages import ChannelChunk
 from worker.api.bounds import Bounds
-from worker.api.client import Client, RpcError, ServerUnreachable
+from worker.client.attachment import AttachCall, AttachEvent
+from worker.client.client import Client, RpcError, ServerUnreachable
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
 from worker.core.model.job import Chunk, JobSpec, new_job_id

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from worker.api.attach_client import AttachCall
 from worker.api.attach_messages import ChannelChunk
 from worker.api.bounds import Bounds
-from worker.api.client import Client, RpcError
 from worker.api.grpc.requests import INPUT_WINDOW, MAX_STREAMED_REQUEST, WINDOW
-from worker.api.pending_input import MOST_KEPT, PIECE, PendingInput
+from worker.client.attachment import AttachCall
+from worker.client.client import Client, RpcError
+from worker.client.pending_input import MOST_KEPT, PIECE, PendingInput
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
 from worker.core.model.job import JobId, JobSpec

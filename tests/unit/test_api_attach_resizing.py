@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.api.client import RpcError
-from worker.api.window import Window
+from worker.client.client import RpcError
+from worker.client.window import Window
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
 from worker.core.model.job import JobId, JobSpec

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.api.client import RpcError, ServerUnreachable
-from worker.api.pending_input import InputFailed
+from worker.client.client import RpcError, ServerUnreachable
+from worker.client.pending_input import InputFailed
 from worker.core.errors import InputTaken
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.api.audit import ApiAudit
-from worker.api.client import RpcError
 from worker.api.errors import ErrorReply
 from worker.api.grpc.status import Status
 from worker.api.health_services import AUDIT_SERVICE
 from worker.api.identity import ANONYMOUS_CALLER
 from worker.api.methods import METHODS
+from worker.client.client import RpcError
 from worker.core.audit.record import Event, line
 from worker.core.audit.trail import AuditTrail
 from worker.core.model.ending import Channel

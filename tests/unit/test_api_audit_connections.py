@@ -10,8 +10,8 @@ import pytest
 from worker.api import certificates
 from worker.api.bounds import Bounds
 from worker.api.certificates import KeyType
-from worker.api.client import RpcError, ServerUnreachable
 from worker.api.failed_handshakes import MOST_ADDRESSES, OTHERS, FailedHandshakes
+from worker.client.client import RpcError, ServerUnreachable
 from worker.core.audit.record import Event
 from worker.core.audit.trail import AuditTrail
 from worker.core.model.job import JobSpec

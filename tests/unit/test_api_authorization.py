@@ -10,10 +10,10 @@ import pytest
 
 from worker.api import certificates
 from worker.api.certificates import KeyType
-from worker.api.client import Client, RpcError
 from worker.api.methods import METHODS, SERVICES
 from worker.api.roles import RIGHTS, Right, Role
 from worker.api.who_am_i import AllowedCalls
+from worker.client.client import Client, RpcError
 from worker.core.audit.trail import AuditTrail
 from worker.core.model.channel import Channel
 from worker.core.model.job import JobSpec

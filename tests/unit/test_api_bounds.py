@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.api.bounds import Bounds, StreamSlots
-from worker.api.client import RpcError
+from worker.client.client import RpcError
 from worker.core.errors import QuotaExceeded
 from worker.core.model.job import Chunk, JobSpec, JobState
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.api.client import Client, RpcError, ServerUnreachable
 from worker.api.identity import serial_text
+from worker.client.client import Client, RpcError, ServerUnreachable
 from worker.core.model.ending import Channel
 from worker.core.model.job import JobSpec, JobState
 from worker.core.model.stream_start import BEGINNING

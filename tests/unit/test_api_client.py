@@ -8,9 +8,9 @@ import pytest
 
 from worker.api import certificates, tls
 from worker.api.certificates import KeyType
-from worker.api.client import Client, RpcError, ServerUnreachable
 from worker.api.grpc.connection import CLOSE_PATIENCE
 from worker.api.roles import Role
+from worker.client.client import Client, RpcError, ServerUnreachable
 from worker.core.model.job import Chunk, JobSpec, new_job_id
 from worker.core.worker import Worker
 

@@ -11,9 +11,9 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from worker.api.client import RpcError, ServerUnreachable
 from worker.api.grpc.channel import Channel
 from worker.api.server import ApiServer
+from worker.client.client import RpcError, ServerUnreachable
 from worker.core.model.job import (
     Chunk,
     JobId,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.api.client import Client, ServerUnreachable
 from worker.api.handshake_failure import handshake_failure
+from worker.client.client import Client, ServerUnreachable
 
 from ..support.authorities import Issued, TestCA, now
 from ..support.served import serving

@@ -9,7 +9,7 @@ import pytest
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
-from worker.api.client import RpcError
+from worker.client.client import RpcError
 from worker.core.model.job import (
     Chunk,
     JobId,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.api.client import RpcError, ServerUnreachable
+from worker.client.client import RpcError, ServerUnreachable
 from worker.core.errors import SpawnerUnavailable
 from worker.core.model.ending import Channel
 from worker.core.model.job import (

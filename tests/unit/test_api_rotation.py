@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.api import tls
-from worker.api.client import Client, RpcError, ServerUnreachable
 from worker.api.identity import serial_text
+from worker.client.client import Client, RpcError, ServerUnreachable
 from worker.core.model.job import Chunk, JobSpec
 
 from ..support.authorities import Issued, TestCA, replace

@@ -8,10 +8,10 @@ import pytest
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
-from worker.api.client import RpcError
 from worker.api.grpc.channel import Channel
 from worker.api.methods import METHODS, Unary
 from worker.api.roles import Right
+from worker.client.client import RpcError
 from worker.core.model.ending import Exited, Signaled
 from worker.core.model.job import Chunk, JobSpec
 from worker.core.model.limits import (

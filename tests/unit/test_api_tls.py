@@ -137,7 +137,7 @@ def test_validity_of_something_else(tmp_path: Path, text: str) -> None:
 def test_the_client_side_loads_nothing_that_it_does_not_need() -> None:
     """A short command does not import cryptography, click or cattrs."""
     program = (
-        "import sys, worker.api.client, worker.api.tls; "
+        "import sys, worker.client.client, worker.api.tls; "
         "loaded = {name.split('.')[0] for name in sys.modules}; "
         "print(loaded & {'cryptography', 'click', 'cattrs', 'google'})"
     )

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from worker.api.client import Client
 from worker.api.grpc.calls import Calls
 from worker.api.server import ApiServer
+from worker.client.client import Client
 from worker.core.model.job import JobSpec
 
 from ..support.served import Served, serving

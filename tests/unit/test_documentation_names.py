@@ -86,7 +86,7 @@ def prose(source: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "package", ["api", "benchmarks", "cgroups", "cli", "core", "linux", "proto", "tests"]
+    "package", ["api", "benchmarks", "cgroups", "cli", "client", "core", "linux", "proto", "tests"]
 )
 def test_every_name_in_code_exists(package: str) -> None:
     """Docstrings and comments name only files that exist, also after a module was moved or renamed."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-PACKAGES = ("api", "cgroups", "cli", "core", "linux")
+PACKAGES = ("api", "cgroups", "cli", "client", "core", "linux")
 MODULES = {
     str(path.relative_to(ROOT)): ast.parse(path.read_text())
     for package in PACKAGES

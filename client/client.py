@@ -9,6 +9,10 @@ from socket import gaierror
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ..api import translate
+from ..api.grpc.channel import Channel as GrpcChannel
+from ..api.grpc.channel import ConnectionLost, RpcError, errors_translated
+from ..api.wire.decoding import MalformedMessage
 from ..core.errors import WorkerError
 from ..core.model.ending import Channel
 from ..core.model.job import (
@@ -22,14 +26,10 @@ from ..core.model.limits import ResourceLimits
 from ..core.model.stream_start import BEGINNING, StreamStart
 from ..core.model.stream_times import ANY_TIME, StreamTimes
 from ..proto import worker
-from . import translate
-from .grpc.channel import Channel as GrpcChannel
-from .grpc.channel import ConnectionLost, RpcError, errors_translated
-from .wire.decoding import MalformedMessage
 
 if TYPE_CHECKING:
-    from .attach_client import AttachCall
-    from .who_am_i import WhoAmI
+    from ..api.who_am_i import WhoAmI
+    from .attachment import AttachCall
 
 __all__ = ["CONNECT_TIMEOUT", "Client", "RpcError", "ServerUnreachable"]
 
@@ -193,7 +193,7 @@ class Client:
         The session is a text that only this client knows: with the same one again, and ``resume``, another
         call continues after a lost connection. `Attachment` does all of it.
         """
-        from .attach_client import AttachCall  # noqa: PLC0415 - as in health
+        from .attachment import AttachCall  # noqa: PLC0415 - as in health
 
         made = self._channel.call(
             "/worker.v1.WorkerService/Attach", worker.AttachRequest, worker.AttachResponse
@@ -205,7 +205,7 @@ class Client:
 
     async def who_am_i(self) -> "WhoAmI":
         """Return who this client is to the server, and which calls it may make."""
-        from .who_am_i import from_message  # noqa: PLC0415 - as in health
+        from ..api.who_am_i import from_message  # noqa: PLC0415 - as in health
 
         async with self._errors_translated():
             return from_message(await self._worker.who_am_i(worker.WhoAmIRequest()))

@@ -32,9 +32,9 @@ from .client import (
 )
 
 if TYPE_CHECKING:
-    from .attach_client import AttachEvent
+    from ..api.who_am_i import WhoAmI
+    from .attachment import AttachEvent
     from .pending_input import ReadInput
-    from .who_am_i import WhoAmI
     from .window import Window
 
 PATIENCE = 60.0
@@ -211,7 +211,7 @@ class ResumingClient:
         when all input was accepted, or the job reads no more. Raises InputFailed if ``read`` raises
         OSError.
         """
-        from .attach_client import Attachment  # noqa: PLC0415 - few commands need it
+        from .attachment import Attachment  # noqa: PLC0415 - few commands need it
 
         attachment = Attachment(job, read, session, output or {}, window)
         attempts = _Attempts(self._server)

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from uuid import uuid4
 
+from ..api import attach_messages
+from ..api.attach_messages import ChannelChunk
+from ..api.grpc.channel import Call
 from ..core.model.ending import Channel
 from ..core.model.input import InputState
 from ..core.model.stream_start import FromOffset, StreamStart
 from ..core.model.terminal import WindowSize
 from ..proto import worker as proto
-from . import attach_messages
-from .attach_messages import ChannelChunk
 from .client import Client
-from .grpc.channel import Call
 from .pending_input import PendingInput, ReadInput
 from .window import REDRAW_PAUSE, Window
 

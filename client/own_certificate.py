@@ -7,8 +7,8 @@ own certificate.
 import ssl
 from datetime import UTC, datetime
 
-from . import tls
-from .trust import ChainCertificate, chain_certificate
+from ..api import tls
+from ..api.trust import ChainCertificate, chain_certificate
 
 _ALERTS = {
     "TLSV1_ALERT_UNKNOWN_CA": "was not issued by a CA that the server trusts",

@@ -1,0 +1,1 @@
+"""The client of a server: connections, calls that are repeated, jobs, settings and contexts."""

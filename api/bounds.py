@@ -1,11 +1,11 @@
 """Bounds on what one client may use, so that it cannot slow down the others."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from ..core.counts import Counts
 from ..core.errors import QuotaExceeded, WorkerError
 
 
@@ -101,7 +101,7 @@ class StreamSlots:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._open: Counter[str] = Counter()
+        self._open: Counts[str] = Counts()
 
     @contextmanager
     def taken(self, client: str) -> Iterator[None]:
@@ -113,13 +113,8 @@ class StreamSlots:
             )
         if self._open.total() >= self._bounds.max_streams:
             raise QuotaExceeded(f"{self._open.total()} streams are open, the maximum (setting max_streams)")
-        self._open[client] += 1
-        try:
+        with self._open.one(client):
             yield
-        finally:
-            self._open[client] -= 1
-            if not self._open[client]:
-                del self._open[client]
 
 
 class ConnectionSlots:
@@ -127,7 +122,7 @@ class ConnectionSlots:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._open: Counter[str] = Counter()
+        self._open: Counts[str] = Counts()
 
     def refusal(self, client: str) -> str | None:
         """Return why a client gets no further connection, naming the setting; None if it gets one."""
@@ -146,6 +141,4 @@ class ConnectionSlots:
 
     def release(self, client: str) -> None:
         """Count a connection no longer."""
-        self._open[client] -= 1
-        if not self._open[client]:
-            del self._open[client]
+        self._open.release(client)

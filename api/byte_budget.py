@@ -1,9 +1,10 @@
 """Memory that clients may occupy, for each client and for all of them."""
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from typing import NamedTuple
 
+from ..core.counts import Counts
 from ..core.errors import QuotaExceeded
 
 _PART = 0.75
@@ -27,7 +28,7 @@ class ByteBudget:
         self._per_client = per_client
         self._total = total
         self._setting = setting
-        self._of: Counter[str] = Counter()
+        self._of: Counts[str] = Counts()
         self._used = 0
         self._waiting: deque[_Waiting] = deque()
 
@@ -65,9 +66,7 @@ class ByteBudget:
     def release(self, client: str, size: int) -> None:
         """Give bytes back."""
         self._used -= size
-        self._of[client] -= size
-        if not self._of[client]:
-            del self._of[client]
+        self._of.release(client, size)
         if self._waiting:
             self._grant()
 

@@ -1,10 +1,11 @@
 """Turns between clients: however much one of them asks for, the others are served in between."""
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from ..core.counts import Counts
 from ..core.errors import QuotaExceeded
 from .bounds import Bounds
 
@@ -81,8 +82,8 @@ class CallTurns:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._most_of_one = max(1, bounds.max_calls * 3 // 4)
-        self._in_progress: Counter[str] = Counter()
-        self._executing: Counter[str] = Counter()
+        self._in_progress: Counts[str] = Counts()
+        self._executing: Counts[str] = Counts()
         self._free = bounds.max_calls
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._scheduled = False
@@ -100,9 +101,7 @@ class CallTurns:
 
     def leave(self, client: str) -> None:
         """Count a call no longer."""
-        self._in_progress[client] -= 1
-        if not self._in_progress[client]:
-            del self._in_progress[client]
+        self._in_progress.release(client)
 
     async def begin(self, client: str) -> None:
         """Wait until a call of this client may be executed; ``end`` must follow."""
@@ -114,9 +113,7 @@ class CallTurns:
     def end(self, client: str) -> None:
         """Let the next call begin."""
         self._free += 1
-        self._executing[client] -= 1
-        if not self._executing[client]:
-            del self._executing[client]
+        self._executing.release(client)
         if self._waiting:
             self._schedule()
 

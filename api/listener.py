@@ -10,7 +10,7 @@ import logging
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from errno import ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
@@ -19,6 +19,7 @@ from itertools import chain
 from math import ceil
 from os import strerror
 
+from ..core.counts import Counts
 from .bounds import Bounds
 from .grpc.server_connection import ServerConnection
 from .rate import TokenBucket
@@ -119,7 +120,7 @@ class Listener:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._silent: dict[asyncio.Task[None], float] = {}  # since when, the oldest first
         self._eviction: asyncio.TimerHandle | None = None
-        self._of_address: Counter[str] = Counter()
+        self._of_address: Counts[str] = Counts()
         self._waiting: dict[str, deque[tuple[socket.socket, str]]] = {}  # by network
         self._logged: dict[str, float] = {}
 
@@ -262,9 +263,7 @@ class Listener:
     def _end(self, task: asyncio.Task[None], network: str) -> None:
         self._handshakes.discard(task)
         self._silent.pop(task, None)
-        self._of_address[network] -= 1
-        if not self._of_address[network]:
-            del self._of_address[network]
+        self._of_address.release(network)
         if waiting := self._waiting.get(network):
             connection, host = waiting.popleft()
             if not waiting:

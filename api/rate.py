@@ -15,12 +15,12 @@ class TokenBucket:
         self._tokens = burst
         self._time = now
 
-    def take(self, now: float, count: float = 1) -> bool:
-        """Use ``count`` tokens; return False, and use none, if there are not so many."""
+    def take(self, now: float) -> bool:
+        """Use a token; return False if there is none."""
         self._refill(now)
-        if self._tokens < count:
+        if self._tokens < 1:
             return False
-        self._tokens -= count
+        self._tokens -= 1
         return True
 
     def seconds_to_next(self, now: float) -> float:

@@ -198,13 +198,13 @@ class Calls:
         if method.request is StartRequest:
             most, setting = self._bounds.max_start_size, "max_start_size"
         data = await reader.receive(most, setting)
-        if method.waits:
-            encoded = await self._execute(call, method, await reader.decode(data, method.request, most))
-        else:
+        takes_turns = not method.waits
+        if takes_turns:
             await self._calls.begin(call.client)
-            try:
-                encoded = await self._execute(call, method, await reader.decode(data, method.request, most))
-            finally:
+        try:
+            encoded = await self._execute(call, method, await reader.decode(data, method.request, most))
+        finally:
+            if takes_turns:
                 self._calls.end(call.client)
         await send_reply(call.stream, encoded, self._replies, call.client, self._bounds.reply_timeout)
         reached(Step.ANSWERED, _job_of(call.request, call.reply))

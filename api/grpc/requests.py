@@ -7,7 +7,7 @@ what it cannot decode. The private parts of grpclib in this module are listed in
 import asyncio
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from betterproto2 import Message
@@ -68,7 +68,7 @@ class RequestReader:
                 size = await _size_of_next(self._wire, most, setting)
                 if size is not None and size > WINDOW - _PREFIX.size:
                     await self._make_room(size)
-                data = None if size is None else await _content(self._wire, size)
+                data = None if size is None else await _next(self._wire, size)
         except TimeoutError:
             raise CallRejected(
                 Status.DEADLINE_EXCEEDED,
@@ -92,9 +92,7 @@ class RequestReader:
         await self._budget.take(self._client, size)
         self._reserved = size
         _buffer(self._wire).covered()
-        if self._wire.closable:
-            self._wire._h2_connection.increment_flow_control_window(size, self._wire.id)  # noqa: SLF001
-            self._wire.connection.flush()
+        self._widen_window(size)
 
     def close(self) -> None:
         """Count the request no longer."""
@@ -111,13 +109,18 @@ class RequestReader:
         more = INPUT_WINDOW - WINDOW
         granted = more if self._budget.try_take(self._client, more, 0.5) else 0
         if granted:
-            self._wire._h2_connection.increment_flow_control_window(granted, self._wire.id)  # noqa: SLF001
-            self._wire.connection.flush()
+            self._widen_window(granted)
         try:
             yield
         finally:
             if granted:
                 self._budget.release(self._client, granted)
+
+    def _widen_window(self, size: int) -> None:
+        """Let the client send so many bytes more, unless the call has ended."""
+        if self._wire.closable:
+            self._wire._h2_connection.increment_flow_control_window(size, self._wire.id)  # noqa: SLF001
+            self._wire.connection.flush()
 
 
 async def receive_rest(
@@ -129,7 +132,7 @@ async def receive_rest(
     """
     wire = stream._stream  # noqa: SLF001 - see the module
     while (size := await _size_of_next(wire, MAX_STREAMED_REQUEST, "")) is not None:
-        yield decode(await _content(wire, size), message_type, MAX_STREAMED_REQUEST // SIZE_OF_FIELD)
+        yield decode(await _next(wire, size), message_type, MAX_STREAMED_REQUEST // SIZE_OF_FIELD)
 
 
 def _buffer(wire: Any) -> RequestBuffer:
@@ -139,10 +142,7 @@ def _buffer(wire: Any) -> RequestBuffer:
 
 async def _size_of_next(wire: Any, most: int, setting: str) -> int | None:
     """Return the size of the next request, or None if the client has ended its side."""
-    try:
-        prefix = await wire.recv_data(_PREFIX.size)
-    except AssertionError:  # raised by the buffer
-        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short") from None
+    prefix = await _next(wire, _PREFIX.size, may_end=True)
     if not prefix:
         return None
     compressed, size = _PREFIX.unpack(prefix)
@@ -156,11 +156,10 @@ async def _size_of_next(wire: Any, most: int, setting: str) -> int | None:
     return int(size)
 
 
-async def _content(wire: Any, size: int) -> bytes:
-    try:
+async def _next(wire: Any, size: int, *, may_end: bool = False) -> bytes:
+    """Return the next bytes; none if the client has ended its side, which it may do between requests."""
+    with suppress(AssertionError):  # raised by the buffer: there are fewer
         data: bytes = await wire.recv_data(size)
-    except AssertionError:  # raised by the buffer
-        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short") from None
-    if len(data) < size:
-        raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short")
-    return data
+        if len(data) == size or (may_end and not data):
+            return data
+    raise CallRejected(Status.INVALID_ARGUMENT, "the request message is cut short")

@@ -1,11 +1,11 @@
 """The registry of all jobs that a Worker knows, by job id and by the request that started them."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import inf
 
+from ..counts import Counts
 from ..errors import QuotaExceeded
 from ..model.grant import RunningJobs
 from ..model.job import JobId, JobRecord
@@ -33,9 +33,9 @@ class JobRegistry:
         self._granted_bytes = 0
         self.pressure = asyncio.Event()
         """Set when the bound on the output of all jobs should be checked at once."""
-        self._users: Counter[JobId] = Counter()
+        self._users: Counts[JobId] = Counts()
         self._bounds = bounds
-        self._running: Counter[Owner] = Counter()
+        self._running: Counts[Owner] = Counts()
 
     def __iter__(self) -> Iterator[JobEntry]:
         """Iterate over a snapshot of the jobs; jobs may be added and removed meanwhile."""
@@ -84,7 +84,7 @@ class JobRegistry:
         assert record.end is not None
         assert isinstance(job.phase, Running)
         event = job.phase.finished
-        self._count_ended(job)
+        self._running.release(_owner(job))
         job.record = record
         job.phase = FINISHED[True]
         event.set()
@@ -135,29 +135,15 @@ class JobRegistry:
     def drop(self, job: JobEntry) -> None:
         """Remove a job from the registry. Idempotent."""
         if self._jobs.pop(job.record.id, None) is not None and not job.is_finished:
-            self._count_ended(job)
+            self._running.release(_owner(job))
         self._finished.discard(job.record.id)
         request = job.record.owner, job.record.request_id
         if self._requests.get(request) == job.record.id:  # it may belong to a later job
             del self._requests[request]
 
-    def _count_ended(self, job: JobEntry) -> None:
-        owner = _owner(job)
-        self._running[owner] -= 1
-        if not self._running[owner]:
-            del self._running[owner]
-
-    @contextmanager
-    def in_use(self, job: JobEntry) -> Iterator[None]:
+    def in_use(self, job: JobEntry) -> AbstractContextManager[None]:
         """Keep a job from expiring while a client reads its output or waits for it."""
-        job_id = job.record.id
-        self._users[job_id] += 1
-        try:
-            yield
-        finally:
-            self._users[job_id] -= 1
-            if not self._users[job_id]:
-                del self._users[job_id]
+        return self._users.one(job.record.id)
 
     def is_in_use(self, job: JobEntry) -> bool:
         """Whether a client reads the output of a job or waits for it."""

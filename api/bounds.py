@@ -7,11 +7,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from ..core.counts import Counts
 from ..core.errors import QuotaExceeded, WorkerError
+from ..core.model.client_id import ClientId
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Times are in seconds. A client is the name in a certificate, however many connections it has."""
+    """Times are in seconds. A client is a name and its issuer, however many connections it has."""
 
     max_streams: int = 10_000
     max_streams_per_client: int = 1000
@@ -101,14 +102,14 @@ class StreamSlots:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._open: Counts[str] = Counts()
+        self._open: Counts[ClientId] = Counts()
 
     @contextmanager
-    def taken(self, client: str) -> Iterator[None]:
+    def taken(self, client: ClientId) -> Iterator[None]:
         """Hold a slot of a client; raise QuotaExceeded, naming the setting, if none is free."""
         if self._open.get(client, 0) >= self._bounds.max_streams_per_client:
             raise QuotaExceeded(
-                f"{client!r} has {self._open[client]} streams open, the maximum for one client "
+                f"{client.name!r} has {self._open[client]} streams open, the maximum for one client "
                 "(setting max_streams_per_client)"
             )
         if self._open.total() >= self._bounds.max_streams:
@@ -118,27 +119,27 @@ class StreamSlots:
 
 
 class ConnectionSlots:
-    """Counts the connections of clients whose names are known."""
+    """Counts the connections of clients that are known."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._open: Counts[str] = Counts()
+        self._open: Counts[ClientId] = Counts()
 
-    def refusal(self, client: str) -> str | None:
+    def refusal(self, client: ClientId) -> str | None:
         """Return why a client gets no further connection, naming the setting; None if it gets one."""
         if self._open[client] >= self._bounds.max_connections_per_client:
             return (
-                f"{client!r} has {self._open[client]} connections, the maximum for one client "
+                f"{client.name!r} has {self._open[client]} connections, the maximum for one client "
                 "(setting max_connections_per_client)"
             )
         if self._open.total() >= self._bounds.max_connections:
             return f"there are {self._open.total()} connections, the maximum (setting max_connections)"
         return None
 
-    def take(self, client: str) -> None:
+    def take(self, client: ClientId) -> None:
         """Count a connection."""
         self._open[client] += 1
 
-    def release(self, client: str) -> None:
+    def release(self, client: ClientId) -> None:
         """Count a connection no longer."""
         self._open.release(client)

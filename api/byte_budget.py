@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from ..core.counts import Counts
 from ..core.errors import QuotaExceeded
+from ..core.model.client_id import ClientId
 
 _PART = 0.75
 """What those that wait may take; the rest is for those that cannot wait."""
 
 
 class _Waiting(NamedTuple):
-    client: str
+    client: ClientId
     size: int
     granted: asyncio.Future[None]
 
@@ -28,7 +29,7 @@ class ByteBudget:
         self._per_client = per_client
         self._total = total
         self._setting = setting
-        self._of: Counts[str] = Counts()
+        self._of: Counts[ClientId] = Counts()
         self._used = 0
         self._waiting: deque[_Waiting] = deque()
 
@@ -37,7 +38,7 @@ class ByteBudget:
         """The bytes in use by all clients."""
         return self._used
 
-    def try_take(self, client: str, size: int, part: float = 1) -> bool:
+    def try_take(self, client: ClientId, size: int, part: float = 1) -> bool:
         """Take bytes, unless the client or all of them have too many already, or that ``part`` of it."""
         if self._used + size > part * self._total or self._of[client] + size > part * self._per_client:
             return False
@@ -45,7 +46,7 @@ class ByteBudget:
         self._used += size
         return True
 
-    async def take(self, client: str, size: int) -> None:
+    async def take(self, client: ClientId, size: int) -> None:
         """Wait for bytes, and take them; raise QuotaExceeded if there are never so many."""
         if size > _PART * min(self._per_client, self._total):
             raise QuotaExceeded(f"{size} bytes are more than any client may use (setting {self._setting})")
@@ -63,24 +64,24 @@ class ByteBudget:
                 self._waiting.remove(waiting)
             raise
 
-    def release(self, client: str, size: int) -> None:
+    def release(self, client: ClientId, size: int) -> None:
         """Give bytes back."""
         self._used -= size
         self._of.release(client, size)
         if self._waiting:
             self._grant()
 
-    def refusal(self, client: str) -> QuotaExceeded:
+    def refusal(self, client: ClientId) -> QuotaExceeded:
         """Return the error for a client that did not get what it needs."""
         return QuotaExceeded(
-            f"{client!r} occupies {self._of[client]} bytes of memory, all clients together {self._used} "
-            f"(setting {self._setting}, or its total)"
+            f"{client.name!r} occupies {self._of[client]} bytes of memory, all clients together "
+            f"{self._used} (setting {self._setting}, or its total)"
         )
 
     def _grant(self) -> None:
         """Give bytes to those that wait, in order; a client with too many does not hold up others."""
         still: deque[_Waiting] = deque()
-        full: set[str] = set()
+        full: set[ClientId] = set()
         while self._waiting:
             waiting = self._waiting.popleft()
             if waiting.granted.done():  # cancelled

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from ..core.counts import Counts
 from ..core.errors import QuotaExceeded
+from ..core.model.client_id import ClientId
 from .bounds import Bounds
 
 SLICE = 0.001
@@ -22,16 +23,16 @@ class FairQueue(Generic[_Item]):
     """A queue for each client; the clients take turns, and each client's items keep their order."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, deque[_Item]] = {}  # the client whose turn is next comes first
+        self._queues: dict[ClientId, deque[_Item]] = {}  # the client whose turn is next comes first
 
     def __bool__(self) -> bool:
         return bool(self._queues)
 
-    def push(self, client: str, item: _Item) -> None:
+    def push(self, client: ClientId, item: _Item) -> None:
         """Add an item behind those of the same client."""
         self._queues.setdefault(client, deque()).append(item)
 
-    def pop(self, may: Callable[[str], bool] | None = None) -> tuple[str, _Item] | None:
+    def pop(self, may: Callable[[ClientId], bool] | None = None) -> tuple[ClientId, _Item] | None:
         """Remove and return the next item and its client; only of clients that ``may`` have a turn."""
         client = next((each for each in self._queues if may is None or may(each)), None)
         if client is None:
@@ -53,7 +54,7 @@ class RoundRobin:
     def __init__(self) -> None:
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
-    async def turn(self, client: str) -> None:
+    async def turn(self, client: ClientId) -> None:
         """Wait for the next turn, behind what this client has waiting already."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
@@ -82,42 +83,42 @@ class CallTurns:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._most_of_one = max(1, bounds.max_calls * 3 // 4)
-        self._in_progress: Counts[str] = Counts()
-        self._executing: Counts[str] = Counts()
+        self._in_progress: Counts[ClientId] = Counts()
+        self._executing: Counts[ClientId] = Counts()
         self._free = bounds.max_calls
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._scheduled = False
         self._slice_began = 0.0
         self._batch = 1  # calls that begin together in the next iteration
 
-    def enter(self, client: str) -> None:
+    def enter(self, client: ClientId) -> None:
         """Count a call as in progress; raise QuotaExceeded, naming the setting, if there are too many."""
         if self._in_progress[client] >= self._bounds.max_calls_per_client:
             raise QuotaExceeded(
-                f"{client!r} has {self._in_progress[client]} calls in progress, the maximum for one client "
-                "(setting max_calls_per_client)"
+                f"{client.name!r} has {self._in_progress[client]} calls in progress, the maximum for one "
+                "client (setting max_calls_per_client)"
             )
         self._in_progress[client] += 1
 
-    def leave(self, client: str) -> None:
+    def leave(self, client: ClientId) -> None:
         """Count a call no longer."""
         self._in_progress.release(client)
 
-    async def begin(self, client: str) -> None:
+    async def begin(self, client: ClientId) -> None:
         """Wait until a call of this client may be executed; ``end`` must follow."""
         if self._waiting or self._slice_is_over() or not self._may_begin(client):
             await self._wait(client)
         else:
             self._start(client)
 
-    def end(self, client: str) -> None:
+    def end(self, client: ClientId) -> None:
         """Let the next call begin."""
         self._free += 1
         self._executing.release(client)
         if self._waiting:
             self._schedule()
 
-    async def _wait(self, client: str) -> None:
+    async def _wait(self, client: ClientId) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.push(client, turn)
         self._schedule()
@@ -137,10 +138,10 @@ class CallTurns:
         self._slice_began = now
         return False
 
-    def _may_begin(self, client: str) -> bool:
+    def _may_begin(self, client: ClientId) -> bool:
         return self._free > 0 and self._executing[client] < self._most_of_one
 
-    def _start(self, client: str) -> None:
+    def _start(self, client: ClientId) -> None:
         self._free -= 1
         self._executing[client] += 1
 

@@ -132,7 +132,7 @@ class Handlers:
 
     async def list(self, request: ListRequest) -> AsyncGenerator[ListResponse, None]:
         """Yield the status of every job that matches and that the caller may read, some at a time."""
-        turn = partial(self._turns.turn, caller.get().name)  # there can be thousands
+        turn = partial(self._turns.turn, caller.get().identity.client)  # there can be thousands
         found = await self._worker.list(
             labels=request.labels, running=request.running, pause=turn, visible=permit.get().visible
         )

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from hashlib import sha256
 
+from ..core.model.client_id import ClientId
 from . import peer_certificate as der
 from .roles import ROLES_OID_DER, Right, Role, parse_roles
 
@@ -25,6 +26,11 @@ class Identity:
     name: str
     issuer: str = ""
     roles: frozenset[Role] = frozenset()
+
+    @property
+    def client(self) -> ClientId:
+        """Name and issuer."""
+        return ClientId(self.name, self.issuer)
 
     def may(self, right: Right) -> bool:
         """Whether one of the roles has this right."""

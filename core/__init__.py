@@ -47,6 +47,7 @@ MODULES = {
         "WorkerError",
     ),
     "model.channel": ("Channel",),
+    "model.client_id": ("ClientId",),
     "model.ending": (
         "Cause",
         "End",
@@ -165,6 +166,7 @@ if TYPE_CHECKING:
     from .errors import TimesNotKept as TimesNotKept
     from .errors import WorkerError as WorkerError
     from .model.channel import Channel as Channel
+    from .model.client_id import ClientId as ClientId
     from .model.ending import Cause as Cause
     from .model.ending import End as End
     from .model.ending import Ending as Ending

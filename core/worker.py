@@ -38,6 +38,7 @@ from .errors import (
     SpawnerUnavailable,
     StopIncomplete,
 )
+from .model.client_id import ClientId
 from .model.ending import Channel, End
 from .model.grant import NO_GRANT, Grant
 from .model.job import (
@@ -136,23 +137,24 @@ class Worker:
 
         ``secrets`` are passed to the job as files, and are part of no record (SecretSpawner).
         A request id that its owner has already used returns the id of the same job, until a day after
-        the removal of that job. ``issuer`` is that of the owner's certificate. On an error (SpawnFailed,
-        LimitsUnsupported, LimitsRejected, QuotaExceeded, RequestIdReused and others) nothing is left
-        behind.
+        the removal of that job. ``issuer`` is that of the owner's certificate: another one makes another
+        owner. On an error (SpawnFailed, LimitsUnsupported, LimitsRejected, QuotaExceeded, RequestIdReused
+        and others) nothing is left behind.
         """
         check_secrets(secrets)
+        client = ClientId(owner, issuer)
         await self.recover()
-        past = await self._past_request(owner, request_id)
+        past = await self._past_request(client, request_id)
         if past is not None:
             if past.fingerprint != fingerprint(spec):
                 raise RequestIdReused(request_id)
             return past.job
-        job = self._jobs.requested(owner, request_id)
+        job = self._jobs.requested(client, request_id)
         if job is None:
-            self._jobs.check_room(owner, issuer, grant.quotas)
+            self._jobs.check_room(client, grant.quotas)
             if grant.execution is not None:
                 check_executes_exactly(self._runner.spawner)
-            record = self._settings.record(spec, (owner, issuer), request_id, self._clock.now(), grant)
+            record = self._settings.record(spec, client, request_id, self._clock.now(), grant)
             job = self._runner.launch(record, secrets)
         elif fingerprint(job.record.spec) != fingerprint(spec):
             raise RequestIdReused(request_id)
@@ -374,7 +376,7 @@ class Worker:
         await self._tasks.close()
         await self._runner.close()
 
-    async def _past_request(self, owner: str, request_id: str) -> PastRequest | None:
+    async def _past_request(self, owner: ClientId, request_id: str) -> PastRequest | None:
         """Return the journaled request of a removed job."""
         if not request_id or self._jobs.requested(owner, request_id) is not None:
             return None

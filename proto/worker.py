@@ -1011,8 +1011,9 @@ class StartRequest(betterproto2.Message):
     request_id: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
     """
     A text that the client chooses for this job, such as a random UUID. A Start of the same client (common
-    name) that is repeated with the same request id returns the same job and starts nothing, until a day
-    after the removal of the job. A Start that failed leaves its id unused. Empty: every Start is new.
+    name and issuer) that is repeated with the same request id returns the same job and starts nothing,
+    until a day after the removal of the job. A Start that failed leaves its id unused. Empty: every Start
+    is new.
     """
 
     leftovers: "Leftovers" = betterproto2.field(

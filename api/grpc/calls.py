@@ -164,7 +164,7 @@ class Calls:
         except Exception as error:  # noqa: BLE001 - error_reply logs unexpected ones
             failure = error_reply(error)
             if isinstance(error, ClientStalled):
-                log.warning("%r: ending a call: %s", call.client, error)
+                log.warning("%r: ending a call: %s", call.client.name, error)
             await _fail(stream, failure)
         finally:
             reader.close()
@@ -257,7 +257,7 @@ class _Call:
     def __init__(self, method: Method, stream: Stream[Message, Message], audited: AuditedCall) -> None:
         self.method = method
         self.stream = stream
-        self.client = caller.get().name
+        self.client = caller.get().identity.client
         self.request: Message | None = None
         self.reply: Message | None = None
         self.audited = audited

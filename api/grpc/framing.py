@@ -13,6 +13,7 @@ from betterproto2 import Message
 from grpclib.protocol import Connection
 from grpclib.server import Stream
 
+from ...core.model.client_id import ClientId
 from ...core.model.job import Chunk
 from ..bounds import ClientStalled
 from ..byte_budget import ByteBudget
@@ -111,7 +112,7 @@ class ReplySender:
 
 
 async def send_reply(
-    stream: Stream[Any, Any], reply: bytes, budget: ByteBudget, client: str, patience: float
+    stream: Stream[Any, Any], reply: bytes, budget: ByteBudget, client: ClientId, patience: float
 ) -> None:
     """Send the reply of a unary call and the status OK: one write where grpclib needs three.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from grpclib.exceptions import GRPCError
 
+from ...core.model.client_id import ClientId
 from ..byte_budget import ByteBudget
 from .status import Status
 
@@ -125,7 +126,7 @@ class RequestBuffer(MessageBuffer):
 
     opens = False
 
-    def __init__(self, acknowledge: Callable[[int], None], budget: ByteBudget, client: str) -> None:
+    def __init__(self, acknowledge: Callable[[int], None], budget: ByteBudget, client: ClientId) -> None:
         super().__init__(acknowledge)
         self._budget = budget
         self._client = client

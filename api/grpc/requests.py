@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from betterproto2 import Message
 from grpclib.server import Stream
 
+from ...core.model.client_id import ClientId
 from ..bounds import Bounds
 from ..byte_budget import ByteBudget
 from ..errors import CallRejected
@@ -48,7 +49,7 @@ class RequestReader:
     """Reads the first request of one call; its bytes count for the client until ``close``."""
 
     def __init__(
-        self, stream: Stream[Any, Any], bounds: Bounds, budget: ByteBudget, client: str, turn: Turn
+        self, stream: Stream[Any, Any], bounds: Bounds, budget: ByteBudget, client: ClientId, turn: Turn
     ) -> None:
         self._wire = stream._stream  # noqa: SLF001 - see the module
         self._bounds = bounds

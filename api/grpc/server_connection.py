@@ -19,6 +19,7 @@ from ..byte_budget import ByteBudget
 from ..client_check import ClientCheck
 from ..errors import CertificateRefused
 from ..fairness import RoundRobin
+from ..identity import ANONYMOUS
 from ..refusal_log import RefusalLog
 from ..trust import Trust
 from .connection import CLOSE_PATIENCE, Http2Connection
@@ -53,8 +54,8 @@ class Shared:
 class ServerConnection(Http2Connection):
     """A connection of a client; closed at once, with the reason in a GOAWAY, if there are too many."""
 
-    client: str | None = None
-    """The client's name, once the connection is accepted."""
+    client = ANONYMOUS.client
+    """Who the client is, once the connection is accepted."""
 
     received = 0
     """Bytes that the client has sent."""
@@ -74,6 +75,7 @@ class ServerConnection(Http2Connection):
         self.refused: str | None = None
         """Why the client is being disconnected, if its certificate is the reason."""
         self._closed_for = ""
+        self._has_slot = False
         self._record_end: Callable[[str], None] | None = None
         self._unprocessed = b""
         self._processing: asyncio.Task[None] | None = None
@@ -84,7 +86,7 @@ class ServerConnection(Http2Connection):
         if not self.connection.is_closing():
             self._closed_for = reason
             address = self.transport.get_extra_info("peername")[0]
-            log.warning("%s: closing a connection of %r: %s", address, self.client or "", reason)
+            log.warning("%s: closing a connection of %r: %s", address, self.client.name, reason)
         super().terminate(reason, code)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -116,12 +118,13 @@ class ServerConnection(Http2Connection):
         if tls.selected_alpn_protocol() != "h2":
             self.terminate("the client does not offer HTTP/2 (ALPN protocol h2)")
             return
-        name = self.check.caller.name
-        if (refusal := self._shared.slots.refusal(name)) is not None:
+        client = self.check.caller.identity.client
+        if (refusal := self._shared.slots.refusal(client)) is not None:
             self.terminate(refusal)
             return
-        self._shared.slots.take(name)
-        self.client = name
+        self._shared.slots.take(client)
+        self.client = client
+        self._has_slot = True
 
     def data_received(self, data: bytes) -> None:
         """Process what the client sent, or a part of it, and the rest in turns with other clients."""
@@ -145,9 +148,9 @@ class ServerConnection(Http2Connection):
         if self._record_end is not None:
             self._record_end(self.refused or self._closed_for)
         self._unprocessed = b""
-        if self.client is not None:
+        if self._has_slot:
             self._shared.slots.release(self.client)
-            self.client = None
+            self._has_slot = False
 
     def refusal(self) -> str | None:
         """Return why the client is not trusted now, None if it is."""
@@ -167,14 +170,14 @@ class ServerConnection(Http2Connection):
     def _end_calls(self) -> None:
         if not self.processor.closed:
             if calls := len(self.processor.streams):
-                log.info("a connection of %r has ended during %d calls", self.client or "", calls)
+                log.info("a connection of %r has ended during %d calls", self.client.name, calls)
             self.processor.close("the client has closed the connection")
 
     def new_buffer(self, stream: Stream) -> MessageBuffer:
         """Return the buffer of a call's requests."""
         assert stream.id is not None
         acknowledge = partial(self.connection.ack, stream.id)
-        return RequestBuffer(acknowledge, self._shared.requests, self.client or "")
+        return RequestBuffer(acknowledge, self._shared.requests, self.client)
 
     def _process(self, data: bytes, start: int) -> int:
         """Process some frames, and return where the next ones begin."""
@@ -192,7 +195,7 @@ class ServerConnection(Http2Connection):
         self.transport.pause_reading()  # type: ignore[attr-defined] # it is a transport for both directions
         position = 0
         while position < len(self._unprocessed):
-            await self._shared.turns.turn(self.client or "")
+            await self._shared.turns.turn(self.client)
             position = self._process(self._unprocessed, position)
         self._unprocessed = b""
         self._processing = None

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 
+from ..model.client_id import ClientId
 from ..model.job import JobId, JobRecord, PastRequest
 
 
@@ -12,7 +13,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._records: dict[JobId, JobRecord] = {}
-        self._requests: dict[tuple[str, str], PastRequest] = {}
+        self._requests: dict[tuple[ClientId, str], PastRequest] = {}
 
     async def load(self) -> Sequence[JobRecord]:
         """Return every record, oldest first."""
@@ -31,11 +32,13 @@ class MemoryJournal:
         """Delete a record and store its start request. Idempotent."""
         self._records.pop(job, None)
         if remember is not None:
-            self._requests[remember.owner, remember.request_id] = remember
+            client = ClientId(remember.owner, remember.issuer)
+            self._requests[client, remember.request_id] = remember
 
-    async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
+    async def past_request(self, owner: ClientId, request_id: str) -> PastRequest | None:
         """Return the stored start request."""
-        return self._requests.get((owner, request_id))
+        found = (self._requests.get((client, request_id)) for client in owner.on_record)
+        return next(filter(None, found), None)
 
     async def forget_requests(self, before: float) -> None:
         """Delete the requests whose jobs were removed before this time."""

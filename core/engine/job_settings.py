@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..model.client_id import ClientId
 from ..model.combined_limits import combined
 from ..model.grant import Grant
 from ..model.job import JobRecord, JobSpec, check_output_max, new_job_id
@@ -21,23 +22,19 @@ class JobSettings:
         check_output_max(self.output_max)
 
     def record(
-        self, spec: JobSpec, owner: tuple[str, str | None], request_id: str, now: float, grant: Grant
+        self, spec: JobSpec, owner: ClientId, request_id: str, now: float, grant: Grant
     ) -> JobRecord:
-        """Return the record of a new job of an owner, who is name and issuer.
-
-        Raises InvalidJobSpec for a limit above the maximum.
-        """
-        name, issuer = owner
+        """Return the record of a new job; InvalidJobSpec for a limit above the maximum."""
         return JobRecord(
             new_job_id(),
             spec,
-            name,
+            owner.name,
             request_id,
             now,
             limits=combined(self.limits, grant.limits).apply(spec.limits),
             output_max=self.output_max if spec.output_max is None else spec.output_max,
             signal_all=spec.signal_all or self.signal_all,
-            issuer=issuer,
+            issuer=owner.issuer,
             user=self.default_user if spec.user is None else None,
             execution=grant.execution,
         )

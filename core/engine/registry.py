@@ -7,6 +7,7 @@ from math import inf
 
 from ..counts import Counts
 from ..errors import QuotaExceeded
+from ..model.client_id import ClientId
 from ..model.grant import RunningJobs
 from ..model.job import JobId, JobRecord
 from ..ports import Clock
@@ -17,9 +18,6 @@ from .retention import FinishedJobs, Moment, Retention
 _GROWTH = 32
 """Finished jobs may grow by this part of the bound on bytes before running jobs are told."""
 
-Owner = tuple[str, str | None]
-"""Name and issuer."""
-
 
 class JobRegistry:
     """All jobs in order of registration, and which of the finished ones have expired."""
@@ -27,7 +25,7 @@ class JobRegistry:
     def __init__(self, clock: Clock, retention: Retention, bounds: JobBounds) -> None:
         self._clock = clock
         self._jobs: dict[JobId, JobEntry] = {}
-        self._requests: dict[tuple[str, str], JobId] = {}
+        self._requests: dict[tuple[ClientId, str], JobId] = {}
         self._finished = FinishedJobs(retention)
         self._bytes = retention.bytes
         self._granted_bytes = 0
@@ -35,7 +33,7 @@ class JobRegistry:
         """Set when the bound on the output of all jobs should be checked at once."""
         self._users: Counts[JobId] = Counts()
         self._bounds = bounds
-        self._running: Counts[Owner] = Counts()
+        self._running: Counts[ClientId] = Counts()
 
     def __iter__(self) -> Iterator[JobEntry]:
         """Iterate over a snapshot of the jobs; jobs may be added and removed meanwhile."""
@@ -49,26 +47,28 @@ class JobRegistry:
         job = self._jobs.get(job_id)
         return None if job is None or isinstance(job.phase, Removing) else job
 
-    def requested(self, owner: str, request_id: str) -> JobEntry | None:
+    def requested(self, owner: ClientId, request_id: str) -> JobEntry | None:
         """Return the job that this request has started, None without a request id."""
-        job_id = self._requests.get((owner, request_id)) if request_id else None
-        return None if job_id is None else self._jobs[job_id]
+        for client in owner.on_record if request_id else ():
+            if (job_id := self._requests.get((client, request_id))) is not None:
+                return self._jobs[job_id]
+        return None
 
-    def check_room(self, owner: str, issuer: str | None, quotas: Sequence[RunningJobs]) -> None:
+    def check_room(self, owner: ClientId, quotas: Sequence[RunningJobs]) -> None:
         """Raise QuotaExceeded, naming the bound, if another job of this owner would be too many."""
         running = self._running.total()
         if running >= self._bounds.max_jobs:
             raise QuotaExceeded(f"{running} jobs are running, the maximum (setting max_jobs)")
-        own = sum(self._running[owner, each] for each in {issuer, None})
+        own = sum(self._running[each] for each in owner.on_record)
         if own >= self._bounds.max_jobs_per_client:
             raise QuotaExceeded(
-                f"{own} jobs of {owner!r} are running, the maximum for one client "
+                f"{own} jobs of {owner.name!r} are running, the maximum for one client "
                 "(setting max_jobs_per_client)"
             )
         for quota in quotas:
             if own >= quota.most:
                 raise QuotaExceeded(
-                    f"{owner!r} has {own} running jobs, the maximum is {quota.most} ({quota.source})"
+                    f"{owner.name!r} has {own} running jobs, the maximum is {quota.most} ({quota.source})"
                 )
 
     def add(self, job: JobEntry) -> None:
@@ -77,7 +77,7 @@ class JobRegistry:
         if not job.is_finished:
             self._running[_owner(job)] += 1
         if job.record.request_id:
-            self._requests[job.record.owner, job.record.request_id] = job.record.id
+            self._requests[_owner(job), job.record.request_id] = job.record.id
 
     def finish(self, job: JobEntry, record: JobRecord) -> None:
         """Change a running job to Finished and wake all that wait for it; ``record`` has the end."""
@@ -137,7 +137,7 @@ class JobRegistry:
         if self._jobs.pop(job.record.id, None) is not None and not job.is_finished:
             self._running.release(_owner(job))
         self._finished.discard(job.record.id)
-        request = job.record.owner, job.record.request_id
+        request = _owner(job), job.record.request_id
         if self._requests.get(request) == job.record.id:  # it may belong to a later job
             del self._requests[request]
 
@@ -161,8 +161,8 @@ class JobRegistry:
         return Moment(self._clock.now(), self._clock.boottime())
 
 
-def _owner(job: JobEntry) -> Owner:
-    return job.record.owner, job.record.issuer
+def _owner(job: JobEntry) -> ClientId:
+    return ClientId(job.record.owner, job.record.issuer)
 
 
 def _kept_size(record: JobRecord) -> int:

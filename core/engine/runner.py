@@ -185,7 +185,7 @@ class JobRunner:
         past = None
         if record.request_id:
             removed_at, mark = self.jobs.moment().now, fingerprint(record.spec)
-            past = PastRequest(record.owner, record.request_id, record.id, mark, removed_at)
+            past = PastRequest(record.owner, record.request_id, record.id, mark, removed_at, record.issuer)
         try:
             await self.journal.remove(record.id, past)
         except JournalUnusable:  # the disk may be full: removing the output frees space

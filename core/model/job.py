@@ -277,7 +277,7 @@ class JobRecord:
 class PastRequest:
     """A start request whose job was removed, with the fingerprint of its job spec.
 
-    ``removed_at`` is in seconds since 1970.
+    ``removed_at`` is in seconds since 1970. ``issuer``: as in a JobRecord.
     """
 
     owner: str
@@ -285,6 +285,7 @@ class PastRequest:
     job: JobId
     fingerprint: str
     removed_at: float
+    issuer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

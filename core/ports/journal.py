@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from ..model.client_id import ClientId
 from ..model.job import (
     JobId,
     JobRecord,
@@ -30,8 +31,11 @@ class JobJournal(Protocol):
         """Delete a record and store its start request, atomically. Idempotent."""
         ...
 
-    async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
-        """Return the stored start request, None if there is none."""
+    async def past_request(self, owner: ClientId, request_id: str) -> PastRequest | None:
+        """Return the stored start request, None if there is none.
+
+        One that was stored without an issuer belongs to each client of its name (ClientId.on_record).
+        """
         ...
 
     async def forget_requests(self, before: float) -> None:

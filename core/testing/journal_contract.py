@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
+from ..model.client_id import ClientId
 from ..model.ending import (
     Cause,
     Channel,
@@ -195,21 +196,47 @@ class JournalContract(Contract):
         async with self._make() as open_journal:
             journal = open_journal()
             record = _record(NOON)
-            past = PastRequest("\N{BULLET} owner", "id 1", record.id, "f" * 64, NOON)
-            later = PastRequest("owner", "id 1", new_job_id(), "0" * 64, NOON + 1)
+            owner, other = ClientId("\N{BULLET} owner", "CN=\N{BULLET}"), ClientId("owner", "")
+            past = PastRequest(owner.name, "id 1", record.id, "f" * 64, NOON, owner.issuer)
+            later = PastRequest(other.name, "id 1", new_job_id(), "0" * 64, NOON + 1, other.issuer)
             await journal.put(record)
-            assert await journal.past_request(past.owner, past.request_id) is None
+            assert await journal.past_request(owner, "id 1") is None
             for _ in range(2):
                 await journal.remove(record.id, past)
             await journal.remove(later.job, later)
             successor = open_journal()
             assert [] == list(await successor.load())
-            assert past == await successor.past_request(past.owner, past.request_id)
-            assert await successor.past_request(past.owner, "id 2") is None
+            assert past == await successor.past_request(owner, "id 1")
+            assert await successor.past_request(owner, "id 2") is None
             await successor.forget_requests(NOON + 1)
-            assert await successor.past_request(past.owner, past.request_id) is None
-            assert later == await successor.past_request(later.owner, later.request_id)
+            assert await successor.past_request(owner, "id 1") is None
+            assert later == await successor.past_request(other, "id 1")
             await successor.close()
+            await journal.close()
+
+    async def check_requests_belong_to_name_and_issuer(self) -> None:
+        """Equal names of two issuers have their own requests; one without issuer belongs to both."""
+        async with self._make() as open_journal:
+            journal = open_journal()
+            first, second = (ClientId("owner", issuer) for issuer in ("CN=1", "CN=2"))
+            requests = [
+                PastRequest("owner", request_id, new_job_id(), "f" * 64, NOON, issuer)
+                for request_id, issuer in (("a", "CN=1"), ("a", "CN=2"), ("b", "CN=1"), ("c", None))
+            ]
+            for request in requests:
+                await journal.remove(request.job, request)
+            for client, request_id, expected in (
+                (first, "a", requests[0]),
+                (second, "a", requests[1]),
+                (first, "b", requests[2]),
+                (second, "b", None),
+                (ClientId("owner"), "b", None),
+                (first, "c", requests[3]),
+                (second, "c", requests[3]),
+                (ClientId("owner"), "c", requests[3]),
+                (ClientId("other", "CN=1"), "c", None),
+            ):
+                assert expected == await journal.past_request(client, request_id)
             await journal.close()
 
     async def _check_survival(self, record: JobRecord) -> None:

@@ -28,7 +28,27 @@ CREATE TABLE requests (
 """
 _BY_REMOVAL = "CREATE INDEX requests_by_removal ON requests (removed_at)"
 
-_MIGRATIONS = ((_JOBS,), (_REQUESTS, _BY_REMOVAL))
+_REQUESTS_WITH_ISSUER = """
+CREATE TABLE requests_with_issuer (
+    job TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    issuer TEXT,
+    request_id TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    removed_at REAL NOT NULL
+) WITHOUT ROWID
+"""
+_COPY_REQUESTS = """
+INSERT INTO requests_with_issuer SELECT job, owner, NULL, request_id, fingerprint, removed_at FROM requests
+"""
+_RENAME_REQUESTS = "ALTER TABLE requests_with_issuer RENAME TO requests"
+_BY_ID = "CREATE INDEX requests_by_id ON requests (owner, request_id)"
+
+_MIGRATIONS = (
+    (_JOBS,),
+    (_REQUESTS, _BY_REMOVAL),
+    (_REQUESTS_WITH_ISSUER, _COPY_REQUESTS, "DROP TABLE requests", _RENAME_REQUESTS, _BY_REMOVAL, _BY_ID),
+)
 """The statements that migrate each version to the next one; an empty file has version 0."""
 
 BUSY_TIMEOUT = 5000

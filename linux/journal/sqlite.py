@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from ...core.errors import JournalUnusable
+from ...core.model.client_id import ClientId
 from ...core.model.job import JobId, JobRecord, PastRequest
 from ..kernel.slow_disk import SlowDisk
 from ..state.reserve import Reserve
@@ -22,7 +23,8 @@ from .schema import BUSY_TIMEOUT, open_database, open_read_only, unusable
 # As bytes: sqlite3 fails at the first text that is not UTF-8.
 _ALL = "SELECT id, CAST(record AS BLOB) FROM jobs ORDER BY created_at"
 _PAST = """
-SELECT owner, request_id, job, fingerprint, removed_at FROM requests WHERE owner = ? AND request_id = ?
+SELECT job, issuer, fingerprint, removed_at FROM requests
+WHERE owner = ? AND request_id = ? AND (issuer = ? OR issuer IS NULL) ORDER BY issuer IS NULL
 """
 _PUT = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)"
 _CHECKPOINT_AFTER = 250
@@ -30,6 +32,7 @@ _CHECKPOINT_AFTER = 250
 
 _T = TypeVar("_T")
 _Step = Callable[[sqlite3.Connection], object]
+_PastRow = tuple[str, str | None, str, float]
 
 
 class _Write(NamedTuple):
@@ -89,12 +92,12 @@ class SqliteJournal:
         self._specs.pop(job, None)
         await self._write(partial(_remove, job, remember), essential=True)
 
-    async def past_request(self, owner: str, request_id: str) -> PastRequest | None:
-        row = await self._find(_PAST, (owner, request_id))
+    async def past_request(self, owner: ClientId, request_id: str) -> PastRequest | None:
+        row = await self._find(_PAST, (owner.name, request_id, owner.issuer))
         if row is None:
             return None
-        owner, request_id, job, fingerprint, removed_at = row
-        return PastRequest(owner, request_id, JobId(UUID(job)), fingerprint, removed_at)
+        job, issuer, fingerprint, removed_at = row
+        return PastRequest(owner.name, request_id, JobId(UUID(job)), fingerprint, removed_at, issuer)
 
     async def forget_requests(self, before: float) -> None:
         await self._write(lambda db: db.execute("DELETE FROM requests WHERE removed_at < ?", (before,)))
@@ -203,11 +206,11 @@ class SqliteJournal:
             return error
         return None
 
-    async def _find(self, query: str, key: tuple[str, ...]) -> tuple[str, str, str, str, float] | None:
+    async def _find(self, query: str, key: tuple[str | None, ...]) -> _PastRow | None:
         """Return the row with a key; every start asks for one. The event loop reads unless it may block."""
 
-        def fetch(database: sqlite3.Connection) -> tuple[str, str, str, str, float] | None:
-            row: tuple[str, str, str, str, float] | None = database.execute(query, key).fetchone()
+        def fetch(database: sqlite3.Connection) -> _PastRow | None:
+            row: _PastRow | None = database.execute(query, key).fetchone()
             return row
 
         if self._idle.is_set() and not self._may_block():
@@ -304,11 +307,12 @@ def _transaction(steps: Sequence[_Step], database: sqlite3.Connection) -> None:
 def _remove(job: JobId, remember: PastRequest | None, database: sqlite3.Connection) -> None:
     if remember is not None:
         past = (
-            remember.owner,
-            remember.request_id,
             str(remember.job),
+            remember.owner,
+            remember.issuer,
+            remember.request_id,
             remember.fingerprint,
             remember.removed_at,
         )
-        database.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?)", past)
+        database.execute("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?, ?)", past)
     database.execute("DELETE FROM jobs WHERE id = ?", (str(job),))

@@ -12,6 +12,7 @@ MODULES = (
     "core/lifecycle_events.py",
     "core/model/__init__.py",
     "core/model/channel.py",
+    "core/model/client_id.py",
     "core/model/ending.py",
     "core/model/execution.py",
     "core/model/input.py",

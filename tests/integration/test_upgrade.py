@@ -143,11 +143,15 @@ def replace_recorder(upgraded: UpgradedInstallation, until: Until) -> None:
 
 
 def test_an_upgrade_loses_no_output(upgraded: UpgradedInstallation, tmp_path: Path, until: Until) -> None:
-    """A new recorder serves the old supervisor, and a new server serves its jobs to their end."""
+    """A new recorder serves the old supervisor, a new server its jobs to the end; request ids stay used."""
     worker, first, second = upgraded.installation, tmp_path / "first", tmp_path / "second"
     lines, blocks = upgraded.start_old_jobs(first)
     running = worker.start(sys.executable, "-c", WRITE_LINES, str(second), "8")
     stopped = worker.start("sleep", "1000")
+    repeatable = {name: worker.start("--request-id", name, "true") for name in ("removed", "kept")}
+    for job in repeatable.values():
+        worker.wait(job)
+    worker.worker("remove", repeatable["removed"])
     until(lambda: upgraded.recorded(blocks) > BLOCK)
     worker.worker("down")
     upgraded.upgrade()
@@ -164,6 +168,9 @@ def test_an_upgrade_loses_no_output(upgraded: UpgradedInstallation, tmp_path: Pa
         assert ("exited", code) == tuple(worker.wait(job)[fact] for fact in ("state", "exit_code"))
     check_lines(worker.stream(lines))
     check_blocks(worker.stream(blocks))
+
+    # A start that is repeated after the upgrade starts nothing.
+    assert repeatable == {name: worker.start("--request-id", name, "true") for name in repeatable}
 
     # The old supervisor serves the others; new jobs have a supervisor of the new generation.
     assert "running" == worker.query(running)["state"]

@@ -9,9 +9,13 @@ import pytest
 from worker.api.bounds import Bounds, StreamSlots
 from worker.client.client import RpcError
 from worker.core.errors import QuotaExceeded
+from worker.core.model.client_id import ClientId
 from worker.core.model.job import Chunk, JobSpec, JobState
 
 from ..support.served import serving
+
+A, B, C = ClientId("a", "CN=1"), ClientId("a", "CN=2"), ClientId("c", "CN=1")
+"""Two of them have the same name."""
 
 
 def test_the_streams_of_a_client_are_bounded() -> None:
@@ -19,21 +23,21 @@ def test_the_streams_of_a_client_are_bounded() -> None:
     slots = StreamSlots(Bounds(max_streams=100, max_streams_per_client=2))
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(slots.taken("a"))
+            held.enter_context(slots.taken(A))
         with pytest.raises(QuotaExceeded, match=r"'a' has 2 streams open.*setting max_streams_per_client"):
-            held.enter_context(slots.taken("a"))
-        held.enter_context(slots.taken("b"))
-    with slots.taken("a"), slots.taken("a"):
+            held.enter_context(slots.taken(A))
+        held.enter_context(slots.taken(B))
+    with slots.taken(A), slots.taken(A):
         pass
 
 
 def test_the_streams_of_all_clients_are_bounded() -> None:
     """The bound also applies to a client with few streams."""
     slots = StreamSlots(Bounds(max_streams=2, max_streams_per_client=2))
-    with slots.taken("a"):
-        with slots.taken("b"), pytest.raises(QuotaExceeded, match=r"2 streams are open.*max_streams\)"):
-            slots.taken("c").__enter__()
-        with slots.taken("c"):
+    with slots.taken(A):
+        with slots.taken(B), pytest.raises(QuotaExceeded, match=r"2 streams are open.*max_streams\)"):
+            slots.taken(C).__enter__()
+        with slots.taken(C):
             pass
 
 

@@ -31,9 +31,11 @@ from worker.api.grpc.framing import (
 )
 from worker.api.grpc.sending import Wire
 from worker.core.errors import QuotaExceeded
+from worker.core.model.client_id import ClientId
 from worker.core.model.job import Chunk
 from worker.proto.worker import AttachChunk, AttachInputState, AttachResponse, StreamResponse
 
+CLIENT = ClientId("a", "CN=1")
 STREAM = 1
 PREFACE_WINDOW = 65535
 
@@ -187,7 +189,7 @@ async def test_a_reply_and_its_status_are_one_write() -> None:
     ends = Ends()
     stream, budget = ServerStream(ends), ByteBudget(0, 0, "")
     ends.server.streams[STREAM].state_machine.headers_sent = False
-    await send_reply(stream, b"something", budget, "", 0)  # type: ignore[arg-type]
+    await send_reply(stream, b"something", budget, CLIENT, 0)  # type: ignore[arg-type]
     assert 1 == len(ends.transport.writes)
     assert stream._send_trailing_metadata_done  # type: ignore[attr-defined]
 
@@ -196,7 +198,7 @@ async def test_a_reply_waits_for_the_window_of_the_client() -> None:
     """Meanwhile it counts for the client; grpclib sends the status afterwards."""
     ends = Ends(window=10)
     stream, budget = ServerStream(ends), ByteBudget(20, 20, "")
-    sending = asyncio.create_task(send_reply(stream, b"a long reply", budget, "a", 60))  # type: ignore[arg-type]
+    sending = asyncio.create_task(send_reply(stream, b"a long reply", budget, CLIENT, 60))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     assert 12 == budget.used
     ends.grant(100, STREAM)
@@ -211,10 +213,10 @@ async def test_a_reply_that_is_not_read_is_abandoned() -> None:
     ends = Ends(window=10)
     stream, budget = ServerStream(ends), ByteBudget(20, 20, "max_reply_memory_per_client")
     with pytest.raises(ClientStalled, match="setting reply_timeout"):
-        await send_reply(stream, b"a long reply", budget, "a", 0.01)  # type: ignore[arg-type]
+        await send_reply(stream, b"a long reply", budget, CLIENT, 0.01)  # type: ignore[arg-type]
     assert 0 == budget.used
     with pytest.raises(QuotaExceeded, match="setting max_reply_memory_per_client, or its total"):
-        await send_reply(stream, bytes(21), budget, "a", 60)  # type: ignore[arg-type]
+        await send_reply(stream, bytes(21), budget, CLIENT, 60)  # type: ignore[arg-type]
 
 
 async def test_pending_frames_of_h2_go_first() -> None:

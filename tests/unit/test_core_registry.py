@@ -7,6 +7,7 @@ import pytest
 from worker.core import (
     Cause,
     Channel,
+    ClientId,
     End,
     Exited,
     JobId,
@@ -117,12 +118,12 @@ def test_a_job_is_hidden_while_it_is_removed() -> None:
     with jobs.removing(job) as kept, jobs.removing(job) as kept_too:
         assert (True, True) == (kept, kept_too)
         assert jobs.get(job.record.id) is None
-        assert job is jobs.requested("alice", "r1")
+        assert job is jobs.requested(ClientId("alice"), "r1")
         assert job.is_finished
     with pytest.raises(OSError, match="disk full"), jobs.removing(job):
         raise OSError("disk full")
     assert job is jobs.get(job.record.id)
     assert job.phase is FINISHED[True]
     jobs.drop(job)
-    assert jobs.requested("alice", "r1") is None
+    assert jobs.requested(ClientId("alice"), "r1") is None
     assert job.record.id not in jobs

@@ -116,6 +116,26 @@ async def test_the_bound_for_a_client_counts_by_name_and_issuer() -> None:
     await worker.close()
 
 
+async def test_a_request_id_belongs_to_name_and_issuer() -> None:
+    """Another client is who has the same name from another CA; a job of unknown issuer is that of both."""
+    machine = FakeMachine()
+    worker = machine.worker()
+
+    async def start(issuer: str | None, request_id: str) -> JobId:
+        return await worker.start(JobSpec("true"), owner="alice", issuer=issuer, request_id=request_id)
+
+    old = await start(None, "old")  # as those of an earlier version
+    jobs = {issuer: await start(issuer, "r1") for issuer in ("CN=1", "CN=2", None)}
+    assert 3 == len(set(jobs.values()))
+    for remove in (False, True):
+        for job in [old, *jobs.values()] if remove else ():
+            await worker.wait(job)
+            await worker.remove(job)
+        assert jobs == {issuer: await start(issuer, "r1") for issuer in jobs}
+        assert {old} == {await start(issuer, "old") for issuer in ("CN=1", "CN=2", None)}
+    await worker.close()
+
+
 async def test_preparation_precedes_the_exec() -> None:
     """Intent, limits and output are prepared before the command is executed."""
     limits = ResourceLimits(cpu=CpuLimit(quota=0.5))

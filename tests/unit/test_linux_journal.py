@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from worker.core.errors import JournalUnusable
+from worker.core.model.client_id import ClientId
 from worker.core.model.ending import (
     Cause,
     Channel,
@@ -25,8 +28,10 @@ from worker.core.model.job import (
     new_job_id,
     parse_job_id,
 )
+from worker.linux.journal.schema import VERSION
 from worker.linux.journal.sqlite import SqliteJournal, unreadable_records
 
+ALICE = ClientId("alice", "CN=1")
 JOB = parse_job_id("00000000-0000-4000-8000-000000000001")
 END = End(Exited(3), Cause.NONE, 0, {Channel.OUTPUT: 6}, 3.5)
 RECORD = JobRecord(JOB, JobSpec("echo", ["hello"]), "alice", "r1", 1.5, pid=7, started_at=2.5, end=END)
@@ -42,6 +47,21 @@ PRAGMA user_version = 1;
 INSERT INTO jobs VALUES ('{JOB}', 1.5, '{{"id": "{JOB}", "spec": {{"command": "echo", "args": ["hello"]}},
 "owner": "alice", "request_id": "r1", "created_at": 1.5, "pid": 7, "started_at": 2.5, "end": {{"ending":
 {{"exited": 3}}, "cause": "none", "oom_kills": 0, "output": {{"output": 6}}, "ended_at": 3.5}}}}');
+"""
+
+
+VERSION_2 = f"""
+{VERSION_1}
+CREATE TABLE requests (
+    owner TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    job TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    removed_at REAL NOT NULL,
+    PRIMARY KEY (owner, request_id)
+) WITHOUT ROWID;
+CREATE INDEX requests_by_removal ON requests (removed_at);
+PRAGMA user_version = 2;
 """
 
 
@@ -69,23 +89,77 @@ async def test_a_journal_of_version_1(tmp_path: Path) -> None:
         journal = SqliteJournal(path)
         assert records == list(await journal.load())
         await journal.remove(JOB, past)
-        assert past == await journal.past_request("alice", "r1")
+        assert past == await journal.past_request(ALICE, "r1")
         await journal.close()
+    assert VERSION == version(path)
+
+
+async def test_a_journal_of_version_2(tmp_path: Path) -> None:
+    """Each request is kept, for every client of its name; those that are added are for one client."""
+    path = tmp_path / "journal.db"
+    write(path, VERSION_2)
+    others = [new_job_id() for _ in range(1000)]
+    with closing(sqlite3.connect(path)) as database, database:
+        rows = [("bob", f"r{number}", str(job), "f", 5.0) for number, job in enumerate(others)]
+        database.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", rows)
+
+    for issuer in ("CN=1", "CN=2"):
+        journal = SqliteJournal(path)
+        assert [RECORD] == list(await journal.load())
+        for number, job in enumerate(others):
+            past = PastRequest("bob", f"r{number}", job, "f", 5.0)
+            assert past == await journal.past_request(ClientId("bob", issuer), past.request_id)
+        await journal.close()
+    journal = SqliteJournal(path)
+    own = PastRequest("alice", "r9", JOB, "f", 6.0, "CN=1")
+    await journal.remove(JOB, own)
+    assert own == await journal.past_request(ALICE, "r9")
+    assert await journal.past_request(ClientId("alice", "CN=2"), "r9") is None
+    await journal.forget_requests(5.5)
+    assert await journal.past_request(ClientId("bob"), "r7") is None
+    assert own == await journal.past_request(ALICE, "r9")
+    await journal.close()
+    assert VERSION == version(path)
+
+
+async def test_a_migration_that_is_interrupted(tmp_path: Path) -> None:
+    """A server that is killed before the commit leaves version 2 with all of its requests."""
+    path = tmp_path / "journal.db"
+    write(path, VERSION_2 + f"INSERT INTO requests VALUES ('alice', 'r1', '{JOB}', 'f', 4.5);")
+    command = (
+        "import os, sqlite3, sys; from worker.linux.journal import schema; from pathlib import Path\n"
+        "steps = schema._MIGRATIONS[2]\n"
+        "schema._MIGRATIONS = (*schema._MIGRATIONS[:2], (*steps[:4], 'SELECT die()'))\n"
+        "connect = sqlite3.connect\n"
+        "def connected(*arguments, **options):\n"
+        "    database = connect(*arguments, **options)\n"
+        "    database.create_function('die', 0, lambda: os._exit(9))\n"
+        "    return database\n"
+        "sqlite3.connect = connected\n"
+        "schema.open_database(Path(sys.argv[1]))\n"
+    )
+    assert 9 == subprocess.run([sys.executable, "-c", command, str(path)], check=False).returncode
     assert 2 == version(path)
+    journal = SqliteJournal(path)
+    assert [RECORD] == list(await journal.load())
+    assert PastRequest("alice", "r1", JOB, "f", 4.5) == await journal.past_request(ALICE, "r1")
+    await journal.close()
+    assert VERSION == version(path)
 
 
 async def test_a_journal_of_a_later_version(tmp_path: Path) -> None:
     """It is rejected with its format, and not changed."""
     path = tmp_path / "journal.db"
-    write(path, VERSION_1 + "PRAGMA user_version = 3;")
+    write(path, VERSION_1 + f"PRAGMA user_version = {VERSION + 1};")
 
     journal = SqliteJournal(path)
-    with pytest.raises(JournalUnusable, match=r"journal\.db: written by a newer version.*format 3.*move"):
+    reason = rf"journal\.db: written by a newer version.*format {VERSION + 1}.*move"
+    with pytest.raises(JournalUnusable, match=reason):
         await journal.load()
     await journal.close()
     with pytest.raises(JournalUnusable, match="start that version"):
         unreadable_records(path)
-    assert 3 == version(path)
+    assert VERSION + 1 == version(path)
 
 
 async def test_a_migration_that_fails(tmp_path: Path) -> None:
@@ -100,7 +174,7 @@ async def test_a_migration_that_fails(tmp_path: Path) -> None:
     assert 1 == version(path)
     write(path, "DROP INDEX requests_by_removal; SELECT 1;")
     await _load(path, [RECORD])
-    assert 2 == version(path)
+    assert VERSION == version(path)
 
 
 async def _load(path: Path, expected: list[JobRecord]) -> None:
@@ -292,13 +366,13 @@ async def test_writes_beside_reads(tmp_path: Path) -> None:
     jobs = [new_job_id() for _ in range(20)]
     for job in jobs:
         _, past = await asyncio.gather(
-            journal.put(replace(RECORD, id=job)), journal.past_request("alice", str(job))
+            journal.put(replace(RECORD, id=job)), journal.past_request(ALICE, str(job))
         )
         assert past is None
         await asyncio.gather(
             journal.load(), journal.remove(job, PastRequest("alice", str(job), job, "f", 1.0))
         )
-        assert await journal.past_request("alice", str(job)) is not None
+        assert await journal.past_request(ALICE, str(job)) is not None
     assert {JOB} == ids(path)
     await journal.close()
 

@@ -11,7 +11,9 @@ from .quantities import parse_duration
 _UNIX = re.compile(r"[0-9]+(\.[0-9]{1,9})?", re.ASCII)
 _LATEST_SECOND = 253_402_300_799  # of the year 9999
 _DATE = re.compile(
-    r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
+    r"(?P<day>\d{4}-\d\d-\d\d)(?P<time>[Tt ]\d\d(:\d\d(:\d\d([.,]\d{1,9})?)?)?)?"
+    r"(?P<zone>[Zz]|[+-]\d\d:?\d\d)?",
+    re.ASCII,
 )
 _FORMS = "write 10m for ten minutes ago, 2026-01-02T15:04:05Z or seconds since 1970"
 
@@ -26,8 +28,8 @@ def parse_time(text: str) -> int:
         if Decimal(text) > _LATEST_SECOND:
             raise ValueError(f"after the year 9999; {_FORMS}")
         return int(Decimal(text) * 1000)
-    if _DATE.fullmatch(text):
-        return _of_date(text)
+    if date := _DATE.fullmatch(text):
+        return _of_date(date["day"] + (date["time"] or "T00:00") + (date["zone"] or ""))
     length = text.removeprefix("-")
     if _UNIX.fullmatch(length):
         raise ValueError(f"before 1970; {_FORMS}")

@@ -16,6 +16,7 @@ from betterproto2 import Message
 from ..core.audit.record import AuditRecord, Event
 from ..core.audit.trail import AuditTrail, limits_of
 from ..core.errors import InvalidJobSpec
+from ..core.model.execution import Execution
 from ..proto import worker as proto
 from . import translate_resources as resources
 from .errors import ErrorReply
@@ -81,10 +82,11 @@ class AuditedCall:
         self.sent = 0
         self.received = 0
 
-    def allow(self, request: Message, rule: str = "") -> None:
+    def allow(self, request: Message, rule: str = "", execution: Execution | None = None) -> None:
         """Record what the call is about to do; raise AuditUnavailable if it may not begin therefore.
 
-        ``rule`` is what allows it, by default the role of the certificate.
+        ``rule`` is what allows it, by default the role of the certificate; ``execution`` is what a start
+        executes.
         """
         self._job = getattr(request, "job_id", "")
         self._has_input = isinstance(request, proto.AttachOpen) and request.input
@@ -92,7 +94,7 @@ class AuditedCall:
             rule = rule or _role(self._caller.identity.roles, self._method.right)
             decision: AuditRecord = {"allowed": True, "rule": rule}
             always = self._method.name in ALWAYS_POSSIBLE
-            self._trail.decide(self._decision() | decision | self._asked(request), always=always)
+            self._trail.decide(self._decision() | decision | self._asked(request, execution), always=always)
 
     def deny(self, reason: str, request: Message | None = None, rule: str = "") -> None:
         """Record that the call may not begin, by the ``rule`` if one denies it; this is its last record."""
@@ -125,7 +127,7 @@ class AuditedCall:
         self._id = self._new_id()
         return {"id": self._id, "method": self._method.name, **_certificate(self._caller)}
 
-    def _asked(self, request: Message | None) -> AuditRecord:
+    def _asked(self, request: Message | None, execution: Execution | None = None) -> AuditRecord:
         """Return the fields that a request has; they are as the client sent them, valid or not."""
         record = _job(self._job)
         match request:
@@ -133,7 +135,9 @@ class AuditedCall:
                 record |= self._trail.command(
                     request.name, request.args, request.env, request.working_directory
                 )
-                record |= _limits(request.limits)
+                if request.secrets:
+                    record["secrets"] = [each.name for each in request.secrets]
+                record |= self._trail.execution(execution) | _limits(request.limits)
                 if request.user:
                     record["user"] = request.user
             case proto.UpdateRequest():

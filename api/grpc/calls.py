@@ -134,7 +134,7 @@ class Calls:
             reason = f"the policy does not let {identity.name!r} read this job" if hidden else str(error)
             call.audited.deny(reason, request, error.rule)
             raise
-        call.audited.allow(request, allowed.rule)
+        call.audited.allow(request, allowed.rule, allowed.grant.execution)
         permit.set(allowed)
         if _may_be_ended(call.method):
             self.standing.add(identity, group, request)

@@ -24,6 +24,7 @@ class Event(StrEnum):
     JOB_STARTED = "job_started"
     JOB_RECOVERED = "job_recovered"
     JOB_ENDED = "job_ended"
+    JOB_REMOVED = "job_removed"
     RECORDS_LOST = "records_lost"
 
 
@@ -46,6 +47,9 @@ class AuditRecord(TypedDict, total=False):
     job: str
     command: list[str]
     environment: list[str]
+    secrets: list[str]
+    executable: str
+    wrap: list[str]
     directory: str
     user: str
     limits: dict[str, object]

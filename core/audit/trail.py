@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ..engine.defaults import SystemClock
 from ..errors import AuditUnavailable
 from ..model.ending import Lost, exit_code
+from ..model.execution import Execution
 from ..model.job import JobRecord
 from ..model.limits import ResourceLimits
 from ..ports.audit import AuditLog
@@ -80,6 +81,15 @@ class AuditTrail:
             record["cut"] = ["command"] * words_cut + ["environment"] * names_cut
         return record
 
+    def execution(self, execution: Execution | None) -> AuditRecord:
+        """Return what is executed for a command, if that is decided before: by a policy."""
+        if execution is None:
+            return {}
+        record: AuditRecord = {"executable": execution.path}
+        if execution.wrapper:
+            record["wrap"] = self._redaction.command(execution.wrapper)
+        return record
+
     def job_started(self, job: JobRecord) -> None:
         """Record that the command of a job is running."""
         if self._log is not None:
@@ -96,8 +106,7 @@ class AuditTrail:
             return
         ending = job.end.ending
         record: AuditRecord = {
-            "job": str(job.id),
-            "identity": job.owner,
+            **_job(job),
             **_process(job),
             "ended_at": timestamp(job.end.ended_at),
             "exit_code": exit_code(ending),
@@ -109,6 +118,12 @@ class AuditTrail:
         if isinstance(ending, Lost):
             record["reason"] = ending.reason
         self.write(Event.JOB_ENDED, record)
+
+    def job_removed(self, job: JobRecord) -> None:
+        """Record that a finished job is removed now, because it has expired."""
+        if self._log is not None and job.end is not None:
+            ended: AuditRecord = {"ended_at": timestamp(job.end.ended_at)}
+            self.write(Event.JOB_REMOVED, _job(job) | ended)
 
     def reopen(self) -> None:
         """Open the log again, after another program has moved it away."""
@@ -123,9 +138,9 @@ class AuditTrail:
     def _described(self, job: JobRecord) -> AuditRecord:
         spec = job.spec
         record: AuditRecord = {
-            "job": str(job.id),
-            "identity": job.owner,
+            **_job(job),
             **self.command(spec.command, spec.args, spec.env, spec.working_directory),
+            **self.execution(job.execution),
             **limits_of(job.limits),
         }
         if job.effective_user is not None:
@@ -137,6 +152,13 @@ def limits_of(limits: ResourceLimits) -> AuditRecord:
     """Return the field of limits, if there are any."""
     values = limit_values(limits)
     return {"limits": values} if values else {}
+
+
+def _job(job: JobRecord) -> AuditRecord:
+    record: AuditRecord = {"job": str(job.id), "identity": job.owner}
+    if job.issuer:
+        record["issuer"] = job.issuer
+    return record
 
 
 def _process(job: JobRecord) -> AuditRecord:

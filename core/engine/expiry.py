@@ -33,6 +33,7 @@ class Expiry:
         self._jobs = jobs
         self._clock = clock
         self._granted: int | None = None
+        self._recorded: JobId | None = None
         self._checking = asyncio.Lock()
 
     async def run(self) -> None:
@@ -97,6 +98,9 @@ class Expiry:
     async def _remove(self, job_id: JobId) -> None:
         job = self._jobs.get(job_id)
         if job is not None and not self._jobs.is_in_use(job):  # may have changed while others were removed
+            if job_id != self._recorded:  # a removal that failed is repeated
+                self._recorded = job_id
+                self._runner.audit.job_removed(job.record)
             await self._runner.remove(job)
 
     async def _forget_requests(self, began: Moment) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ..audit.trail import AuditTrail
 from ..engine.defaults import MemoryJournal
 from ..engine.job_bounds import JobBounds
 from ..engine.retention import Retention
@@ -34,6 +35,7 @@ class FakeMachine:
         output_max: int = 0,
         signal_all: bool = False,
         bounds: JobBounds | None = None,
+        audit: AuditTrail | None = None,
     ) -> Worker:
         """Return a new Worker on this machine."""
         return Worker(
@@ -46,4 +48,5 @@ class FakeMachine:
             output_max=output_max,
             signal_all=signal_all,
             bounds=bounds,
+            audit=audit,
         )

@@ -1,6 +1,7 @@
 """The policy at the edge: each call of each client over real TLS, and what it hides."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -416,6 +417,31 @@ async def test_the_audit_log_has_the_rule_that_decided(people: Path) -> None:
     assert ["OK", "InvalidArgument", "OK"] == [
         each["code"] for each in log.records if each["event"] == "outcome"
     ]
+    assert_documented(log.records)
+
+
+async def test_the_audit_log_has_what_is_executed(people: Path) -> None:
+    """The decision about a start and the start have the wrapper of the rule; the names of secrets, too."""
+    log = MemoryAuditLog()
+    policy = PolicyInForce(read(ALICE + 'wrap = ["/usr/bin/env", "-i"]\nsecrets = ["*"]\n'))
+    async with (
+        serving(people, policy=policy, audit=AuditTrail(log)) as served,
+        served.client("alice") as alice,
+    ):
+        job = str(await alice.start(LONG, secrets={"db": b"my content", "key": b"my content"}))
+        await alice.stop(job, grace=0)
+    decision, started = (
+        next(each for each in log.records if each["event"] == event)
+        for event in ("decision", "job_started")
+    )
+    executed = {
+        "command": ["sleep", "1000"],
+        "executable": "/usr/bin/sleep",
+        "wrap": ["/usr/bin/env", "-i"],
+    }
+    assert {"secrets": ["db", "key"], **executed}.items() <= decision.items()
+    assert {"job": job, **executed}.items() <= started.items()
+    assert "my content" not in json.dumps(log.records)
     assert_documented(log.records)
 
 

@@ -22,10 +22,12 @@ from worker.core.audit.redaction import MASK, SECRET_WORDS, Redaction
 from worker.core.audit.trail import AuditTrail
 from worker.core.errors import AuditUnavailable
 from worker.core.model.ending import Cause, Channel, End, Exited, Lost
+from worker.core.model.execution import Execution
 from worker.core.model.job import JobRecord, JobSpec, new_job_id
 from worker.core.model.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
 from worker.core.testing import ManualClock, MemoryAuditLog
 
+from ..support.audit_page import assert_documented
 from ..support.examples import examples
 
 HOSTILE = st.text(st.characters(codec=None), max_size=50)
@@ -249,6 +251,23 @@ def test_the_start_and_the_end_of_a_job() -> None:
             "output": 7,
         },
     ] == log.records
+
+
+def test_what_is_executed() -> None:
+    """What a policy has found for the command, and the wrapper of its rule without secrets."""
+    log = MemoryAuditLog()
+    trail = AuditTrail(log)
+    plain, wrapped = Execution("/usr/bin/app"), Execution("/usr/bin/app", ("/usr/bin/box", "--key-token=x"))
+    for execution in (None, plain, wrapped):
+        trail.job_started(job(execution=execution, issuer="CN=1"))
+    trail.job_recovered(job(execution=wrapped))
+    assert [
+        (None, None, "CN=1"),
+        ("/usr/bin/app", None, "CN=1"),
+        ("/usr/bin/app", ["/usr/bin/box", f"--key-token={MASK}"], "CN=1"),
+        ("/usr/bin/app", ["/usr/bin/box", f"--key-token={MASK}"], None),
+    ] == [tuple(map(each.get, ("executable", "wrap", "issuer"))) for each in log.records]
+    assert_documented(log.records)
 
 
 def test_a_lost_job() -> None:

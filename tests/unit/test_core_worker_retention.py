@@ -23,10 +23,14 @@ from worker.core import (
     Retention,
     Worker,
 )
+from worker.core.audit.record import timestamp
+from worker.core.audit.trail import AuditTrail
 from worker.core.engine.idempotency import REQUEST_RETENTION, fingerprint
 from worker.core.engine.retention import CLOCK_SETTLING, MAX_INTERVAL, MIN_AGE
-from worker.core.testing import FakeMachine, FakeProgram, FakeSpawner
+from worker.core.testing import FakeMachine, FakeProgram, FakeSpawner, MemoryAuditLog
 from worker.core.worker import LIST_BATCH
+
+from ..support.audit_page import assert_documented
 
 ECHO = JobSpec("echo", ["hello"])
 
@@ -134,23 +138,52 @@ async def test_a_jump_of_the_wall_clock_forgets_no_request() -> None:
 
 
 async def test_a_failed_removal_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
-    """The job exists until it can be removed completely."""
+    """The job exists until it can be removed completely; the audit log has one record of it."""
     machine = FakeMachine()
+    log = MemoryAuditLog()
     remove = machine.journal.remove
 
     async def fail(job: JobId, remember: PastRequest | None = None) -> None:
         raise JournalUnusable("disk full")
 
-    worker = machine.worker(retention=Retention(jobs=0))
+    worker = machine.worker(retention=Retention(jobs=0), audit=AuditTrail(log, clock=machine.clock))
     job = await worker.start(ECHO)
     machine.journal.remove = fail
-    await pass_time(machine, MIN_AGE + MAX_INTERVAL)
+    await pass_time(machine, MIN_AGE + 3 * MAX_INTERVAL)
     assert [job] == [status.record.id for status in await worker.list()]
     machine.journal.remove = remove
     await pass_time(machine, MAX_INTERVAL)
     assert [] == await kept(machine, worker)
     assert all("disk full" in message for message in caplog.messages)
-    assert caplog.messages
+    assert len(caplog.messages) > 1
+    assert [str(job)] == [each["job"] for each in log.records if each["event"] == "job_removed"]
+
+
+async def test_expired_jobs_are_recorded() -> None:
+    """With the time of the removal and of the end; what a client removes is recorded as its call."""
+    machine = FakeMachine()
+    log = MemoryAuditLog()
+    worker = machine.worker(retention=Retention(age=100.0), audit=AuditTrail(log, clock=machine.clock))
+    expires = await worker.start(ECHO, owner="alice", issuer="CN=1")
+    removed = await worker.start(ECHO, owner="bob")
+    end = (await worker.wait(expires)).record.end
+    await worker.wait(removed)
+    await worker.remove(removed)
+    before = machine.clock.now()
+    await pass_time(machine, 100 + 2 * MAX_INTERVAL)
+    assert [] == await kept(machine, worker)
+    assert end is not None
+    (record,) = [each for each in log.records if each["event"] == "job_removed"]
+    assert timestamp(before + 100) <= record["time"] <= timestamp(machine.clock.now())
+    assert record == {
+        "time": record["time"],
+        "event": "job_removed",
+        "job": str(expires),
+        "identity": "alice",
+        "issuer": "CN=1",
+        "ended_at": timestamp(end.ended_at),
+    }
+    assert_documented(log.records)
 
 
 def test_equal_specs_have_the_same_fingerprint() -> None:

@@ -16,6 +16,7 @@ from ..linux.audit.file import AuditFile
 from ..linux.audit.journald import Journald
 from ..linux.audit.stream import AuditStream
 from ..linux.journal.sqlite import SqliteJournal
+from ..linux.state.reserve import Reserve
 from . import audit_settings
 from .audit_settings import AuditSettings
 from .home import Home
@@ -47,7 +48,8 @@ def _open_audit_log(home: Home, settings: AuditSettings) -> AuditLog | None:
                 path = home.audit_log
             case named:
                 path = Path(named)
-        return AuditFile(path, size=settings.audit_size, keep=settings.audit_keep)
+        reserve = Reserve(str(home.path))
+        return AuditFile(path, size=settings.audit_size, keep=settings.audit_keep, reserve=reserve)
     except OSError as error:
         where = error.filename or settings.audit
         raise Failure(f"cannot open the audit log: {where}: {error.strerror} (setting audit)") from None

@@ -173,7 +173,7 @@ class ServerSettings:
     reserve: int = field(
         default=64 << 20,
         metadata=_setting(
-            SIZE, "Disk space kept for the ends of jobs when the disk is full; 0: none.", "64M"
+            SIZE, "Disk space kept for the ends of jobs and for the audit log; 0: none.", "64M"
         ),
     )
     signal_all: bool = field(

@@ -4,12 +4,13 @@ import logging
 import os
 import stat
 from contextlib import suppress
-from errno import EDQUOT, EINVAL, EIO, ENOSPC, EPERM, EROFS
+from errno import EINVAL, EIO, EPERM, EROFS
 from pathlib import Path
 
 from ...core.audit.record import AuditRecord
+from ..state.reserve import FOR_AUDIT, NO_SPACE, Reserve
 
-_STORAGE_FAILURES = {EDQUOT, EIO, ENOSPC, EROFS}
+_STORAGE_FAILURES = NO_SPACE | {EIO, EROFS}
 """These are no mistakes in the settings: the server starts, and the file is opened when that works."""
 
 log = logging.getLogger(__name__)
@@ -19,12 +20,14 @@ class AuditFile:
     """A file with one record in each line; only its owner may read it when it is created here.
 
     A file of more than ``size`` bytes is renamed to NAME.1, that to NAME.2, and so on; ``keep`` of them are
-    kept. With a size of 0 it is never renamed here. Raises OSError if the file cannot be opened, unless
-    the disk is the reason.
+    kept. With a size of 0 it is never renamed here. A full disk is written to with a share of the
+    ``reserve``, if that is on the same disk. Raises OSError if the file cannot be opened, unless the disk
+    is the reason.
     """
 
-    def __init__(self, path: Path, *, size: int = 0, keep: int = 1) -> None:
+    def __init__(self, path: Path, *, size: int = 0, keep: int = 1, reserve: Reserve | None = None) -> None:
         self._path = path
+        self._reserve = reserve
         self._size = size
         self._keep = keep
         self._rotation_trouble = ""
@@ -37,6 +40,21 @@ class AuditFile:
 
     def write(self, record: AuditRecord, text: bytes) -> None:
         del record
+        while True:
+            try:
+                self._write(text)
+            except OSError as error:
+                if error.errno not in NO_SPACE or not self._make_room():
+                    raise
+            else:
+                return
+
+    def _make_room(self) -> bool:
+        """Take some of the reserve; return False if there is none for this file."""
+        reserve, place = self._reserve, str(self._path.parent) if self._file < 0 else self._file
+        return reserve is not None and reserve.shares_disk(place) and reserve.release(FOR_AUDIT)
+
+    def _write(self, text: bytes) -> None:
         if self._file < 0:
             self._file = _open(self._path)
         found = os.fstat(self._file)

@@ -14,7 +14,7 @@ from errno import ENOSPC
 from ...core.model.channel import Channel
 from ...core.steps import Step, reached
 from ..kernel.splice import splice
-from ..state.reserve import NO_SPACE, Reserve
+from ..state.reserve import FOR_OUTPUT, NO_SPACE, Reserve
 from .output_bound import CountedOutput
 from .segments import Segments
 from .time_index import TimeIndex
@@ -225,7 +225,7 @@ class ChannelRecording:
     def _refused(self, error: OSError) -> None:
         """Wait before the next attempt, unless the reserve has space for the last output."""
         if error.errno in NO_SPACE:
-            if self._job_ended and self._reserve.release(for_output=True):
+            if self._job_ended and self._reserve.release(FOR_OUTPUT):
                 return
             self._reserve.wanted = True
         self._refusals += 1

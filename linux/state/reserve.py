@@ -1,19 +1,36 @@
 """The reserve: disk space that is given back when the end of a job must be recorded on a full disk.
 
 The file ``reserve-SIZE`` in the state directory takes up SIZE bytes, or fewer after some were given back.
-Whoever is refused space for a record takes a step from it and writes at once: journal and histories as much
-as there is, a recorder for the last output of a job at most half. Other output and input wait until the
-file has its size again, so that what was given back is not used up by a job that writes on.
+Whoever is refused space for a record takes a step from it and writes at once. Other output and input wait
+until the file has its size again, so that what was given back is not used up by a job that writes on.
 """
 
 import os
 from contextlib import suppress
 from errno import EDQUOT, ENOSPC
+from typing import NamedTuple
 
 _PREFIX = "reserve-"
 
-_STEP = 1 << 20
-"""Bytes given back at once: another program that writes to this disk may take them."""
+
+class Share(NamedTuple):
+    """How much of the reserve a purpose may use: the bytes that are given back at once, and what must stay.
+
+    Another program that writes to this disk may take what was given back. ``stays`` is a part of the size.
+    """
+
+    step: int
+    stays: float
+
+
+FOR_ENDS = Share(1 << 20, 0)
+"""Journal and histories: SQLite needs more than one record."""
+
+FOR_OUTPUT = Share(1 << 20, 1 / 2)
+"""The last output of a job that ends."""
+
+FOR_AUDIT = Share(64 << 10, 3 / 4)
+"""The audit log: whoever may make calls decides how much is written."""
 
 NO_SPACE = {ENOSPC, EDQUOT}
 """The errors of a full disk."""
@@ -51,19 +68,26 @@ class Reserve:
             os.close(file)
         return self.refill()
 
-    def release(self, *, for_output: bool = False) -> bool:
-        """Give back a step, ``for_output`` only from one half; return False if there is none to give."""
+    def release(self, share: Share = FOR_ENDS) -> bool:
+        """Give back a step; return False if there is none to give."""
         with suppress(OSError):
             for name, size in self._found():
                 file = os.open(self._path(name), os.O_RDWR | os.O_CLOEXEC)
                 try:
-                    held, least = os.fstat(file).st_size, size // 2 if for_output else 0
+                    held, least = os.fstat(file).st_size, int(size * share.stays)
                     if held > least:
-                        os.ftruncate(file, max(least, held - _STEP))
+                        os.ftruncate(file, max(least, held - share.step))
                         return True
                 finally:
                     os.close(file)
         return False
+
+    def shares_disk(self, place: str | int) -> bool:
+        """Whether a path or a descriptor is on the same file system: only there the reserve is of use."""
+        try:
+            return os.stat(place).st_dev == os.stat(self._directory).st_dev
+        except OSError:
+            return False
 
     def refill(self) -> bool:
         """Take the missing space again; return whether nothing is missing. OSError if refused."""

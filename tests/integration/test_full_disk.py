@@ -33,14 +33,24 @@ def full(small_disk: Path, install: Install, until: Until) -> tuple[Installation
 
 @AS_ROOT
 def test_a_job_that_fills_the_disk_is_stopped_and_removed(full: tuple[Installation, str]) -> None:
-    """Stop completes with all output thanks to the reserve, and then Remove and Start work."""
+    """Stop completes with all output thanks to the reserve, all is recorded, then Remove and Start work."""
     worker, job = full
+    fill(worker.home)
+    for _ in range(6):  # their records do not fit into the last page of the audit log
+        worker.worker("signal", job, "CONT")
     assert f"Job {job} has been stopped\n" == worker.worker("stop", job)
     status = worker.query(job)
     assert ("exited", "stopped", 0) == (status["state"], status["cause"], status["output_missing"])
     assert status["output"]["output"]["end"] == len(worker.stream(job))
     worker.worker("remove", job)
+    (worker.home / "filler").unlink()
     assert b"again\n" == worker.stream(worker.start("echo", "again"))
+    records = [json.loads(line) for line in (worker.home / "audit.log").read_text().splitlines()]
+    assert "records_lost" not in {each["event"] for each in records}
+    done = [(each["method"], each["code"]) for each in records if each["event"] == "outcome"]
+    assert [("Signal", "OK")] * 6 + [("Stop", "OK")] == [
+        each for each in done if each[0] in {"Signal", "Stop"}
+    ]
 
 
 @AS_ROOT

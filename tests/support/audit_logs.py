@@ -32,9 +32,11 @@ def write(log: AuditFile | AuditStream | Journald, *records: AuditRecord) -> Non
         log.write(each, line(each))
 
 
-def ids(directory: Path) -> dict[str, list[str]]:
-    """Return the ids of the records in each file."""
-    return {each.name: [found["id"] for found in parsed(each.read_bytes())] for each in directory.iterdir()}
+def ids(directory: Path, files: str = "*") -> dict[str, list[str]]:
+    """Return the ids of the records in each of the files, whose names match the pattern."""
+    return {
+        each.name: [found["id"] for found in parsed(each.read_bytes())] for each in directory.glob(files)
+    }
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from errno import ENOSPC
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,13 @@ import pytest
 from worker.core.errors import JournalUnusable
 from worker.core.model.ending import Cause, Channel, End, Exited
 from worker.core.model.job import JobRecord, JobSpec, new_job_id
+from worker.linux.audit.file import AuditFile
 from worker.linux.journal.sqlite import SqliteJournal
-from worker.linux.state.reserve import Reserve
+from worker.linux.state.reserve import FOR_AUDIT, FOR_ENDS, FOR_OUTPUT, Reserve
 from worker.linux.supervisor.retried_writes import RetriedWrites
 
+from ..support import audit_logs
+from ..support.audit_logs import ids
 from ..support.mounts import fill, small_file_system
 
 MEBIBYTE = 1 << 20
@@ -41,11 +46,13 @@ def filled(disk: Path) -> Path:
 
 
 def test_space_is_given_back_in_steps(disk: Path) -> None:
-    """A step at a time, for the last output of jobs only one half; it is taken again when it is free."""
+    """A step at a time, for each purpose up to its share; it is taken again when it is free."""
     reserve = Reserve(str(disk))
     assert reserve.resize(4 * MEBIBYTE)
     filler = filled(disk)
-    assert [True, True, False] == [reserve.release(for_output=True) for _ in range(3)]
+    assert [True] * 16 + [False] == [reserve.release(FOR_AUDIT) for _ in range(17)]
+    assert MEBIBYTE == free(disk) == reserve.missing()
+    assert [True, False, False] == [reserve.release(FOR_OUTPUT) for _ in range(3)]
     assert 2 * MEBIBYTE == free(disk) == reserve.missing()
     assert [True, True, False] == [reserve.release() for _ in range(3)]
     assert 4 * MEBIBYTE == free(disk)
@@ -55,6 +62,60 @@ def test_space_is_given_back_in_steps(disk: Path) -> None:
     assert reserve.refill()
     assert 0 == reserve.missing()
     assert 12 * MEBIBYTE == free(disk)
+
+
+def written_until_full(log: AuditFile) -> int:
+    """Write records until the disk is full, and return how many are stored."""
+    for number in count():
+        try:
+            audit_logs.write(log, audit_logs.record(number, message="x" * 1000))
+        except OSError as error:
+            assert ENOSPC == error.errno  # noqa: PT017 - it is the end of the loop
+            break
+    return number
+
+
+def test_the_audit_log_has_a_share(disk: Path) -> None:
+    """Records are stored on a full disk, up to a quarter of the reserve; the rest is for ends of jobs."""
+    reserve = Reserve(str(disk))
+    assert reserve.resize(4 * MEBIBYTE)
+    path = disk / "audit.log"
+    log = AuditFile(path, size=200_000, keep=100, reserve=reserve)
+    filler = filled(disk)
+    stored = written_until_full(log)
+    assert MEBIBYTE == reserve.missing()
+    assert stored > 900
+    assert reserve.release(FOR_ENDS)
+    audit_logs.write(log, audit_logs.record(stored))  # as when there is space again
+    log.close()
+    filler.unlink()
+    assert [str(number) for number in range(stored + 1)] == sorted(
+        (each for found in ids(disk, "audit.log*").values() for each in found), key=int
+    )
+
+
+def test_the_reserve_is_not_used_for_another_disk(disk: Path, tmp_path: Path) -> None:
+    """It would not help: the record is refused, and the reserve stays whole."""
+    reserve = Reserve(str(disk))
+    assert reserve.resize(4 * MEBIBYTE)
+    with small_file_system(tmp_path / "other", 1) as other:
+        log = AuditFile(other / "audit.log", reserve=reserve)
+        filled(other)
+        with pytest.raises(OSError, match="No space left on device"):
+            audit_logs.write(log, audit_logs.record(1, message="x" * 5000))
+        log.close()
+    assert 0 == reserve.missing()
+
+
+def test_a_log_that_is_begun_on_a_full_disk(disk: Path) -> None:
+    """The first record makes the file."""
+    reserve = Reserve(str(disk))
+    assert reserve.resize(4 * MEBIBYTE)
+    filled(disk)
+    log = AuditFile(disk / "audit.log", reserve=reserve)
+    audit_logs.write(log, audit_logs.record(1))
+    log.close()
+    assert {"audit.log": ["1"]} == ids(disk, "audit.log")
 
 
 def test_output_waits_for_the_reserve(disk: Path) -> None:

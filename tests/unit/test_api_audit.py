@@ -278,14 +278,13 @@ def test_clients_forge_nothing(pki: Path, texts: list[tuple[str, str]]) -> None:
     async def call() -> None:
         async with auditing(pki) as audited, audited.served.channel() as channel:
             for job, name in texts:
-                for path, request in (
-                    ("Stop", proto.StopRequest(job_id=job)),
-                    ("Start", proto.StartRequest(name=name, args=[job], user=job, env={"x" + name: job})),
+                start = proto.StartRequest(name=name, args=[job], user=job, env={"x" + name: job})
+                for path, request, reply in (
+                    ("Stop", proto.StopRequest(job_id=job), proto.StopResponse),
+                    ("Start", start, proto.StartResponse),
                 ):
                     with suppress(GRPCError):  # no such job, or no such command
-                        await unary(
-                            channel, f"/worker.v1.WorkerService/{path}", request, proto.StopResponse
-                        )
+                        await unary(channel, f"/worker.v1.WorkerService/{path}", request, reply)
             lines = b"".join(line(each) for each in audited.log.records).splitlines()
             assert len(lines) == len(audited.log.records)
             decisions = audited.named(Event.DECISION)

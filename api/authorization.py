@@ -5,7 +5,7 @@ What a client may not read does not exist for that client.
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from errno import ENOENT
@@ -56,10 +56,12 @@ permit: ContextVar[Permit] = ContextVar("permit", default=NO_POLICY)
 
 @dataclass(frozen=True, slots=True)
 class _Rights:
-    """What a client may do: its rules, and the decision for each group and kind of job."""
+    """What a client may do: its rules and quotas, and the decision for each group and kind of job."""
 
     rules: ClientRules
+    quotas: Sequence[RunningJobs]
     decisions: Mapping[tuple[CallGroup, bool], Decision]
+    may_start: bool
 
     def of(self, group: CallGroup, *, own: bool = True) -> Decision:
         return self.decisions[group, own]
@@ -148,7 +150,7 @@ class Authorization:
             if rights is not None:
                 own, others = (rights.of(group, own=own).allowed for own in (True, False))
             if group is CallGroup.START:
-                own = rights is None or rights.rules.may_start
+                own = rights is None or rights.may_start
                 others = False
             if identity.may(RIGHTS[group]) and (own or others):
                 found.append(AllowedCalls(group.value, own, others))
@@ -165,7 +167,11 @@ class Authorization:
             decisions = {
                 (group, own): rules.decide(Call(group, own)) for group in CallGroup for own in (True, False)
             }
-            rights = self._rights[identity] = _Rights(rules, decisions)
+            quotas = [
+                RunningJobs(quota.running_jobs, f"quota {quota.name!r} of the policy")
+                for quota in rules.quotas
+            ]
+            rights = self._rights[identity] = _Rights(rules, quotas, decisions, rules.may_start)
         return rights
 
     async def _record(self, job: str) -> JobRecord:
@@ -174,7 +180,7 @@ class Authorization:
     async def _check_start(
         self, rights: _Rights, policy: Policy, spec: JobSpec, secrets: frozenset[str] = frozenset()
     ) -> Permit:
-        if not rights.rules.may_start:  # then nothing is looked up for this client
+        if not rights.may_start:  # then nothing is looked up for this client
             raise _denied(rights.rules.client, "start jobs", NO_RULE)
         facts = await self._facts(spec, policy)
         if secrets:
@@ -186,12 +192,8 @@ class Authorization:
             raise _denied(rights.rules.client, f"start {spec.command}", decision)
         rule = decision.rule
         wrap = await self._wrapper(rule.start.wrap, rule.name, unsafe_path=rule.start.unsafe_path)
-        quotas = [
-            RunningJobs(quota.running_jobs, f"quota {quota.name!r} of the policy")
-            for quota in rights.rules.quotas
-        ]
         execution = Execution(facts.program.path, wrap, policy.path)
-        return Permit(rule.name, spec, Grant(execution, rule.start.limits, quotas))
+        return Permit(rule.name, spec, Grant(execution, rule.start.limits, rights.quotas))
 
     async def _facts(self, spec: JobSpec, policy: Policy) -> StartFacts:
         assert self._lookup is not None
@@ -203,7 +205,9 @@ class Authorization:
         if not wrap:
             return ()
         assert self._lookup is not None
-        program = await asyncio.to_thread(self._lookup.program, wrap[0])
+        program = self._lookup.known_program(wrap[0])
+        if program is None:
+            program = await asyncio.to_thread(self._lookup.program, wrap[0])
         if program.missing:
             raise SpawnFailed(ENOENT, f"{wrap[0]}, the wrapper of rule {rule!r}: {os.strerror(ENOENT)}")
         if program.unsafe and not unsafe_path:

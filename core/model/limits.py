@@ -5,7 +5,7 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -124,6 +124,8 @@ class ResourceLimits:
 
     def updated(self, changes: "ResourceLimits") -> "ResourceLimits":
         """Return these limits, replaced where ``changes`` sets a value or none; io is merged by device."""
+        if self == _NO_LIMITS and not (changes.io or changes.unlimited):
+            return changes
         kept = self.without(changes.unlimited)
         return ResourceLimits(
             cpu=_filled(changes.cpu, kept.cpu),
@@ -140,6 +142,8 @@ class ResourceLimits:
 
     def without(self, names: Collection[str]) -> "ResourceLimits":
         """Return these limits without those of some names."""
+        if not names:
+            return self
 
         def part(of: str) -> dict[str, None]:
             return {name.removeprefix(of): None for name in names if name.startswith(of)}
@@ -158,8 +162,12 @@ _Part = TypeVar("_Part", CpuLimit, MemoryLimit, IoLimit)
 
 def _filled(part: _Part, otherwise: _Part) -> _Part:
     """Return ``part`` with its unset fields taken from ``otherwise``."""
-    gaps = [field.name for field in fields(part) if getattr(part, field.name) is None]
-    return replace(part, **{name: getattr(otherwise, name) for name in gaps})
+    values = {
+        name: value
+        for name in part.__match_args__
+        if getattr(part, name) is None and (value := getattr(otherwise, name)) is not None
+    }
+    return replace(part, **values) if values else part
 
 
 def _filled_devices(parts: tuple[IoLimit, ...], otherwise: tuple[IoLimit, ...]) -> tuple[IoLimit, ...]:
@@ -193,7 +201,8 @@ class LimitBounds:
         weight = limits.cpu.weight
         if weight is None and self.maximum.cpu.weight is not None:
             weight = min(DEFAULT_WEIGHT, self.maximum.cpu.weight)
-        limits = replace(limits, cpu=replace(limits.cpu, weight=weight))
+        if weight != limits.cpu.weight:
+            limits = replace(limits, cpu=replace(limits.cpu, weight=weight))
         return self.maximum.updated(limits)
 
     def apply_changes(self, current: ResourceLimits, changes: ResourceLimits) -> ResourceLimits:
@@ -236,6 +245,8 @@ class LimitBounds:
 
     def _check_removed(self, changes: ResourceLimits) -> None:
         """Raise InvalidJobSpec for a limit that is to be removed although it has a maximum."""
+        if not changes.removes_any:
+            return
         bounds = {f"limits.{name}": attrgetter(name)(self.maximum) for name in changes.unlimited}
         most = {part.device: part for part in self.maximum.io}
         for part in changes.io:
@@ -249,10 +260,13 @@ class LimitBounds:
 
 
 def _check_below(name: str, part: _Part, most: _Part) -> None:
-    for each in fields(part):
-        value, bound = getattr(part, each.name), getattr(most, each.name)
-        if isinstance(value, int | float) and bound is not None and value > bound:
-            raise _above(f"{name}.{each.name}", value, bound)
+    for each in part.__match_args__:
+        bound = getattr(most, each)
+        if bound is None:
+            continue
+        value = getattr(part, each)
+        if isinstance(value, int | float) and value > bound:
+            raise _above(f"{name}.{each}", value, bound)
 
 
 def _check_among(cpus: str, most: str) -> None:

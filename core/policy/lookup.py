@@ -24,3 +24,7 @@ class Lookup(Protocol):
     def program(self, path: str) -> Program:
         """Return the program at an absolute path; may block."""
         ...
+
+    def known_program(self, path: str) -> Program | None:
+        """Return the same if it was looked up a moment ago, None otherwise; does not block."""
+        ...

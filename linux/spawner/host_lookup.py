@@ -7,9 +7,9 @@ no other thread.
 import grp
 import os
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
 
 from ...core.errors import InvalidJobSpec
 from ...core.model.job import JobSpec
@@ -29,56 +29,48 @@ _MOST_KEPT = 1000
 
 _ROOT = "/"
 
-_Named = tuple[dict[str, Ids], dict[str, int]]
-"""The users and groups that the policy names and that exist."""
-
-_Key = TypeVar("_Key", bound=Hashable)
-_Value = TypeVar("_Value")
-
 
 class HostLookup:
     """A Lookup of the policy. ``default_user`` is that of jobs without a user."""
 
     def __init__(self, default_user: str | None = None) -> None:
         self._default_user = default_user
-        self._kept = _KeptForPolicy(Policy())
+        self._kept: _Kept | None = None
 
     def facts(self, spec: JobSpec, policy: Policy) -> StartFacts:
         # Several threads look up at once, maybe for two policies: each uses one object to the end.
         kept = self._kept
-        if kept.policy is not policy:
-            kept = self._kept = _KeptForPolicy(policy)
+        if kept is None or kept.policy is not policy:
+            kept = self._kept = _Kept(policy, _KeptAccounts(policy, self._default_user))
+        elif not kept.accounts.are_recent:
+            kept.accounts = _KeptAccounts(policy, self._default_user)
         command = spec.command
         program = find_program(command, spec.working_directory, policy.path)
-        relative = "/" in command and not command.startswith("/")
-        if not (program.missing or program.unsafe or relative):
+        if command.startswith("/") or "/" not in command:
             kept.programs.keep(command, program)
-        users = {name: ids for name in policy.user_names if (ids := kept.user(name)) is not None}
-        named = users, _gids(policy.group_names)
-        kept.named.keep(None, named)
-        default = _own() if self._default_user is None else kept.user(self._default_user)
-        job = [kept.user(each) or _UNKNOWN for each in _users_of(spec.user)]
         directory = os.path.realpath(spec.working_directory)
-        return StartFacts(spec, program, directory, _accounts(job, default or _UNKNOWN, named))
+        return StartFacts(spec, program, directory, kept.accounts.of(spec.user))
 
     def known_facts(self, spec: JobSpec, policy: Policy) -> StartFacts | None:
         kept = self._kept
-        if policy is not kept.policy or spec.working_directory != _ROOT:
+        if kept is None or kept.policy is not policy or not kept.accounts.are_recent:
             return None
-        program, named = kept.programs.get(spec.command), kept.named.get(None)
-        default = _own() if self._default_user is None else kept.users.get(self._default_user)
-        if program is None or named is None or default is None:
+        if spec.working_directory != _ROOT:
             return None
-        job = []
-        for user in _users_of(spec.user):
-            ids = kept.users.get(user)
-            if ids is None:
-                return None
-            job.append(ids)
-        return StartFacts(spec, program, _ROOT, _accounts(job, default, named))
+        program, accounts = kept.programs.get(spec.command), kept.accounts.known(spec.user)
+        if program is None or accounts is None:
+            return None
+        return StartFacts(spec, program, _ROOT, accounts)
 
     def program(self, path: str) -> Program:
-        return find_program(path, "/", "")
+        kept = self._kept
+        program = find_program(path, _ROOT, "")
+        if kept is not None:
+            kept.programs.keep(path, program)
+        return program
+
+    def known_program(self, path: str) -> Program | None:
+        return None if self._kept is None else self._kept.programs.get(path)
 
 
 def existing_users(names: Iterable[str]) -> dict[str, Ids]:
@@ -86,44 +78,62 @@ def existing_users(names: Iterable[str]) -> dict[str, Ids]:
     return {name: ids for name in names if (ids := _ids(name)) is not None}
 
 
-class _Kept(Generic[_Key, _Value]):
-    """Results of lookups, each kept for a moment."""
+class _KeptPrograms:
+    """Programs, each kept for a moment if only root can change what it is."""
 
     def __init__(self) -> None:
-        self._known: dict[_Key, tuple[float, _Value]] = {}
+        self._known: dict[str, tuple[float, Program]] = {}
 
-    def get(self, key: _Key) -> _Value | None:
-        known = self._known.get(key)
+    def get(self, command: str) -> Program | None:
+        known = self._known.get(command)
         return None if known is None or known[0] <= time.monotonic() else known[1]
 
-    def keep(self, key: _Key, value: _Value) -> None:
+    def keep(self, command: str, program: Program) -> None:
+        if program.missing or program.unsafe:
+            return
         if len(self._known) >= _MOST_KEPT:  # clients choose what is looked up
             self._known.clear()
-        self._known[key] = (time.monotonic() + _KEPT, value)
+        self._known[command] = (time.monotonic() + _KEPT, program)
 
 
-class _KeptForPolicy:
+class _KeptAccounts:
+    """Users and groups, all looked up in one moment; a user of a job that does not exist is not kept."""
+
+    def __init__(self, policy: Policy, default_user: str | None) -> None:
+        self._until = time.monotonic() + _KEPT
+        self._users = existing_users(policy.user_names)
+        self._groups = _gids(policy.group_names)
+        self._default = _own() if default_user is None else _ids(default_user) or _UNKNOWN
+        self._of: dict[str | None, Accounts] = {}
+
+    @property
+    def are_recent(self) -> bool:
+        """Whether they were looked up a moment ago."""
+        return time.monotonic() < self._until
+
+    def known(self, user: str | None) -> Accounts | None:
+        """Return the accounts for a user as written for a job, if they were looked up."""
+        return self._of.get(user)
+
+    def of(self, user: str | None) -> Accounts:
+        """Return the accounts for a user as written for a job."""
+        job = [_ids(each) for each in _users_of(user)] or [self._default]
+        first, last = job[0] or _UNKNOWN, job[-1] or _UNKNOWN
+        accounts = Accounts(first, last, self._default, os.geteuid(), self._users, self._groups)
+        if _UNKNOWN not in (first, last):
+            if len(self._of) >= _MOST_KEPT:
+                self._of.clear()
+            self._of[user] = accounts
+        return accounts
+
+
+@dataclass(slots=True)
+class _Kept:
     """What was found for starts under one policy."""
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.programs: _Kept[str, Program] = _Kept()
-        self.users: _Kept[str, Ids] = _Kept()
-        self.named: _Kept[None, _Named] = _Kept()
-
-    def user(self, name: str) -> Ids | None:
-        """Return a user as written for a job, None if it does not exist."""
-        ids = self.users.get(name)
-        if ids is None and (ids := _ids(name)) is not None:
-            self.users.keep(name, ids)
-        return ids
-
-
-def _accounts(job: list[Ids], default: Ids, named: _Named) -> Accounts:
-    """Return the accounts; ``job`` is the user of the job and, after that, the same without a group."""
-    users, groups = named
-    first, last = (job[0], job[-1]) if job else (default, default)
-    return Accounts(first, last, default, os.geteuid(), users, groups)
+    policy: Policy
+    accounts: _KeptAccounts
+    programs: _KeptPrograms = field(default_factory=_KeptPrograms)
 
 
 def _users_of(user: str | None) -> tuple[str, ...]:

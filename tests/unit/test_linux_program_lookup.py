@@ -176,7 +176,7 @@ def test_what_does_not_exist_is_missing(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_what_was_found() -> None:
-    """Facts that are known without a lookup are those of the lookup; a relative command is never kept."""
+    """What is known without a lookup is the result of the lookup; a relative command is never kept."""
     policy = read(
         '[[rule]]\ncalls = ["start"]\ncommands = ["*"]\nusers = ["root", "nosuch"]\ngroups = ["0"]\n'
     )
@@ -192,6 +192,10 @@ def test_what_is_kept_is_what_was_found() -> None:
         lookup.facts(spec, policy)
         assert lookup.known_facts(spec, policy) is None
     assert lookup.known_facts(JobSpec("sh"), Policy()) is None
+    assert lookup.known_program("/usr/bin/env") is None
+    wrapper = lookup.program("/usr/bin/env")
+    if not wrapper.unsafe:
+        assert wrapper == lookup.known_program("/usr/bin/env")
 
 
 @AS_ROOT

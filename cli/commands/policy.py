@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ...api.identity import Identity, read_certificate
 from ...api.roles import RIGHTS, Role
@@ -15,7 +18,8 @@ from ...core.policy.decision import Decision, decide, explain
 from ...core.policy.reading import InvalidPolicy
 from ...core.policy.rules import Policy
 from ...linux.spawner.host_lookup import HostLookup, existing_users
-from ..options.job_spec import JOB_COMMAND, job_options, job_spec
+from ..options.job_spec import JOB_COMMAND, invalid_specs_rejected, job_options, job_spec
+from ..options.limits import LIMITS, resource_limits
 from ..policy_file import check_protection, read_policy, summary
 from ..terminal.console import Failure, printable, say
 from ..terminal.policy_explanation import explanation
@@ -77,8 +81,17 @@ def check(file: Path, default_user: str | None, form: str | None) -> None:
 )
 @click.option("--issuer", metavar="DN", default="", help="Issuer of the client's certificate.")
 @click.option("--cert", type=_FILE, help="A certificate that has name, issuer and roles.")
+@click.option(
+    "--call",
+    "group",
+    type=click.Choice([each.value for each in CallGroup]),
+    default=CallGroup.START.value,
+    show_default=True,
+    help="Group of the call.",
+)
+@click.option("--owner", metavar="NAME", help="Owner of the job of the call.  [default: the client]")
 @_default_user_option
-@job_options
+@partial(job_options, required=False)
 @format_option("json")
 def explain_command(
     file: Path,
@@ -86,37 +99,66 @@ def explain_command(
     roles: tuple[str, ...],
     issuer: str,
     cert: Path | None,
+    group: str,
+    owner: str | None,
     default_user: str | None,
     form: str | None,
-    request_id: str,
-    secrets: Mapping[str, bytes],
     **job: object,
 ) -> None:
     """Explain whether a client may start a command: which rule decides, and why others do not match.
 
-    The options of the job are those of `worker start`. Run this where the server runs, as its user. Exits
-    with 1 if the start is denied.
+    The options of the job are those of `worker start`. With --call, explain another call, on a job of the
+    client or of --owner: there is no CMD, and only `update` has options of the job, its limits. Run this
+    where the server runs, as its user. Exits with 1 if the call is denied.
     """
-    del request_id
     if (name is None) == (cert is None) or (cert is not None and (roles or issuer)):
         raise click.UsageError("use either --as with --role and --issuer, or --cert")
     identity = _identity_in(cert) if cert else Identity(name or "", issuer, frozenset(map(Role, roles)))
-    found, spec = _read(file), job_spec(job)
+    _check_options(CallGroup(group), owner, job)
+    found = _read(file)
     client = Client(identity.name, identity.issuer, frozenset(map(str, identity.roles)))
-    facts = replace(HostLookup(default_user).facts(spec, found), secrets=frozenset(secrets))
-    call = Call(CallGroup.START, start=facts)
+    if group == CallGroup.START:
+        call = _start(found, default_user, job)
+    else:
+        own = owner in {None, client.name}
+        with invalid_specs_rejected():
+            changes = resource_limits(job) if group == CallGroup.UPDATE else None
+        call = Call(CallGroup(group), own, changes=changes)
     decision = decide(found, client, call)
-    lines = list(explanation(client, facts, decision, explain(found, client, call)))
-    if not identity.may(RIGHTS[CallGroup.START]):
+    lines = list(explanation(client, call, owner or client.name, decision, explain(found, client, call)))
+    if not identity.may(RIGHTS[call.group]):
         decision = Decision(allowed=False)
-        lines[0] = "denied: no role of the client has the right to start jobs, whatever the policy allows"
+        lines[0] = f"denied: no role of the client has the right to {group}, whatever the policy allows"
     if form == "json":
         show_json(
             {"allowed": decision.allowed, "rule": decision.rule and decision.rule.name, "lines": lines}
         )
     else:
-        say(printable("\n".join(lines)))
+        say("\n".join(map(printable, lines)))
     click.get_current_context().exit(0 if decision.allowed else 1)
+
+
+def _check_options(group: CallGroup, owner: str | None, job: Mapping[str, object]) -> None:
+    """Raise UsageError for what is missing, and for what would not count."""
+    if group is CallGroup.START:
+        if job["command"] is None:
+            raise click.UsageError("name the command, or use --call")
+    else:
+        source = click.get_current_context().get_parameter_source
+        counting = {limit.name for limit in LIMITS} if group is CallGroup.UPDATE else set()
+        if any(source(name) is ParameterSource.COMMANDLINE for name in job.keys() - counting):
+            raise click.UsageError(
+                f"--call {group} has no CMD and no options of a job{' but limits' * bool(counting)}"
+            )
+    if owner is not None and group in {CallGroup.START, CallGroup.ADMIN}:
+        raise click.UsageError(f"--call {group} is about no job, so --owner has no meaning")
+
+
+def _start(policy: Policy, default_user: str | None, job: Mapping[str, Any]) -> Call:
+    secrets = frozenset(job["secrets"])
+    spec = job_spec({name: value for name, value in job.items() if name not in {"request_id", "secrets"}})
+    facts = HostLookup(default_user).facts(spec, policy)
+    return Call(CallGroup.START, start=replace(facts, secrets=secrets))
 
 
 def _read(file: Path) -> Policy:

@@ -153,15 +153,18 @@ _SECRETS = click.option(
     callback=_converted(dict),
     help="Give the job the contents of a file, as a file in the directory $CREDENTIALS_DIRECTORY.",
 )
-_ARGUMENTS = (
-    click.argument("command", metavar="CMD", type=click.UNPROCESSED),
-    click.argument("args", metavar="[ARG]...", type=click.UNPROCESSED, nargs=-1),
-)
+_ARGS = click.argument("args", metavar="[ARG]...", type=click.UNPROCESSED, nargs=-1)
 
 
-def job_options(command: Command) -> Command:
-    """Add to a command the options of a job, CMD and ARG, for `job_spec`; ``request_id``; ``secrets``."""
-    for add in (*reversed(_ARGUMENTS), limit_options, _REQUEST_ID, _SECRETS, *reversed(_OPTIONS)):
+def job_options(command: Command, *, required: bool = True) -> Command:
+    """Add to a command the options of a job, CMD and ARG, for `job_spec`; ``request_id``; ``secrets``.
+
+    ``required``: CMD must be given.
+    """
+    name = click.argument(
+        "command", metavar="CMD" if required else "[CMD]", type=click.UNPROCESSED, required=required
+    )
+    for add in (_ARGS, name, limit_options, _REQUEST_ID, _SECRETS, *reversed(_OPTIONS)):
         command = add(command)
     return command
 

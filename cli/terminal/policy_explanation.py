@@ -1,27 +1,37 @@
-"""Why a policy allows or denies a start, as text."""
+"""Why a policy allows or denies a call, as text."""
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ...core.policy.calls import Client, Ids, StartFacts
+from ...core.policy.calls import Call, CallGroup, Client, Ids, StartFacts
 from ...core.policy.decision import Decision, Explanation
 from ...core.policy.rules import CommandPattern, Rule
 from .resources import limits_line
 
 
 def explanation(
-    client: Client, start: StartFacts, decision: Decision, rules: Sequence[Explanation]
+    client: Client, call: Call, owner: str, decision: Decision, rules: Sequence[Explanation]
 ) -> Iterator[str]:
-    """Yield the decision, what would be executed, and for each rule whether it matches or why not."""
+    """Yield the decision, what would be executed, and for each rule whether it matches or why not.
+
+    ``owner`` is that of the job of the call.
+    """
     yield f"{'allowed' if decision.allowed else 'denied'}: {decision.reason}"
     yield f"client: {_client(client)}"
+    if call.start is not None:
+        yield from _execution(call.start)
+    elif call.group is not CallGroup.ADMIN:
+        yield f"call: {call.group}, {_job_of(owner)}"
+    if call.start is not None and decision.allowed and decision.rule is not None:
+        yield from _terms(decision.rule)
+    for each in rules:
+        yield f"rule {each.rule.name!r} ({each.rule.effect.value}): {_why(each, client, call, owner)}"
+
+
+def _execution(start: StartFacts) -> Iterator[str]:
     found = "there is no such file" if start.program.missing else start.program.unsafe or "safe"
     yield f"command: {start.program.path} ({found})"
     yield f"user: {_ids(start.accounts.job)}"
-    if decision.allowed and decision.rule is not None:
-        yield from _terms(decision.rule)
-    for each in rules:
-        yield f"rule {each.rule.name!r} ({each.rule.effect.value}): {_why(each, client, start)}"
 
 
 def _terms(rule: Rule) -> Iterator[str]:
@@ -33,16 +43,31 @@ def _terms(rule: Rule) -> Iterator[str]:
             yield f"limits.{name}: {line}"
 
 
-def _why(each: Explanation, client: Client, start: StartFacts) -> str:
+def _why(each: Explanation, client: Client, call: Call, owner: str) -> str:
     failed = each.failed
     if not failed:
         return "matches"
-    if failed == "client":
-        requested = _client(client)
-    else:
-        requested = _REQUESTED[failed](start) if failed in _REQUESTED else "requested"
+    requested = _requested(failed, client, call, owner)
     listed = _LISTED[failed](each.rule) if failed in _LISTED else ""
     return f"does not match: {failed}: {requested or 'none'}; the rule has {listed or 'none'}"
+
+
+def _requested(failed: str, client: Client, call: Call, owner: str) -> str:
+    match failed:
+        case "client":
+            return _client(client)
+        case "calls":
+            return call.group
+        case "jobs":
+            return _job_of(owner)
+        case "limits" if call.changes is not None:
+            return limits_line(call.changes)
+    start = call.start
+    return _OF_START[failed](start) if start is not None and failed in _OF_START else "requested"
+
+
+def _job_of(owner: str) -> str:
+    return f"on a job of {owner!r}"
 
 
 def _client(client: Client) -> str:
@@ -76,8 +101,7 @@ def _ids(ids: Ids) -> str:
     return f"uid {ids.uid}, gid {ids.gid}{more}"
 
 
-_REQUESTED: Mapping[str, Callable[[StartFacts], str]] = {
-    "calls": lambda _: "start",
+_OF_START: Mapping[str, Callable[[StartFacts], str]] = {
     "commands": lambda start: start.program.path,
     "args": lambda start: shlex.join(start.spec.args) or "no arguments",
     "unsafe_path": lambda start: start.program.unsafe,
@@ -93,6 +117,7 @@ _REQUESTED: Mapping[str, Callable[[StartFacts], str]] = {
 _LISTED: Mapping[str, Callable[[Rule], str]] = {
     "client": _conditions,
     "calls": lambda rule: ", ".join(sorted(rule.calls)),
+    "jobs": lambda rule: rule.jobs.value,
     "commands": lambda rule: ", ".join(each.path for each in rule.start.commands),
     "args": lambda rule: " or ".join(map(_arguments, rule.start.commands)),
     "env": lambda rule: ", ".join(rule.start.env.texts),

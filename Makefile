@@ -5,6 +5,8 @@ BIN := .venv/bin
 PARALLEL := --numprocesses=auto --dist=worksteal
 # The tests of a file share a server.
 PARALLEL_FILES := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+FUZZ_SECONDS := 60
+FUZZ = -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4000 -len_control=0
 
 .PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest docs links reference soak fuzz bench proto format clean
 
@@ -65,9 +67,11 @@ soak: .venv/ready ## Run the tests that take too long for CI
 	$(BIN)/pytest tests/soak
 	WORKER_CRASH_TIMES=10 $(BIN)/pytest tests/crash/test_random_kills.py
 
-fuzz: .venv/ready ## Fuzz requests and HTTP/2 sessions for a minute (installs atheris)
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet --group fuzz
-	$(BIN)/python -m tests.fuzz.requests -max_total_time=60 -timeout=10 -max_len=2000 -len_control=0
+fuzz: .venv/ready ## Fuzz requests, policy files and certificates, each for FUZZ_SECONDS=60 (installs atheris)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=2.3'
+	$(BIN)/python -m tests.fuzz.requests $(FUZZ)
+	$(BIN)/python -m tests.fuzz.policies $(FUZZ)
+	$(BIN)/python -m tests.fuzz.certificates $(FUZZ)
 
 bench: .venv/ready ## Run the benchmarks (benchmarks/README.md)
 	$(BIN)/python benchmarks/placement.py
@@ -90,7 +94,7 @@ format: .venv/ready ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environments, builds and caches
-	rm -rf .venv .venv-3.* build dist docs/man *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-3.* build dist docs/man *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .import_linter_cache
 
 .venv/ready: pyproject.toml $(wildcard build_backend/*.py linux/zygote/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -6,7 +6,8 @@ server reads that one and never signs.
 
 import secrets
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,8 +22,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .ca_key_path import key_path
-from .certificate_files import AuthorityMissing, PrivateKey, UnusableName
+from .certificate_files import AuthorityMissing, CertificateError, PrivateKey, UnusableName
 from .roles import ROLES_OID, Role, encode_roles
+from .x509_errors import as_value_errors
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
@@ -38,7 +40,7 @@ class KeyType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A CA with its key."""
+    """A CA with its key. Both methods raise CertificateError for what it cannot sign."""
 
     certificate: x509.Certificate
     key: PrivateKey
@@ -51,31 +53,36 @@ class Authority:
         days: int,
     ) -> x509.Certificate:
         """Return a certificate with this common name, valid for so long, but not longer than the CA."""
-        key_identifier = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-        builder = (
-            _builder(common_name(name), key, days, latest=self.certificate.not_valid_after_utc)
-            .issuer_name(self.certificate.subject)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(for_ca=False), critical=True)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_identifier.value),
-                critical=False,
+        with _signing():
+            builder = (
+                _builder(common_name(name), key, days, latest=self.certificate.not_valid_after_utc)
+                .issuer_name(self.certificate.subject)
+                .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+                .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+                .add_extension(_key_usage(for_ca=False), critical=True)
+                .add_extension(self._key_identifier(), critical=False)
             )
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
-        return builder.sign(self.key, hashes.SHA256())
+            for extension in extensions:
+                builder = builder.add_extension(extension, critical=False)
+            return builder.sign(self.key, hashes.SHA256())
 
     def renew(self, certificate: x509.Certificate, days: int) -> x509.Certificate:
         """Return the same certificate with another serial and later dates, also that of the CA itself."""
         latest = None if certificate == self.certificate else self.certificate.not_valid_after_utc
-        builder = _builder(certificate.subject, certificate.public_key(), days, latest).issuer_name(
-            certificate.issuer
-        )
-        for extension in certificate.extensions:
-            builder = builder.add_extension(extension.value, critical=extension.critical)
-        return builder.sign(self.key, hashes.SHA256())
+        with _signing():
+            builder = _builder(certificate.subject, certificate.public_key(), days, latest)
+            builder = builder.issuer_name(certificate.issuer)
+            for extension in certificate.extensions:
+                builder = builder.add_extension(extension.value, critical=extension.critical)
+            return builder.sign(self.key, hashes.SHA256())
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """Return what names the key of the CA; one of another program may have no identifier of its own."""
+        try:
+            own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def new_authority(key_type: KeyType) -> Authority:
@@ -101,18 +108,30 @@ def load_authority(directory: Path) -> Authority:
     certificate, key = directory / "ca.crt", key_path(directory)
     path = certificate
     try:
-        loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
-        path = key
-        private = load_pem_private_key(key.read_bytes(), password=None)
+        with as_value_errors():
+            loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+            public = loaded.public_key()
+            path = key
+            private = load_pem_private_key(key.read_bytes(), password=None)
     except OSError as error:
         raise AuthorityMissing(path, error.strerror or str(error)) from error
-    except (ValueError, TypeError) as error:  # TypeError: the key is encrypted
+    except ValueError as error:
         raise AuthorityMissing(path, str(error)) from error
     if not isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise AuthorityMissing(key, "is neither an RSA nor an elliptic curve key")
-    if private.public_key() != loaded.public_key():
+    if private.public_key() != public:
         raise AuthorityMissing(key, f"does not belong to {certificate}")
     return Authority(loaded, private)
+
+
+@contextmanager
+def _signing() -> Iterator[None]:
+    """Raise CertificateError for what the certificate of a CA, or the one to renew, does not permit."""
+    try:
+        with as_value_errors():
+            yield
+    except ValueError as error:
+        raise CertificateError(f"the certificate cannot be signed: {error}") from None
 
 
 def for_server() -> x509.ExtensionType:
@@ -180,6 +199,8 @@ def _builder(
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC).replace(microsecond=0)
     end = now + timedelta(days=days)
+    if latest is not None and latest <= now:
+        raise CertificateError(f"the certificate of the CA expired on {latest:%Y-%m-%d}")
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -8,6 +8,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from .identity import ClientCertificate, read_certificate
 from .tls import pem_certificates
+from .x509_errors import as_value_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,9 @@ class CertificateDetails:
 def certificate_details(path: Path) -> CertificateDetails:
     """Return what the first certificate of a PEM file contains. Raises OSError and ValueError."""
     data = pem_certificates(path)[0]
-    parsed = x509.load_der_x509_certificate(data)
-    return CertificateDetails(path, read_certificate(data), _kind(parsed), tuple(_hosts(parsed)))
+    with as_value_errors():
+        parsed = x509.load_der_x509_certificate(data)
+        return CertificateDetails(path, read_certificate(data), _kind(parsed), tuple(_hosts(parsed)))
 
 
 def _kind(certificate: x509.Certificate) -> str:

@@ -45,6 +45,7 @@ from .certificate_files import (
 from .identity import serial_text
 from .revoking import denied_in
 from .roles import Role
+from .x509_errors import as_value_errors
 
 OnKey = Callable[[str], None]
 
@@ -175,7 +176,8 @@ def renew(directory: Path, name: str, *, days: int | None = None) -> Path:
     path = directory / f"{name}.crt"
     with locked(directory):
         try:
-            old = x509.load_pem_x509_certificate(path.read_bytes())
+            with as_value_errors():
+                old = x509.load_pem_x509_certificate(path.read_bytes())
         except FileNotFoundError:
             raise CertificateError(f"there is no certificate {path}") from None
         except ValueError as error:
@@ -240,11 +242,13 @@ def _issue(
 def _key_of(request: bytes) -> CertificatePublicKeyTypes:
     """Return the key in a request, whose sender has proved to have it."""
     try:
-        parsed = x509.load_pem_x509_csr(request)
-        key = parsed.public_key()
+        with as_value_errors():
+            parsed = x509.load_pem_x509_csr(request)
+            key = parsed.public_key()
+            signed = parsed.is_signature_valid
     except ValueError as error:
         raise CertificateError(f"the request cannot be read: {error}") from None
-    if not parsed.is_signature_valid:
+    if not signed:
         raise CertificateError("the request is not signed with its own key")
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
         return key

@@ -71,7 +71,14 @@ def revocation_lists(
 
 def _revocation_list(data: bytes, authorities: Sequence[bytes]) -> tuple[RevocationList, bytes]:
     """Return a CRL and its scope."""
-    from cryptography import x509  # noqa: PLC0415 - 8 MB of memory, which few servers need
+    from .x509_errors import as_value_errors  # noqa: PLC0415 - 8 MB of memory, which few servers need
+
+    with as_value_errors():
+        return _parsed(data, authorities)
+
+
+def _parsed(data: bytes, authorities: Sequence[bytes]) -> tuple[RevocationList, bytes]:
+    from cryptography import x509  # noqa: PLC0415 - see above
 
     crl = x509.load_der_x509_crl(data)
     issuer = der.distinguished_name(der.decode(crl.issuer.public_bytes()))

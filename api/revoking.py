@@ -12,10 +12,11 @@ from .authority import load_authority
 from .certificate_files import CertificateError, locked, replace_file
 from .identity import serial_text
 from .revocation import denied_serials
+from .x509_errors import as_value_errors
 
 CRL_DAYS = 30
 
-_HEAD = "# Serials of certificates that the server denies, one a line, in hex.\n"
+_HEAD = b"# Serials of certificates that the server denies, one a line, in hex.\n"
 
 
 def revoke(directory: Path, serials: Sequence[tuple[int, str]], *, days: int = CRL_DAYS) -> list[Path]:
@@ -26,13 +27,13 @@ def revoke(directory: Path, serials: Sequence[tuple[int, str]], *, days: int = C
     """
     path = directory / "denied"
     with locked(directory):
-        text = path.read_text() if path.exists() else _HEAD
+        text = path.read_bytes() if path.exists() else _HEAD
         known = _denied(path, text)
         today = f"{datetime.now(UTC):%Y-%m-%d}"
         added = [f"{serial_text(each)}  # {what}, {today}\n" for each, what in serials if each not in known]
         if added:
-            text += "" if text.endswith("\n") or not text else "\n"
-            replace_file(path, (text + "".join(added)).encode())
+            text += b"" if text.endswith(b"\n") or not text else b"\n"
+            replace_file(path, text + "".join(added).encode())
         changed = [path] if added else []
         if (directory / "ca.crl").exists():
             changed.append(_write_crl(directory, days))
@@ -53,10 +54,11 @@ def _write_crl(directory: Path, days: int) -> Path:
     number = 1
     if path.exists():
         try:
-            before = x509.load_pem_x509_crl(path.read_bytes())
-            revoked = {each.serial_number: each.revocation_date_utc for each in before}
-            number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
-        except (ValueError, x509.ExtensionNotFound) as error:
+            with as_value_errors():
+                before = x509.load_pem_x509_crl(path.read_bytes())
+                revoked = {each.serial_number: each.revocation_date_utc for each in before}
+                number = before.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
+        except ValueError as error:
             raise CertificateError(f"{path} cannot be continued: {error}") from None
     for serial in denied_in(directory):
         revoked.setdefault(serial, now)
@@ -71,7 +73,12 @@ def _write_crl(directory: Path, days: int) -> Path:
         )
     )
     for serial, when in sorted(revoked.items()):
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(when)
+        try:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(when)
+        except ValueError as error:
+            raise CertificateError(
+                f"the serial {serial_text(serial)} cannot be in a CRL: {error}"
+            ) from None
         builder = builder.add_revoked_certificate(entry.build())
     replace_file(path, builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.PEM))
     return path
@@ -80,11 +87,11 @@ def _write_crl(directory: Path, days: int) -> Path:
 def denied_in(directory: Path) -> frozenset[int]:
     """Return the list of denied serials, empty if there is none. Raises CertificateError."""
     path = directory / "denied"
-    return _denied(path, path.read_text()) if path.exists() else frozenset()
+    return _denied(path, path.read_bytes()) if path.exists() else frozenset()
 
 
-def _denied(path: Path, text: str) -> frozenset[int]:
+def _denied(path: Path, text: bytes) -> frozenset[int]:
     try:
-        return denied_serials(text)
+        return denied_serials(text.decode())
     except ValueError as error:
         raise CertificateError(f"{path}: {error}") from None

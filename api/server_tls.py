@@ -154,7 +154,10 @@ def _load(files: TlsFiles) -> _Loaded:
     authorities, crls = _parsed(files.ca, _authorities_and_crls)
     if not authorities:
         raise TlsSetupFailed(f"{files.ca} contains no certificate in PEM format")
-    context = server_context(authorities=authorities, certificate=files.certificate, key=files.key)
+    try:
+        context = server_context(authorities=authorities, certificate=files.certificate, key=files.key)
+    except (ssl.SSLError, ValueError) as error:
+        raise TlsSetupFailed(f"{files.ca}: {error}") from None
     own, *_ = _parsed(files.certificate, certificates_in)
     if files.crl is not None:
         crls += _parsed(files.crl, _crls)

@@ -35,7 +35,8 @@ class ClientContext(ssl.SSLContext):
 def server_context(*, authorities: Sequence[bytes], certificate: Path, key: Path) -> ssl.SSLContext:
     """Return the server's context: it accepts only clients with a certificate of one of these CAs.
 
-    ``authorities`` are their certificates in DER. Raises TlsSetupFailed.
+    ``authorities`` are their certificates in DER; ssl.SSLError and ValueError are about them. Raises
+    TlsSetupFailed about the others.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED

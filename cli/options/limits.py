@@ -98,6 +98,10 @@ class Limit:
             raise ValueError(  # noqa: TRY004 - one error for everything in a file
                 "write a table, such as { '/dev/vda' = '1M' }"
             )
+        for device, limit in value.items():
+            # An equals sign would make a part of the limit a part of the device.
+            if not isinstance(limit, str | int | float) or "=" in str(limit):
+                raise ValueError(f"{device}: write a limit, such as '1M'")
         return tuple(
             self.parameter.from_file(f"{device}={limit}", self.name) for device, limit in value.items()
         )

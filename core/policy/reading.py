@@ -3,8 +3,10 @@
 The tables are ``[[rule]]`` and ``[[quota]]``; docs/how-to/policy.md describes their keys.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TypeVar
 
 from ..errors import InvalidJobSpec
@@ -29,6 +31,7 @@ from .rules import (
 )
 
 _ALL_CALLS = "all"
+_LONGEST_PATH = 4096
 _ANY_CLIENT = ("clients", "issuers", "roles")
 _RULE = ("name", "effect", *_ANY_CLIENT, "calls", "jobs")
 _START = ("commands", "env", "directories", "users", "groups", "labels", "ulimits", "secrets", *SWITCHES)
@@ -179,6 +182,8 @@ class PolicyReader:
         directory, slash, name = path.rpartition("/")
         if not directory or "*" in directory or "\\" in directory:
             return path
+        if len(path) > _LONGEST_PATH:  # to resolve it would take minutes
+            raise ValueError(f"no path has more than {_LONGEST_PATH} characters")
         return f"{self.directory(directory).rstrip('/')}{slash}{name}"
 
     def _wrap(self, table: Table) -> tuple[str, ...]:
@@ -212,9 +217,9 @@ def _check_keys(table: Table, known: Sequence[str]) -> None:
 
 
 def _check_unique(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two have the name {name!r}")
+    name, times = max(Counter(names).items(), key=itemgetter(1), default=("", 0))
+    if times > 1:
+        raise ValueError(f"two have the name {name!r}")
 
 
 def _texts(table: Table, key: str) -> tuple[str, ...]:
@@ -256,7 +261,8 @@ def _member(table: Table, key: str, kind: type[_Member], default: _Member) -> _M
     for each in kind:
         if each.value == value:
             return each
-    raise ValueError(f"{key}: write {' or '.join(repr(each.value) for each in kind)}, not {value!r}")
+    given = f", not {value!r}" if isinstance(value, str) else ""
+    raise ValueError(f"{key}: write {' or '.join(repr(each.value) for each in kind)}{given}")
 
 
 def _calls(table: Table) -> frozenset[CallGroup]:

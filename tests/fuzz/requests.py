@@ -1,8 +1,6 @@
-"""Fuzz HTTP/2 sessions of a writer, and decoding. Run by `make fuzz`; arguments are those of libFuzzer."""
+"""Fuzz HTTP/2 sessions of a writer, and decoding: every message is valid or malformed."""
 
 import asyncio
-import logging
-import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +20,7 @@ with atheris.instrument_imports(include=["worker.api", "h2", "hpack", "hyperfram
     from worker.proto import worker as proto
 
 from ..support.served import make_worker, server_tls
+from .fuzzing import fuzz
 
 MESSAGES = [
     proto.StartRequest,
@@ -29,6 +28,11 @@ MESSAGES = [
     proto.QueryRequest,
     proto.AttachRequest,
     proto.UpdateRequest,
+]
+SEEDS = [
+    b"\0" + bytes(proto.StartRequest(name="x", args=["a"], env={"A": "1"})),
+    b"\3" + bytes(proto.AttachRequest(open=proto.AttachOpen(job_id="x"))),
+    bytes(range(200)),
 ]
 PATHS = ["Start", "List", "Query", "Attach", "Update", "Stream", "Wait"]
 
@@ -156,6 +160,4 @@ def one(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
-    atheris.Setup(sys.argv, one)
-    atheris.Fuzz()
+    fuzz("requests", one, SEEDS)

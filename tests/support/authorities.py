@@ -1,5 +1,6 @@
 """CAs for tests: roots and intermediate ones, their certificates of any dates, and their CRLs."""
 
+import base64
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from worker.api import peer_certificate as der
 from worker.api import tls
 from worker.api.roles import ROLES_OID, Role, encode_roles
 
@@ -132,6 +134,12 @@ class TestCA:
             builder = builder.add_extension(extension, critical=critical)
         return builder.sign(key or self.issued.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
+    def sign(self, content: bytes) -> bytes:
+        """Return content with the CA's signature, in DER: a certificate, a CRL or a request."""
+        signature = self.issued.key.sign(content, ec.ECDSA(hashes.SHA256()))
+        parts = [content, _algorithm(self.issued.der), der.encode(_BIT_STRING, b"\0" + signature)]
+        return der.encode(der.SEQUENCE, b"".join(parts))
+
     def _leaf(
         self,
         name: str,
@@ -148,6 +156,27 @@ class TestCA:
 
 
 LOOPBACK = ip_address("127.0.0.1")
+
+_BIT_STRING = 0x03
+
+
+def signed_content(whole: bytes) -> bytes:
+    """Return the part of a certificate, a CRL or a request that is signed, in DER."""
+    return _part(whole, 0)
+
+
+def _algorithm(whole: bytes) -> bytes:
+    return _part(whole, 1)
+
+
+def _part(whole: bytes, position: int) -> bytes:
+    part = der.children(der.decode(whole), der.SEQUENCE)[position]
+    return der.encode(part.tag, part.content)
+
+
+def pem(label: str, data: bytes) -> bytes:
+    """Return data in PEM format."""
+    return f"-----BEGIN {label}-----\n{base64.encodebytes(data).decode()}-----END {label}-----\n".encode()
 
 
 def replace(path: Path, data: bytes) -> None:

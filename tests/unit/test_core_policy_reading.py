@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.cli.options.limit_bounds import read_limits
+from worker.cli.policy_file import parse_policy
 from worker.core.policy.advice import is_launcher, warnings
 from worker.core.policy.decision import decide
 from worker.core.policy.reading import InvalidPolicy, PolicyReader
@@ -47,6 +48,10 @@ DENY = '[[rule]]\neffect = "deny"\ncalls = ["start"]\n'
             START + "limits = { default = { pids = 5 }, maximum = { pids = 3 } }",
             "limits: limits.pids: 5 is above",
         ),
+        (START + "effect = [[1]]", "effect: write 'allow' or 'deny'"),
+        (START + "limits.maximum.io_read = { a = 'b=1M' }", "limits: maximum.io_read: a: write a limit"),
+        (START + "limits.maximum.io_read = { a = [] }", "limits: maximum.io_read: a: write a limit"),
+        (START.replace("/bin", "/bin" * 1100), "commands: no path has more than 4096 characters"),
         (START.replace('"/bin/x"', '"x"'), "commands: 'x' is not an absolute path"),
         (START.replace('"/bin/x"', "1"), 'commands: write "/path" or'),
         (START.replace('"/bin/x"', '{ path = "/x", args = ["...", "a"] }'), "can only be the last"),
@@ -113,6 +118,45 @@ def test_a_file_is_a_policy_or_an_error(tables: dict[str, object]) -> None:
     """Whatever a file has, reading it returns a policy or raises InvalidPolicy."""
     with suppress(InvalidPolicy):
         read(tables)
+
+
+WORDS = [
+    "[[rule]]",
+    "[[quota]]",
+    "calls",
+    "limits",
+    "a",
+    ".",
+    "=",
+    "'",
+    '"',
+    '"*"',
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "\n",
+    "1",
+]
+
+
+@given(st.binary(max_size=60) | st.lists(st.sampled_from(WORDS)).map(lambda words: "".join(words).encode()))
+def test_any_bytes_are_a_policy_or_an_error(text: bytes) -> None:
+    """So are files that are no TOML."""
+    with suppress(InvalidPolicy):
+        parse_policy(text)
+
+
+@pytest.mark.parametrize("key", ["effect", "jobs", "limits", "commands", "stdin", "name", "wrap"])
+def test_a_value_may_be_nested_without_end(key: str) -> None:
+    """`effect.a.a.a = 1` makes tables in tables, which no error message can contain."""
+    value: object = 1
+    for _ in range(100_000):
+        value = {"a": value}
+    for nested in (value, {"maximum": {"io_read": value}}):
+        with pytest.raises(InvalidPolicy, match=rf"^rule 1: {key}"):
+            read({"rule": [{"calls": ["start"], "commands": ["*"], key: nested}]})
 
 
 def test_defaults_of_rules() -> None:

@@ -66,14 +66,22 @@ class Authority:
                 builder = builder.add_extension(extension, critical=False)
             return builder.sign(self.key, hashes.SHA256())
 
-    def renew(self, certificate: x509.Certificate, days: int) -> x509.Certificate:
-        """Return the same certificate with another serial and later dates, also that of the CA itself."""
+    def renew(
+        self, certificate: x509.Certificate, days: int, hosts: Collection[str] = ()
+    ) -> x509.Certificate:
+        """Return the same certificate with another serial and later dates, also that of the CA itself.
+
+        ``hosts`` are added to the names of a server.
+        """
         latest = None if certificate == self.certificate else self.certificate.not_valid_after_utc
         with _signing():
             builder = _builder(certificate.subject, certificate.public_key(), days, latest)
             builder = builder.issuer_name(certificate.issuer)
             for extension in certificate.extensions:
-                builder = builder.add_extension(extension.value, critical=extension.critical)
+                value: x509.ExtensionType = extension.value
+                if isinstance(value, x509.SubjectAlternativeName):
+                    value = x509.SubjectAlternativeName(dict.fromkeys((*value, *map(_general_name, hosts))))
+                builder = builder.add_extension(value, critical=extension.critical)
             return builder.sign(self.key, hashes.SHA256())
 
     def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
@@ -137,6 +145,16 @@ def _signing() -> Iterator[None]:
 def for_server() -> x509.ExtensionType:
     """Return what makes a certificate that of a server."""
     return x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+
+
+def is_server(certificate: x509.Certificate) -> bool:
+    """Whether a certificate is that of a server, and has the names of one."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return False
+    return ExtendedKeyUsageOID.SERVER_AUTH in usage
 
 
 def for_client(roles: Collection[Role]) -> list[x509.ExtensionType]:

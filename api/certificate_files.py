@@ -58,7 +58,12 @@ def write_certificate(path: Path, certificate: x509.Certificate) -> None:
 
 def write_key(path: Path, key: PrivateKey) -> None:
     """Write a key to a new file with mode 0600, so that it is never readable by others."""
-    write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    write_file(path, key_text(key), 0o600)
+
+
+def key_text(key: PrivateKey) -> bytes:
+    """Return a key in PEM format, without a passphrase."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def write_file(path: Path, data: bytes, mode: int) -> None:

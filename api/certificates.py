@@ -24,6 +24,7 @@ from .authority import (
     common_name,
     for_client,
     for_server,
+    is_server,
     load_authority,
     new_authority,
     new_key,
@@ -34,6 +35,7 @@ from .certificate_files import (
     AuthorityExists,
     CertificateError,
     CertificateExists,
+    PrivateKey,
     check_name,
     locked,
     replace_file,
@@ -124,6 +126,13 @@ def issue(
     return _issue_into(directory, name, for_client(roles), request, key_type, days, on_key)
 
 
+def check_issuable(directory: Path, name: str) -> None:
+    """Raise what ``issue`` would raise for a name: UnusableName, CertificateExists, AuthorityMissing."""
+    check_name(name)
+    _check_free([directory / f"{name}.{kind}" for kind in ("key", "crt")])
+    load_authority(directory)
+
+
 def issue_server(
     directory: Path,
     name: str = "server",
@@ -153,23 +162,28 @@ def request(
     _check_free(paths)
     (on_key or _no_report)(name)
     key = new_key(key_type)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(common_name(name))
-    data = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
     staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=directory))
     try:
         write_key(staging / f"{name}.key", key)
-        write_file(staging / f"{name}.csr", data, 0o644)
+        write_file(staging / f"{name}.csr", signing_request(name, key), 0o644)
         _move(staging, directory, paths)
     finally:
         shutil.rmtree(staging)
     return directory / f"{name}.csr"
 
 
-def renew(directory: Path, name: str, *, days: int | None = None) -> Path:
+def signing_request(name: str, key: PrivateKey) -> bytes:
+    """Return a request for a certificate of this key, in PEM format."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(common_name(name))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def renew(directory: Path, name: str, *, days: int | None = None, hosts: Collection[str] = ()) -> Path:
     """Replace ``name``.crt by one with later dates, of the same key, name, roles and hosts.
 
     ``ca`` renews the certificate of the CA; those that it has issued remain valid. ``days`` is the new
-    validity, by default that of new certificates. Raises CertificateError, AuthorityMissing and OSError.
+    validity, by default that of new certificates. ``hosts`` are added to the names of a server.
+    Raises UnusableName, CertificateError, AuthorityMissing and OSError, and then changes nothing.
     """
     check_name(name)
     authority = load_authority(directory)
@@ -186,8 +200,10 @@ def renew(directory: Path, name: str, *, days: int | None = None) -> Path:
             raise CertificateError(f"{path} was not issued by the CA in {directory}")
         if old.serial_number in denied_in(directory):
             raise CertificateError(f"{path} is denied (serial {serial_text(old.serial_number)})")
+        if hosts and not is_server(old):
+            raise CertificateError(f"{path} is not the certificate of a server, so it has no hosts")
         days = days or (CA_DAYS if name == "ca" else LEAF_DAYS)
-        replace_file(path, authority.renew(old, days).public_bytes(Encoding.PEM))
+        replace_file(path, authority.renew(old, days, hosts).public_bytes(Encoding.PEM))
     return path
 
 

@@ -141,14 +141,18 @@ def request_command(name: str, key_type: str, form: str | None) -> None:
 @click.option(
     "--days", type=click.IntRange(1, 3650), help=f"Validity.  [default: {LEAF_DAYS}, of the CA ten years]"
 )
+@click.option(
+    "--host", multiple=True, help="A further name or address of the server NAME; may be repeated."
+)
 @format_option("json")
-def renew_command(names: Sequence[str], days: int | None, form: str | None) -> None:
+def renew_command(names: Sequence[str], days: int | None, host: Sequence[str], form: str | None) -> None:
     """Replace certificates by ones with later dates, for the same keys.
 
-    A running server notices this of its own certificate. NAME `ca` is the CA: what it has issued remains
+    With --host the certificate of a server also gets further names. A running server notices the new
+    certificate within ten seconds. NAME `ca` is the CA: what it has issued remains
     valid, and its certificate must be copied to the clients again.
     """
     pki = worker_home().pki
     with failures():
-        renewed = [certificates.renew(pki, name, days=days) for name in names]
+        renewed = [certificates.renew(pki, name, days=days, hosts=host) for name in names]
     show_files(renewed, form)

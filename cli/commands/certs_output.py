@@ -8,14 +8,15 @@ from ...api.authority import KeyType
 from ...api.ca_key_path import key_path
 from ...api.certificate_files import CertificateError
 from ...api.tls import validity
-from ..terminal.console import Failure, progress, say
+from ..terminal.console import Failure, note, progress, say
 from ..terminal.show import show_json
 
 
 def progress_of(kind: KeyType) -> Callable[[str], None]:
-    """Return what reports that a key is being created."""
-    name = "RSA" if kind is KeyType.RSA_4096 else "P-256"
-    return lambda what: progress(f"Creating {name} keys: {what} ...")
+    """Return what reports that a key is being created: an RSA key takes seconds, so never silently."""
+    if kind is KeyType.RSA_4096:
+        return lambda what: note(f"creating an RSA key of 4096 bits for {what}, which takes seconds")
+    return lambda what: progress(f"Creating P-256 keys: {what} ...")
 
 
 @contextmanager

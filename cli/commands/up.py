@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ...cgroups.hierarchy.detection import detect
 from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, NotifyListener
+from ..outside_address import is_loopback, outside
 from ..private_files import correction
 from ..server_address import default_address
-from ..settings import arguments, settings_options
+from ..settings import arguments, resolve, settings_options
 from ..terminal.console import Failure, note, progress, say
 from ..terminal.show import format_option, show_json
 
@@ -43,25 +45,42 @@ def up(config: Path | None, form: str | None, **options: object) -> None:
             address, started = str(default_address(home)), False
         else:
             if not any(options[name] for name in ("tls_ca", "tls_cert", "tls_key")):
-                _make_keys(home)
+                _make_keys(home, resolve(options, config).listen.host)
             address, started = _start(home, given), True
     if form == "json":
         show_json({"address": address, "started": started})
     else:
         say(f"worker is {'up' if started else 'already up'} at {address}")
+        if started:
+            say("try: worker run hostname")
+    if not started and _has_options():
+        note("it keeps the options with which it was started; `worker down` first, then `worker up`")
 
 
-def _make_keys(home: Home) -> None:
+def _has_options() -> bool:
+    """Whether the command line has an option of the server, which a running one does not get."""
+    context = click.get_current_context()
+    given = (name for name in context.params if name != "form")
+    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given)
+
+
+def _make_keys(home: Home, host: str) -> None:
+    """Create keys; a server that other machines reach also gets the host under which they do."""
     if home.pki.exists():
         return
     # cryptography is loaded the first time only
-    from ...api.certificate_files import CertificateError  # noqa: PLC0415
+    from ...api.authority import KeyType  # noqa: PLC0415
     from ...api.certificates import init  # noqa: PLC0415
+    from .certs_output import failures, progress_of  # noqa: PLC0415
 
-    try:
-        init(home.pki, on_key=lambda what: progress(f"Creating RSA keys: {what} ..."))
-    except CertificateError as error:
-        raise Failure(str(error)) from None
+    kind = KeyType.RSA_4096
+    with failures():
+        init(
+            home.pki,
+            hosts=[] if is_loopback(host) else [outside(host)],
+            key_type=kind,
+            on_key=progress_of(kind),
+        )
 
 
 def _start(home: Home, given: Sequence[str]) -> str:

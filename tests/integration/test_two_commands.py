@@ -65,6 +65,9 @@ def test_up_is_idempotent(installation):
     """A running server is not changed, and its address is printed."""
     address = (installation.home / "address").read_text().strip()
     assert f"worker is already up at {address}\n" == installation.worker("up")
+    done = installation.run("up", "--listen", "127.0.0.1:0")
+    assert b"worker: it keeps the options with which it was started" in done.stderr
+    assert (installation.home / "address").read_text().strip() == address
 
 
 def test_two_at_once_start_one_server(installation):
@@ -72,7 +75,10 @@ def test_two_at_once_start_one_server(installation):
     assert "worker is down\n" == installation.worker("down")
     both = sorted(finish(each)[:2] for each in [begin(installation, "up"), begin(installation, "up")])
     address = (installation.home / "address").read_text().strip()
-    assert [(0, f"worker is already up at {address}\n"), (0, f"worker is up at {address}\n")] == both
+    assert [
+        (0, f"worker is already up at {address}\n"),
+        (0, f"worker is up at {address}\ntry: worker run hostname\n"),
+    ] == both
 
 
 def test_down_is_idempotent(installation):

@@ -73,6 +73,22 @@ def test_revoke_denies_and_renew_refuses(home: Path) -> None:
     assert 0 == certs(home, "renew", "writer").returncode
 
 
+def test_renew_adds_names_to_a_server(home: Path) -> None:
+    """The key and the earlier names stay; a name that it has is not added again."""
+    before = json.loads(certs(home, "show", "server", "-o", "json").stdout)[0]["hosts"]
+    done = certs(home, "renew", "server", "--host", "192.0.2.7", "--host", "worker.example")
+    assert 0 == done.returncode, done.stderr
+    after = json.loads(certs(home, "show", "server", "-o", "json").stdout)[0]["hosts"]
+    assert [*before, "192.0.2.7"] == after
+
+
+def test_rsa_keys_are_never_made_silently(home: Path) -> None:
+    """Also where stderr is no terminal; the key is made in the meantime."""
+    done = certs(home, "request", "ann")
+    assert "worker: creating an RSA key of 4096 bits for ann, which takes seconds\n" == done.stderr
+    assert "" == certs(home, "request", "bob", "--key-type", "p256").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -82,6 +98,8 @@ def test_revoke_denies_and_renew_refuses(home: Path) -> None:
         (["show", "nobody"], 1, "cannot read nobody: No such file or directory"),
         (["show", "reader.key"], 1, "cannot read reader.key"),
         (["renew", "nobody"], 1, "there is no certificate "),
+        (["renew", "reader", "--host", "a.example"], 1, "is not the certificate of a server"),
+        (["renew", "server", "--host", "a b"], 1, "'a b' is neither a host name nor an IP address"),
         (["request", "reader", "--key-type", "p256"], 1, "reader.crt exists"),
         (["issue", "ann", "--role", "reader", "--csr", "/dev/null"], 1, "the request cannot be read"),
     ],

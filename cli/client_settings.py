@@ -14,6 +14,7 @@ import click
 from ..api.tls import TlsSetupFailed, client_context
 from ..client.client import Client, RpcError, ServerUnreachable
 from ..client.resuming import PATIENCE, Disconnection, ResumingClient
+from .contexts import Context, current, selected
 from .home import Home, worker_home
 from .options.parameters import ADDRESS, DURATION
 from .server_address import Address, default_address
@@ -21,6 +22,7 @@ from .terminal.console import Failure, note, printable
 
 Result = TypeVar("Result")
 
+_ROLES = ("writer", "reader")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -45,6 +47,8 @@ class ClientSettings:
 
     def _connect(self) -> Client:
         home = worker_home()
+        if (context := self._context(home)) is not None:
+            return _client(*context.server, context.ca, context.certificate, context.key)
         host, port = self.server or default_address(home)
         if self.cert is not None and self.key is not None:
             cert, key = self.cert, self.key
@@ -52,14 +56,29 @@ class ClientSettings:
             cert, key = _certificate_of(home)
         else:
             raise click.UsageError("--cert and --key must be used together")
-        try:
-            context = client_context(ca=self.ca or home.pki / "ca.crt", certificate=cert, key=key)
-        except TlsSetupFailed as error:
-            raise Failure(str(error)) from None
-        return Client(host, port, context)
+        return _client(host, port, self.ca or home.pki / "ca.crt", cert, key)
+
+    def _context(self, home: Home) -> Context | None:
+        """Return the context to use: one that is selected, or the current one where there are no keys."""
+        if any((self.server, self.ca, self.cert, self.key)):
+            return None
+        return selected() or (None if has_keys(home) else current())
 
     def _report_loss(self, error: Disconnection) -> None:
         note(f"{printable(str(error))}; trying again for {self.reconnect:g} s")
+
+
+def has_keys(home: Home) -> bool:
+    """Whether this user has the keys of a server of his own."""
+    return any(os.access(home.pki / f"{role}.key", os.R_OK) for role in _ROLES)
+
+
+def _client(host: str, port: int, ca: Path, cert: Path, key: Path) -> Client:
+    try:
+        context = client_context(ca=ca, certificate=cert, key=key)
+    except TlsSetupFailed as error:
+        raise Failure(str(error)) from None
+    return Client(host, port, context)
 
 
 def _report_return() -> None:
@@ -121,11 +140,12 @@ def rpc_failures(status: int) -> Iterator[None]:
 
 def _certificate_of(home: Home) -> tuple[Path, Path]:
     """Return certificate and key of the writer, or of the reader if the writer's key is not readable."""
-    for role in ("writer", "reader"):
+    for role in _ROLES:
         key = home.pki / f"{role}.key"
         if os.access(key, os.R_OK):
             return home.pki / f"{role}.crt", key
     raise Failure(
         f"there is no readable key at {home.pki / 'writer.key'}; `worker up` creates keys and starts a "
-        "server, --ca, --cert and --key (WORKER_CA, WORKER_CERT, WORKER_KEY) select other keys"
+        "server, `worker join` accepts an invitation to one on another machine, --ca, --cert and --key "
+        "(WORKER_CA, WORKER_CERT, WORKER_KEY) select other keys"
     )

@@ -89,6 +89,8 @@ COMMANDS = (
     LazyCommand("whoami", "Print who you are to the server, and what you may do."),
     LazyCommand("serve", "Run the server in the foreground."),
     LazyCommand("certs", "Create keys and certificates for servers and clients."),
+    LazyCommand("invite", "Give a user on another machine a certificate."),
+    LazyCommand("join", "Accept an invitation to a server on another machine."),
     LazyCommand("policy", "Check a policy, and explain what it allows."),
     LazyCommand("debug", "Show what a job waits for, and its state, processes and files."),
     LazyCommand("doctor", "Check what this machine supports and what is missing."),

@@ -99,7 +99,7 @@ def test_help_shows_the_commands_of_a_client(elsewhere: Client) -> None:
     """`worker --help` lists each command that is there."""
     shown = elsewhere.call("--help").stdout.partition("Commands:")[2]
     names = [line.split()[0] for line in shown.splitlines() if line.strip()]
-    assert {"start", "run", "stream", "query", "stop", "list", "certs"} <= set(names)
+    assert {"start", "run", "stream", "query", "stop", "list", "certs", "join"} <= set(names)
     assert set(names).isdisjoint(SERVER_COMMANDS)
 
 

@@ -20,11 +20,11 @@ class UnprivilegedInstallation(Installation):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
-        self.command = [*_identity(), *self.command]
+        self.command = [*identity(), *self.command]
         self.env["HOME"] = str(home)
 
 
-def _identity() -> list[str]:
+def identity() -> list[str]:
     """Return the command that changes the user, and keeps the interpreter reachable."""
     identity = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
     again = (

@@ -1,4 +1,4 @@
-"""The commands of docs/remote-access.md, in their order: by two users of one machine, on two machines."""
+"""docs/how-to/remote-access.md is typed as it stands: by two users of one machine, and on two machines."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from ..support.waiting import wait_until
 
 __all__ = ["link"]
 
-PAGE = (Path(__file__).parents[2] / "docs" / "remote-access.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "remote-access.md").read_text()
 STEPS = re.findall(r"^    (host|laptop)\$ (.*)$", PAGE, re.MULTILINE)
 PRINTED = re.compile(r"worker join (\S+:\d+) wj1_\S+")
 

@@ -6,7 +6,6 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -161,16 +160,14 @@ class ResourceLimits:
 _Part = TypeVar("_Part", CpuLimit, MemoryLimit, IoLimit)
 
 
-@cache
-def _names(kind: type[CpuLimit | MemoryLimit | IoLimit]) -> tuple[str, ...]:
-    return tuple(each.name for each in fields(kind))
+_NAMES = {kind: tuple(each.name for each in fields(kind)) for kind in (CpuLimit, MemoryLimit, IoLimit)}
 
 
 def _filled(part: _Part, otherwise: _Part) -> _Part:
     """Return ``part`` with its unset fields taken from ``otherwise``."""
     values = {
         name: value
-        for name in _names(type(part))
+        for name in _NAMES[type(part)]
         if getattr(part, name) is None and (value := getattr(otherwise, name)) is not None
     }
     return replace(part, **values) if values else part
@@ -266,7 +263,7 @@ class LimitBounds:
 
 
 def _check_below(name: str, part: _Part, most: _Part) -> None:
-    for each in _names(type(part)):
+    for each in _NAMES[type(part)]:
         bound = getattr(most, each)
         if bound is None:
             continue

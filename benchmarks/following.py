@@ -20,6 +20,7 @@ from installation import Installation, cpu_seconds, installed, resident_mb
 from report import percentile, report
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.proto.worker import StreamRequest
 
 METHOD = "/worker.v1.WorkerService/Stream"
@@ -93,7 +94,7 @@ async def _lag_of_a_stream(installation: Installation) -> list[float]:
     taken = []
     async with installation.client() as client:
         job = str(await client.start(JobSpec(sys.executable, ["-c", TICKER])))
-        async for chunk in client.stream(job):
+        async for chunk in Job(client, job).stream():
             taken += [1000 * (time.time() - float(line)) for line in chunk.data.split()]
     return taken
 
@@ -105,11 +106,11 @@ async def _chatty(installation: Installation) -> Figures:
     size = 0
     async with installation.client() as client:
         job = str(await client.start(JobSpec(sys.executable, ["-c", CHATTY])))
-        async for chunk in client.stream(job):
+        async for chunk in Job(client, job).stream():
             size += len(chunk.data)
         seconds = time.perf_counter() - began
         used = [cpu_seconds(server) - before[0], cpu_seconds(recorder) - before[1]]
-        await client.remove(job)
+        await Job(client, job).remove()
     ours = [100 * each / seconds for each in used]
     theirs = await asyncio.to_thread(_cat, installation.home / "same")
     return {

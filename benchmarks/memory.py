@@ -18,6 +18,7 @@ from installation import Installation, install_wheel, installed
 from report import report
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.proto.worker import StreamRequest
 
 ROUNDS = 3
@@ -93,7 +94,7 @@ async def run_jobs(installation: Installation) -> None:
 
         async def run_one() -> None:
             async with turn:
-                await client.wait(str(await client.start(JobSpec("echo", ["hello"]))))
+                await Job(client, await client.start(JobSpec("echo", ["hello"]))).wait()
 
         await asyncio.gather(*(run_one() for _ in range(JOBS)))
 
@@ -102,7 +103,7 @@ async def large_output(installation: Installation) -> str:
     """Run a job with large output, and return its id."""
     async with installation.client() as client:
         job = str(await client.start(JobSpec("sh", ["-c", f"yes | head -c {OUTPUT}"])))
-        await client.wait(job)
+        await Job(client, job).wait()
         return job
 
 

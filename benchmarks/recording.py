@@ -16,6 +16,7 @@ from installation import Installation, cpu_seconds, installed
 from report import report
 
 from worker import JobSpec
+from worker.client.job import Job
 
 SIZE = 400_000_000
 ROUNDS = 5
@@ -53,13 +54,13 @@ async def _record(installation: Installation) -> tuple[str, Cost]:
         await client.health()  # connects
         began, before = time.perf_counter(), cpu_seconds(installation.recorder)
         job = str(await client.start(JobSpec(WRITER[0], WRITER[1:])))
-        await client.wait(job)
+        await Job(client, job).wait()
         return job, (time.perf_counter() - began, cpu_seconds(installation.recorder) - before)
 
 
 async def _remove(installation: Installation, job: str) -> None:
     async with installation.client() as client:
-        await client.remove(job)
+        await Job(client, job).remove()
 
 
 def _round(installation: Installation) -> dict[str, tuple[Cost, Cost]]:

@@ -21,7 +21,7 @@ from installation import Installation, cpu_seconds, installed, resident_mb
 from report import report
 
 from worker import JobSpec
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
 from worker.core.model.ending import (
     Cause,
     Channel,
@@ -151,7 +151,7 @@ async def with_running(installation: Installation) -> list[Start]:
 
         async def start_one() -> JobId:
             async with turn:
-                return await client.start(JobSpec("sleep", ["600"], limits=LIMITS, timeout=600.0))
+                return (await client.start(JobSpec("sleep", ["600"], limits=LIMITS, timeout=600.0))).id
 
         jobs = await asyncio.gather(*(start_one() for _ in range(RUNNING)))
     starts = []

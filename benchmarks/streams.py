@@ -11,6 +11,7 @@ from installation import Installation, cpu_seconds, installed
 from report import report
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.proto.worker import StreamRequest
 
 SIZE = 100_000_000
@@ -23,7 +24,7 @@ async def _output(installation: Installation) -> tuple[str, Path]:
     """Run a job with output, and return its id and a file with the same bytes."""
     async with installation.client() as client:
         job = str(await client.start(JobSpec("sh", ["-c", f"yes | head -c {SIZE}"])))
-        await client.wait(job)
+        await Job(client, job).wait()
     same = installation.home / "same"
     segments = (installation.home / "jobs" / job).glob("output-*")
     with same.open("wb") as file:

@@ -1,24 +1,24 @@
-"""Which server a client command connects to, with which certificate, and for how long it reconnects."""
+"""The options that select a server, and calls with them: a failure of the client is one of the command."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ..api.tls import TlsSetupFailed, client_context
-from ..client.client import Client, RpcError, ServerUnreachable
-from ..client.resuming import PATIENCE, Disconnection, ResumingClient
-from .contexts import Context, current, selected
-from .home import Home, worker_home
-from .options.parameters import ADDRESS, DURATION
-from .server_address import Address, default_address
+from ..client.address import Address
+from ..client.calls import PATIENCE
+from ..client.client import Client
+from ..client.errors import ClientError, Disconnection
+from ..client.job import Job
+from ..client.settings import ClientSettings
+from .options.parameters import ADDRESS, DURATION, Parsed
 from .terminal.console import Failure, note, printable
+
+__all__ = ["ClientSettings", "call", "call_job", "client", "client_failures", "client_options"]
 
 Result = TypeVar("Result")
 
@@ -26,126 +26,87 @@ _ROLES = ("writer", "reader")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """How to connect to the server; for a field that is None, WORKER_HOME has the value.
+class _ClientOption(click.Option):
+    """An option whose variable is read by the client, which does the same for programs."""
 
-    ``reconnect`` is in seconds: how long to retry after the connection to the server was lost.
-    """
-
-    server: Address | None = None
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    reconnect: float = PATIENCE
-
-    def client(self) -> ResumingClient:
-        """Return a client that is not connected yet; entering it raises Failure if keys are missing."""
-        return ResumingClient(
-            self._connect, patience=self.reconnect, on_lost=self._report_loss, on_back=_report_return
-        )
-
-    def _connect(self) -> Client:
-        home = worker_home()
-        if (context := self._context(home)) is not None:
-            return _client(*context.server, context.ca, context.certificate, context.key)
-        host, port = self.server or default_address(home)
-        if self.cert is not None and self.key is not None:
-            cert, key = self.cert, self.key
-        elif self.cert is None and self.key is None:
-            cert, key = _certificate_of(home)
-        else:
-            raise click.UsageError("--cert and --key must be used together")
-        return _client(host, port, self.ca or home.pki / "ca.crt", cert, key)
-
-    def _context(self, home: Home) -> Context | None:
-        """Return the context to use: one that is selected, or the current one where there are no keys."""
-        if any((self.server, self.ca, self.cert, self.key)):
-            return None
-        return selected() or (None if has_keys(home) else current())
-
-    def _report_loss(self, error: Disconnection) -> None:
-        note(f"{printable(str(error))}; trying again for {self.reconnect:g} s")
-
-
-def has_keys(home: Home) -> bool:
-    """Whether this user has the keys of a server of his own."""
-    return any(os.access(home.pki / f"{role}.key", os.R_OK) for role in _ROLES)
-
-
-def _client(host: str, port: int, ca: Path, cert: Path, key: Path) -> Client:
-    try:
-        context = client_context(ca=ca, certificate=cert, key=key)
-    except TlsSetupFailed as error:
-        raise Failure(str(error)) from None
-    return Client(host, port, context)
-
-
-def _report_return() -> None:
-    note("the server is back")
+    def value_from_envvar(self, ctx: click.Context) -> None:
+        """Return no value."""
 
 
 def client_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a client to a command, which receives them as ``settings``."""
 
-    @click.option(
-        "--server", type=ADDRESS, envvar="WORKER_SERVER", show_envvar=True, help="Address of the server."
-    )
-    @click.option("--ca", type=_FILE, envvar="WORKER_CA", show_envvar=True, help="CA of the server.")
-    @click.option("--cert", type=_FILE, envvar="WORKER_CERT", show_envvar=True, help="Your certificate.")
-    @click.option("--key", type=_FILE, envvar="WORKER_KEY", show_envvar=True, help="Your key.")
-    @click.option(
-        "--reconnect",
-        type=DURATION,
-        default=PATIENCE,
-        envvar="WORKER_RECONNECT",
-        show_envvar=True,
-        help=f"How long to retry after the connection was lost; 0: do not retry.  [default: {PATIENCE:g}s]",
+    def option(
+        name: str, kind: Parsed | click.Path | click.types.StringParamType, help_text: str
+    ) -> Callable[..., Callable[..., None]]:
+        return click.option(
+            f"--{name}",
+            cls=_ClientOption,
+            type=kind,
+            envvar=f"WORKER_{name.upper()}",
+            show_envvar=True,
+            help=help_text,
+        )
+
+    @option("context", click.STRING, "Server and keys by name, see `worker context`.")
+    @option("server", ADDRESS, "Address of the server.")
+    @option("ca", _FILE, "CA of the server.")
+    @option("cert", _FILE, "Your certificate.")
+    @option("key", _FILE, "Your key.")
+    @option(
+        "reconnect",
+        DURATION,
+        f"How long to retry after the connection was lost; 0: do not retry.  [default: {PATIENCE:g}s]",
     )
     @wraps(command)
     def with_settings(
+        context: str | None,
         server: Address | None,
         ca: Path | None,
         cert: Path | None,
         key: Path | None,
-        reconnect: float,
+        reconnect: float | None,
         **options: Any,
     ) -> None:
-        command(settings=ClientSettings(server, ca, cert, key, reconnect), **options)
+        command(settings=ClientSettings(server, ca, cert, key, reconnect, context), **options)
 
     return with_settings
 
 
-def call(settings: ClientSettings, use: Callable[[ResumingClient], Awaitable[Result]]) -> Result:
+def client(settings: ClientSettings) -> Client:
+    """Return a client that is not connected yet, and reports a lost connection on stderr."""
+    patience = settings.patience
+
+    def report_loss(error: Disconnection) -> None:
+        note(f"{printable(str(error))}; trying again for {patience:g} s")
+
+    return settings.client(on_lost=report_loss, on_back=lambda: note("the server is back"))
+
+
+def call(settings: ClientSettings, use: Callable[[Client], Awaitable[Result]]) -> Result:
     """Connect, call ``use`` with the client, and return its result; raise Failure if a call fails."""
-    with rpc_failures(status=1):
-        return asyncio.run(_connected(settings, use))
+
+    async def connected() -> Result:
+        async with client(settings) as connection:
+            return await use(connection)
+
+    with client_failures(status=1):
+        return asyncio.run(connected())
 
 
-async def _connected(
-    settings: ClientSettings, use: Callable[[ResumingClient], Awaitable[Result]]
-) -> Result:
-    async with settings.client() as client:
-        return await use(client)
+def call_job(settings: ClientSettings, reference: str, use: Callable[[Job], Awaitable[Result]]) -> Result:
+    """Connect, and call ``use`` with the job that a reference names, as in `call`."""
+
+    async def found(connection: Client) -> Result:
+        return await use(await connection.job(reference))
+
+    return call(settings, found)
 
 
 @contextmanager
-def rpc_failures(status: int) -> Iterator[None]:
-    """Turn an error of the server, or of the connection to it, into a Failure with this exit status."""
+def client_failures(status: int) -> Iterator[None]:
+    """Turn an error of the server, of the connection to it, or of a setting into a Failure."""
     try:
         yield
-    except (RpcError, ServerUnreachable) as error:
+    except ClientError as error:
         raise Failure(printable(str(error)), status) from None
-
-
-def _certificate_of(home: Home) -> tuple[Path, Path]:
-    """Return certificate and key of the writer, or of the reader if the writer's key is not readable."""
-    for role in _ROLES:
-        key = home.pki / f"{role}.key"
-        if os.access(key, os.R_OK):
-            return home.pki / f"{role}.crt", key
-    raise Failure(
-        f"there is no readable key at {home.pki / 'writer.key'}; `worker up` creates keys and starts a "
-        "server, `worker join` accepts an invitation to one on another machine, --ca, --cert and --key "
-        "(WORKER_CA, WORKER_CERT, WORKER_KEY) select other keys"
-    )

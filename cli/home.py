@@ -5,30 +5,19 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..client import home as client_home
 from .private_files import exposed_files, is_exposed, restrict
 from .terminal.console import Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """The directory and the paths in it."""
-
-    path: Path
-
-    @property
-    def pki(self) -> Path:
-        """Keys and certificates."""
-        return self.path / "pki"
+class Home(client_home.Home):
+    """The directory and the paths in it that only the server uses."""
 
     @property
     def journal(self) -> Path:
         """The database of job records."""
         return self.path / "journal.db"
-
-    @property
-    def address(self) -> Path:
-        """Where the server listened last; see server_address."""
-        return self.path / "address"
 
     @property
     def server_lock(self) -> Path:
@@ -88,10 +77,4 @@ class Home:
 
 def worker_home() -> Home:
     """Return the home that WORKER_HOME names, else the default of this user."""
-    if named := os.environ.get("WORKER_HOME"):
-        return Home(Path(named).absolute())
-    if os.geteuid() == 0:
-        return Home(Path("/var/lib/worker"))
-    # XDG base directory specification: ignore a relative path.
-    state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return Home((state if state.is_absolute() else Path.home() / ".local" / "state") / "worker")
+    return Home(client_home.home_directory())

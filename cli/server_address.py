@@ -1,54 +1,9 @@
-"""The address of the server: HOST:PORT, its defaults, and the file in WORKER_HOME that records it.
+"""Where a server listens by default, and how it records that for its clients."""
 
-A client uses --server, WORKER_SERVER, the recorded address or DEFAULT_SERVER, in this order.
-"""
-
-from typing import NamedTuple
-
+from ..client.address import DEFAULT_PORT, Address
 from .home import Home
 
-
-class Address(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def reachable(self) -> "Address":
-        """The address for clients on this machine: no certificate names a wildcard address."""
-        return self._replace(host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host))  # noqa: S104
-
-
-_DEFAULT_PORT = 7443
-DEFAULT_LISTEN = Address("127.0.0.1", _DEFAULT_PORT)
-DEFAULT_SERVER = Address("localhost", _DEFAULT_PORT)
-
-
-def parse_address(text: str) -> Address:
-    """Return the address written as ``text``: name, IPv4 or [IPv6], then the port."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host:
-        raise ValueError("write HOST:PORT, as in 127.0.0.1:7443")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("write an IPv6 address in brackets, as in [::1]:7443")
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        raise ValueError(f"{port!r} is not a port; use 0 to 65535")
-    return Address(host, int(port))
-
-
-def default_address(home: Home) -> Address:
-    """Return the address that the server of this home recorded, else DEFAULT_SERVER."""
-    try:
-        return parse_address(home.address.read_text().strip())
-    except (OSError, ValueError):  # no server has run yet, or the file is not readable for this user
-        return DEFAULT_SERVER
+DEFAULT_LISTEN = Address("127.0.0.1", DEFAULT_PORT)
 
 
 def record_address(home: Home, address: Address) -> None:

@@ -14,6 +14,7 @@ import click
 
 from ..api.bounds import Bounds
 from ..cgroups.accounting import Accounting
+from ..client.address import Address
 from ..core.engine.job_bounds import JobBounds
 from ..core.engine.retention import Retention
 from ..core.model.limits import LimitBounds
@@ -33,7 +34,7 @@ from .options.parameters import (
     option_name,
     server_option,
 )
-from .server_address import DEFAULT_LISTEN, Address
+from .server_address import DEFAULT_LISTEN
 from .terminal.console import Failure
 
 Command = TypeVar("Command", bound=Callable[..., object])

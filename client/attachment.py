@@ -1,7 +1,8 @@
 """Attach on the client: one call, and an attachment that continues over any number of calls."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from ..api import attach_messages
@@ -12,7 +13,8 @@ from ..core.model.input import InputState
 from ..core.model.stream_start import FromOffset, StreamStart
 from ..core.model.terminal import WindowSize
 from ..proto import worker as proto
-from .client import Client
+from .calls import method
+from .connection import Connection
 from .pending_input import PendingInput, ReadInput
 from .window import REDRAW_PAUSE, Window
 
@@ -21,7 +23,7 @@ AttachEvent = ChannelChunk | InputState
 
 
 class AttachCall:
-    """One call. `Client.attach` translates the errors of its methods when its context is left.
+    """One call. `attach_call` translates the errors of its methods when its context is left.
 
     ``input`` is the state of the input at the beginning, None for a call that does not write.
     """
@@ -66,6 +68,26 @@ class AttachCall:
             await self._call.send(request)
 
 
+@asynccontextmanager
+async def attach_call(
+    connection: Connection,
+    job: str,
+    *,
+    session: str | None = None,
+    resume: bool = False,
+    output: Mapping[Channel, StreamStart],
+) -> AsyncIterator[AttachCall]:
+    """Open a call that gets ``output`` from these starts on, and writes to stdin if it has a session.
+
+    The session is a text that only this client knows: with the same one again, and ``resume``, another
+    call continues after a lost connection.
+    """
+    async with connection.call(method("Attach"), proto.AttachRequest, proto.AttachResponse) as stream:
+        call = AttachCall(stream)
+        await call.open(job, session, output, resume=resume)
+        yield call
+
+
 class Attachment:
     """Input and output of a job over any number of calls: each byte once, in both directions.
 
@@ -89,10 +111,10 @@ class Attachment:
         self._resumes = bool(session)
         self._window = window
 
-    async def events(self, client: Client) -> AsyncGenerator[AttachEvent, None]:
+    async def events(self, connection: Connection) -> AsyncGenerator[AttachEvent, None]:
         """Make a call that continues where the previous one ended, and yield its events."""
-        async with client.attach(
-            self._job, session=self._session, resume=self._resumes, output=self._output
+        async with attach_call(
+            connection, self._job, session=self._session, resume=self._resumes, output=self._output
         ) as call:
             offset = 0
             if self._input is not None and call.input is not None:

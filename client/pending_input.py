@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from ..core.model.input import InputState
+from .errors import InputFailed
 
 MOST_KEPT = 256 << 10
 """Bytes that were read and not accepted yet, from which on no more are read."""
@@ -13,13 +14,6 @@ PIECE = 64 << 10
 
 ReadInput = Callable[[], Awaitable[bytes | None]]
 """Returns the next bytes of the input, none at its end; None: the client leaves, the input stays open."""
-
-
-class InputFailed(Exception):
-    """The input cannot be read, for the reason of the OSError that is the ``__cause__``."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error.strerror or str(error))
 
 
 class PendingInput:

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Generic, TypeVar
 
-from betterproto2 import Message
 from grpclib.client import Channel as GrpcChannel
 from grpclib.client import Stream
 from grpclib.config import Configuration
@@ -16,8 +15,10 @@ from grpclib.events import RecvTrailingMetadata, listen
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import StreamClosedError
 
+from ...proto import betterproto2  # loads it without what only its tools need
 from .codec import MessageCodec
 from .connection import CLOSE_PATIENCE, Http2Connection
+from .errors import ConnectionLost, RpcError
 from .receiving import ReceivingConnection
 from .sending import RequestSender
 from .status import ERRNO_KEY, Status, code_name
@@ -30,25 +31,8 @@ KEEPALIVE = Configuration(
     _http2_min_sent_ping_interval_without_data=10.0,
 )
 
-_Request = TypeVar("_Request", bound=Message)
-_Reply = TypeVar("_Reply", bound=Message)
-
-
-class RpcError(Exception):
-    """The server rejected the call or failed; ``code`` is the status as Go prints it, such as NotFound.
-
-    ``errno`` is set when a command could not be executed.
-    """
-
-    def __init__(self, code: str, message: str, errno: int | None = None) -> None:
-        super().__init__(f"rpc error: code = {code} desc = {message}")
-        self.code = code
-        self.message = message
-        self.errno = errno
-
-
-class ConnectionLost(Exception):
-    """The connection broke during a call."""
+_Request = TypeVar("_Request", bound=betterproto2.Message)
+_Reply = TypeVar("_Reply", bound=betterproto2.Message)
 
 
 class Channel(GrpcChannel):
@@ -81,8 +65,20 @@ class Channel(GrpcChannel):
         """Raise each status other than OK as RpcError, with the errno that goes with it."""
         listen(self, RecvTrailingMetadata, _raise_status)
 
+    async def unary(
+        self, path: str, request: betterproto2.Message, reply_type: type[_Reply]
+    ) -> _Reply | None:
+        """Make a call with one request and one reply; None: the server has sent OK without a reply."""
+        call = self.request(path, Cardinality.UNARY_UNARY, type(request), reply_type)
+        async with call as stream:
+            await stream.send_message(request, end=True)
+            reply = await _next(stream)
+            # As in replies; the status of a call without a reply is not checked elsewhere.
+            await stream.recv_trailing_metadata()
+            return reply
+
     async def replies(
-        self, path: str, request: Message, reply_type: type[_Reply]
+        self, path: str, request: betterproto2.Message, reply_type: type[_Reply]
     ) -> AsyncGenerator[_Reply, None]:
         """Make a call with a stream of replies; unlike the stub, closing the generator ends the call."""
         call = self.request(path, Cardinality.UNARY_STREAM, type(request), reply_type)

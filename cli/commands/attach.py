@@ -2,11 +2,11 @@
 
 import click
 
-from ...client.client import RpcError, ServerUnreachable
-from ...client.resuming import ResumingClient
+from ...client.errors import RpcError, ServerUnreachable
+from ...client.job import Job
 from ...core.model.job import Extent
 from ...core.model.stream_start import FromOffset
-from ..client_settings import ClientSettings, call, client_options
+from ..client_settings import ClientSettings, call_job, client_options
 from ..options.detach_keys import detach_keys_option
 from ..options.job import job_argument
 from ..terminal.console import Failure, printable
@@ -33,17 +33,16 @@ def attach(settings: ClientSettings, job: str, detach_keys: bytes, *, interactiv
     """
     stdin = StandardInput() if interactive else None
     with LocalTerminal() as terminal:
-        call(settings, lambda client: _attach(client, job, stdin, terminal, detach_keys))
+        call_job(settings, job, lambda found: _attach(found, stdin, terminal, detach_keys))
 
 
 async def _attach(
-    client: ResumingClient,
-    job: str,
+    job: Job,
     stdin: StandardInput | None,
     terminal: LocalTerminal,
     detach_keys: bytes,
 ) -> None:
-    status = await client.query(job)
+    status = await job.query()
     if status.state.over:
         raise Failure(f"the job has finished; its output: worker stream {job}")
     # From the time of the query on: the answers to input come later.
@@ -61,7 +60,7 @@ async def _attach(
             else InputCopy(stdin.read)
         )
     try:
-        await copy_until_detached(passed, client, job, copies)
+        await copy_until_detached(passed, job, copies)
     except (RpcError, ServerUnreachable) as error:
         if isinstance(error, RpcError) and error.code != "Unavailable":
             raise

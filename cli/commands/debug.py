@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ...client.resuming import ResumingClient
+from ...client.client import Client
 from ...core.errors import JobNotFound
 from ...core.model.job import JobState, JobStatus, parse_job_id
 from ...linux.diagnosis.files import JobFiles, read_files
@@ -76,7 +76,7 @@ def _waits_for(server: JobStatus | str, files: JobFiles | str | None) -> str:
 def _ask_server(settings: ClientSettings, job: str) -> JobStatus | str:
     """Return the server's status of the job, or why there is none."""
 
-    async def query(client: ResumingClient) -> JobStatus:
+    async def query(client: Client) -> JobStatus:
         async with asyncio.timeout(PATIENCE):
             return await client.query(job)
 

@@ -8,13 +8,15 @@ from collections.abc import Collection
 
 import click
 
-from ...client.client import RpcError
-from ...client.resuming import ResumingClient
+from ...client.address import default_address
+from ...client.client import Client
+from ...client.contexts import DEFAULT
+from ...client.errors import RpcError
+from ...client.job import Job
 from ...core.model.job import JobId
 from ...linux.kernel.locks import lock_holder, open_lock
 from ..client_settings import ClientSettings, call
 from ..home import Home, worker_home
-from ..server_address import default_address
 from ..terminal.console import Failure, progress, say
 from ..terminal.show import format_option, show_json
 
@@ -85,7 +87,7 @@ def _terminate(server: int) -> None:
 
 def _settle_jobs(home: Home, *, stop_jobs: bool) -> int | None:
     """Stop the jobs if requested; return how many keep running, None if the server does not answer."""
-    settings = ClientSettings(server=default_address(home), reconnect=0)
+    settings = ClientSettings(server=default_address(home), reconnect=0, context=DEFAULT)
     if stop_jobs:
         progress("Stopping jobs ...")
         call(settings, _stop_all)
@@ -96,14 +98,15 @@ def _settle_jobs(home: Home, *, stop_jobs: bool) -> int | None:
         return None
 
 
-async def _stop_all(client: ResumingClient) -> None:
+async def _stop_all(client: Client) -> None:
     """Stop all jobs, including those that are started meanwhile."""
     while jobs := [each.record.id for each in await client.list(running=True)]:
         await _stop_each(client, jobs)
 
 
-async def _stop_each(client: ResumingClient, jobs: Collection[JobId]) -> None:
-    for outcome in await asyncio.gather(*(client.stop(str(job)) for job in jobs), return_exceptions=True):
+async def _stop_each(client: Client, jobs: Collection[JobId]) -> None:
+    stops = (Job(client, job).stop() for job in jobs)
+    for outcome in await asyncio.gather(*stops, return_exceptions=True):
         if isinstance(outcome, RpcError) and outcome.code in {"FailedPrecondition", "NotFound"}:
             continue  # the job finished before the call
         if isinstance(outcome, BaseException):

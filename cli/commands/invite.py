@@ -16,11 +16,11 @@ from ...api.inviting import InvitationEnded, Inviter, Joined
 from ...api.roles import Role
 from ...api.server_check import ServerTrouble, Trouble, server_trouble
 from ...api.tls import TlsSetupFailed
+from ...client.address import Address, default_address
 from ..home import Home, worker_home
 from ..options.parameters import ADDRESS, DURATION
 from ..options.quantities import format_duration
 from ..outside_address import is_loopback, outside
-from ..server_address import Address, default_address
 from ..terminal.console import Failure, note, printable, say
 
 _LONGEST = 24 * 3600.0

@@ -11,13 +11,13 @@ import click
 
 from ...api.credentials import Credentials, read_bundle
 from ...api.invitation_token import Token, parse_token
+from ...client import contexts
+from ...client.address import Address, parse_address
+from ...client.contexts import Context
 from ...client.joining import JoinFailed, joining
-from .. import contexts
-from ..client_settings import has_keys
-from ..contexts import Context
+from ..client_settings import client_failures
 from ..home import worker_home
 from ..options.parameters import ADDRESS, Parsed
-from ..server_address import Address, parse_address
 from ..terminal.console import Failure, note, printable, say
 from ..terminal.show import format_option, show_json
 
@@ -52,13 +52,16 @@ def join(
     """
     if (bundle is None) == (address is None) or (address is None) != (token is None):
         raise click.UsageError("use HOST:PORT and TOKEN, as `worker invite` prints them, or --bundle")
-    if bundle is not None:
-        context = _from_bundle(bundle, name, force=force)
-    else:
-        assert address is not None
-        assert token is not None
-        secret = _read_token() if isinstance(token, str) else token
-        context = asyncio.run(_from_invitation(address, secret, name or _name_for(address), force=force))
+    with client_failures(status=1):
+        if bundle is not None:
+            context = _from_bundle(bundle, name, force=force)
+        else:
+            assert address is not None
+            assert token is not None
+            secret = _read_token() if isinstance(token, str) else token
+            context = asyncio.run(
+                _from_invitation(address, secret, name or _name_for(address), force=force)
+            )
     _show(context, form)
     if bundle is not None:
         note(f"{bundle} contains a private key; delete it")
@@ -86,7 +89,7 @@ def _from_bundle(path: Path, name: str | None, *, force: bool) -> Context:
 
 def _store(name: str, credentials: Credentials, *, force: bool) -> Context:
     """Keep the credentials for later commands: the one place that knows where."""
-    return contexts.add(
+    context = contexts.add(
         name,
         _addresses(credentials.servers),
         ca=credentials.ca,
@@ -94,6 +97,9 @@ def _store(name: str, credentials: Credentials, *, force: bool) -> Context:
         key=credentials.key,
         force=force,
     )
+    if contexts.current() == contexts.DEFAULT and worker_home().keys is None:
+        contexts.use(name)  # there is no other server
+    return context
 
 
 def _addresses(servers: Sequence[str]) -> list[Address]:
@@ -120,10 +126,11 @@ def _read_token() -> Token:
 
 def _show(context: Context, form: str | None) -> None:
     if form == "json":
-        files = {"ca": context.ca, "certificate": context.certificate, "key": context.key}
+        certificate, key = context.own
+        files = {"ca": context.ca, "certificate": certificate, "key": key}
         named = {name: str(path) for name, path in files.items()}
         show_json({"context": context.name, "server": str(context.server), **named})
         return
     say(f"joined {context.server}, which is the context {context.name} here, in {context.directory}")
-    others = has_keys(worker_home()) or contexts.current() != context
+    others = contexts.current() != context.name
     say(f"try: {f'WORKER_CONTEXT={shlex.quote(context.name)} ' if others else ''}worker run hostname")

@@ -2,7 +2,8 @@
 
 import click
 
-from ..client_settings import ClientSettings, call, client_options
+from ...client.job import Job
+from ..client_settings import ClientSettings, call_job, client_options
 from ..options.job import job_argument
 from ..terminal.show import confirm, format_option
 
@@ -16,5 +17,5 @@ def pause(settings: ClientSettings, job: str, form: str | None) -> None:
 
     They continue with `worker resume`. The timeout of the job goes on counting; a stop resumes it.
     """
-    call(settings, lambda client: client.pause(job))
+    call_job(settings, job, Job.pause)
     confirm(job, "paused", form, paused=True)

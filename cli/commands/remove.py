@@ -2,7 +2,8 @@
 
 import click
 
-from ..client_settings import ClientSettings, call, client_options
+from ...client.job import Job
+from ..client_settings import ClientSettings, call_job, client_options
 from ..options.job import job_argument
 from ..terminal.show import confirm, format_option
 
@@ -13,5 +14,5 @@ from ..terminal.show import confirm, format_option
 @client_options
 def remove(settings: ClientSettings, job: str, form: str | None) -> None:
     """Remove a finished job and its output."""
-    call(settings, lambda client: client.remove(job))
+    call_job(settings, job, Job.remove)
     confirm(job, "removed", form, removed=True)

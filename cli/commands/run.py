@@ -9,11 +9,13 @@ from uuid import uuid4
 
 import click
 
-from ...client.client import RpcError, ServerUnreachable
-from ...client.resuming import ResumingClient
+from ...client.client import Client
+from ...client.errors import RpcError, ServerUnreachable
+from ...client.job import Job
 from ...core.model.ending import Cause, exit_code
-from ...core.model.job import JobId, JobSpec, JobStatus
-from ..client_settings import ClientSettings, client_options, rpc_failures
+from ...core.model.job import JobSpec, JobStatus
+from ..client_settings import ClientSettings, client_failures, client_options
+from ..client_settings import client as reporting_client
 from ..exit_status import RUN_FAILED, after_signal, spawn_failed
 from ..options.detach_keys import detach_keys_option
 from ..options.job_spec import JOB_COMMAND, job_options, job_spec
@@ -59,7 +61,7 @@ def run(
     the detach keys: they end only this command, with exit code 0.
     """
     try:
-        with LocalTerminal() as terminal, rpc_failures(status=RUN_FAILED):
+        with LocalTerminal() as terminal, client_failures(status=RUN_FAILED):
             spec = job_spec(job)
             request_id = request_id or str(uuid4())
             stdin = _passed(spec, terminal, detach_keys, request_id)
@@ -87,13 +89,13 @@ async def _run(
     secrets: Mapping[str, bytes],
     stdin: Passed | None,
 ) -> int:
-    async with settings.client() as client, _Interrupts(client) as interrupts:
+    async with reporting_client(settings) as client, _Interrupts(client) as interrupts:
         job = await _started(client.start(spec, request_id=request_id, secrets=secrets), interrupts)
         copies = OutputCopies(job, spec.channels)
         try:
-            if await copy_until_detached(stdin, client, job, copies):
+            if await copy_until_detached(stdin, job, copies):
                 return 0
-            status = await client.wait(job)
+            status = await job.wait()
         except (RpcError, ServerUnreachable) as error:
             if not resumable(error):
                 reason = printable(str(error))
@@ -108,14 +110,14 @@ async def _run(
             reason = how_to_return(job, copies.rest, more=stdin is not None and stdin.more)
             raise Failure(reason, after_signal(interrupts.first)) from None
         except (PipeClosed, WriteFailed, ReadFailed):
-            await _stop(client, job)  # as SIGPIPE ends a command of a shell
+            await _stop(job)  # as SIGPIPE ends a command of a shell
             raise
     return after_signal(interrupts.first) if interrupts.first is not None else _exit_status(job, status)
 
 
-async def _started(start: Awaitable[JobId], interrupts: "_Interrupts") -> str:
+async def _started(start: Awaitable[Job], interrupts: "_Interrupts") -> Job:
     try:
-        job = str(await start)
+        job = await start
     except asyncio.CancelledError:
         if interrupts.first is None:
             raise
@@ -129,7 +131,7 @@ async def _started(start: Awaitable[JobId], interrupts: "_Interrupts") -> str:
     return job
 
 
-def _exit_status(job: str, status: JobStatus) -> int:
+def _exit_status(job: Job, status: JobStatus) -> int:
     assert status.ending is not None  # it has finished
     if status.lost_reason:
         raise Failure(f"Job {job} is lost: {printable(status.lost_reason)}", RUN_FAILED)
@@ -142,10 +144,10 @@ def _exit_status(job: str, status: JobStatus) -> int:
     return exit_code(status.ending)
 
 
-async def _stop(client: ResumingClient, job: str, grace: float | None = None) -> bool:
+async def _stop(job: Job, grace: float | None = None) -> bool:
     """Stop the job and return True if it has finished; otherwise print the reason."""
     try:
-        await client.stop(job, grace=grace)
+        await job.stop(grace=grace)
     except RpcError as error:
         if error.code != "FailedPrecondition":  # it had already finished
             note(printable(str(error)))
@@ -159,11 +161,11 @@ class _Interrupts:
     While the connection to the server is lost, the second exits.
     """
 
-    def __init__(self, client: ResumingClient) -> None:
+    def __init__(self, client: Client) -> None:
         self.first: int | None = None
         self.failed = False
         self._client = client
-        self._job: str | None = None
+        self._job: Job | None = None
         self._stops: set[asyncio.Task[bool]] = set()
         self._main = asyncio.current_task()
         # A signal that our parent ignores (nohup, a background job of a script) stays ignored.
@@ -187,7 +189,7 @@ class _Interrupts:
             stop.cancel()  # the job has finished, or there is no server to stop it
         await asyncio.gather(*self._stops, return_exceptions=True)
 
-    def job_started(self, job: str) -> None:
+    def job_started(self, job: Job) -> None:
         """Set the job to stop; stop it now if a signal has arrived meanwhile."""
         self._job = job
         if self.first is not None:
@@ -208,7 +210,7 @@ class _Interrupts:
 
     def _stop(self, grace: float | None) -> None:
         if self._job is not None:
-            stop = asyncio.ensure_future(_stop(self._client, self._job, grace))
+            stop = asyncio.ensure_future(_stop(self._job, grace))
             self._stops.add(stop)
             stop.add_done_callback(self._stopped)
 

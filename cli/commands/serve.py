@@ -19,6 +19,7 @@ from ...api.authorization import Authorization
 from ...api.server import ApiServer
 from ...api.server_tls import ServerTls, TlsFiles
 from ...api.tls import TlsSetupFailed
+from ...client.address import Address
 from ...core.audit.record import Event
 from ...core.audit.trail import AuditTrail
 from ...core.worker import Worker
@@ -31,7 +32,7 @@ from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, Notifier
 from ..policy_file import PolicyFile, check_default_user
 from ..private_files import correction
-from ..server_address import Address, record_address
+from ..server_address import record_address
 from ..server_log import log_to_stderr
 from ..settings import ServerSettings, resolve, settings_options
 from ..terminal.console import Failure

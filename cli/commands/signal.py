@@ -2,7 +2,7 @@
 
 import click
 
-from ..client_settings import ClientSettings, call, client_options
+from ..client_settings import ClientSettings, call_job, client_options
 from ..options.job import job_argument
 from ..options.parameters import SIGNAL
 from ..terminal.show import confirm, format_option
@@ -22,5 +22,5 @@ def signal(
     Its main process gets the signal, such as HUP. The job goes on, unless the signal ends it;
     `worker stop` ends a job.
     """
-    call(settings, lambda client: client.signal(job, number, all_processes=all_processes))
+    call_job(settings, job, lambda found: found.signal(number, all_processes=all_processes))
     confirm(job, "signalled", form, signal=number, all=all_processes, sent=True)

@@ -6,9 +6,10 @@ from uuid import uuid4
 
 import click
 
-from ...client.client import RpcError, ServerUnreachable
-from ...client.resuming import ResumingClient
-from ...core.model.job import JobId, JobSpec
+from ...client.client import Client
+from ...client.errors import RpcError, ServerUnreachable
+from ...client.job import Job
+from ...core.model.job import JobSpec
 from ..client_settings import ClientSettings, call, client_options
 from ..exit_status import INTERRUPTED
 from ..options.job_spec import JOB_COMMAND, job_options, job_spec
@@ -43,33 +44,33 @@ def start(
     passed = spec.stdin and spec.terminal is None and has_end()
     request_id = request_id or str(uuid4())
     stdin = InputCopy(StandardInput().read, session=request_id) if passed else None
-    job_id = call(settings, lambda client: _start(client, spec, request_id, secrets, stdin))
+    started = call(settings, lambda client: _start(client, spec, request_id, secrets, stdin))
     if form == "json":
-        show_json({"id": str(job_id)})
+        show_json({"id": str(started)})
     else:
-        say(f"Job {job_id} is started")
+        say(f"Job {started} is started")
 
 
 async def _start(
-    client: ResumingClient,
+    client: Client,
     spec: JobSpec,
     request_id: str,
     secrets: Mapping[str, bytes],
     stdin: InputCopy | None,
-) -> JobId:
+) -> Job:
     job = await client.start(spec, request_id=request_id, secrets=secrets)
     if stdin is None:
         hint_unused(*([f"type it with `worker attach -i {job}`"] if spec.stdin else []))
         return job
     incomplete = f"job {job} is started, but did not get all of its input"
     try:
-        await stdin.run(client, str(job))
+        await stdin.run(job)
     except asyncio.CancelledError:
         raise Failure(f"interrupted; {incomplete}", INTERRUPTED) from None
     except (RpcError, ServerUnreachable, Failure) as error:
         raise Failure(f"{printable(str(error))}; {incomplete}") from None
     if stdin.cut_off:
-        if (await client.query(str(job))).ending is not None:  # its end closes its stdin too
+        if (await job.query()).ending is not None:  # its end closes its stdin too
             note("the job has ended before all of its input was passed on")  # unless an earlier start did
         else:
             note(f"the job did not get all of its input: {printable(stdin.cut_off)}")

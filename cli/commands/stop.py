@@ -2,7 +2,7 @@
 
 import click
 
-from ..client_settings import ClientSettings, call, client_options
+from ..client_settings import ClientSettings, call_job, client_options
 from ..options.job import job_argument
 from ..options.parameters import DURATION, SIGNAL
 from ..terminal.console import note
@@ -41,8 +41,8 @@ def stop(
     ignores it, at the latest after half of the grace period. Then all that are left get SIGKILL.
     Returns when none of its processes is left.
     """
-    missing = call(
-        settings, lambda client: client.stop(job, signal=signal, grace=grace, signal_all=signal_all)
+    missing = call_job(
+        settings, job, lambda found: found.stop(signal=signal, grace=grace, signal_all=signal_all)
     )
     if missing:
         note(output_missing(missing))

@@ -4,13 +4,13 @@ from contextlib import nullcontext
 
 import click
 
-from ...client.client import RpcError, ServerUnreachable
-from ...client.resuming import ResumingClient
+from ...client.errors import RpcError, ServerUnreachable
+from ...client.job import Job
 from ...core.model.ending import Channel
 from ...core.model.job import LARGEST_OUTPUT
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, StreamStart
 from ...core.model.stream_times import StreamTimes
-from ..client_settings import ClientSettings, call, client_options
+from ..client_settings import ClientSettings, call_job, client_options
 from ..options.job import job_argument
 from ..options.parameters import TAIL, TIME
 from ..terminal.console import Failure, printable
@@ -77,35 +77,33 @@ def stream(
     start, follow = starts[0] if starts else BEGINNING, not no_follow
     times = StreamTimes(since, until, timestamps)
     one_channel = channel is not Channel.OUTPUT or offset is not None
-    copy = (
-        OutputCopy(job, into=1, channel=channel, start=start, follow=follow, times=times)
-        if one_channel
-        else OutputCopies(job, start=start, follow=follow, times=times)
-    )
 
-    async def copy_output(client: ResumingClient) -> None:
+    async def copy_output(found: Job) -> None:
         if offset is not None and channel is Channel.OUTPUT:
-            await _check_offset(client, job)
-        await _copy_output(client, copy, meter)
+            await _check_offset(found)
+        copy = (
+            OutputCopy(found, into=1, channel=channel, start=start, follow=follow, times=times)
+            if one_channel
+            else OutputCopies(found, start=start, follow=follow, times=times)
+        )
+        await _copy_output(copy, meter)
 
     with Meter.shown() if progress else nullcontext() as meter:
-        call(settings, copy_output)
+        call_job(settings, job, copy_output)
 
 
-async def _check_offset(client: ResumingClient, job: str) -> None:
+async def _check_offset(job: Job) -> None:
     """Raise UsageError if the job has two channels: an offset is that of a byte in one of them."""
-    if (await client.query(job)).record.spec.split_output:
+    if (await job.query()).record.spec.split_output:
         raise click.UsageError(
             "--offset needs --stdout or --stderr: each has offsets of its own in this job"
         )
 
 
-async def _copy_output(
-    client: ResumingClient, copy: OutputCopy | OutputCopies, meter: Meter | None
-) -> None:
+async def _copy_output(copy: OutputCopy | OutputCopies, meter: Meter | None) -> None:
     try:
         async with meter.ticking() if meter else nullcontext():
-            await copy.run(client, meter)
+            await copy.run(meter)
     except (RpcError, ServerUnreachable) as error:
         if not copy.begun or not resumable(error):
             raise

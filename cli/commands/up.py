@@ -13,13 +13,13 @@ import click
 from click.core import ParameterSource
 
 from ...cgroups.hierarchy.detection import detect
+from ...client.address import default_address
 from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, NotifyListener
 from ..outside_address import is_loopback, outside
 from ..private_files import correction
-from ..server_address import default_address
 from ..settings import arguments, resolve, settings_options
 from ..terminal.console import Failure, note, progress, say
 from ..terminal.show import format_option, show_json

@@ -3,7 +3,7 @@
 import click
 
 from ...core.model.limits import ResourceLimits
-from ..client_settings import ClientSettings, call, client_options
+from ..client_settings import ClientSettings, call_job, client_options
 from ..options.job import job_argument
 from ..options.job_spec import invalid_specs_rejected
 from ..options.limits import limit_options, resource_limits
@@ -24,5 +24,5 @@ def update(settings: ClientSettings, job: str, form: str | None, **limits: objec
         changes = resource_limits(limits)
     if changes == ResourceLimits():
         raise click.UsageError("no limit to change is given; name one, such as --memory 1G")
-    call(settings, lambda client: client.update(job, changes))
+    call_job(settings, job, lambda found: found.update(changes))
     confirm(job, "updated", form, updated=True)

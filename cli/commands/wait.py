@@ -2,8 +2,9 @@
 
 import click
 
+from ...client.job import Job
 from ...core.model.ending import exit_code
-from ..client_settings import ClientSettings, call, client_options
+from ..client_settings import ClientSettings, call_job, client_options
 from ..options.job import job_argument
 from ..terminal.console import note, printable, say
 from ..terminal.show import format_option, show_job
@@ -15,7 +16,7 @@ from ..terminal.show import format_option, show_job
 @client_options
 def wait(settings: ClientSettings, job: str, form: str | None) -> None:
     """Wait until a job has finished and print its exit code."""
-    status = call(settings, lambda client: client.wait(job))
+    status = call_job(settings, job, Job.wait)
     if form is not None:
         show_job(status, form)
         return

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 from ...api.health_services import AUDIT_SERVICE
 from ...api.who_am_i import WhoAmI
-from ...client.client import RpcError, ServerUnreachable
+from ...client.address import default_address
+from ...client.contexts import DEFAULT
+from ...client.errors import ClientError, RpcError, ServerUnreachable
+from ...client.settings import ClientSettings
 from ...core.errors import JournalUnusable
 from ...core.model.job import JobStatus
 from ...linux.journal import sqlite
 from ...linux.kernel import probes
 from ...linux.recorder.output_bound import BOUND_REACHED
 from ...linux.state.reserve import Reserve
-from ..client_settings import ClientSettings
 from ..home import Home
 from ..options.quantities import format_size
 from ..private_files import exposed_files, is_exposed
-from ..server_address import default_address
-from ..terminal.console import Failure
 from ..terminal.show import output_trouble
 from .certificate_checks import check_certificates
 from .cgroup_checks import check_cgroups
@@ -157,7 +157,7 @@ def _check_server(home: Home) -> Iterator[Finding]:
         # The reason may end with a remedy.
         reason, _, remedy = error.reason.partition("; ")
         yield warning("server", f"none at {error.address}: {reason}", remedy or "`worker up` starts one")
-    except (RpcError, Failure) as error:
+    except ClientError as error:
         reason, _, remedy = str(error).partition("; ")
         yield warning("server", reason, remedy or "see the server's log")
     else:
@@ -197,7 +197,7 @@ async def _ask_server() -> tuple[WhoAmI, list[JobStatus], bool | None]:
 
     The last is None if there is no audit log.
     """
-    async with ClientSettings().client() as client:
+    async with ClientSettings(context=DEFAULT).client() as client:
         who, running = await client.who_am_i(), await client.list(running=True)
         try:
             return who, running, await client.health(AUDIT_SERVICE)

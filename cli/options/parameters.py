@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from ...client.address import parse_address
 from ...core.errors import InvalidJobSpec
+from ...core.model.duration import parse_duration
 from ...core.model.job import check_output_max
 from ...core.model.secrets import LARGEST_SECRET, check_secrets
 from ...core.model.stream_start import BEGINNING, LastLines, StreamStart
-from ..server_address import parse_address
 from .quantities import (
     parse_cores,
     parse_count,
     parse_device_operations,
     parse_device_rate,
-    parse_duration,
     parse_size,
     parse_weight,
 )

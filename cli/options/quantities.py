@@ -1,4 +1,4 @@
-"""Parsers and formatters of quantities: sizes, rates, cores, durations.
+"""Parsers and formatters of quantities: sizes, rates, cores; and how sizes and durations are written.
 
 Every parser raises ValueError with the reason and the accepted form.
 """
@@ -6,11 +6,9 @@ Every parser raises ValueError with the reason and the accepted form.
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from math import isfinite
 
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _WITH_UNIT = re.compile(rf"({_NUMBER})\s*(\D*)", re.ASCII)
-_STEP = re.compile(rf"({_NUMBER})([^\d.\s]*)", re.ASCII)
 
 # Powers of 1024 in every spelling, as docker, systemd and the kernel count memory.
 _POWERS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -20,15 +18,6 @@ _SIZES = {"": 1, "B": 1} | {
 
 # Powers of 1000: counts, not bytes.
 _COUNTS = {"": 1, "K": 1000, "M": 1000_000}
-
-_SECONDS: Mapping[str, Decimal] = {
-    "": Decimal(1),
-    "ms": Decimal("0.001"),
-    "s": Decimal(1),
-    "m": Decimal(60),
-    "h": Decimal(3600),
-    "d": Decimal(86400),
-}
 
 
 def parse_size(text: str) -> int:
@@ -59,26 +48,6 @@ def parse_weight(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,20}", text, re.ASCII):
         raise ValueError("not a whole number; use 1 to 10000")
     return int(text)
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of ``10s``, ``500ms``, ``1h30m`` or ``90``."""
-    total, position = Decimal(0), 0
-    for step in _STEP.finditer(text):
-        number, unit = step.groups()
-        if step.start() != position:
-            break
-        if unit not in _SECONDS:
-            raise ValueError(f"unknown unit {unit!r}; use ms, s, m, h or d")
-        if not unit and step.group() != text:
-            raise ValueError(f"{number} has no unit; use ms, s, m, h or d")
-        total += Decimal(number) * _SECONDS[unit]
-        position = step.end()
-    if not text or position != len(text):
-        raise ValueError("not a duration; write 10s, 500ms or 1h30m")
-    seconds = float(total)
-    assert isfinite(seconds)  # 20 digits of days fit into a float
-    return seconds
 
 
 def parse_device_rate(text: str) -> tuple[str, int]:

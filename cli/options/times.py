@@ -5,8 +5,8 @@ import time
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from ...core.model.duration import parse_duration
 from ...core.model.stream_times import LATEST_TIME
-from .quantities import parse_duration
 
 _UNIX = re.compile(r"[0-9]+(\.[0-9]{1,9})?", re.ASCII)
 _LATEST_SECOND = 253_402_300_799  # of the year 9999

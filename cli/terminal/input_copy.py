@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Coroutine
 
-from ...client.pending_input import InputFailed, ReadInput
-from ...client.resuming import ResumingClient
+from ...client.errors import InputFailed
+from ...client.job import Job
+from ...client.pending_input import ReadInput
 from ...client.window import Window
 from ...core.model.input import InputState
 from .console import Failure, note, printable
@@ -33,12 +34,10 @@ class InputCopy:
         self.more = True
         """Whether the job may read more input."""
 
-    async def run(self, client: ResumingClient, job: str) -> None:
+    async def run(self, job: Job) -> None:
         """Return when the server has accepted all of stdin, or the job reads no more."""
         try:
-            async for event in client.attach(
-                job, read=self._read, session=self._session, window=self._window
-            ):
+            async for event in job.attach(read=self._read, session=self._session, window=self._window):
                 if isinstance(event, InputState):
                     self.more = not (event.ended or event.closed)
                     self.cut_off = "" if event.ended else event.closed
@@ -48,26 +47,24 @@ class InputCopy:
             self.over.set()
 
 
-def how_to_return(job: str, rest: str, *, more: bool) -> str:
+def how_to_return(job: Job, rest: str, *, more: bool) -> str:
     """Return what to type once the server is back, for the ``rest`` of the output and ``more`` input."""
     return f"the job keeps running: {rest}" + (f"; its stdin: worker attach -i {job}" if more else "")
 
 
-async def copy_beside(
-    stdin: InputCopy | None, client: ResumingClient, job: str, output: Coroutine[object, object, None]
-) -> None:
+async def copy_beside(stdin: InputCopy | None, job: Job, output: Coroutine[object, object, None]) -> None:
     """Copy output until it ends with the job, and pass stdin on; raise the first error of either."""
     if stdin is None:
         hint_unused()
         await output
         return
-    passing = asyncio.ensure_future(stdin.run(client, job))
+    passing = asyncio.ensure_future(stdin.run(job))
     copying = asyncio.ensure_future(output)
     try:
         await asyncio.wait({passing, copying}, return_when=asyncio.FIRST_COMPLETED)
         if passing.done():
             passing.result()
-            if stdin.cut_off and (await client.query(job)).ending is None:
+            if stdin.cut_off and (await job.query()).ending is None:
                 note(printable(stdin.cut_off))
         await copying
         await passing  # ends with the job; it fails if another client has written meanwhile

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from functools import partial
 
-from ...client.client import RpcError, ServerUnreachable
-from ...client.resuming import ResumingClient
+from ...client.errors import RpcError, ServerUnreachable
+from ...client.job import Job
 from ...core.model.ending import Channel
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, LastLines, StreamStart
 from ...core.model.stream_times import ANY_TIME, StreamTimes
@@ -51,7 +51,7 @@ class OutputCopy:
 
     def __init__(
         self,
-        job: str,
+        job: Job,
         *,
         into: int,
         channel: Channel = Channel.OUTPUT,
@@ -75,11 +75,11 @@ class OutputCopy:
         if isinstance(self._rest_start, FromOffset) and end - self._rest_start.offset > MOST_BACKLOG:
             self._skip_to = end
 
-    async def run(self, client: ResumingClient, meter: Meter | None = None) -> None:
+    async def run(self, meter: Meter | None = None) -> None:
         """Write the output until the stream ends; print a note where output was discarded."""
         target = OutputDescriptor(self._into)
         async with target.until_closed():
-            while await self._copy(client, target, meter):
+            while await self._copy(target, meter):
                 self._skip()
 
     def _skip(self) -> None:
@@ -91,10 +91,9 @@ class OutputCopy:
     def _position(self) -> int:
         return self._rest_start.offset if isinstance(self._rest_start, FromOffset) else 0
 
-    async def _copy(self, client: ResumingClient, target: OutputDescriptor, meter: Meter | None) -> bool:
+    async def _copy(self, target: OutputDescriptor, meter: Meter | None) -> bool:
         """Write the output; return False when the stream has ended, True if some is to be skipped."""
-        chunks = client.stream(
-            self._job,
+        chunks = self._job.stream(
             channel=self.channel,
             start=self._rest_start,
             follow=self._follow,
@@ -144,7 +143,7 @@ class OutputCopies:
 
     def __init__(
         self,
-        job: str,
+        job: Job,
         channels: Collection[Channel] | Mapping[Channel, StreamStart] | None = None,
         *,
         start: StreamStart = BEGINNING,
@@ -165,11 +164,11 @@ class OutputCopies:
         """Whether any output has arrived."""
         return any(copy.begun for copy in self._copies)
 
-    async def run(self, client: ResumingClient, meter: Meter | None = None) -> None:
+    async def run(self, meter: Meter | None = None) -> None:
         """Copy until one copy fails or all have ended."""
-        running = [asyncio.ensure_future(copy.run(client, meter)) for copy in self._copies]
+        running = [asyncio.ensure_future(copy.run(meter)) for copy in self._copies]
         if not self._channels_known:
-            running.append(asyncio.ensure_future(self._copy_separate_stderr(client, meter)))
+            running.append(asyncio.ensure_future(self._copy_separate_stderr(meter)))
         try:
             await asyncio.gather(*running)
         finally:
@@ -177,22 +176,22 @@ class OutputCopies:
                 copy.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def skip_backlog(self, client: ResumingClient) -> None:
+    async def skip_backlog(self) -> None:
         """Skip what was written and is not shown yet, after an interrupt, if it is much."""
         for _ in range(_SKIP_TIMES):
-            written = (await client.query(self._job)).output
+            written = (await self._job.query()).output
             for copy in self._copies:
                 if extent := written.get(copy.channel):
                     copy.skip_to(extent.end)
             await asyncio.sleep(_SKIP_INTERVAL)
 
-    async def _copy_separate_stderr(self, client: ResumingClient, meter: Meter | None) -> None:
+    async def _copy_separate_stderr(self, meter: Meter | None) -> None:
         """Copy stderr if it is separate; then the other copy is that of stdout."""
-        if (await client.query(self._job)).record.spec.split_output:
+        if (await self._job.query()).record.spec.split_output:
             stderr = self._copy(into=_DESCRIPTORS[Channel.STDERR], channel=Channel.STDERR)
             self._copies[0].channel = Channel.STDOUT
             self._copies.append(stderr)
-            await stderr.run(client, meter)
+            await stderr.run(meter)
 
     @property
     def rest(self) -> str:

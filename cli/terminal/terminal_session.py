@@ -5,8 +5,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ...client.client import RpcError, ServerUnreachable
-from ...client.resuming import ResumingClient
+from ...client.errors import RpcError, ServerUnreachable
+from ...client.job import Job
 from ...client.window import Window
 from .console import end_line, note
 from .input_copy import InputCopy, ReadFailed, copy_beside
@@ -39,10 +39,10 @@ class TerminalSession:
         """Whether the job may read more input."""
         return self._copy.more
 
-    async def run(self, client: ResumingClient, job: str, output: OutputCopies) -> bool:
+    async def run(self, job: Job, output: OutputCopies) -> bool:
         """Show output until it ends, or the user detaches; return whether the user has."""
-        copying = asyncio.ensure_future(copy_beside(self._copy, client, job, output.run(client)))
-        skipping = asyncio.ensure_future(self._skip(client, output))
+        copying = asyncio.ensure_future(copy_beside(self._copy, job, output.run()))
+        skipping = asyncio.ensure_future(self._skip(output))
         typing = asyncio.ensure_future(self._keyboard.run())
         detaching = asyncio.ensure_future(self._keyboard.detached.wait())
         try:
@@ -62,13 +62,13 @@ class TerminalSession:
         note(f"detached; worker attach -i {job} returns")
         return True
 
-    async def _skip(self, client: ResumingClient, output: OutputCopies) -> None:
+    async def _skip(self, output: OutputCopies) -> None:
         """Discard the backlog of output at an interrupt, as a terminal does."""
         while True:
             await self._keyboard.interrupted.wait()
             self._keyboard.interrupted.clear()
             with suppress(RpcError, ServerUnreachable):  # the copy itself reports it
-                await output.skip_backlog(client)
+                await output.skip_backlog()
 
     @contextmanager
     def _raw(self) -> Iterator[None]:
@@ -104,37 +104,36 @@ class SizeOnly:
 
     more = False
 
-    async def run(self, client: ResumingClient, job: str, output: OutputCopies) -> bool:
+    async def run(self, job: Job, output: OutputCopies) -> bool:
         """Copy output until it ends, and pass the size on after each change; return False: no detach."""
         hint_unused()
         window = Window(local_size())
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGWINCH, lambda: window.change(local_size()))
-        following = asyncio.ensure_future(self._follow(client, job, window))
+        following = asyncio.ensure_future(self._follow(job, window))
         try:
-            await output.run(client)
+            await output.run()
             return False
         finally:
             loop.remove_signal_handler(signal.SIGWINCH)
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
-    async def _follow(self, client: ResumingClient, job: str, window: Window) -> None:
+    async def _follow(self, job: Job, window: Window) -> None:
         with suppress(
             RpcError, ServerUnreachable
         ):  # such as without the right: the size is that of the start
-            async for _ in client.attach(job, window=window):
+            async for _ in job.attach(window=window):
                 pass
 
 
 async def copy_until_detached(
     stdin: InputCopy | TerminalSession | SizeOnly | None,
-    client: ResumingClient,
-    job: str,
+    job: Job,
     output: OutputCopies,
 ) -> bool:
     """Copy output until it ends, and pass stdin on meanwhile; return whether the user has detached."""
     if isinstance(stdin, TerminalSession | SizeOnly):
-        return await stdin.run(client, job, output)
-    await copy_beside(stdin, client, job, output.run(client))
+        return await stdin.run(job, output)
+    await copy_beside(stdin, job, output.run())
     return False

@@ -10,7 +10,8 @@ import pytest
 
 from worker import JobSpec
 from worker.api.attach_messages import ChannelChunk
-from worker.client.resuming import ResumingClient
+from worker.client.client import Client
+from worker.client.job import Job
 from worker.client.window import Window
 from worker.core.model.ending import Channel, Exited, Signaled
 from worker.core.model.stream_start import BEGINNING
@@ -44,11 +45,11 @@ def kill(restarting: RestartingInstallation, role: str, until: Until) -> None:
 class Session:
     """An attachment that writes numbered lines until ``stop``, and keeps the output."""
 
-    def __init__(self, client: ResumingClient, job: str, window: Window | None = None) -> None:
+    def __init__(self, client: Client, job: str, window: Window | None = None) -> None:
         self.output = b""
         self.written = 0
-        self._events = client.attach(
-            job, read=self._read, output={Channel.OUTPUT: BEGINNING}, window=window
+        self._events = Job(client, job).attach(
+            read=self._read, output={Channel.OUTPUT: BEGINNING}, window=window
         )
         self._stopping = False
         self._grown = asyncio.Event()
@@ -83,13 +84,13 @@ class Session:
 @asynccontextmanager
 async def attached(
     restarting: RestartingInstallation, spec: JobSpec, window: Window | None = None
-) -> AsyncIterator[tuple[Session, "asyncio.Task[None]", ResumingClient, str]]:
+) -> AsyncIterator[tuple[Session, "asyncio.Task[None]", Client, str]]:
     """Start a job, attach to it, and remove it at the end."""
-    async with ResumingClient(restarting.installation.client, patience=PATIENCE) as client:
+    async with Client(restarting.installation.connection, patience=PATIENCE) as client:
         job = str(await client.start(spec))
         session = Session(client, job, window)
         yield session, asyncio.ensure_future(session.run()), client, job
-        await client.remove(job)
+        await Job(client, job).remove()
 
 
 async def kill_all(restarting: RestartingInstallation, session: Session, until: Until) -> None:
@@ -109,7 +110,7 @@ async def test_plain_input_is_exact(restarting: RestartingInstallation, until: U
         session.stop()
         await running
         assert b"".join(KEY % number for number in range(1, session.written + 1)) == session.output
-        assert Exited(0) == (await client.wait(job)).ending
+        assert Exited(0) == (await Job(client, job).wait()).ending
 
 
 async def test_keys_are_typed_at_most_once(restarting: RestartingInstallation, until: Until) -> None:
@@ -124,9 +125,9 @@ async def test_keys_are_typed_at_most_once(restarting: RestartingInstallation, u
     )
     async with attached(restarting, spec, Window(WindowSize(31, 97))) as (session, running, client, job):
         await kill_all(restarting, session, until)
-        await client.stop(job)
+        await Job(client, job).stop()
         await running
-        assert isinstance((await client.wait(job)).ending, Signaled)
+        assert isinstance((await Job(client, job).wait()).ending, Signaled)
     typed = [int(line[1:]) for line in session.output.split(b"\n")[:-1]]
     assert typed == sorted(set(typed))
     lost = set(range(1, typed[-1])) - set(typed)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.core.model.ending import Exited
 from worker.core.steps import Step
 
@@ -104,9 +105,9 @@ async def test_killed_while_the_oldest_output_is_dropped(
 
     async with restarting.installation.client() as client:
         job = str(await client.start(JobSpec(sys.executable, command, output_max=256 << 10)))
-        assert Exited(0) == (await client.wait(job)).ending
-        chunks = [chunk async for chunk in client.stream(job)]
-        await client.remove(job)
+        assert Exited(0) == (await Job(client, job).wait()).ending
+        chunks = [chunk async for chunk in Job(client, job).stream()]
+        await Job(client, job).remove()
     offset, kept = chunks[0].offset, b"".join(chunk.data for chunk in chunks)
     assert written[offset:] == kept
     assert 128 << 10 <= len(kept) <= 256 << 10

@@ -294,12 +294,14 @@ def test_our_client_reports_why_it_is_disconnected(pki: Path, tmp_path: Path) ->
     import asyncio
 
     from worker.api.tls import client_context
-    from worker.client.client import Client, ServerUnreachable
+    from worker.client.errors import ServerUnreachable
+
+    from ..support.clients import impatient
 
     context = client_context(ca=pki / "ca.crt", certificate=pki / "reader.crt", key=pki / "reader.key")
 
     async def health(port: int) -> bool:
-        async with Client("127.0.0.1", port, context) as client:
+        async with impatient("127.0.0.1", port, context) as client:
             return await client.health()
 
     with (

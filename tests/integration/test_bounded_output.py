@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.core.model.ending import Channel
 from worker.core.model.job import SMALLEST_OUTPUT, new_job_id
 from worker.linux.ipc.framing import Decoder, encode
@@ -94,8 +95,8 @@ async def test_the_server_has_a_default_limit(install, tmp_path):
             JobSpec("head", ["-c", str(len(text)), "/dev/zero"], output_max=limit)
             for limit in (None, 0, 2 << 20)
         ] + [JobSpec("head", ["-c", str(len(text)), "/dev/zero"], split_output=True)]
-        jobs = [await client.start(spec) for spec in specs]
-        by_default, unbounded, own, split = [await client.wait(str(job)) for job in jobs]
+        jobs = [(await client.start(spec)).id for spec in specs]
+        by_default, unbounded, own, split = [await Job(client, job).wait() for job in jobs]
     assert [1 << 20, 0, 2 << 20, 1 << 20] == [
         each.record.output_max for each in (by_default, unbounded, own, split)
     ]

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from worker import JobSpec
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
 
 from ..support.processes import processes_with
 

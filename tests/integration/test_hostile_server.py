@@ -97,12 +97,14 @@ def attack_client(client: ssl.SSLSocket, attack: Callable[[int], bytes]) -> None
 CLIENT = """
 import asyncio, sys
 from pathlib import Path
-from worker.client.client import Client, RpcError, ServerUnreachable
+from worker.client.client import Client
+from worker.client.connection import Connection
+from worker.client.errors import RpcError, ServerUnreachable
 from worker.api.tls import client_context
 
 async def call(port, pki, method, *arguments):
     context = client_context(ca=pki / "ca.crt", certificate=pki / "writer.crt", key=pki / "writer.key")
-    async with Client("127.0.0.1", port, context) as client:
+    async with Client(lambda: Connection("127.0.0.1", port, context), patience=0) as client:
         await getattr(client, method)(*arguments)
 
 try:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.core.model.limits import CpuLimit, MemoryLimit, ResourceLimits
 
 LIMITED = ResourceLimits(cpu=CpuLimit(quota=1.0), memory=MemoryLimit(max=64 << 20))
@@ -36,11 +37,11 @@ def spec(number):
 async def run_and_check(client, number):
     """Run a job; it has its own output and exit code."""
     job = str(await client.start(spec(number)))
-    output = b"".join([chunk.data async for chunk in client.stream(job)])
-    status = await client.wait(job)
+    output = b"".join([chunk.data async for chunk in Job(client, job).stream()])
+    status = await Job(client, job).wait()
     assert f"{number}\n".encode() == output
     assert number % 200 == status.ending.code
-    await client.remove(job)
+    await Job(client, job).remove()
 
 
 async def settled(installation, before):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from worker import JobSpec
-from worker.client.resuming import ResumingClient
+from worker.client.client import Client
+from worker.client.job import Job
 from worker.core.model.ending import Exited
 
 from ..support.followed import WRITER
@@ -65,14 +66,14 @@ async def test_restarts_are_invisible(installation, tmp_path, until, writer):
     until(lambda: streamed.stat().st_size > 0)
 
     reports = []
-    async with ResumingClient(
-        installation.client,
+    async with Client(
+        installation.connection,
         on_lost=lambda _: reports.append("lost"),
         on_back=lambda: reports.append("back"),
     ) as client:
         assert await client.health()
         streams = [asyncio.create_task(hashed(client, job)) for _ in range(5)]
-        waiting = asyncio.create_task(client.wait(job))
+        waiting = asyncio.create_task(Job(client, job).wait())
         for number in range(RESTARTS):
             await asyncio.to_thread(restart, installation, number)
             size = streamed.stat().st_size
@@ -109,7 +110,7 @@ def connections(installation):
 async def hashed(client, job):
     """Return the hash of a job's output; assert that no byte is missing or repeated."""
     digest, position = hashlib.sha256(), 0
-    async for chunk in client.stream(job):
+    async for chunk in Job(client, job).stream():
         assert position == chunk.offset
         digest.update(chunk.data)
         position += len(chunk.data)
@@ -125,7 +126,7 @@ async def test_starts_during_restarts_start_one_job_each(installation, tmp_path)
     def spec(number):
         return JobSpec(sys.executable, ["-c", program, str(number)])
 
-    async with ResumingClient(installation.client) as client:
+    async with Client(installation.connection) as client:
         assert await client.health()
         starts = [
             asyncio.create_task(start_after(client, number * 0.05, spec(number))) for number in range(60)
@@ -134,7 +135,7 @@ async def test_starts_during_restarts_start_one_job_each(installation, tmp_path)
             await asyncio.to_thread(restart, installation, number)
         jobs = await asyncio.gather(*starts)
         for job in jobs:
-            assert Exited(0) == (await client.wait(str(job))).ending
+            assert Exited(0) == (await Job(client, job).wait()).ending
         assert set(jobs) == {status.record.id for status in await client.list()}
     assert sorted(map(str, range(60))) == sorted(path.name.partition("-")[0] for path in runs.iterdir())
 
@@ -142,7 +143,7 @@ async def test_starts_during_restarts_start_one_job_each(installation, tmp_path)
 async def start_after(client, seconds, spec):
     """Start a job after a delay."""
     await asyncio.sleep(seconds)
-    return await client.start(spec)
+    return (await client.start(spec)).id
 
 
 def test_the_server_does_not_come_back(installation, until):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.linux.journal.sqlite import SqliteJournal
 
 ECHO = JobSpec("echo", ["hello"])
@@ -15,7 +16,7 @@ async def start_all(installation) -> list[str]:
     async with installation.client() as client:
         for number in range(3):
             jobs.append(str(await client.start(ECHO, request_id=f"r{number}")))
-            await client.wait(jobs[-1])
+            await Job(client, jobs[-1]).wait()
     return jobs
 
 

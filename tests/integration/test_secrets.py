@@ -10,7 +10,7 @@ import pytest
 
 from worker import JobSpec
 from worker.cli.doctor.file_system import file_system
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
 
 from ..support.fixtures import Install
 from ..support.installation import Installation

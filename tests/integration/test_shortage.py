@@ -8,6 +8,7 @@ import signal
 import subprocess
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.core.model.ending import Exited
 
 
@@ -101,7 +102,7 @@ def test_few_descriptors(install, tmp_path):
                 if isinstance(job, Exception):
                     assert "ResourceExhausted" in str(job)
                 else:
-                    assert Exited(0) == (await client.wait(str(job))).ending
+                    assert Exited(0) == (await Job(client, job).wait()).ending
             return sum(not isinstance(job, Exception) for job in jobs)
 
     assert 0 < asyncio.run(start_many())

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from worker import JobSpec
+from worker.client.job import Job
 from worker.core.errors import ActionRefused
 from worker.core.model.ending import Cause, Signaled
 from worker.core.ports import Placement
@@ -138,8 +139,8 @@ async def test_the_timeout_ends_a_paused_job(shared):
     """It counts while the job is paused."""
     async with shared.client() as client:
         job = str(await client.start(JobSpec("sleep", ["1000"], timeout=2.0, grace=3600.0)))
-        await client.pause(job)
-        status = await client.wait(job)
+        await Job(client, job).pause()
+        status = await Job(client, job).wait()
     assert (Cause.TIMED_OUT, Signaled(signal.SIGTERM)) == (status.cause, status.ending)
 
 

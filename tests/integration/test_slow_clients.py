@@ -18,7 +18,8 @@ from h2.connection import H2Connection
 from h2.settings import SettingCodes
 
 from worker.api.tls import client_context
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.core.model.job import JobSpec
 from worker.proto.worker import StreamRequest
 
@@ -144,8 +145,8 @@ async def start(installation: Any, spec: JobSpec) -> str:
 async def stop(installation: Any, job: str) -> None:
     """Stop a job at once and remove it."""
     async with installation.client() as client:
-        await client.stop(job, grace=0)
-        await client.remove(job)
+        await Job(client, job).stop(grace=0)
+        await Job(client, job).remove()
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ async def test_our_own_client_reports_the_reason(strict: Any, endless: str) -> N
         return int(log.read_text().count("ending a call: the client has read too little output"))
 
     before = ended()
-    async with strict.client() as client, aclosing(client.stream(endless)) as chunks:
+    async with strict.client() as client, aclosing(Job(client, endless).stream()) as chunks:
         size = len((await anext(chunks)).data)
         while ended() == before:
             await client.query(endless)  # and the stream is not read

@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 import pytest
 
 from worker import JobSpec
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.core.model.ending import Channel
 from worker.core.model.stream_start import LastLines
 from worker.linux.kernel import procfs
@@ -54,7 +55,7 @@ async def rejection(client):
 
 async def streamed(client, job):
     """Return all output of a job."""
-    return b"".join([chunk.data async for chunk in client.stream(str(job))])
+    return b"".join([chunk.data async for chunk in Job(client, job).stream()])
 
 
 @needs_root
@@ -69,17 +70,17 @@ async def test_a_state_directory_that_cannot_be_written(install, tmp_path, until
     worker.worker("up")
     gate = tmp_path / "gate"
     async with worker.client() as client:
-        job = await client.start(waiting(gate, "echo after; exit 7"))
+        job = (await client.start(waiting(gate, "echo after; exit 7"))).id
         await first_output(until, home, job)
         with trouble(home):
             refusal = await rejection(client)
             assert ("FailedPrecondition", True) == (refusal.code, reason in refusal.message)
             assert [job] == [each.record.id for each in await client.list(running=True)]
             gate.touch()
-        status = await client.wait(str(job))
+        status = await Job(client, job).wait()
         assert 7 == status.ending.code
         assert b"before\nafter\n" == await streamed(client, job)
-        another = await client.start(JobSpec("echo", ["again"]))
+        another = (await client.start(JobSpec("echo", ["again"]))).id
         assert b"again\n" == await streamed(client, another)
 
 
@@ -94,7 +95,7 @@ async def test_a_job_that_ends_on_a_read_only_file_system(install, tmp_path, unt
         await first_output(until, home, job)
         with read_only(home):
             gate.touch()
-            status = await asyncio.wait_for(client.wait(job), PATIENCE)
+            status = await asyncio.wait_for(Job(client, job).wait(), PATIENCE)
         assert 7 == status.ending.code
     until(lambda: not (home / "jobs" / job / "history").exists())
 
@@ -104,15 +105,15 @@ async def test_a_full_disk(small_disk, install, tmp_path):
     worker = install(small_disk)
     worker.worker("up")
     async with worker.client() as client:
-        done = await client.start(JobSpec("echo", ["kept"]))
-        await client.wait(str(done))
+        done = (await client.start(JobSpec("echo", ["kept"]))).id
+        await Job(client, done).wait()
         filler = fill(small_disk)
         refusal = await rejection(client)
         assert refusal.code in {"ResourceExhausted", "FailedPrecondition"}
         assert "full" in refusal.message or "No space" in refusal.message
         assert b"kept\n" == await streamed(client, done)
         filler.unlink()
-        again = await client.start(JobSpec("echo", ["again"]))
+        again = (await client.start(JobSpec("echo", ["again"]))).id
         assert b"again\n" == await streamed(client, again)
 
 
@@ -139,22 +140,22 @@ async def test_output_deleted_under_a_running_job(shared, tmp_path, delete):
     """Streams wait for more output, and report missing bytes; the job and all others continue."""
     gate = tmp_path / "gate"
     async with shared.client() as client:
-        job = await client.start(waiting(gate, "echo after; exit 7"))
-        other = await client.start(waiting(gate, "echo other"))
-        async for _ in client.stream(str(job)):
+        job = (await client.start(waiting(gate, "echo after; exit 7"))).id
+        other = (await client.start(waiting(gate, "echo other"))).id
+        async for _ in Job(client, job).stream():
             break
         delete(shared.home / "jobs" / str(job))
-        tail = client.stream(str(job), start=LastLines(5))
+        tail = Job(client, job).stream(start=LastLines(5))
         assert (0, b"") == ((begin := await anext(tail)).offset, begin.data)
-        assert b"" == b"".join([chunk.data async for chunk in client.stream(str(job), follow=False)])
+        assert b"" == b"".join([chunk.data async for chunk in Job(client, job).stream(follow=False)])
         gate.touch()
         chunks = [chunk async for chunk in tail]  # the first is empty if its segment has no bytes yet
         assert (7, b"after\n") == (chunks[0].offset, b"".join(chunk.data for chunk in chunks))
-        status = await client.wait(str(job))
+        status = await Job(client, job).wait()
         assert 7 == status.ending.code
         extent = status.output[Channel.OUTPUT]
         assert (7, 13) == (extent.first, extent.end)
-        chunks = [chunk async for chunk in client.stream(str(job))]
+        chunks = [chunk async for chunk in Job(client, job).stream()]
         assert [(7, b"after\n")] == [(chunk.offset, chunk.data) for chunk in chunks]
         assert b"before\nother\n" == await streamed(client, other)
 
@@ -164,14 +165,14 @@ async def test_output_deleted_before_the_recorder_is_killed(installation, tmp_pa
     gate = tmp_path / "gate"
 
     async with installation.client() as client:
-        job = await client.start(waiting(gate, "echo after"))
-        async for _ in client.stream(str(job)):
+        job = (await client.start(waiting(gate, "echo after"))).id
+        async for _ in Job(client, job).stream():
             break
         (installation.home / "jobs" / str(job) / "output-0").unlink()
         installation.kill(installation.recorder_pid())
         gate.touch()
-        await client.wait(str(job))
-        chunks = [(chunk.offset, chunk.data) async for chunk in client.stream(str(job))]
+        await Job(client, job).wait()
+        chunks = [(chunk.offset, chunk.data) async for chunk in Job(client, job).stream()]
     assert [(7, b"after\n")] == chunks
 
 
@@ -180,12 +181,12 @@ async def test_a_job_whose_last_output_was_deleted(shared, tmp_path):
     gate = tmp_path / "gate"
 
     async with shared.client() as client:
-        job = await client.start(waiting(gate, "exit 7"))
-        async for _ in client.stream(str(job)):
+        job = (await client.start(waiting(gate, "exit 7"))).id
+        async for _ in Job(client, job).stream():
             break
         (shared.home / "jobs" / str(job) / "output-0").unlink()
         gate.touch()
-        assert 7 == (await client.wait(str(job))).ending.code
+        assert 7 == (await Job(client, job).wait()).ending.code
     done = shared.run("stream", str(job))
     assert (0, b"") == (done.returncode, done.stdout)
     assert "7 bytes" in done.stderr.decode()
@@ -319,8 +320,8 @@ async def test_all_output_is_deleted_under_a_running_server(installation, tmp_pa
     """Starts are rejected, running jobs are known and keep their last output; later all works again."""
     gate, jobs = tmp_path / "gate", installation.home / "jobs"
     async with installation.client() as client:
-        job = await client.start(waiting(gate, "echo after; exit 7"))
-        async for _ in client.stream(str(job)):
+        job = (await client.start(waiting(gate, "echo after; exit 7"))).id
+        async for _ in Job(client, job).stream():
             break
         shutil.rmtree(jobs)
         refusal = await rejection(client)
@@ -331,10 +332,10 @@ async def test_all_output_is_deleted_under_a_running_server(installation, tmp_pa
             await asyncio.sleep(0.02)
         assert ("No such file or directory", 7) == (status.output_trouble, status.ending.code)
         os.mkdir(jobs, 0o700)
-        assert 7 == (await client.wait(str(job))).ending.code
-        chunks = [chunk async for chunk in client.stream(str(job))]
+        assert 7 == (await Job(client, job).wait()).ending.code
+        chunks = [chunk async for chunk in Job(client, job).stream()]
         assert [(7, b"after\n")] == [(chunk.offset, chunk.data) for chunk in chunks]
-        again = await client.start(JobSpec("echo", ["again"]))
+        again = (await client.start(JobSpec("echo", ["again"]))).id
         assert b"again\n" == await streamed(client, again)
 
 

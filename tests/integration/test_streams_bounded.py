@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.client.job import Job
 from worker.core.model.job import SMALLEST_OUTPUT, Chunk, JobSpec
 from worker.core.model.stream_start import FromOffset
 
@@ -82,14 +83,14 @@ async def test_every_byte_is_at_its_offset(
         await asyncio.sleep(delay)  # so is the time at which it connects
         offset = int(part * size)
         async with shared.client() as client:
-            end, _ = await read(client.stream(job, start=FromOffset(offset)), whole, offset, pause)
+            end, _ = await read(Job(client, job).stream(start=FromOffset(offset)), whole, offset, pause)
         return end
 
     async with shared.client() as client:
         job = str(await client.start(writing(plan)))
         assert {size} == set(await asyncio.gather(*(follow(job, *each) for each in clients)))
-        await client.wait(job)
-        await client.remove(job)
+        await Job(client, job).wait()
+        await Job(client, job).remove()
 
 
 async def test_a_paused_client_misses_deleted_output(shared: Any, whole: bytes, tmp_path: Path) -> None:
@@ -98,11 +99,11 @@ async def test_a_paused_client_misses_deleted_output(shared: Any, whole: bytes, 
     plan: Plan = [(1000, str(gate)), *[(MOST, 0.0)] * 7]  # more than fits between client and server
     async with shared.client() as client, shared.client() as slow:
         job = str(await client.start(writing(plan)))
-        async with aclosing(slow.stream(job)) as chunks:
+        async with aclosing(Job(slow, job).stream()) as chunks:
             first = await anext(chunks)
             assert whole[: len(first.data)] == first.data
             gate.touch()
-            await client.wait(job)
+            await Job(client, job).wait()
             end, missed = await read(chunks, whole, len(first.data), 0)
     assert 4 * (1000 + 7 * MOST) == end
     assert 0 < missed < end - SMALLEST_OUTPUT // 2

@@ -16,6 +16,7 @@ import grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.client.job import Job
 from worker.core.model.job import JobSpec
 from worker.core.model.stream_start import FromOffset
 from worker.proto.worker import StreamRequest, StreamResponse
@@ -63,7 +64,7 @@ async def test_every_client_gets_every_byte(
         await asyncio.sleep(delay)  # the time at which a client connects is part of the example
         digest, position = sha256(), offset
         async with shared.client() as client:
-            async for chunk in client.stream(job, start=FromOffset(offset)):
+            async for chunk in Job(client, job).stream(start=FromOffset(offset)):
                 assert position == chunk.offset
                 digest.update(chunk.data)
                 position += len(chunk.data)
@@ -76,7 +77,7 @@ async def test_every_client_gets_every_byte(
         reads = [read(job, delay, offset) for (delay, _), offset in zip(clients, offsets, strict=True)]
         digests = await asyncio.gather(*reads)
         assert [sha256(whole[offset:]).hexdigest() for offset in offsets] == digests
-        await client.remove(job)
+        await Job(client, job).remove()
 
 
 async def test_a_hundred_clients_follow_one_job(shared: Any, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from worker.api.attach_messages import ChannelChunk
-from worker.client.attachment import AttachEvent
+from worker.client.attachment import AttachCall, AttachEvent, attach_call
+from worker.client.client import Client
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
 
@@ -63,3 +66,8 @@ class Attached:
 def output_of(events: Sequence[AttachEvent | None]) -> bytes:
     """Return the output in events."""
     return b"".join(each.chunk.data for each in events if isinstance(each, ChannelChunk))
+
+
+def attach_once(client: Client, job: object, **arguments: Any) -> AbstractAsyncContextManager[AttachCall]:
+    """Open a single call, whose requests and replies the test chooses."""
+    return attach_call(client.calls._server.connection, str(job), **arguments)

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from worker.api.tls import client_context
 from worker.cgroups.plugins import default_parent
 from worker.cgroups.survey import worker_systemd_scopes
 from worker.client.client import Client
+from worker.client.connection import Connection
 from worker.linux.kernel.locks import holder_of
 from worker.linux.state.code_digest import this_generation
 
@@ -29,6 +31,7 @@ class Installation:
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("WORKER_")},
             "WORKER_HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / "config"),  # no context of this user
             "WORKER_LISTEN": "127.0.0.1:0",
             "WORKER_RESERVE": "64K",  # pytest keeps many homes
         }
@@ -80,12 +83,16 @@ class Installation:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def client(self) -> Client:
-        """Return a client with the writer's certificate; use it as a context manager."""
+    def client(self, **options: Any) -> Client:
+        """Return a client with the writer's certificate, which by default repeats no call."""
+        return Client(self.connection, **{"patience": 0, **options})
+
+    def connection(self) -> Connection:
+        """Return a connection with the writer's certificate."""
         host, port = (self.home / "address").read_text().strip().rsplit(":", 1)
         pki = self.home / "pki"
         context = client_context(ca=pki / "ca.crt", certificate=pki / "writer.crt", key=pki / "writer.key")
-        return Client(host, int(port), context)
+        return Connection(host, int(port), context)
 
     def server_pid(self) -> int:
         """Return the pid that holds the server's lock, or 0."""

@@ -12,7 +12,9 @@ from typing import TypeVar
 from uuid import uuid4
 
 from worker import JobSpec, JobState
-from worker.client.client import Client, RpcError, ServerUnreachable
+from worker.client.client import Client
+from worker.client.errors import RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.model.ending import Exited, Lost
 from worker.core.model.job import JobStatus
 from worker.core.model.limits import ResourceLimits
@@ -83,7 +85,7 @@ class Persistent:
 
     async def wait(self, job: str) -> JobStatus:
         """Return the status of a job after its end."""
-        return await self._insist(lambda: self.client.wait(job))
+        return await self._insist(lambda: Job(self.client, job).wait())
 
     async def list(self) -> Sequence[JobStatus]:
         """Return all jobs."""
@@ -91,12 +93,12 @@ class Persistent:
 
     async def update(self, job: str, changes: ResourceLimits) -> None:
         """Change limits of a job."""
-        await self._insist(lambda: self.client.update(job, changes))
+        await self._insist(lambda: Job(self.client, job).update(changes))
 
     async def stop(self, job: str) -> None:
         """Stop a job; it may have ended since an earlier attempt."""
         try:
-            await self._insist(lambda: self.client.stop(job))
+            await self._insist(lambda: Job(self.client, job).stop())
         except RpcError as error:
             if error.code != "FailedPrecondition":
                 raise
@@ -104,7 +106,7 @@ class Persistent:
     async def remove(self, job: str) -> None:
         """Remove a job; an earlier attempt may have succeeded, with only its answer lost."""
         try:
-            await self._insist(lambda: self.client.remove(job))
+            await self._insist(lambda: Job(self.client, job).remove())
         except RpcError as error:
             if error.code != "NotFound":
                 raise
@@ -114,7 +116,7 @@ class Persistent:
         output = bytearray()
 
         async def read_on() -> None:
-            async with aclosing(self.client.stream(job, start=FromOffset(len(output)))) as chunks:
+            async with aclosing(Job(self.client, job).stream(start=FromOffset(len(output)))) as chunks:
                 async for chunk in chunks:
                     assert len(output) == chunk.offset
                     output.extend(chunk.data)

@@ -8,7 +8,8 @@ from pathlib import Path
 from worker.api import tls
 from worker.api.server import ApiServer
 from worker.client.client import Client
-from worker.client.resuming import Disconnection, ResumingClient
+from worker.client.connection import Connection
+from worker.client.errors import Disconnection
 from worker.core import Worker
 from worker.core.testing import FakeSpawner, MemoryOutputStore
 
@@ -44,20 +45,20 @@ class Machine:
             await self._server.close()
             self._server = None
 
-    def client(self, patience: float = 60.0) -> ResumingClient:
+    def client(self, patience: float = 60.0) -> Client:
         """Return a client that connects to the current port of the server."""
 
-        def connect() -> Client:
+        def connect() -> Connection:
             self.connections += 1
             context = tls.client_context(
                 ca=self.file("ca.crt"), certificate=self.file("writer.crt"), key=self.file("writer.key")
             )
-            return Client("127.0.0.1", self.port, context)
+            return Connection("127.0.0.1", self.port, context)
 
         def on_lost(error: Disconnection) -> None:
             self.notices.append(str(error))
 
-        return ResumingClient(
+        return Client(
             connect, patience=patience, on_lost=on_lost, on_back=lambda: self.notices.append("back")
         )
 

@@ -29,6 +29,8 @@ from worker.core.testing import (
 from worker.core.worker import Worker
 from worker.linux.spawner.host_lookup import HostLookup
 
+from .clients import impatient
+
 BINARY = bytes(range(256)) * 1000
 
 
@@ -66,7 +68,7 @@ class Served:
 
     def client(self, name: str = "writer") -> Client:
         """Return a client with this certificate."""
-        return Client(self.host, self.port, self.context(name))
+        return impatient(self.host, self.port, self.context(name))
 
     @asynccontextmanager
     async def channel(self, name: str = "writer", codec: CodecBase | None = None) -> AsyncIterator[Channel]:

@@ -8,7 +8,8 @@ import pytest
 from worker.api.attach_messages import ChannelChunk
 from worker.api.bounds import Bounds
 from worker.client.attachment import AttachCall, AttachEvent
-from worker.client.client import Client, RpcError, ServerUnreachable
+from worker.client.errors import RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
 from worker.core.model.job import Chunk, JobSpec, new_job_id
@@ -16,6 +17,8 @@ from worker.core.model.stream_start import BEGINNING, FromOffset, LastBytes
 from worker.core.testing import FakeLimiter, FakeProgram, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 
+from ..support.attaching import attach_once
+from ..support.clients import impatient
 from ..support.served import serving
 
 CAT = JobSpec("cat", stdin=True)
@@ -56,7 +59,7 @@ async def test_input_and_output_in_one_call(pki: Path) -> None:
     """A client writes, gets the output meanwhile, ends the input, and the call ends with the job."""
     async with serving(pki) as served, served.client() as client:
         job = str(await client.start(CAT))
-        async with client.attach(job, session="", output=ALL) as call:
+        async with attach_once(client, job, session="", output=ALL) as call:
             assert InputState() == call.input
             await call.write(0, b"\0one")
             events = [await call.receive(), await call.receive()]
@@ -75,32 +78,32 @@ async def test_a_writer_without_output(pki: Path) -> None:
     async with serving(pki) as served, served.client() as client:
         job = str(await client.start(CAT))
         for offset, data in ((0, b"one"), (3, b"two")):
-            async with client.attach(job, session="", output={}) as call:
+            async with attach_once(client, job, session="", output={}) as call:
                 assert InputState(offset) == call.input
                 await call.write(offset, data)
                 await call.leave()
                 assert [InputState(offset + 3)] == await rest(call)
-        async with client.attach(job, session="", output={}) as call:
+        async with attach_once(client, job, session="", output={}) as call:
             await call.write(6, b"", end=True)
             events = await rest(call)
         assert InputState(6, ended=True, closed="the job has ended") == events[-1]
-        assert b"onetwo" == b"".join([chunk.data async for chunk in client.stream(job)])
+        assert b"onetwo" == b"".join([chunk.data async for chunk in Job(client, job).stream()])
 
 
 async def test_watchers_get_each_channel_from_its_start(pki: Path) -> None:
     """Any number of clients watch; a tail begins with an empty chunk that has its offset."""
     bench = Bench()
     async with serving(pki, bench.worker) as served, served.client() as client, AsyncExitStack() as calls:
-        job = await client.start(JobSpec("talk", stdin=True, split_output=True))
+        job = (await client.start(JobSpec("talk", stdin=True, split_output=True))).id
         output = {Channel.STDOUT: LastBytes(0), Channel.STDERR: FromOffset(1)}
         watching = [
-            await calls.enter_async_context(client.attach(str(job), output=output)) for _ in range(3)
+            await calls.enter_async_context(attach_once(client, job, output=output)) for _ in range(3)
         ]
         first = [{await call.receive(), await call.receive()} for call in watching]
         assert [None] * 3 == [call.input for call in watching]
         start = {ChannelChunk(Channel.STDOUT, Chunk(3, b"")), ChannelChunk(Channel.STDERR, Chunk(1, b"rr"))}
         assert [start] * 3 == first
-        async with client.attach(str(job), session="", output={}) as writer:
+        async with attach_once(client, job, session="", output={}) as writer:
             await writer.write(0, b"more", end=True)
             await rest(writer)
         for call in watching:
@@ -111,8 +114,8 @@ async def test_a_job_that_closes_its_stdin(pki: Path) -> None:
     """The client learns why, further input is discarded, and the call goes on with output."""
     bench = Bench()
     async with serving(pki, bench.worker) as served, served.client() as client:
-        job = await client.start(CAT)
-        async with client.attach(str(job), session="", output=ALL) as call:
+        job = (await client.start(CAT)).id
+        async with attach_once(client, job, session="", output=ALL) as call:
             await call.write(0, b"one")
             await accepted(call, 3)
             bench.spawner.close_input(job)
@@ -131,8 +134,8 @@ async def test_a_finished_job(pki: Path) -> None:
     """A client that attaches too late gets all output, and the reason why there is no input."""
     async with serving(pki) as served, served.client() as client:
         job = str(await client.start(JobSpec("echo", ["done"])))
-        await client.wait(job)
-        async with client.attach(job, session="", output=ALL) as call:
+        await Job(client, job).wait()
+        async with attach_once(client, job, session="", output=ALL) as call:
             assert InputState(closed="the process is already finished") == call.input
             await call.write(0, b"lost")
             events = await rest(call)
@@ -146,14 +149,14 @@ async def test_one_writer(pki: Path) -> None:
     async with serving(pki) as served, served.client() as first, served.client() as second:
         job = str(await first.start(CAT))
         with pytest.raises(RpcError, match=r"FailedPrecondition desc = another client writes to the stdin"):  # noqa: PT012
-            async with first.attach(job, session="mine", output={}) as lost:
+            async with attach_once(first, job, session="mine", output={}) as lost:
                 await lost.write(0, b"one")
                 await accepted(lost, 3)
                 for session in ("", "yours"):
                     with pytest.raises(RpcError, match="another client writes to the stdin of job"):
-                        async with second.attach(job, session=session, output={}):
+                        async with attach_once(second, job, session=session, output={}):
                             raise AssertionError("two writers")
-                async with second.attach(job, session="mine", output={}) as call:
+                async with attach_once(second, job, session="mine", output={}) as call:
                     assert InputState(3) == call.input
                     await call.write(3, b"two")
                     await accepted(call, 6)
@@ -165,16 +168,16 @@ async def test_offsets_that_do_not_fit(pki: Path) -> None:
     """A gap and input after the end are OUT_OF_RANGE; repeated bytes are skipped."""
     async with serving(pki) as served, served.client() as client:
         job = str(await client.start(JobSpec("sleep", ["1000"], stdin=True)))
-        async with client.attach(job, session="", output={}) as call:
+        async with attach_once(client, job, session="", output={}) as call:
             await call.write(0, b"one")
             await call.write(1, b"netwo")
             assert InputState(6) == await accepted(call, 6)
         with pytest.raises(RpcError, match="OutOfRange desc = the input continues at byte 6, not at 7"):  # noqa: PT012
-            async with client.attach(job, session="", output=ALL) as call:
+            async with attach_once(client, job, session="", output=ALL) as call:
                 await call.write(7, b"x")
                 await rest(call)
         with pytest.raises(RpcError, match="OutOfRange desc = the input has ended at byte 6"):  # noqa: PT012
-            async with client.attach(job, session="", output={}) as call:
+            async with attach_once(client, job, session="", output={}) as call:
                 await call.write(6, b"", end=True)
                 await call.write(6, b"x")
                 await rest(call)
@@ -184,11 +187,11 @@ async def test_an_error_does_not_wait_for_the_output(pki: Path) -> None:
     """A job that writes all the time does not hide that the input is refused."""
     bench = Bench()
     async with serving(pki, bench.worker) as served, served.client() as client:
-        job = await client.start(CAT)
+        job = (await client.start(CAT)).id
         sink = bench.outputs.sink(job)
         sink.write(bytes(1 << 20))
         with pytest.raises(RpcError, match="OutOfRange"):  # noqa: PT012
-            async with client.attach(str(job), session="", output=ALL) as call:
+            async with attach_once(client, job, session="", output=ALL) as call:
                 await call.write(1, b"x")
                 while True:
                     assert await call.receive() is not None
@@ -200,9 +203,9 @@ async def test_attached_clients_are_counted(pki: Path) -> None:
     bounds = Bounds(max_streams_per_client=1)
     async with serving(pki, bounds=bounds) as served, served.client() as first, served.client() as second:
         job = str(await first.start(CAT))
-        async with first.attach(job, output=ALL):
+        async with attach_once(first, job, output=ALL):
             with pytest.raises(RpcError, match="ResourceExhausted desc = 'writer' has 1 streams open"):
-                async with second.attach(job, session="", output={}):
+                async with attach_once(second, job, session="", output={}):
                     raise AssertionError("attached")
 
 
@@ -211,7 +214,7 @@ async def test_a_shutdown_ends_the_call(pki: Path) -> None:
     async with serving(pki) as served, served.client() as client:
         job = str(await client.start(CAT))
         with pytest.raises(RpcError, match=r"Unavailable desc = .* attach again with the same session"):  # noqa: PT012
-            async with client.attach(job, session="mine", output=ALL) as call:
+            async with attach_once(client, job, session="mine", output=ALL) as call:
                 await served.server.shut_down(timeout=10)
                 await rest(call)
 
@@ -220,14 +223,14 @@ async def test_a_lost_connection_frees_the_input(pki: Path) -> None:
     """Another client can write once the server has noticed it."""
     async with serving(pki) as served, served.client() as other:
         job = str(await other.start(CAT))
-        client = await Client(served.host, served.port, served.context()).__aenter__()
+        client = await impatient(served.host, served.port, served.context()).__aenter__()
         with pytest.raises(ServerUnreachable):  # noqa: PT012
-            async with client.attach(job, session="mine", output={}) as call:
+            async with attach_once(client, job, session="mine", output={}) as call:
                 await client.__aexit__(None, None, None)
                 await rest(call)
         while True:
             try:
-                async with other.attach(job, session="", output={}) as call:
+                async with attach_once(other, job, session="", output={}) as call:
                     assert InputState() == call.input
                     return
             except RpcError as error:
@@ -240,7 +243,7 @@ async def test_an_unknown_job(pki: Path, session: str | None) -> None:
     """Watching and writing fail alike."""
     async with serving(pki) as served, served.client() as client:
         with pytest.raises(RpcError, match=r"NotFound desc = Job .* not found"):
-            async with client.attach(str(new_job_id()), session=session, output=ALL):
+            async with attach_once(client, new_job_id(), session=session, output=ALL):
                 raise AssertionError("attached")
 
 
@@ -248,10 +251,10 @@ async def test_a_job_without_stdin(pki: Path) -> None:
     """It can be watched, and has no input."""
     async with serving(pki) as served, served.client() as client:
         job = str(await client.start(JobSpec("sleep", ["1000"])))
-        async with client.attach(job, output=ALL) as call:
+        async with attach_once(client, job, output=ALL) as call:
             assert call.input is None
         with pytest.raises(
             RpcError, match=r"FailedPrecondition desc = .* was started without an open stdin"
         ):
-            async with client.attach(job, session="", output=ALL):
+            async with attach_once(client, job, session="", output=ALL):
                 raise AssertionError("attached")

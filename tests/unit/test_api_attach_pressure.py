@@ -11,7 +11,9 @@ from worker.api.attach_messages import ChannelChunk
 from worker.api.bounds import Bounds
 from worker.api.grpc.requests import INPUT_WINDOW, MAX_STREAMED_REQUEST, WINDOW
 from worker.client.attachment import AttachCall
-from worker.client.client import Client, RpcError
+from worker.client.client import Client
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.client.pending_input import MOST_KEPT, PIECE, PendingInput
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
@@ -20,7 +22,7 @@ from worker.core.model.stream_start import BEGINNING
 from worker.core.testing import FakeLimiter, FakeProgram, FakeSpawner, MemoryOutputStore
 from worker.core.worker import Worker
 
-from ..support.attaching import Typed
+from ..support.attaching import Typed, attach_once
 from ..support.restarted import serving as restartable
 from ..support.served import Served, serving
 
@@ -81,11 +83,11 @@ async def test_a_job_that_does_not_read(pki: Path) -> None:
     async with bench(pki) as machine, machine.served.client() as client:
         job = await machine.start("cat")
         machine.spawner.pause_reading(job)
-        async with client.attach(str(job), session="", output={}) as call:
+        async with attach_once(client, job, session="", output={}) as call:
             flood = Flood(call)
             await flood.stopped(client)
-            other = await client.start(JobSpec("cat", ["x" * 4 * WINDOW], stdin=True))
-            await client.stop(str(other))
+            other = (await client.start(JobSpec("cat", ["x" * 4 * WINDOW], stdin=True))).id
+            await Job(client, other).stop()
             await flood.stopped(client)
             assert flood.sent <= INPUT_WINDOW + MAX_STREAMED_REQUEST
             [connection] = machine.served.server.connections
@@ -111,14 +113,14 @@ async def test_many_jobs_that_do_not_read(pki: Path) -> None:
             floods = []
             for job in jobs:
                 machine.spawner.pause_reading(job)
-                call = client.attach(str(job), session="", output={})
+                call = attach_once(client, job, session="", output={})
                 floods.append((call, Flood(await call.__aenter__())))
             for _, flood in floods:
                 await flood.stopped(client)
             sent = sum(flood.sent for _, flood in floods)
             assert sent <= 2 * INPUT_WINDOW + 4 * (WINDOW + MAX_STREAMED_REQUEST)
             for job in jobs:
-                await client.stop(str(job))
+                await Job(client, job).stop()
             for call, flood in floods:
                 flood.task.cancel()
                 await asyncio.gather(flood.task, return_exceptions=True)
@@ -132,7 +134,7 @@ async def test_a_job_that_does_not_read_still_writes(pki: Path) -> None:
         job = await machine.start("noise")
         machine.spawner.pause_reading(job)
         size = 0
-        async with client.attach(str(job), session="", output={Channel.OUTPUT: BEGINNING}) as call:
+        async with attach_once(client, job, session="", output={Channel.OUTPUT: BEGINNING}) as call:
             flood = Flood(call)
             await flood.stopped(client)
             while size < NOISE:
@@ -147,10 +149,10 @@ async def test_a_client_that_does_not_read_still_writes(pki: Path) -> None:
     """All of its input reaches the job, although it reads neither output nor states."""
     async with bench(pki) as machine, machine.served.client() as client:
         job = await machine.start("noise")
-        async with client.attach(str(job), session="", output={Channel.OUTPUT: BEGINNING}) as call:
+        async with attach_once(client, job, session="", output={Channel.OUTPUT: BEGINNING}) as call:
             flood = Flood(call)
             await flood.task
-            await client.wait(str(job))
+            await Job(client, job).wait()
         assert NOISE + flood.sent == len(machine.outputs.sink(job).data)
 
 
@@ -158,14 +160,14 @@ async def test_unread_output_does_not_delay_the_state_of_the_input(pki: Path) ->
     """Over the same connection, a call without output learns its progress while a stream is not read."""
     async with bench(pki) as machine, machine.served.client() as client:
         job = await machine.start("noise")
-        chunks = client.stream(str(job))
+        chunks = Job(client, job).stream()
         await anext(chunks)
-        current = client._channel.current
+        current = client.calls._server.connection._channel.current
         assert current is not None
         window = current.connection._connection._inbound_flow_control_window_manager
         while window.current_window_size > 4096:
             assert await client.health()
-        async with client.attach(str(job), session="", output={}) as call:
+        async with attach_once(client, job, session="", output={}) as call:
             for number in range(1000):
                 await call.write(number, b"x")
                 while (event := await call.receive()) != InputState(number + 1):
@@ -178,22 +180,22 @@ async def test_a_client_that_reads_nothing_is_stalled(pki: Path, caplog: pytest.
     async with bench(pki, Bounds(stalled_client_timeout=0.1)) as machine, machine.served.client() as client:
         job = await machine.start("noise")
         with pytest.raises(RpcError, match="Unavailable desc = the client has read too little output"):  # noqa: PT012
-            async with client.attach(str(job), session="", output={Channel.OUTPUT: BEGINNING}) as call:
+            async with attach_once(client, job, session="", output={Channel.OUTPUT: BEGINNING}) as call:
                 while "ending a call" not in caplog.text:
                     assert await client.health()
                 while await call.receive() is not None:
                     pass
-        async with client.attach(str(job), session="", output={}):
+        async with attach_once(client, job, session="", output={}):
             pass
 
 
 async def test_our_client_reads_no_faster_than_the_job(pki: Path) -> None:
     """It keeps a bounded number of bytes, and waits for the server before it reads more."""
     async with restartable(pki) as machine, machine.client() as client:
-        job = await client.start(JobSpec("cat", stdin=True))
+        job = (await client.start(JobSpec("cat", stdin=True))).id
         machine.spawner.pause_reading(job)
         typed = Typed(*[PIECES] * 100, ended=True)
-        attached = asyncio.ensure_future(_last(client.attach(str(job), read=typed.read)))
+        attached = asyncio.ensure_future(_last(Job(client, job).attach(read=typed.read)))
         while typed.size < MOST_KEPT:
             assert await client.health()
         assert typed.size < MOST_KEPT + PIECE

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.client.window import Window
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
@@ -13,7 +14,7 @@ from worker.core.model.job import JobId, JobSpec
 from worker.core.model.stream_start import BEGINNING
 from worker.core.model.terminal import WindowSize
 
-from ..support.attaching import Attached, Typed
+from ..support.attaching import Attached, Typed, attach_once
 from ..support.restarted import Machine, Wire, serving
 
 AT_FIRST, NOW, LATER = WindowSize(24, 80), WindowSize(31, 97), WindowSize(50, 132)
@@ -31,9 +32,9 @@ async def has_had(machine: Machine, job: JobId, *sizes: WindowSize) -> None:
 async def test_requests_are_served_in_their_order(pki: Path) -> None:
     """The size changes once the job has taken the input before."""
     async with serving(pki) as machine, machine.client() as client:
-        job = await client.start(JOB)
+        job = (await client.start(JOB)).id
         machine.spawner.pause_reading(job)
-        async with client._server.client.attach(str(job), session="", output={}) as call:
+        async with attach_once(client, job, session="", output={}) as call:
             await call.write(0, b"before")
             await call.resize(NOW)
             await call.leave()
@@ -48,9 +49,9 @@ async def test_requests_are_served_in_their_order(pki: Path) -> None:
 async def test_a_watcher_has_no_size(pki: Path) -> None:
     """Only the writer can change it."""
     async with serving(pki) as machine, machine.client() as client:
-        job = await client.start(JOB)
+        job = (await client.start(JOB)).id
         with pytest.raises(RpcError, match="the call was opened without `input`"):  # noqa: PT012
-            async with client._server.client.attach(str(job), output=ALL) as call:
+            async with attach_once(client, job, output=ALL) as call:
                 await call.resize(NOW)
                 while await call.receive() is not None:
                     pass
@@ -60,9 +61,9 @@ async def test_a_watcher_has_no_size(pki: Path) -> None:
 async def test_a_job_without_stdin(pki: Path) -> None:
     """Any client that attaches can change the size; the call ends with the job."""
     async with serving(pki) as machine, machine.client() as client:
-        job = await client.start(JobSpec("sleep", ["1000"], terminal=AT_FIRST))
+        job = (await client.start(JobSpec("sleep", ["1000"], terminal=AT_FIRST))).id
         window = Window(NOW)
-        attached = asyncio.ensure_future(Attached().all_of(client.attach(str(job), window=window)))
+        attached = asyncio.ensure_future(Attached().all_of(Job(client, job).attach(window=window)))
         await has_had(machine, job, AT_FIRST, NOW)
         window.change(LATER)
         await has_had(machine, job, AT_FIRST, NOW, LATER)
@@ -73,10 +74,10 @@ async def test_a_job_without_stdin(pki: Path) -> None:
 async def test_a_replaced_writer_has_no_size(pki: Path) -> None:
     """Once a new connection of its session writes, a late change of the old one is refused."""
     async with serving(pki) as machine, machine.client() as client:
-        job = await client.start(JOB)
+        job = (await client.start(JOB)).id
         with pytest.raises(RpcError, match="another client writes to the stdin"):  # noqa: PT012
-            async with client._server.client.attach(str(job), session="mine", output={}) as lost:
-                async with client._server.client.attach(str(job), session="mine", output={}) as call:
+            async with attach_once(client, job, session="mine", output={}) as lost:
+                async with attach_once(client, job, session="mine", output={}) as call:
                     assert InputState() == call.input
                 await lost.resize(NOW)
                 while await lost.receive() is not None:
@@ -87,10 +88,10 @@ async def test_a_replaced_writer_has_no_size(pki: Path) -> None:
 async def test_a_job_that_has_ended(pki: Path) -> None:
     """A change of the size that comes too late is no error."""
     async with serving(pki) as machine, machine.client() as client:
-        job = await client.start(JOB)
-        async with client._server.client.attach(str(job), session="", output=ALL) as call:
+        job = (await client.start(JOB)).id
+        async with attach_once(client, job, session="", output=ALL) as call:
             machine.spawner.kill(job)
-            await client.wait(str(job))
+            await Job(client, job).wait()
             await call.resize(NOW)
             while (event := await call.receive()) is not None:
                 state = event
@@ -101,9 +102,9 @@ async def test_a_job_that_has_ended(pki: Path) -> None:
 async def test_the_size_is_sent_first_and_after_each_change(pki: Path) -> None:
     """Input follows the size at present; a size that is the same is sent once."""
     async with serving(pki) as machine, machine.client() as client:
-        job = await client.start(JOB)
+        job = (await client.start(JOB)).id
         window, typed = Window(NOW), Typed(b"key")
-        events = client.attach(str(job), read=typed.read, output=ALL, window=window)
+        events = Job(client, job).attach(read=typed.read, output=ALL, window=window)
         attached = asyncio.ensure_future(Attached().all_of(events))
         await has_had(machine, job, AT_FIRST, NOW)
         window.change(LATER)
@@ -118,9 +119,9 @@ async def test_a_screen_is_drawn_again(pki: Path) -> None:
     """An attached client first sends another size, because the same one is not signalled."""
     async with serving(pki) as machine, machine.client() as client:
         for size, other in ((NOW, WindowSize(30, 97)), (WindowSize(1, 5), WindowSize(2, 5))):
-            job = await client.start(JOB)
+            job = (await client.start(JOB)).id
             window, typed = Window(size, redraws=True), Typed()
-            events = client.attach(str(job), read=typed.read, window=window)
+            events = Job(client, job).attach(read=typed.read, window=window)
             attached = asyncio.ensure_future(Attached().all_of(events))
             await has_had(machine, job, AT_FIRST, other, size)
             machine.spawner.kill(job, 9)
@@ -130,9 +131,9 @@ async def test_a_screen_is_drawn_again(pki: Path) -> None:
 async def test_an_unknown_size_is_not_sent(pki: Path) -> None:
     """The terminal of the job keeps its size until the size is known."""
     async with serving(pki) as machine, machine.client() as client:
-        job = await client.start(JOB)
+        job = (await client.start(JOB)).id
         window, typed = Window(WindowSize(), redraws=True), Typed(b"key")
-        events = client.attach(str(job), read=typed.read, window=window)
+        events = Job(client, job).attach(read=typed.read, window=window)
         attached = asyncio.ensure_future(Attached().all_of(events))
         window.change(WindowSize())
         while not machine.outputs.sink(job).data:
@@ -149,9 +150,9 @@ async def test_the_size_is_sent_again_after_a_lost_connection(pki: Path) -> None
     async with serving(pki) as machine:
         wire = Wire(machine.port)
         async with wire.open() as machine.port, machine.client() as client:
-            job = await client.start(JOB)
+            job = (await client.start(JOB)).id
             window, typed = Window(NOW, redraws=True), Typed()
-            events = client.attach(str(job), read=typed.read, window=window)
+            events = Job(client, job).attach(read=typed.read, window=window)
             attached = asyncio.ensure_future(Attached().all_of(events))
             odd = WindowSize(30, 97)
             await has_had(machine, job, AT_FIRST, odd, NOW)
@@ -174,6 +175,6 @@ async def test_a_client_that_leaves(pki: Path) -> None:
             return pieces.pop(0)
 
         for expected in (InputState(3), InputState(6, ended=True)):
-            states = [each async for each in client.attach(job, read=read)]
+            states = [each async for each in Job(client, job).attach(read=read)]
             assert isinstance(states[-1], InputState)
             assert (expected.accepted, expected.ended) == (states[-1].accepted, states[-1].ended)

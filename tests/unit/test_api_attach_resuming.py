@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.client.client import RpcError, ServerUnreachable
-from worker.client.pending_input import InputFailed
+from worker.client.errors import InputFailed, RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.errors import InputTaken
 from worker.core.model.ending import Channel
 from worker.core.model.input import InputState
@@ -52,9 +52,9 @@ async def test_at_whichever_byte_connections_break(
             wire.cut(budgets)
             typed = Typed(*pieces, ended=True)
             attached = Attached({Channel.OUTPUT: 0})
-            await attached.all_of(client.attach(job, read=typed.read, output=ALL if echoed else {}))
+            await attached.all_of(Job(client, job).attach(read=typed.read, output=ALL if echoed else {}))
             whole = b"".join(pieces)
-            assert JobState.EXITED is (await client.wait(job)).state
+            assert JobState.EXITED is (await Job(client, job).wait()).state
             assert whole == recorded(server, job)
             if echoed:
                 assert whole == attached.output.get(Channel.OUTPUT, b"")
@@ -67,10 +67,10 @@ async def test_sessions_that_last(pki: Path, steps: list[str]) -> None:
     async with serving(pki) as server:
         wire = Wire(server.port)
         async with wire.open() as server.port, server.client() as client:
-            job = await client.start(CAT)
+            job = (await client.start(CAT)).id
             typed, attached = Typed(), Attached({Channel.OUTPUT: 0})
             running = asyncio.ensure_future(
-                attached.all_of(client.attach(str(job), read=typed.read, output=ALL))
+                attached.all_of(Job(client, job).attach(read=typed.read, output=ALL))
             )
             whole = b""
             for number, step in enumerate(steps):
@@ -101,10 +101,10 @@ async def test_sessions_that_last(pki: Path, steps: list[str]) -> None:
 async def test_a_shutdown_while_the_job_does_not_read(pki: Path) -> None:
     """What the server has not accepted is sent to the next server."""
     async with serving(pki) as server, server.client() as client:
-        job = await client.start(CAT)
+        job = (await client.start(CAT)).id
         server.spawner.pause_reading(job)
         typed = Typed(*[b"0123456789" * 10_000] * 10, ended=True)
-        running = asyncio.ensure_future(Attached().all_of(client.attach(str(job), read=typed.read)))
+        running = asyncio.ensure_future(Attached().all_of(Job(client, job).attach(read=typed.read)))
         while not typed.size:
             assert await client.health()
         await server.down()
@@ -118,10 +118,10 @@ async def test_a_shutdown_while_the_job_does_not_read(pki: Path) -> None:
 async def test_a_job_that_ends_while_the_server_is_away(pki: Path) -> None:
     """The client gets the rest of the output, and reads no more input."""
     async with serving(pki) as server, server.client() as client:
-        job = await client.start(CAT)
+        job = (await client.start(CAT)).id
         typed, attached = Typed(b"one"), Attached({Channel.OUTPUT: 0})
         running = asyncio.ensure_future(
-            attached.all_of(client.attach(str(job), read=typed.read, output=ALL))
+            attached.all_of(Job(client, job).attach(read=typed.read, output=ALL))
         )
         while attached.output != {Channel.OUTPUT: b"one"}:
             assert await client.health()
@@ -140,10 +140,10 @@ async def test_another_writer_came_between(pki: Path) -> None:
     async with serving(pki) as server:
         wire = Wire(server.port)
         async with wire.open() as server.port, server.client() as client:
-            job = await client.start(CAT)
+            job = (await client.start(CAT)).id
             attached = Attached()
             running = asyncio.ensure_future(
-                attached.all_of(client.attach(str(job), read=Typed(b"one").read))
+                attached.all_of(Job(client, job).attach(read=Typed(b"one").read))
             )
             while attached.input != InputState(3):
                 assert await client.health()
@@ -160,11 +160,11 @@ async def test_another_writer_came_between_over_a_new_server(pki: Path, *, ends:
     async with serving(pki) as server:
         wire = Wire(server.port)
         async with wire.open() as server.port, server.client() as client:
-            job = await client.start(CAT)
+            job = (await client.start(CAT)).id
             server.spawner.pause_reading(job)
             typed = Typed(b"one", b"much more than the other client writes")
             running = asyncio.ensure_future(
-                Attached().all_of(client.attach(str(job), read=typed.read, session="mine"))
+                Attached().all_of(Job(client, job).attach(read=typed.read, session="mine"))
             )
             while not typed.size:
                 assert await client.health()
@@ -182,12 +182,12 @@ async def test_another_writer_came_between_over_a_new_server(pki: Path, *, ends:
 async def test_the_input_of_a_job_that_the_client_has_started(pki: Path) -> None:
     """A session begins at byte 0, continues in another attachment, and is not taken for that of others."""
     async with serving(pki) as server, server.client() as client:
-        job, other = await client.start(CAT), await client.start(CAT)
+        job, other = (await client.start(CAT)).id, (await client.start(CAT)).id
         await write(server.worker, other, b"x")
         for input_ in (Typed(b"one"), Typed(b"onetwo", ended=True)):
             attached = Attached()
             running = asyncio.ensure_future(
-                attached.all_of(client.attach(str(job), read=input_.read, session="mine"))
+                attached.all_of(Job(client, job).attach(read=input_.read, session="mine"))
             )
             while attached.input.accepted < input_.size or not input_.size:
                 assert await client.health()
@@ -195,7 +195,7 @@ async def test_the_input_of_a_job_that_the_client_has_started(pki: Path) -> None
             await asyncio.gather(running, return_exceptions=True)
         assert b"onetwo" == recorded(server, job)
         with pytest.raises(RpcError, match="Aborted"):
-            await Attached().all_of(client.attach(str(other), read=Typed(b"x").read, session="mine"))
+            await Attached().all_of(Job(client, other).attach(read=Typed(b"x").read, session="mine"))
 
 
 async def write(worker: Worker, job: JobId, data: bytes, *, ends: bool = False) -> None:
@@ -222,9 +222,9 @@ async def test_input_that_cannot_be_read(pki: Path) -> None:
         raise OSError(5, "Input/output error")
 
     async with serving(pki) as server, server.client() as client:
-        job = await client.start(CAT)
+        job = (await client.start(CAT)).id
         with pytest.raises(InputFailed) as caught:
-            await Attached().all_of(client.attach(str(job), read=read, output=ALL))
+            await Attached().all_of(Job(client, job).attach(read=read, output=ALL))
         assert "[Errno 5] Input/output error" == str(caught.value.__cause__)
         await write(server.worker, job, b"more")
         assert b"onemore" == recorded(server, job)
@@ -234,33 +234,33 @@ async def test_input_that_cannot_be_read(pki: Path) -> None:
 async def test_a_cancelled_attachment(pki: Path) -> None:
     """It leaves nothing behind, and the input open."""
     async with serving(pki) as server, server.client() as client:
-        job = await client.start(CAT)
+        job = (await client.start(CAT)).id
         typed, attached = Typed(b"one"), Attached()
-        running = asyncio.ensure_future(attached.all_of(client.attach(str(job), read=typed.read)))
+        running = asyncio.ensure_future(attached.all_of(Job(client, job).attach(read=typed.read)))
         while attached.input != InputState(3):
             assert await client.health()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
         typed.type(b"two", b"")
-        await attached.all_of(client.attach(str(job), read=typed.read))
+        await attached.all_of(Job(client, job).attach(read=typed.read))
         assert b"onetwo" == recorded(server, job)
 
 
 async def test_a_watcher_resumes(pki: Path) -> None:
     """Output is continued at its offset, from wherever it was begun."""
     async with serving(pki) as server, server.client() as client:
-        job = await client.start(JobSpec("write-and-sleep"))
+        job = (await client.start(JobSpec("write-and-sleep"))).id
         attached = Attached({Channel.OUTPUT: 2})
         running = asyncio.ensure_future(
-            attached.all_of(client.attach(str(job), output={Channel.OUTPUT: FromOffset(2)}))
+            attached.all_of(Job(client, job).attach(output={Channel.OUTPUT: FromOffset(2)}))
         )
         while attached.output != {Channel.OUTPUT: b"345"}:
             assert await client.health()
         await server.down()
         server.outputs.sink(job, Channel.OUTPUT).write(b"67")
         await server.up()
-        await client.stop(str(job))
+        await Job(client, job).stop()
         await running
         assert {Channel.OUTPUT: b"34567"} == attached.output
 
@@ -271,7 +271,7 @@ async def test_a_refusal_is_final(pki: Path) -> None:
         async with server.client() as client:
             job = str(await client.start(JobSpec("sleep", ["1000"])))
             with pytest.raises(RpcError, match="was started without an open stdin"):
-                await Attached().all_of(client.attach(job, read=Typed().read))
+                await Attached().all_of(Job(client, job).attach(read=Typed().read))
         assert (1, []) == (server.connections, server.notices)
 
 
@@ -282,7 +282,7 @@ async def test_no_patience(pki: Path) -> None:
         async with wire.open() as server.port, server.client(patience=0) as client:
             job = str(await client.start(CAT))
             attached = Attached()
-            running = asyncio.ensure_future(attached.all_of(client.attach(job, read=Typed(b"x").read)))
+            running = asyncio.ensure_future(attached.all_of(Job(client, job).attach(read=Typed(b"x").read)))
             while attached.input != InputState(1):
                 assert await client.health()
             wire.cut([])

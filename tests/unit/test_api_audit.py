@@ -16,7 +16,8 @@ from worker.api.grpc.status import Status
 from worker.api.health_services import AUDIT_SERVICE
 from worker.api.identity import ANONYMOUS_CALLER
 from worker.api.methods import METHODS
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.core.audit.record import Event, line
 from worker.core.audit.trail import AuditTrail
 from worker.core.model.ending import Channel
@@ -26,6 +27,7 @@ from worker.core.model.stream_start import BEGINNING
 from worker.core.testing import MemoryAuditLog
 from worker.proto import worker as proto
 
+from ..support.attaching import attach_once
 from ..support.audit_page import assert_documented
 from ..support.audited import auditing, facts
 from ..support.examples import examples
@@ -45,7 +47,7 @@ async def test_the_start_of_a_job(pki: Path) -> None:
     async with auditing(pki) as audited:
         async with audited.served.client() as client:
             job = str(await client.start(spec))
-            await client.wait(job)
+            await Job(client, job).wait()
         (decision,), (outcome,) = audited.named(Event.DECISION), audited.named(Event.OUTCOME)
         assert ["connection_opened", "decision", "job_started", "outcome"] == [
             each["event"] for each in audited.log.records if each["event"] != "job_ended"
@@ -95,12 +97,12 @@ async def test_what_is_changed(pki: Path) -> None:
     async with auditing(pki) as audited:
         async with audited.served.client() as client:
             job = str(await client.start(JobSpec("sleep", ["1000"])))
-            await client.update(job, ResourceLimits(pids=5))
-            await client.pause(job)
-            await client.stop(job, signal=2, grace=0)
+            await Job(client, job).update(ResourceLimits(pids=5))
+            await Job(client, job).pause()
+            await Job(client, job).stop(signal=2, grace=0)
             with pytest.raises(RpcError):
-                await client.stop(job)
-            await client.remove(job)
+                await Job(client, job).stop()
+            await Job(client, job).remove()
         records = audited.named(Event.DECISION, Event.OUTCOME)
         assert [
             ("Start", None),
@@ -178,9 +180,9 @@ async def test_a_stream(pki: Path) -> None:
     async with auditing(pki) as audited:
         async with audited.served.client() as client:
             job = str(await client.start(JobSpec("binary")))
-            await client.wait(job)
+            await Job(client, job).wait()
         async with audited.served.client("reader") as client:
-            assert BINARY == b"".join([chunk.data async for chunk in client.stream(job)])
+            assert BINARY == b"".join([chunk.data async for chunk in Job(client, job).stream()])
         decision, outcome = audited.named(Event.DECISION)[-1], audited.named(Event.OUTCOME)[-1]
         assert ("Stream", job, "role:reader") == tuple(decision[each] for each in ("method", "job", "rule"))
         assert (decision["id"], "OK", len(BINARY)) == tuple(
@@ -193,12 +195,12 @@ async def test_a_stream_that_the_client_leaves(pki: Path) -> None:
     """The outcome says so, and how much was sent until then."""
     async with auditing(pki) as audited, audited.served.client() as client:
         job = str(await client.start(JobSpec("write-and-sleep")))
-        stream = client.stream(job)
+        stream = Job(client, job).stream()
         assert b"12345" == (await anext(stream)).data
         await stream.aclose()
         *_, outcome = await audited.until(Event.OUTCOME, 2)
         assert ("Stream", "Canceled", 5) == tuple(outcome[each] for each in ("method", "code", "sent"))
-        await client.stop(job, grace=0)
+        await Job(client, job).stop(grace=0)
 
 
 async def test_an_attached_client(pki: Path) -> None:
@@ -206,7 +208,9 @@ async def test_an_attached_client(pki: Path) -> None:
     async with auditing(pki) as audited:
         async with audited.served.client() as client:
             job = str(await client.start(JobSpec("cat", stdin=True)))
-            async with client.attach(job, session="my session", output={Channel.OUTPUT: BEGINNING}) as call:
+            async with attach_once(
+                client, job, session="my session", output={Channel.OUTPUT: BEGINNING}
+            ) as call:
                 await call.write(0, b"hello", end=True)
                 while await call.receive() is not None:
                     pass
@@ -225,9 +229,9 @@ async def test_a_log_that_cannot_be_written(pki: Path, refuses: bool) -> None:  
         reason = "FailedPrecondition desc = the audit log cannot be written: No space left on device"
         audited.log.full = True
         with pytest.raises(RpcError, match=reason) if refuses else nullcontext():
-            await client.pause(job)
-        await client.stop(job, grace=0)
-        await client.remove(job)
+            await Job(client, job).pause()
+        await Job(client, job).stop(grace=0)
+        await Job(client, job).remove()
         assert await client.health()
         assert not await client.health(AUDIT_SERVICE)
         assert [] == await client.list()

@@ -11,7 +11,8 @@ from worker.api import certificates
 from worker.api.bounds import Bounds
 from worker.api.certificates import KeyType
 from worker.api.failed_handshakes import MOST_ADDRESSES, OTHERS, FailedHandshakes
-from worker.client.client import RpcError, ServerUnreachable
+from worker.client.errors import RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.audit.record import Event
 from worker.core.audit.trail import AuditTrail
 from worker.core.model.job import JobSpec
@@ -56,7 +57,7 @@ async def test_a_client_that_is_denied_later(pki: Path, tmp_path: Path) -> None:
     shutil.copytree(pki, own)
     async with auditing(own, check_period=0.05) as audited, audited.served.client() as client:
         job = str(await client.start(JobSpec("write-and-sleep")))
-        stream = client.stream(job)
+        stream = Job(client, job).stream()
         await anext(stream)
         replace(own / "denied", f"{facts(own / 'writer.crt')['serial']}\n".encode())
         with pytest.raises((RpcError, ServerUnreachable)):

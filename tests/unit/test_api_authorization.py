@@ -14,7 +14,9 @@ from worker.api.certificates import KeyType
 from worker.api.methods import METHODS, SERVICES
 from worker.api.roles import RIGHTS, Right, Role
 from worker.api.who_am_i import AllowedCalls
-from worker.client.client import Client, RpcError
+from worker.client.client import Client
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.core.audit.trail import AuditTrail
 from worker.core.model.channel import Channel
 from worker.core.model.job import JobSpec
@@ -25,6 +27,7 @@ from worker.core.policy.calls import CallGroup
 from worker.core.policy.in_force import PolicyInForce
 from worker.core.testing import MemoryAuditLog
 
+from ..support.attaching import attach_once
 from ..support.audit_page import assert_documented
 from ..support.policies import read
 from ..support.served import Served, make_spawner, make_worker, serving
@@ -104,19 +107,19 @@ async def calls_on(client: Client, job: str) -> dict[str, tuple[str, str]]:
     limits = ResourceLimits(memory=MemoryLimit(max=1 << 20))
 
     async def attach() -> None:
-        async with client.attach(job, output={Channel.OUTPUT: BEGINNING}):
+        async with attach_once(client, job, output={Channel.OUTPUT: BEGINNING}):
             pass
 
     return {
         "query": await refusal(client.query(job)),
-        "wait": await refusal(client.wait(job)),
-        "stream": await refusal(client.stream(job)),
-        "stop": await refusal(client.stop(job)),
-        "signal": await refusal(client.signal(job, 15)),
-        "pause": await refusal(client.pause(job)),
-        "resume": await refusal(client.resume(job)),
-        "update": await refusal(client.update(job, limits)),
-        "remove": await refusal(client.remove(job)),
+        "wait": await refusal(Job(client, job).wait()),
+        "stream": await refusal(Job(client, job).stream()),
+        "stop": await refusal(Job(client, job).stop()),
+        "signal": await refusal(Job(client, job).signal(15)),
+        "pause": await refusal(Job(client, job).pause()),
+        "resume": await refusal(Job(client, job).resume()),
+        "update": await refusal(Job(client, job).update(limits)),
+        "remove": await refusal(Job(client, job).remove()),
         "attach": await refusal(attach()),
     }
 
@@ -137,7 +140,7 @@ async def test_a_job_that_may_not_be_read_does_not_exist(people: Path) -> None:
         assert {"NotFound"} == {code for code, _ in hidden.values()}
         assert [] == await bob.list()
         assert [job] == [str(each.record.id) for each in await alice.list()]
-        await alice.stop(job, grace=0)
+        await Job(alice, job).stop(grace=0)
 
 
 async def test_a_job_that_may_be_read_is_not_hidden(people: Path) -> None:
@@ -150,11 +153,11 @@ async def test_a_job_that_may_be_read_is_not_hidden(people: Path) -> None:
     ):
         job = str(await alice.start(LONG))
         assert job == str((await bob.query(job)).record.id)
-        code, text = await refusal(bob.stop(job))
+        code, text = await refusal(Job(bob, job).stop())
         assert "PermissionDenied" == code
         assert "'bob' may not make calls of the group 'stop': no rule of the policy allows it" in text
-        assert "PermissionDenied" == (await refusal(bob.stream(job)))[0]
-        await alice.stop(job, grace=0)
+        assert "PermissionDenied" == (await refusal(Job(bob, job).stream()))[0]
+        await Job(alice, job).stop(grace=0)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ async def test_starts(people: Path, spec: JobSpec, code: str | None, text: str) 
     """A start is allowed as a rule states; a path that no rule allows does not reveal whether it exists."""
     async with governed(people, ALICE) as served, served.client("alice") as alice:
         if code is None:
-            job = await alice.start(spec)
+            job = (await alice.start(spec)).id
             assert "/usr/bin/true" == (await alice.query(str(job))).record.execution.path  # type: ignore[union-attr]
         else:
             found = await refusal(alice.start(spec))
@@ -196,9 +199,9 @@ async def test_secrets_are_allowed_by_name(people: Path) -> None:
             served.client("alice") as alice,
         ):
             if code is None:
-                job = await alice.start(LONG, secrets=secrets)
+                job = (await alice.start(LONG, secrets=secrets)).id
                 assert secrets == spawner.secrets[job]
-                await alice.stop(str(job), grace=0)
+                await Job(alice, job).stop(grace=0)
             else:
                 assert code == (await refusal(alice.start(LONG, secrets=secrets)))[0]
                 assert {} == spawner.secrets
@@ -222,11 +225,11 @@ async def test_writing_to_a_job_of_another_owner_is_a_start(people: Path) -> Non
         async with governed(people, policy) as served, served.client("bob") as bob:
             async with served.client("alice") as alice:
                 job = str(await alice.start(JobSpec("cat", stdin=True)))
-            async with bob.attach(job, output={Channel.OUTPUT: BEGINNING}):
+            async with attach_once(bob, job, output={Channel.OUTPUT: BEGINNING}):
                 pass
 
             async def write(client: Client = bob, job: str = job) -> None:
-                async with client.attach(job, session="s", output={}):
+                async with attach_once(client, job, session="s", output={}):
                     pass
 
             if may_write:
@@ -247,10 +250,10 @@ async def test_who_resizes_a_terminal_attaches(people: Path) -> None:
         served.client("alice") as alice,
         served.client("bob") as bob,
     ):
-        job = await alice.start(JobSpec("sleep", ["1000"], terminal=WindowSize(24, 80)))
+        job = (await alice.start(JobSpec("sleep", ["1000"], terminal=WindowSize(24, 80)))).id
 
         async def resize() -> None:
-            async with bob.attach(str(job), output={Channel.OUTPUT: BEGINNING}) as call:
+            async with attach_once(bob, job, output={Channel.OUTPUT: BEGINNING}) as call:
                 await call.resize(WindowSize(50, 132))
 
                 async def resized() -> bool:
@@ -265,7 +268,7 @@ async def test_who_resizes_a_terminal_attaches(people: Path) -> None:
         in_force.policy = read(job_of_alice + rule + 'calls = ["read", "attach"]\n')
         await resize()
         assert [WindowSize(24, 80), WindowSize(50, 132)] == spawner.sizes(job)
-        await alice.stop(str(job), grace=0)
+        await Job(alice, job).stop(grace=0)
 
 
 async def test_a_wrapped_job_is_not_written_to_by_a_client_with_another_wrapper(people: Path) -> None:
@@ -277,7 +280,7 @@ async def test_a_wrapped_job_is_not_written_to_by_a_client_with_another_wrapper(
             job = str(await alice.start(JobSpec("cat", stdin=True)))
 
         async def write() -> None:
-            async with bob.attach(job, session="s", output={}):
+            async with attach_once(bob, job, session="s", output={}):
                 pass
 
         assert "PermissionDenied" == (await refusal(write()))[0]
@@ -293,10 +296,10 @@ async def test_limits_of_a_rule(people: Path) -> None:
         limits = (await alice.query(job)).record.limits
         assert (64 << 20, 50) == (limits.memory.max, limits.pids)
         more = ResourceLimits(memory=MemoryLimit(max=256 << 20))
-        assert "PermissionDenied" == (await refusal(alice.update(job, more)))[0]
+        assert "PermissionDenied" == (await refusal(Job(alice, job).update(more)))[0]
         assert "PermissionDenied" == (await refusal(alice.start(JobSpec("true", limits=more))))[0]
-        await alice.update(job, ResourceLimits(memory=MemoryLimit(max=100 << 20)))
-        await alice.stop(job, grace=0)
+        await Job(alice, job).update(ResourceLimits(memory=MemoryLimit(max=100 << 20)))
+        await Job(alice, job).stop(grace=0)
 
 
 async def test_quotas_count_running_jobs_of_each_owner(people: Path) -> None:
@@ -312,11 +315,11 @@ async def test_quotas_count_running_jobs_of_each_owner(people: Path) -> None:
         assert "ResourceExhausted" == code
         assert "'alice' has 2 running jobs, the maximum is 2 (quota 'two' of the policy)" == text
         jobs_of_bob = [str(await bob.start(LONG))]
-        await alice.stop(jobs.pop(), grace=0)
+        await Job(alice, jobs.pop()).stop(grace=0)
         jobs.append(str(await alice.start(LONG)))
         for job in jobs:
-            await alice.stop(job, grace=0)
-        await bob.stop(jobs_of_bob[0], grace=0)
+            await Job(alice, job).stop(grace=0)
+        await Job(bob, jobs_of_bob[0]).stop(grace=0)
 
 
 async def test_who_am_i(people: Path) -> None:
@@ -361,8 +364,8 @@ async def test_a_new_policy_ends_the_calls_that_it_does_not_allow(people: Path) 
         served.client("bob") as bob,
     ):
         job = str(await alice.start(LONG))
-        waits = [asyncio.create_task(client.wait(job)) for client in (alice, bob)]
-        streams = [client.stream(job) for client in (alice, bob)]
+        waits = [asyncio.create_task(Job(client, job).wait()) for client in (alice, bob)]
+        streams = [Job(client, job).stream() for client in (alice, bob)]
         ends = [asyncio.create_task(anext(stream, None)) for stream in streams]
         await awaited(lambda: started(served, 4))
         in_force.policy = read(ALICE)
@@ -371,7 +374,7 @@ async def test_a_new_policy_ends_the_calls_that_it_does_not_allow(people: Path) 
             assert "NotFound" == (await refusal(call))[0]
         assert not waits[0].done()
         assert not ends[0].done()
-        await alice.stop(job, grace=0)
+        await Job(alice, job).stop(grace=0)
         assert job == str((await waits[0]).record.id)
         assert await ends[0] is None
 
@@ -395,10 +398,10 @@ async def test_the_audit_log_has_the_rule_that_decided(people: Path) -> None:
         await refusal(alice.start(JobSpec("cat")))
         await refusal(alice.start(JobSpec("echo")))
         await refusal(bob.query(job))
-        await refusal(bob.stop(job))
+        await refusal(Job(bob, job).stop())
         await bob.who_am_i()
         await refusal(alice.start(JobSpec("nosuch")))
-        await alice.stop(job, grace=0)
+        await Job(alice, job).stop(grace=0)
     decisions = [each for each in log.records if each["event"] == "decision"]
     assert [
         ("alice", "Start", True, "alice", None),

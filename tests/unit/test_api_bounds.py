@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from worker.api.bounds import Bounds, StreamSlots
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.core.errors import QuotaExceeded
 from worker.core.model.client_id import ClientId
 from worker.core.model.job import Chunk, JobSpec, JobState
@@ -52,8 +53,8 @@ async def test_one_connection_is_enough_for_all_streams_of_a_client(pki: Path) -
     ):
         job = str(await client.start(JobSpec("write-and-sleep")))
         for _ in range(most):
-            stream = await open_streams.enter_async_context(aclosing(client.stream(job)))
+            stream = await open_streams.enter_async_context(aclosing(Job(client, job).stream()))
             assert Chunk(0, b"12345") == await anext(stream)
         with pytest.raises(RpcError, match=f"ResourceExhausted.*has {most} streams open"):
-            await anext(client.stream(job))
+            await anext(Job(client, job).stream())
         assert JobState.RUNNING == (await client.query(job)).state

@@ -13,12 +13,16 @@ from pathlib import Path
 import pytest
 
 from worker.api.identity import serial_text
-from worker.client.client import Client, RpcError, ServerUnreachable
+from worker.client.client import Client
+from worker.client.errors import RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.model.ending import Channel
 from worker.core.model.job import JobSpec, JobState
 from worker.core.model.stream_start import BEGINNING
 
+from ..support.attaching import attach_once
 from ..support.authorities import Issued, TestCA, now, replace
+from ..support.clients import impatient
 from ..support.served import Served, serving
 
 PERIOD = 0.05
@@ -35,7 +39,7 @@ class Site:
     def client(self, served: Served, name: str, issued: Issued | None = None, *chain: Issued) -> Client:
         """Return a client with a certificate of this name, or with the given one."""
         issued = issued or self.ca.client(name)
-        return Client(
+        return impatient(
             served.host, served.port, issued.context(self.pki / "ca.crt", self.clients, name, *chain)
         )
 
@@ -64,15 +68,15 @@ async def everything(client: Client, job: str) -> list[str]:
     """Make a call of each kind that waits, and return why they ended."""
 
     async def stream() -> None:
-        async for _ in client.stream(job):
+        async for _ in Job(client, job).stream():
             pass
 
     async def attach() -> None:
-        async with client.attach(job, session=None, output={Channel.OUTPUT: BEGINNING}) as call:
+        async with attach_once(client, job, output={Channel.OUTPUT: BEGINNING}) as call:
             while await call.receive() is not None:
                 pass
 
-    calls: list[Callable[[], Awaitable[object]]] = [stream, attach, lambda: client.wait(job)]
+    calls: list[Callable[[], Awaitable[object]]] = [stream, attach, lambda: Job(client, job).wait()]
     return await asyncio.gather(*(refusal(each()) for each in calls))
 
 
@@ -99,17 +103,17 @@ async def test_a_client_is_disconnected_when_its_certificate_is_withdrawn(
         first, second = site.client(served, "ann", ann), site.client(served, "bob", bob)
         async with first, second:
             job = str(await first.start(JobSpec("write-and-sleep")))
-            followed = second.stream(job)
+            followed = Job(second, job).stream()
             assert b"12345" == (await anext(followed)).data
             ended = asyncio.create_task(everything(first, job))
-            waiting = asyncio.create_task(second.wait(job))
+            waiting = asyncio.create_task(Job(second, job).wait())
             assert await first.health()
             withdraw(site, ann)
             for message in await ended:
                 assert message.startswith(f"Unauthenticated: the server refuses this client: {reason}")
             assert reason in await refusal(first.health())
             assert JobState.RUNNING is (await second.query(job)).state
-            await second.stop(job, grace=0)
+            await Job(second, job).stop(grace=0)
             assert [] == [each async for each in followed]
             assert JobState.RUNNING is not (await waiting).state
     lines = [each.getMessage() for each in caplog.records if ": refused: " in each.getMessage()]
@@ -155,18 +159,18 @@ async def test_a_ca_that_is_withdrawn_ends_the_connections_of_its_clients(site: 
         ann = site.ca.client("ann").context(trusted, site.clients, "ann")
         bob = other.client("bob").context(trusted, site.clients, "bob")
         async with (
-            Client(served.host, served.port, ann) as first,
-            Client(served.host, served.port, bob) as second,
+            impatient(served.host, served.port, ann) as first,
+            impatient(served.host, served.port, bob) as second,
         ):
             job = str(await second.start(JobSpec("write-and-sleep")))
-            waiting = asyncio.create_task(second.wait(job))
+            waiting = asyncio.create_task(Job(second, job).wait())
             ended = asyncio.create_task(everything(first, job))
             assert await first.health()
             replace(site.pki / "ca.crt", other.issued.pem)
             for message in await ended:
                 assert "the CA of its certificate is not, or no longer, trusted" in message
             assert not waiting.done()
-            await second.stop(job, grace=0)
+            await Job(second, job).stop(grace=0)
             await waiting
 
 
@@ -216,7 +220,7 @@ async def test_clients_of_an_intermediate_ca(site: Site, trusted: str) -> None:
     (site.pki / "server-ca.crt").write_bytes(site.ca.issued.pem)
     (site.pki / "ca.crt").write_bytes(b"".join(each.issued.pem for each in pems))
     context = between.client("ann").context(site.pki / "server-ca.crt", site.clients, "ann", between.issued)
-    async with serving(site.pki) as served, Client(served.host, served.port, context) as client:
+    async with serving(site.pki) as served, impatient(served.host, served.port, context) as client:
         assert await client.health()
         replace(site.pki / "ca.crl", site.ca.crl([between.issued]))
         if trusted != "between":

@@ -10,10 +10,12 @@ from worker.api import certificates, tls
 from worker.api.certificates import KeyType
 from worker.api.grpc.connection import CLOSE_PATIENCE
 from worker.api.roles import Role
-from worker.client.client import Client, RpcError, ServerUnreachable
+from worker.client.errors import RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.model.job import Chunk, JobSpec, new_job_id
 from worker.core.worker import Worker
 
+from ..support.clients import impatient
 from ..support.served import make_worker, serving
 
 
@@ -55,7 +57,10 @@ async def test_connection_refused_names_the_remedy(pki: Path) -> None:
 async def test_a_certificate_of_another_ca_is_rejected(pki: Path, other_pki: Path) -> None:
     """The client reports who has issued its certificate, which the server does not trust."""
     reason = "was not issued by a CA that the server trusts; its issuer is 'CN=worker CA"
-    async with serving(pki) as served, Client(served.host, served.port, context(pki, other_pki)) as client:
+    async with (
+        serving(pki) as served,
+        impatient(served.host, served.port, context(pki, other_pki)) as client,
+    ):
         with pytest.raises(ServerUnreachable, match=reason):
             await client.health()
 
@@ -69,7 +74,10 @@ async def test_an_expired_certificate_is_named(pki: Path) -> None:
 
 async def test_a_server_of_another_ca_is_rejected(pki: Path, other_pki: Path) -> None:
     """The client sends nothing to a server that it cannot verify."""
-    async with serving(pki) as served, Client(served.host, served.port, context(other_pki, pki)) as client:
+    async with (
+        serving(pki) as served,
+        impatient(served.host, served.port, context(other_pki, pki)) as client,
+    ):
         with pytest.raises(ServerUnreachable, match="its certificate is not accepted: "):
             await client.health()
 
@@ -84,7 +92,7 @@ async def test_another_service_at_the_port(pki: Path) -> None:
 
     listener = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    async with listener, Client("127.0.0.1", port, context(pki, pki)) as client:
+    async with listener, impatient("127.0.0.1", port, context(pki, pki)) as client:
         with pytest.raises(ServerUnreachable, match=rf"127.0.0.1:{port}: the TLS handshake failed"):
             await client.health()
 
@@ -93,7 +101,7 @@ async def test_a_server_that_dies_during_a_call(pki: Path) -> None:
     """The error is a lost connection, not a rejected certificate."""
     async with serving(pki) as served, served.client() as client:
         job = str(await client.start(JobSpec("sleep", ["1000"])))
-        call = asyncio.create_task(client.wait(job))
+        call = asyncio.create_task(Job(client, job).wait())
         assert await client.health()
         await served.server.close()
         with pytest.raises(ServerUnreachable, match="connection lost"):
@@ -107,7 +115,7 @@ async def test_a_lost_connection_leaves_no_cancellation(pki: Path) -> None:
 
         async def call() -> int:
             with pytest.raises(ServerUnreachable, match="connection lost"):
-                await client.wait(job)
+                await Job(client, job).wait()
             task = asyncio.current_task()
             assert task is not None
             return task.cancelling()
@@ -115,7 +123,7 @@ async def test_a_lost_connection_leaves_no_cancellation(pki: Path) -> None:
         async def lose(*, cancel: bool) -> "asyncio.Task[int]":
             calling = asyncio.create_task(call())
             assert await client.health()
-            current = client._channel.current
+            current = client.calls._server.connection._channel.current
             assert current is not None
             if cancel:
                 calling.cancel()
@@ -136,13 +144,13 @@ async def test_a_status_that_arrives_just_before_the_connection_ends(pki: Path) 
             await asyncio.Future()
 
     async with serving(pki, make_worker(Writing)) as served, served.client() as client:
-        chunks = client.stream(str(new_job_id()))
+        chunks = Job(client, new_job_id()).stream()
         assert Chunk(0, b"before") == await anext(chunks)
         await served.server.shut_down(timeout=10)
         # The rejection of this call arrives after the status of the stream.
         with pytest.raises(RpcError, match="call again later"):
             await client.health()
-        current = client._channel.current
+        current = client.calls._server.connection._channel.current
         assert current is not None
         assert current.transport is not None
         current.transport.close()
@@ -192,12 +200,12 @@ async def test_an_ipv6_address_is_shown_in_brackets(pki: Path) -> None:
 
 async def test_a_host_that_does_not_exist(pki: Path) -> None:
     """The reason is that of the resolver."""
-    async with Client("no-such-host.invalid", 7443, context(pki, pki)) as client:
+    async with impatient("no-such-host.invalid", 7443, context(pki, pki)) as client:
         with pytest.raises(ServerUnreachable, match=r"no-such-host.invalid:7443: \w+"):
             await client.health()
 
 
 async def test_a_client_that_made_no_call_can_be_closed(pki: Path) -> None:
     """It has no connection to close."""
-    async with Client("127.0.0.1", 1, context(pki, pki)):
+    async with impatient("127.0.0.1", 1, context(pki, pki)):
         pass

@@ -13,7 +13,8 @@ from grpclib.exceptions import GRPCError
 
 from worker.api.grpc.channel import Channel
 from worker.api.server import ApiServer
-from worker.client.client import RpcError, ServerUnreachable
+from worker.client.errors import RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.model.job import (
     Chunk,
     JobId,
@@ -56,7 +57,7 @@ async def test_a_client_that_disconnects_closes_its_stream(
 
     async with serving(pki, worker) as served:
         client = await served.client("reader").__aenter__()
-        chunks = client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
+        chunks = Job(client, "b58476f2-9479-445b-898d-29eeaf905a47").stream()
         assert Chunk(0, b"first") == await anext(chunks)
         if way == "reset":
             await chunks.aclose()
@@ -117,13 +118,13 @@ async def test_a_shutdown_interrupts_waiting_calls(pki: Path) -> None:
         async with served.client() as client, served.channel() as channel:
             job = str(await client.start(JobSpec("write-and-sleep")))
             stuck = str(await client.start(JobSpec("stuck")))
-            chunks = client.stream(job)
+            chunks = Job(client, job).stream()
             assert Chunk(0, b"12345") == await anext(chunks)
             watch = health.HealthStub(channel).watch(health.HealthCheckRequest())
             assert health.HealthCheckResponseServingStatus.SERVING == (await anext(watch)).status
             calls = [
                 asyncio.create_task(blocked)
-                for blocked in (anext(chunks), client.wait(job), client.stop(stuck, grace=0))  # type: ignore[type-var]
+                for blocked in (anext(chunks), Job(client, job).wait(), Job(client, stuck).stop(grace=0))  # type: ignore[type-var]
             ]
             while (await client.query(stuck)).state is not JobState.STOPPING:
                 pass

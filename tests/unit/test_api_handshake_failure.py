@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from worker.api.handshake_failure import handshake_failure
-from worker.client.client import Client, ServerUnreachable
+from worker.client.errors import ServerUnreachable
 
 from ..support.authorities import Issued, TestCA, now
+from ..support.clients import impatient
 from ..support.served import serving
 
 CA = TestCA("the CA")
@@ -65,7 +66,7 @@ async def test_a_refused_certificate(
     """The log has the address and the reason, the command the reason and its own file."""
     make, logged, shown = CASES[case]
     context = make().context(pki / "ca.crt", tmp_path, "x")
-    async with serving(pki) as served, Client(served.host, served.port, context) as client:
+    async with serving(pki) as served, impatient(served.host, served.port, context) as client:
         with pytest.raises(ServerUnreachable, match=f"rejects this client's certificate: .*{shown}"):
             await client.health()
     [line] = [each.getMessage() for each in caplog.records if "refused" in each.getMessage()]
@@ -77,7 +78,7 @@ async def test_a_client_without_a_certificate(pki: Path, caplog: pytest.LogCaptu
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # of Python 3.13, not strict
     context.load_verify_locations(pki / "ca.crt")
     context.set_alpn_protocols(["h2"])
-    async with serving(pki) as served, Client(served.host, served.port, context) as client:
+    async with serving(pki) as served, impatient(served.host, served.port, context) as client:
         with pytest.raises(ServerUnreachable, match=r"rejects this client's certificate: missing$"):
             await client.health()
     assert "127.0.0.1: refused: it has sent no certificate" in caplog.text

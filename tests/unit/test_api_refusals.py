@@ -9,7 +9,9 @@ import pytest
 from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError
 
-from worker.client.client import RpcError
+from worker.client.calls import method
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.core.model.job import (
     Chunk,
     JobId,
@@ -47,19 +49,11 @@ async def test_a_command_that_cannot_be_run(pki: Path) -> None:
 async def test_an_unknown_job(pki: Path, job: str) -> None:
     """For any text, every method answers NotFound with that text."""
     async with serving(pki) as served, served.client() as client:
-        calls: list[Awaitable[Any]] = [
-            client.query(job),
-            client.stop(job),
-            client.wait(job),
-            client.remove(job),
-            client.signal(job, 1),
-            client.pause(job),
-            client.resume(job),
-            anext(client.stream(job)),
-        ]
-        for call in calls:
+        for name in ("Query", "Stop", "Wait", "Remove", "Signal", "Pause", "Resume", "Stream"):
+            number = {"signal": 1} if name == "Signal" else {}
+            request, reply = getattr(proto, f"{name}Request")(job_id=job, **number), proto.StartResponse
             with pytest.raises(RpcError) as caught:
-                await call
+                await client.calls.make(method(name), request, reply, str)
             assert "NotFound" == caught.value.code
             assert f"Job {job} not found"[:1000] == caught.value.message[:1000]
 
@@ -122,9 +116,9 @@ async def test_a_megabyte_of_arguments(pki: Path) -> None:
         args = ["x" * 100_000] * 10
         async with served.client() as client:
             job = str(await client.start(JobSpec("echo", args)))
-            status = await client.wait(job)
+            status = await Job(client, job).wait()
             assert tuple(args) == status.record.spec.args
-            output = b"".join([chunk.data async for chunk in client.stream(job)])
+            output = b"".join([chunk.data async for chunk in Job(client, job).stream()])
             assert " ".join(args).encode() + b"\n" == output
 
 
@@ -138,7 +132,7 @@ async def test_a_process_that_the_kernel_cannot_kill_yet(pki: Path) -> None:
     async with serving(pki, make_worker(Impatient)) as served, served.client() as client:
         job = str(await client.start(JobSpec("stuck")))
         with pytest.raises(RpcError, match="state D") as caught:
-            await client.stop(job, grace=0)
+            await Job(client, job).stop(grace=0)
         assert "DeadlineExceeded" == caught.value.code
         assert JobState.STOPPING == (await client.query(job)).state
 
@@ -163,7 +157,7 @@ async def test_an_unexpected_error_is_internal_and_logged(
             caught.value.code,
             caught.value.message,
         )
-        chunks = client.stream("b58476f2-9479-445b-898d-29eeaf905a47")
+        chunks = Job(client, "b58476f2-9479-445b-898d-29eeaf905a47").stream()
         await anext(chunks)
         with pytest.raises(RpcError, match="Internal"):
             await anext(chunks)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.client.client import RpcError, ServerUnreachable
+from worker.client.errors import RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.errors import SpawnerUnavailable
 from worker.core.model.ending import Channel
 from worker.core.model.job import (
@@ -47,12 +48,12 @@ async def test_at_whichever_byte_connections_break(pki: Path, budgets: list[int]
             assert await client.health()
             wire.cut(budgets)
             writer = str(await client.start(JobSpec("binary")))
-            assert BINARY == joined([chunk async for chunk in client.stream(writer)])
+            assert BINARY == joined([chunk async for chunk in Job(client, writer).stream()])
             sleeper = str(await client.start(JobSpec("sleep", ["1000"])))
-            await client.stop(sleeper)
-            assert JobState.EXITED is (await client.wait(sleeper)).state
+            await Job(client, sleeper).stop()
+            assert JobState.EXITED is (await Job(client, sleeper).wait()).state
             assert {writer, sleeper} == {str(each.record.id) for each in await client.list()}
-            await client.remove(sleeper)
+            await Job(client, sleeper).remove()
             assert [writer] == [str(each.record.id) for each in await client.list()]
 
 
@@ -67,7 +68,7 @@ async def test_a_stream_with_times_over_breaking_connections(pki: Path, budgets:
             job = str(await client.start(JobSpec("binary")))
             wire.cut(budgets)
             times = StreamTimes(since_ms=1, timestamps=True)
-            chunks = [chunk async for chunk in client.stream(job, times=times)]
+            chunks = [chunk async for chunk in Job(client, job).stream(times=times)]
             assert BINARY == joined(chunks)
             assert all(chunk.time_ms > 1 for chunk in chunks if chunk.data)
 
@@ -91,7 +92,7 @@ async def test_a_start_whose_answer_is_lost(pki: Path) -> None:
             await answered.wait()
             wire.cut([])
             job = await starting
-            assert [job] == [each.record.id for each in await client.list()]
+            assert [job.id] == [each.record.id for each in await client.list()]
 
 
 async def test_a_signal_is_not_repeated(pki: Path) -> None:
@@ -110,7 +111,7 @@ async def test_a_signal_is_not_repeated(pki: Path) -> None:
         wire = Wire(server.port)
         async with wire.open() as server.port, server.client() as client:
             job = str(await client.start(JobSpec("sleep", ["1000"])))
-            calling = asyncio.ensure_future(client.signal(job, 1))
+            calling = asyncio.ensure_future(Job(client, job).signal(1))
             await signalled.wait()
             wire.cut([])
             with pytest.raises(ServerUnreachable, match="it is unknown whether the signal was sent"):
@@ -141,16 +142,16 @@ async def test_a_repetition_of_a_call_that_was_carried_out(pki: Path, verb: str)
     async with serving(pki, Unanswering) as server:
         wire = Wire(server.port)
         async with wire.open() as server.port, server.client() as client:
-            job = str(await client.start(JobSpec("sleep", ["1000" if verb == "stop" else "0"])))
+            job = await client.start("sleep", "1000" if verb == "stop" else "0")
             if verb == "remove":
-                await client.wait(job)
-            call = client.stop if verb == "stop" else client.remove
-            calling = asyncio.ensure_future(call(job))
+                await job.wait()
+            call = job.stop if verb == "stop" else job.remove
+            calling = asyncio.ensure_future(call())
             await done.wait()
             wire.cut([])
             await calling
             with pytest.raises(RpcError, match=r"FailedPrecondition|NotFound"):
-                await call(job)
+                await call()
 
 
 async def test_streams_and_waits_resume_at_the_next_server(pki: Path) -> None:
@@ -158,15 +159,15 @@ async def test_streams_and_waits_resume_at_the_next_server(pki: Path) -> None:
     async with serving(pki) as server:
         async with server.client() as client:
             job = str(await client.start(JobSpec("write-and-sleep")))
-            chunks = client.stream(job)
+            chunks = Job(client, job).stream()
             assert Chunk(0, b"12345") == await anext(chunks)
-            waiting = asyncio.create_task(client.wait(job))
+            waiting = asyncio.create_task(Job(client, job).wait())
             rest = asyncio.create_task(collect(chunks))
             for _ in range(3):
                 await asyncio.sleep(0.05)  # so that usually both calls have been made
                 await server.down()
                 await server.up()
-            await client.stop(job)
+            await Job(client, job).stop()
             assert [] == await rest
             assert JobState.EXITED is (await waiting).state
         assert ["back"] * (len(server.notices) // 2) == server.notices[1::2]
@@ -186,14 +187,14 @@ async def collect(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
 async def test_a_tail_is_resolved_once(pki: Path, tail: StreamStart) -> None:
     """Output written while the server is down is part of the stream, also of an empty tail."""
     async with serving(pki) as server, server.client() as client:
-        job = await client.start(JobSpec("write-and-sleep"))
-        chunks = client.stream(str(job), start=tail)
+        job = (await client.start(JobSpec("write-and-sleep"))).id
+        chunks = Job(client, job).stream(start=tail)
         first = await anext(chunks)
         assert b"" == first.data
         await server.down()
         server.outputs.sink(job, Channel.OUTPUT).write(b"more\n")
         await server.up()
-        await client.stop(str(job))
+        await Job(client, job).stop()
         received = b"".join(chunk.data for chunk in await collect(chunks))
         assert b"12345more\n"[first.offset :] == received
 
@@ -201,14 +202,14 @@ async def test_a_tail_is_resolved_once(pki: Path, tail: StreamStart) -> None:
 async def test_output_that_is_deleted_meanwhile(pki: Path) -> None:
     """The offset of the next chunk is that of the first kept byte."""
     async with serving(pki) as server, server.client() as client:
-        job = await client.start(JobSpec("write-and-sleep"))
-        chunks = client.stream(str(job))
+        job = (await client.start(JobSpec("write-and-sleep"))).id
+        chunks = Job(client, job).stream()
         await anext(chunks)
         await server.down()
         server.outputs.sink(job, Channel.OUTPUT).write(b"6789")
         server.outputs.drop_before(job, Channel.OUTPUT, 7)
         await server.up()
-        await client.stop(str(job))
+        await Job(client, job).stop()
         assert [Chunk(7, b"89")] == await collect(chunks)
 
 
@@ -242,7 +243,7 @@ async def test_the_patience_is_bounded(pki: Path) -> None:
     async with serving(pki) as server:
         async with server.client(patience=0.3) as client:
             job = str(await client.start(JobSpec("write-and-sleep")))
-            chunks = client.stream(job)
+            chunks = Job(client, job).stream()
             await anext(chunks)
             await server.down()
             for call in (anext(chunks), client.query(job)):
@@ -256,7 +257,7 @@ async def test_no_patience(pki: Path) -> None:
     async with serving(pki) as server:
         async with server.client(patience=0) as client:
             job = str(await client.start(JobSpec("write-and-sleep")))
-            waiting = asyncio.create_task(client.wait(job))
+            waiting = asyncio.create_task(Job(client, job).wait())
             assert await client.health()
             await server.down()
             with pytest.raises(RpcError, match="the server is shutting down; the job keeps running"):
@@ -271,9 +272,9 @@ async def test_a_rejection_is_final(pki: Path) -> None:
             unknown = str(new_job_id())
             for call in (
                 client.query(unknown),
-                client.stop(unknown),
-                client.remove(unknown),
-                anext(client.stream(unknown)),
+                Job(client, unknown).stop(),
+                Job(client, unknown).remove(),
+                anext(Job(client, unknown).stream()),
                 client.start(JobSpec("no-such-command")),
             ):
                 with pytest.raises(RpcError, match=r"NotFound|InvalidArgument"):
@@ -295,14 +296,14 @@ async def test_concurrent_calls_of_a_repeated_call(pki: Path) -> None:
 
     async with serving(pki, UnableOnce) as server, server.client() as client:
         job = str(await client.start(JobSpec("write-and-sleep")))
-        chunks = client.stream(job)
+        chunks = Job(client, job).stream()
         first = await anext(chunks)
         rest = asyncio.ensure_future(anext(chunks, None))
-        waiting = asyncio.ensure_future(client.wait(job))
+        waiting = asyncio.ensure_future(Job(client, job).wait())
         assert await client.health()  # by now the server has both requests
         await client.start(JobSpec("sleep", ["0"]))
         assert 2 == server.connections
-        await client.stop(job)
+        await Job(client, job).stop()
         assert (b"12345", None) == (first.data, await rest)
         assert JobState.EXITED is (await waiting).state
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from worker.api import tls
 from worker.api.identity import serial_text
-from worker.client.client import Client, RpcError, ServerUnreachable
+from worker.client.client import Client
+from worker.client.errors import RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.model.job import Chunk, JobSpec
 
 from ..support.authorities import Issued, TestCA, replace
+from ..support.clients import impatient
 from ..support.served import Served, serving
 
 STREAMS = 20
@@ -54,7 +57,7 @@ class Rotation:
         self, caller: Caller, calls: Callable[[Caller, Client], Coroutine[None, None, None]]
     ) -> None:
         while True:
-            async with Client(self.served.host, self.served.port, caller.context) as client:
+            async with impatient(self.served.host, self.served.port, caller.context) as client:
                 await calls(caller, client)
 
     async def _keep(self, caller: Caller, client: Client) -> None:
@@ -123,9 +126,9 @@ async def test_everything_is_replaced_while_streams_and_calls_run(tmp_path: Path
             each: rotation.add(each, issued)
             for each, issued in (("revoked", revoked), ("denied", denied), ("old", old.client("old")))
         }
-        async with Client(served.host, served.port, trusted.context) as client:
+        async with impatient(served.host, served.port, trusted.context) as client:
             job = str(await client.start(JobSpec("write-and-sleep")))
-            streams = [client.stream(job) for _ in range(STREAMS)]
+            streams = [Job(client, job).stream() for _ in range(STREAMS)]
             assert [b"12345"] * STREAMS == [(await anext(each)).data for each in streams]
             waiting = [asyncio.create_task(anext(each, None)) for each in streams]
 
@@ -142,7 +145,7 @@ async def test_everything_is_replaced_while_streams_and_calls_run(tmp_path: Path
             await rotation.replace(ca_crl=new.crl(), denied=b"")  # 7: both are accepted again
 
             assert not any(each.done() for each in waiting)
-            await client.stop(job, grace=0)
+            await Job(client, job).stop(grace=0)
             ends: list[Chunk | None] = await asyncio.gather(*waiting)
             assert [None] * STREAMS == ends
         await rotation.end()

@@ -10,6 +10,7 @@ from grpclib.const import Cardinality
 
 from worker.api.bounds import Bounds
 from worker.api.client import Client, RpcError, ServerUnreachable
+from worker.client.job import Job
 from worker.core.model.job import JobSpec
 from worker.core.policy.in_force import PolicyInForce
 from worker.proto.worker import StartRequest, StartResponse
@@ -61,13 +62,13 @@ async def both(
 async def test_request_ids(namesakes: Path) -> None:
     """Each has its own: neither gets the job or the error of the other, also after a removal."""
     async with both(namesakes) as (_, first, second):
-        job = await first.start(JobSpec("true"), request_id="r")
-        other = await second.start(JobSpec("echo", ["x"]), request_id="r")
+        job = (await first.start(JobSpec("true"), request_id="r")).id
+        other = (await second.start(JobSpec("echo", ["x"]), request_id="r")).id
         assert job != other
-        await first.wait(str(job))
-        await first.remove(str(job))
-        assert job == await first.start(JobSpec("true"), request_id="r")
-        assert other == await second.start(JobSpec("echo", ["x"]), request_id="r")
+        await Job(first, job).wait()
+        await Job(first, job).remove()
+        assert job == (await first.start(JobSpec("true"), request_id="r")).id
+        assert other == (await second.start(JobSpec("echo", ["x"]), request_id="r")).id
         with pytest.raises(RpcError, match="AlreadyExists"):
             await second.start(JobSpec("true"), request_id="r")
 
@@ -91,18 +92,18 @@ async def test_streams(namesakes: Path) -> None:
     ):
         job = str(await first.start(JobSpec("write-and-sleep")))
         for client in (first, second):
-            stream = await streams.enter_async_context(aclosing(client.stream(job)))
+            stream = await streams.enter_async_context(aclosing(Job(client, job).stream()))
             await anext(stream)
         for client in (first, second):
             with pytest.raises(RpcError, match="'alice' has 1 streams open"):
-                await anext(client.stream(job))
+                await anext(Job(client, job).stream())
 
 
 async def test_calls_in_progress(namesakes: Path) -> None:
     """Each has its own bound."""
     async with both(namesakes, max_calls_per_client=1) as (_, first, second):
         job = str(await first.start(JobSpec("stuck")))
-        stop = asyncio.create_task(first.stop(job))
+        stop = asyncio.create_task(Job(first, job).stop())
 
         async def has_begun() -> bool:
             try:
@@ -153,4 +154,4 @@ async def test_jobs_and_quotas_of_a_policy(namesakes: Path) -> None:
             with pytest.raises(RpcError, match="'alice' has 1 running jobs"):
                 await client.start(LONG)
             assert 1 == len(await client.list())
-        await first.stop(job)
+        await Job(first, job).stop()

@@ -11,7 +11,8 @@ from grpclib.exceptions import GRPCError
 from worker.api.grpc.channel import Channel
 from worker.api.methods import METHODS, Unary
 from worker.api.roles import Right
-from worker.client.client import RpcError
+from worker.client.errors import RpcError
+from worker.client.job import Job
 from worker.core.model.ending import Exited, Signaled
 from worker.core.model.job import Chunk, JobSpec
 from worker.core.model.limits import (
@@ -36,17 +37,17 @@ async def test_the_whole_life_of_a_job(pki: Path) -> None:
     """Start, query, stream, wait, list and remove work together."""
     async with serving(pki) as served, served.client() as client:
         assert await client.health()
-        job = await client.start(JobSpec("binary", labels={"a": "b"}), request_id="1")
-        assert job == await client.start(JobSpec("binary", labels={"a": "b"}), request_id="1")
-        status = await client.wait(str(job))
+        job = (await client.start(JobSpec("binary", labels={"a": "b"}), request_id="1")).id
+        assert job == (await client.start(JobSpec("binary", labels={"a": "b"}), request_id="1")).id
+        status = await Job(client, job).wait()
         assert (Exited(0), "writer") == (status.ending, status.record.owner)
         assert status == await client.query(str(job))
-        assert BINARY == b"".join([chunk.data async for chunk in client.stream(str(job))])
-        tail = [chunk async for chunk in client.stream(str(job), start=LastBytes(3))]
+        assert BINARY == b"".join([chunk.data async for chunk in Job(client, job).stream()])
+        tail = [chunk async for chunk in Job(client, job).stream(start=LastBytes(3))]
         assert [Chunk(len(BINARY) - 3, b""), Chunk(len(BINARY) - 3, BINARY[-3:])] == tail
         assert [status] == await client.list(labels={"a": "b"})
         assert [] == await client.list(running=True)
-        await client.remove(str(job))
+        await Job(client, job).remove()
         assert [] == await client.list()
 
 
@@ -55,14 +56,14 @@ async def test_limits_are_updated_while_a_job_runs(pki: Path) -> None:
     async with serving(pki) as served, served.client() as client:
         spec = JobSpec("sleep", ["1000"], limits=ResourceLimits(pids=5, io=(IoLimit("/dev/vda", 1),)))
         job = str(await client.start(spec))
-        await client.update(job, ResourceLimits(pids=7, io=(IoLimit("/dev/vda", None, 2),)))
+        await Job(client, job).update(ResourceLimits(pids=7, io=(IoLimit("/dev/vda", None, 2),)))
         holds = ResourceLimits(pids=7, io=(IoLimit("/dev/vda", 1, 2),))
         assert holds == (await client.query(job)).record.limits
         with pytest.raises(RpcError, match="InvalidArgument desc = limits: none is given"):
-            await client.update(job, ResourceLimits())
-        await client.stop(job)
+            await Job(client, job).update(ResourceLimits())
+        await Job(client, job).stop()
         with pytest.raises(RpcError, match="FailedPrecondition desc = the process is already finished"):
-            await client.update(job, ResourceLimits(pids=9))
+            await Job(client, job).update(ResourceLimits(pids=9))
         assert holds == (await client.query(job)).record.limits
 
 
@@ -83,23 +84,23 @@ async def test_the_limits_of_the_server_apply_to_every_job(pki: Path) -> None:
         with pytest.raises(RpcError, match=refusal):
             await client.start(JobSpec("true", limits=ResourceLimits(pids=21)))
         with pytest.raises(RpcError, match=refusal):
-            await client.update(job, ResourceLimits(pids=21))
+            await Job(client, job).update(ResourceLimits(pids=21))
         refusal = "limits.cpuset: CPU 2 is not among those that this server allows, 0-1,3"
         with pytest.raises(RpcError, match=refusal):
-            await client.update(job, ResourceLimits(cpuset="1-3"))
-        await client.update(job, ResourceLimits(cpuset="3,0"))
+            await Job(client, job).update(ResourceLimits(cpuset="1-3"))
+        await Job(client, job).update(ResourceLimits(cpuset="3,0"))
         assert [job] == [str(each.record.id) for each in await client.list()]
-        await client.stop(job, grace=0)
+        await Job(client, job).stop(grace=0)
 
 
 async def test_stop_returns_when_the_job_is_finished(pki: Path) -> None:
     """The signal is the requested one; a second stop fails because the job is finished."""
     async with serving(pki) as served, served.client() as client:
         job = str(await client.start(JobSpec("sleep", ["1000"])))
-        await client.stop(job, signal=10)
+        await Job(client, job).stop(signal=10)
         assert Signaled(10) == (await client.query(job)).ending
         with pytest.raises(RpcError) as caught:
-            await client.stop(job)
+            await Job(client, job).stop()
         assert "rpc error: code = FailedPrecondition desc = the process is already finished" == str(
             caught.value
         )

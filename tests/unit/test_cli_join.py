@@ -93,7 +93,7 @@ def test_what_a_join_leaves(machines: Machines) -> None:
     assert f"joined 192.0.2.7:7443, which is the context 127.0.0.1 here, in {context}\n" in done.stdout
     assert done.stdout.endswith("try: worker run hostname\n")
     modes = {path.name: S_IMODE(path.stat().st_mode) for path in context.iterdir()}
-    assert {"ca.crt": 0o644, "client.crt": 0o644, "client.key": 0o600, "servers": 0o644} == modes
+    assert {"ca.crt": 0o600, "client.crt": 0o600, "client.key": 0o600, "servers": 0o600} == modes
     assert "192.0.2.7:7443\n[2001:db8::7]:7443\n" == (context / "servers").read_text()
     assert ["127.0.0.1", "current"] == sorted(path.name for path in machines.contexts.iterdir())
     assert (machines.pki / "alice.crt").read_bytes() == (context / "client.crt").read_bytes()
@@ -107,14 +107,16 @@ def test_what_a_join_leaves(machines: Machines) -> None:
 
 
 def test_commands_use_the_context(machines: Machines) -> None:
-    """Where there are no keys of an own server, and with WORKER_CONTEXT."""
+    """It is the current one; its keys are also for another address that a variable names."""
     with machines.inviting("alice", "--role", "reader", "--server", "127.0.0.1:1") as (_, line):
         assert 0 == machines.join(*line).returncode
     assert "cannot reach the server at 127.0.0.1:1: connection refused" in machines.join("list").stderr
-    assert "there is no context other: " in machines.join("list", WORKER_CONTEXT="other").stderr
+    assert "there is no context named other; " in machines.join("list", WORKER_CONTEXT="other").stderr
     assert "no name of a context" in machines.join("list", WORKER_CONTEXT="../x").stderr
     elsewhere = machines.join("list", WORKER_SERVER="127.0.0.1:2")
-    assert "there is no readable key at " in elsewhere.stderr
+    assert "cannot reach the server at 127.0.0.1:2: connection refused" in elsewhere.stderr
+    default = machines.join("list", "--context", "default")
+    assert "there is no readable key at " in default.stderr
 
 
 def test_an_existing_context_is_replaced_only_by_force(machines: Machines) -> None:
@@ -124,10 +126,7 @@ def test_an_existing_context_is_replaced_only_by_force(machines: Machines) -> No
     before = (machines.contexts / "one" / "client.crt").read_bytes()
     with machines.inviting("bob", "--role", "writer", "--server", "127.0.0.1:2") as (_, line):
         refused = machines.join(*line, "--context", "one")
-        assert (
-            "the context one exists; --context chooses another name, --force replaces it\n"
-            == refused.stderr
-        )
+        assert "the context one exists; choose another name, or replace it with --force\n" == refused.stderr
         assert before == (machines.contexts / "one" / "client.crt").read_bytes()
         assert 0 == machines.join(*line, "--context", "one", "--force").returncode
     assert (machines.pki / "bob.crt").read_bytes() == (

@@ -103,7 +103,6 @@ def test_summaries_are_those_of_the_commands() -> None:
         (["stream", "--offset", str(1 << 62), "x"], "is not in the range"),
         (["attach"], "Missing argument 'JOB'."),
         (["stream", "--stdout", "--stderr", "x"], "use only one of --stdout and --stderr"),
-        (["query", "--cert", "/x", "y"], "--cert and --key must be used together"),
     ],
 )
 def test_usage_errors(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:

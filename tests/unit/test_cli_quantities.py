@@ -14,11 +14,11 @@ from worker.cli.options.quantities import (
     parse_count,
     parse_device_operations,
     parse_device_rate,
-    parse_duration,
     parse_rate,
     parse_size,
     parse_weight,
 )
+from worker.core.model.duration import parse_duration
 
 PARSERS: list[Callable[[str], object]] = [
     parse_cores,

@@ -11,9 +11,9 @@ import pytest
 
 from worker.api.grpc.calls import Calls
 from worker.api.server import ApiServer
-from worker.client.client import Client
 from worker.core.model.job import JobSpec
 
+from ..support.clients import impatient
 from ..support.served import Served, serving
 
 TOO_MUCH = {
@@ -145,7 +145,7 @@ async def test_a_query_loads_only_what_it_needs(pki: Path) -> None:
 async def test_a_client_closes_without_waiting_for_the_server(pki: Path) -> None:
     """Once its call has returned, a client closes the connection without waiting for the server."""
     async with serving(pki) as served:
-        client = Client(served.host, served.port, served.context())
+        client = impatient(served.host, served.port, served.context())
         await client.__aenter__()
         await client.list()
         (connection,) = served.server.connections

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from worker.cli.home import Home
-from worker.cli.server_address import Address, default_address, parse_address, record_address
+from worker.cli.server_address import record_address
+from worker.client.address import Address, default_address, parse_address
 
 
 def test_the_address_is_recorded(tmp_path: Path) -> None:

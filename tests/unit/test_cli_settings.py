@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from worker.api.bounds import Bounds
 from worker.cgroups.accounting import Accounting
 from worker.cli.audit_settings import AuditSettings
-from worker.cli.server_address import Address
 from worker.cli.settings import (
     Plugin,
     ServerSettings,
@@ -21,6 +20,7 @@ from worker.cli.settings import (
     settings_options,
 )
 from worker.cli.terminal.console import Failure
+from worker.client.address import Address
 from worker.core.engine.retention import Retention
 from worker.core.model.limits import (
     CpuLimit,

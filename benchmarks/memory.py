@@ -94,7 +94,7 @@ async def run_jobs(installation: Installation) -> None:
 
         async def run_one() -> None:
             async with turn:
-                await Job(client, await client.start(JobSpec("echo", ["hello"]))).wait()
+                await (await client.start("echo", "hello")).wait()
 
         await asyncio.gather(*(run_one() for _ in range(JOBS)))
 

@@ -24,6 +24,7 @@ Result = TypeVar("Result")
 
 _ROLES = ("writer", "reader")
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_NAME = Parsed("NAME", str)
 
 
 class _ClientOption(click.Option):
@@ -36,9 +37,7 @@ class _ClientOption(click.Option):
 def client_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a client to a command, which receives them as ``settings``."""
 
-    def option(
-        name: str, kind: Parsed | click.Path | click.types.StringParamType, help_text: str
-    ) -> Callable[..., Callable[..., None]]:
+    def option(name: str, kind: Parsed | click.Path, help_text: str) -> Callable[..., Callable[..., None]]:
         return click.option(
             f"--{name}",
             cls=_ClientOption,
@@ -48,7 +47,7 @@ def client_options(command: Callable[..., None]) -> Callable[..., None]:
             help=help_text,
         )
 
-    @option("context", click.STRING, "Server and keys by name, see `worker context`.")
+    @option("context", _NAME, "Server and keys by name, see `worker context`.")
     @option("server", ADDRESS, "Address of the server.")
     @option("ca", _FILE, "CA of the server.")
     @option("cert", _FILE, "Your certificate.")

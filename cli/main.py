@@ -87,6 +87,7 @@ COMMANDS = (
     LazyCommand("update", "Change the limits of a running job."),
     LazyCommand("remove", "Remove a finished job and its output."),
     LazyCommand("whoami", "Print who you are to the server, and what you may do."),
+    LazyCommand("context", "Keep servers by name, with the keys for them."),
     LazyCommand("serve", "Run the server in the foreground."),
     LazyCommand("certs", "Create keys and certificates for servers and clients."),
     LazyCommand("invite", "Give a user on another machine a certificate."),

@@ -128,7 +128,7 @@ def load(name: str) -> Context:
         raise _unknown(name) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _cannot_read(directory / "servers", error) from None
-    return Context(name, directory, [_parse(name, line) for line in text.split()])
+    return Context(name, directory, [_parse(name, line) for line in text.splitlines() if line])
 
 
 def current() -> str:
@@ -164,7 +164,7 @@ def remove(name: str) -> None:
         raise _unknown(name)
     if current() == name:
         raise SettingsError(
-            f"{name} is the current context; `worker context use {DEFAULT}` leaves it first"
+            f"{name} is the current context; leave it first: `worker context use {DEFAULT}`"
         )
     with _failures():
         _discard(_directory(name))
@@ -211,6 +211,8 @@ def _check_files(name: str, context: Context) -> None:
 
 def _parse(name: str, server: Address | str) -> Address:
     try:
+        if len(str(server).split()) != 1:
+            raise ValueError("an address has no blanks")  # noqa: TRY301 - the file has one a line
         return parse_address(str(server))
     except ValueError as error:
         raise SettingsError(f"context {name}: {server}: {error}") from None
@@ -240,6 +242,8 @@ def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # there may be no other copy of the key
 
 
 def _unknown(name: str) -> SettingsError:

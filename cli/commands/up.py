@@ -13,7 +13,9 @@ import click
 from click.core import ParameterSource
 
 from ...cgroups.hierarchy.detection import detect
+from ...client import contexts
 from ...client.address import default_address
+from ...client.contexts import DEFAULT
 from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
 from ..home import Home, worker_home
@@ -52,7 +54,8 @@ def up(config: Path | None, form: str | None, **options: object) -> None:
     else:
         say(f"worker is {'up' if started else 'already up'} at {address}")
         if started:
-            say("try: worker run hostname")
+            selected = os.environ.get("WORKER_CONTEXT") or contexts.current()
+            say(f"try: worker run {'' if selected == DEFAULT else f'--context {DEFAULT} '}hostname")
     if not started and _has_options():
         note("it keeps the options with which it was started; `worker down` first, then `worker up`")
 

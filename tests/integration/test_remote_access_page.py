@@ -1,8 +1,9 @@
-"""docs/how-to/remote-access.md is typed as it stands: by two users of one machine, and on two machines."""
+"""The commands of docs/how-to/remote-access.md as they stand: two users of a machine, and two machines."""
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,16 +100,18 @@ class Typist:
         self.notes += err.splitlines()
 
 
-def follow_the_page(typist: Typist) -> None:
+def follow_the_page(typist: Typist, server: Installation) -> None:
     """Type everything, and check what it means."""
     assert len(STEPS) >= 8
     for machine, command in STEPS:
         typist.type(machine, command)
     assert f"{os.uname().nodename}\n" == typist.printed["worker run hostname"]
     assert "Name:      alice\n" in typist.printed["worker whoami"]
+    os.kill(server.server_pid(), signal.SIGHUP)  # it would notice the revocation itself, but later
     wait_until(lambda: "its certificate is denied" in typist.laptop.begin("worker list").communicate()[1])
     typist.laptop.environment = {**typist.laptop.environment, "WORKER_CONTEXT": "bob"}
     assert "Roles:     reader\n" in typist.laptop.run("worker whoami")
+    assert [] == [each for each in typist.notes if "the client is to use" in each]
 
 
 def test_two_users_of_one_machine(install: Install, tmp_path: Path) -> None:
@@ -119,13 +122,13 @@ def test_two_users_of_one_machine(install: Install, tmp_path: Path) -> None:
         source = place.resolve()
         place.unlink()
         shutil.copytree(source, place)
-    host = Side({**installation.env, "HOME": str(tmp_path)}, tmp_path)
+    own = {name: value for name, value in installation.env.items() if name.startswith("WORKER_")}
+    host = Side({**own, "HOME": str(tmp_path)}, tmp_path)
     with user_elsewhere() as laptop:
         typist = Typist(host, laptop, {"0.0.0.0:7443": "127.0.0.1:0", "0.0.0.0:7444": "127.0.0.1:0"})
         typist.type(*STEPS[0])
         typist.here["host.example.org:7443"] = (installation.home / "address").read_text().strip()
-        follow_the_page(typist)
-        assert not [each for each in typist.notes if "the client is to use" in each]
+        follow_the_page(typist, installation)
 
 
 @contextmanager
@@ -141,22 +144,22 @@ def user_elsewhere() -> Iterator[Side]:
 
 
 @pytest.fixture
-def distant(link: Link, tmp_path: Path) -> Iterator[Typist]:
+def distant(link: Link, tmp_path: Path) -> Iterator[tuple[Typist, Installation]]:
     """Two machines without anything of worker on them; at the end nothing is left of the server."""
     sides = {}
     for end in ("server", "client"):
         directory = tmp_path / end
         directory.mkdir()
         environment = {"HOME": str(directory), "WORKER_HOME": str(directory / "state")}
+        environment |= {"XDG_CONFIG_HOME": "", "WORKER_RESERVE": "64K"}
         sides[end] = Side(environment, directory, link.at(end, []))
-    yield Typist(sides["server"], sides["client"], {"host.example.org": ADDRESS})
     installation = Installation(tmp_path / "server" / "state")
     installation.command = link.at("server", installation.command)
+    yield Typist(sides["server"], sides["client"], {"host.example.org": ADDRESS}), installation
     installation.down()
     assert_nothing_left(installation)
 
 
-def test_two_machines(distant: Typist) -> None:
+def test_two_machines(distant: tuple[Typist, Installation]) -> None:
     """Exactly what the page has, with the address of the host instead of its name."""
-    follow_the_page(distant)
-    assert [] == [each for each in distant.notes if "the client is to use" in each]
+    follow_the_page(*distant)

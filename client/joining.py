@@ -12,20 +12,11 @@ from contextlib import asynccontextmanager, suppress
 from errno import ECONNREFUSED
 from socket import gaierror
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from ..api.authority import KeyType, new_key
-from ..api.certificate_files import PrivateKey, key_text
-from ..api.certificates import signing_request
 from ..api.credentials import Credentials
-from ..api.identity import read_certificate
 from ..api.invitation_messages import (
     CONFIRMATION,
     INVITER_NAME,
     LARGEST_REPLY,
-    Granted,
     JoinRequest,
     MalformedMessage,
     Refused,
@@ -36,6 +27,7 @@ from ..api.invitation_messages import (
     read_message,
 )
 from ..api.invitation_token import Token
+from ..api.joiner_key import JoinerKey
 
 PATIENCE = 20.0
 """Seconds until the certificate must have arrived."""
@@ -56,7 +48,7 @@ async def joining(
     ``patience`` is in seconds. Raises JoinFailed.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    key = new_key(KeyType.P256)
+    key = JoinerKey()
     reader, writer = await _connected(host, port, where, patience)
     try:
         try:
@@ -86,7 +78,7 @@ async def _connected(
 
 
 async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str, token: Token, key: PrivateKey
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str, token: Token, key: JoinerKey
 ) -> Credentials:
     try:
         offer = parse_offer(await read_message(reader, LARGEST_REPLY))
@@ -96,7 +88,7 @@ async def _exchange(
                 "between; the token was not sent"
             )
         await writer.start_tls(_context(offer.authority), server_hostname=INVITER_NAME)
-        request = JoinRequest(token.secret, signing_request("joiner", key))
+        request = JoinRequest(token.secret, key.request())
         writer.write(framed(encode_request(request)))
         reply = parse_reply(await read_message(reader, LARGEST_REPLY))
     except asyncio.IncompleteReadError:
@@ -112,7 +104,12 @@ async def _exchange(
         raise JoinFailed(f"the connection to {where} failed: {_reason(error)}; {_UNUSED}") from None
     if isinstance(reply, Refused):
         raise JoinFailed(f"{where} refuses: {reply.reason}")
-    return _credentials(reply, offer.authority, key, where)
+    try:
+        return key.credentials(reply, offer.authority)
+    except ValueError as error:
+        raise JoinFailed(
+            f"{where} has sent something else than a certificate for the key of this machine: {error}"
+        ) from None
 
 
 def _context(authority: bytes) -> ssl.SSLContext:
@@ -125,21 +122,6 @@ def _context(authority: bytes) -> ssl.SSLContext:
     except (ssl.SSLError, ValueError) as error:
         raise MalformedMessage(f"its CA is no certificate: {error}") from None
     return context
-
-
-def _credentials(granted: Granted, authority: bytes, key: PrivateKey, where: str) -> Credentials:
-    try:
-        issuer = x509.load_der_x509_certificate(authority)
-        certificate = x509.load_pem_x509_certificate(granted.certificate)
-        certificate.verify_directly_issued_by(issuer)
-        same = certificate.public_key() == key.public_key()
-    except (ValueError, TypeError, InvalidSignature):
-        same = False
-    if not same:
-        raise JoinFailed(f"{where} has sent something else than a certificate for the key of this machine")
-    name = read_certificate(certificate.public_bytes(Encoding.DER)).identity.name
-    ca = issuer.public_bytes(Encoding.PEM)
-    return Credentials(name, granted.servers, ca, granted.certificate, key_text(key))
 
 
 def _reason(error: OSError) -> str:

@@ -1,13 +1,11 @@
 """One Attach call on the server: input, output and responses, each at its own pace.
 
 A task passes input on, another one reads each channel of output, and `responses` yields what they have for
-the client. No task waits for another one: a job that does not read stops only the input, a client that does
-not read stops only the output. What waits in memory is one request, one chunk for each channel, and the
-newest state of the input.
+the client. A job that does not read stops only the input, a client that does not read only the output. What
+waits in memory is one request, one chunk for each channel, and the newest state of the input.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -21,6 +19,7 @@ from ..proto import worker as proto
 from . import attach_messages, translate
 from .errors import CallRejected
 from .grpc.status import Status
+from .output_room import output_room
 from .shutdown import Shutdown
 
 Requests = AsyncGenerator[proto.AttachRequest, None]
@@ -44,8 +43,9 @@ class AttachHandler:
         self._opened = False
         self._input: InputState | None = None
         self._unsent = False  # whether the client does not know the state of the input
-        self._chunks: deque[proto.AttachResponse] = deque()
-        self._room = asyncio.Semaphore(1)
+        self._chunk: proto.AttachResponse | None = None
+        self._turn = asyncio.Lock()
+        self._sent = asyncio.Event()
 
     async def responses(self) -> AsyncGenerator[proto.AttachResponse, None]:
         """Yield the responses until the call is over."""
@@ -63,6 +63,9 @@ class AttachHandler:
                 _raise_errors([input_task])
                 if (response := self._next()) is not None:
                     yield response
+                    if response.output is not None:
+                        self._sent.set()
+                    del response
                     continue
                 _raise_errors(tasks)  # of output: after what precedes the error
                 if all(task.done() for task in job_ends):
@@ -94,10 +97,8 @@ class AttachHandler:
         if self._unsent and self._input is not None:
             self._unsent = False
             return proto.AttachResponse(input=attach_messages.input_message(self._input))
-        if self._chunks:
-            self._room.release()
-            return self._chunks.popleft()
-        return None
+        chunk, self._chunk = self._chunk, None
+        return chunk
 
     def _opened_message(self) -> proto.AttachOpened:
         self._unsent = False
@@ -153,16 +154,23 @@ class AttachHandler:
     async def _follow(self, requested: proto.AttachOutput) -> None:
         """Hand over the output of a channel, one chunk at a time, until the job has finished."""
         chunks = self._worker.stream(
-            self._job, channel=translate.channel(requested), start=translate.stream_start(requested)
+            self._job,
+            channel=translate.channel(requested),
+            start=translate.stream_start(requested),
+            room=output_room.get(),
         )
         async with aclosing(chunks):
             async for chunk in chunks:
-                await self._hand_over(requested.channel, chunk)
+                await self._send(requested.channel, chunk)
+                del chunk
 
-    async def _hand_over(self, channel: proto.Channel, chunk: Chunk) -> None:
-        await self._room.acquire()
-        self._chunks.append(attach_messages.chunk_response(channel, chunk))
-        self._changed.set()
+    async def _send(self, channel: proto.Channel, chunk: Chunk) -> None:
+        """Hand a chunk over, and return once it is sent: the channels take turns."""
+        async with self._turn:
+            self._sent.clear()
+            self._chunk = attach_messages.chunk_response(channel, chunk)
+            self._changed.set()
+            await self._sent.wait()
 
     async def _wait_finished(self) -> None:
         await self._worker.wait(self._job)

@@ -46,7 +46,7 @@ class Bounds:
     request_timeout: float = 60.0
     """Time from the headers of a call to the end of its first request: an open call occupies memory."""
     max_reply_memory: int = 64 << 20
-    """Bytes of unary replies that clients have not read."""
+    """Bytes of replies and output that clients have not read; streams read less beyond that."""
     max_reply_memory_per_client: int = 16 << 20
     reply_timeout: float = 60.0
     """How long a unary reply waits for a client that does not read."""

@@ -57,6 +57,7 @@ from .grpc.framing import MESSAGE_SIZE
 from .grpc.status import Status
 from .health_services import AUDIT_SERVICE, SERVICES
 from .identity import ANONYMOUS_CALLER, Caller
+from .output_room import output_room
 from .shutdown import Shutdown, ShuttingDown
 
 caller: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS_CALLER)
@@ -167,6 +168,7 @@ class Handlers:
             start=start,
             follow=not request.no_follow,
             times=translate.stream_times(request),
+            room=output_room.get(),
         )
         async with aclosing(chunks):
             while True:
@@ -174,8 +176,9 @@ class Handlers:
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return
-                yield chunk
                 resume = chunk.offset + len(chunk.data)
+                yield chunk
+                del chunk
 
     async def stream_text(self, request: StreamRequest) -> AsyncGenerator[Chunk, None]:
         """Yield the output as text, as in the original API: a `string` is UTF-8 on the wire.
@@ -194,6 +197,8 @@ class Handlers:
                     text = decoder.decode(text).encode()
                 for piece in _whole_characters(before + text):
                     yield Chunk(0, piece)
+                    del piece
+                del chunk, text, before
         if rest := decoder.decode(b"", final=True):
             yield Chunk(0, rest.encode())
 

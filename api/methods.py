@@ -77,6 +77,8 @@ class OutputStream(_Named):
     """One request, any number of chunks of output, each sent as a StreamResponse."""
 
     handler: OutputHandler
+    copies: int
+    """How many times the output of a chunk may be in memory at once."""
 
     request = worker.StreamRequest
     reply = worker.StreamResponse
@@ -92,6 +94,8 @@ class Bidirectional(_Named):
     request = worker.AttachRequest
     reply = worker.AttachResponse
     waits = True
+    copies = 2
+    """As of an OutputStream: the chunk, and the message that is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,9 @@ Method = Unary | Gathered | ServerStream | OutputStream | Bidirectional
 _START = Unary("Start", CallGroup.START, Handlers.start, worker.StartRequest, worker.StartResponse)
 _STOP = Unary("Stop", CallGroup.STOP, Handlers.stop, worker.StopRequest, worker.StopResponse, waits=True)
 _QUERY = Unary("Query", CallGroup.READ, Handlers.query, worker.QueryRequest, worker.QueryResponse)
-_STREAM = OutputStream("Stream", CallGroup.OUTPUT, Handlers.stream)
-_TEXT = OutputStream("Stream", CallGroup.OUTPUT, Handlers.stream_text)
+# A part with one time is a second copy; text has three bytes for each one that is not UTF-8, and a message.
+_STREAM = OutputStream("Stream", CallGroup.OUTPUT, Handlers.stream, copies=2)
+_TEXT = OutputStream("Stream", CallGroup.OUTPUT, Handlers.stream_text, copies=5)
 _ATTACH = Bidirectional("Attach", CallGroup.ATTACH, Handlers.attach)
 _LIST = Gathered("List", CallGroup.READ, Handlers.list, worker.ListRequest, worker.ListResponse)
 _WAIT = Unary(

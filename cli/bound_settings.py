@@ -55,7 +55,7 @@ _KINDS_AND_HELP: Mapping[str, tuple[Parsed, str]] = {
     "max_request_memory": (_SIZE, "Memory for requests that are not answered yet; more wait."),
     "max_request_memory_per_client": (_SIZE, "Maximum for one client."),
     "request_timeout": (_DURATION, "Time from the beginning of a call to the end of its request."),
-    "max_reply_memory": (_SIZE, "Memory for replies, other than streams, that clients do not read."),
+    "max_reply_memory": (_SIZE, "Memory for replies and output that clients have not read."),
     "max_reply_memory_per_client": (_SIZE, "Maximum for one client."),
     "reply_timeout": (_DURATION, "How long such a reply waits for the client."),
     "max_request_id_size": (_SIZE, "Maximum size of the request id of a start."),

@@ -293,14 +293,15 @@ class Worker:
         start: StreamStart = BEGINNING,
         follow: bool = True,
         times: StreamTimes = ANY_TIME,
+        room: following.Room = following.any_room,
     ) -> AsyncGenerator[Chunk, None]:
         """Yield a job's output from ``start`` until the job has finished.
 
         A tail begins with an empty chunk, whose offset a client can resume from; the offset of the next
         chunk is larger if the tail begins before the kept range. A time to begin at applies in addition to
         ``start``, and is resolved like a tail if there is output of that time. With ``follow`` false the
-        stream ends at the current end of the output. Raises OutputUnavailable if output of the job is
-        missing, and TimesNotKept if ``times`` needs times that are not known.
+        stream ends at the current end of the output. ``room`` bounds each chunk. Raises OutputUnavailable
+        if output of the job is missing, and TimesNotKept if ``times`` needs times that are not known.
         """
         job = await self._find(job_id)
         channel = chosen_channel(job.record.spec, channel)
@@ -315,18 +316,19 @@ class Worker:
             if resolved and (stream is None or stream.begun):
                 yield Chunk(offset, b"")
             if not follow:
-                chunks = following.read_to(self._outputs, job_id, channel, offset, extent.end)
+                chunks = following.read_to(self._outputs, job_id, channel, offset, extent.end, room=room)
             else:
                 end = following.StreamEnd(job.wait_finished, partial(job.final_size, channel))
                 end = end if stream is None else stream.end(end)
                 chunks = following.follow(
-                    self._outputs, job_id, channel, offset, end, batch=batch(job.record.spec)
+                    self._outputs, job_id, channel, offset, end, batch=batch(job.record.spec), room=room
                 )
             if stream is not None:
                 chunks = stream.select(chunks)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
+                    del chunk
 
     @asynccontextmanager
     async def attach_input(

@@ -30,7 +30,8 @@ from ..byte_budget import ByteBudget
 from ..errors import CallRejected, CertificateRefused, ErrorReply, error_reply
 from ..fairness import CallTurns, RoundRobin
 from ..handlers import Handlers, caller
-from ..methods import METHODS, Bidirectional, Gathered, Method, ServerStream, Unary
+from ..methods import METHODS, Bidirectional, Gathered, Method, OutputStream, ServerStream, Unary
+from ..output_room import OutputRoom, output_room
 from ..roles import Right
 from ..shutdown import Shutdown
 from ..standing_permits import StandingPermits
@@ -173,12 +174,16 @@ class Calls:
     async def _serve(self, call: "_Call", method: Method, reader: RequestReader) -> None:
         """Serve a call that may take long."""
         stream = call.stream
+        if isinstance(method, Bidirectional | OutputStream):
+            turn = partial(self.turns.turn, call.client)
+            room = OutputRoom(self._replies, call.client, turn, method.copies)
+            output_room.set(room.next_chunk)
         if isinstance(method, Bidirectional):
             opening = await _opening(reader)
             await self._begin(call, opening)
             rest = _counted(receive_rest(stream, method.request), call.audited)
             with reader.input_window():
-                await self._exchange(call, method.handler(self._handlers, opening, rest))
+                await self._exchange(call, method.handler(self._handlers, opening, rest), room)
         elif isinstance(method, Unary | Gathered):
             await self._answer(call, method, reader)
         else:
@@ -190,7 +195,7 @@ class Calls:
                 await self._send_replies(stream, method.handler(self._handlers, request))
             else:
                 assert isinstance(request, StreamRequest)
-                await self._send_output(call, method.handler(self._handlers, request))
+                await self._send_output(call, method.handler(self._handlers, request), room)
 
     async def _answer(self, call: "_Call", method: Unary | Gathered, reader: RequestReader) -> None:
         """Read the request, execute it when it is the client's turn, and send the reply."""
@@ -231,15 +236,20 @@ class Calls:
             async for reply in replies:
                 await sender.send_message(reply)
 
-    async def _send_output(self, call: "_Call", output: AsyncGenerator[Chunk, None]) -> None:
+    async def _send_output(
+        self, call: "_Call", output: AsyncGenerator[Chunk, None], room: OutputRoom
+    ) -> None:
         sender = ReplySender(call.stream, self._bounds.stalled_client_timeout)
         async with aclosing(output) as chunks:
             async for chunk in chunks:
                 await sender.send(chunk)
+                room.sent()
                 call.audited.sent += len(chunk.data)
-                await self.turns.turn(call.client)  # nothing above waits while the socket accepts data
+                del chunk
 
-    async def _exchange(self, call: "_Call", responses: AsyncGenerator[AttachResponse, None]) -> None:
+    async def _exchange(
+        self, call: "_Call", responses: AsyncGenerator[AttachResponse, None], room: OutputRoom
+    ) -> None:
         sender = ReplySender(call.stream, self._bounds.stalled_client_timeout)
         async with aclosing(responses):
             async for response in responses:
@@ -247,8 +257,9 @@ class Calls:
                     await sender.send_message(response)
                 else:
                     await sender.send_output(response)
+                    room.sent()
                     call.audited.sent += len(response.output.data)
-                    await self.turns.turn(call.client)
+                del response
 
 
 class _Call:

@@ -1,8 +1,8 @@
 """Streams of a job's output: each byte once, in order, up to the exact end of the output."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from ..errors import NoOutputKept, OutputUnavailable
@@ -12,7 +12,12 @@ from ..model.stream_start import FromOffset, LastBytes, LastLines, StreamStart
 from ..ports import OutputStore, Watch
 
 CHUNK_SIZE = 2 * 65520
-"""Maximum bytes of one read: what a client that does not read costs. Two messages on the wire."""
+"""Maximum bytes of one read. Two messages on the wire."""
+
+Room = Callable[[], AbstractAsyncContextManager[int]]
+"""The memory for the next chunk: its context waits for it, has the maximum of bytes, and ends when the
+receiver asks for another chunk. Until then the receiver is done with this one: whatever passes chunks on
+deletes its reference before it asks, because the next one may be long in coming."""
 
 POLL_INTERVAL = 60.0
 """Seconds between reads without a notification: a watch is only a hint."""
@@ -34,6 +39,12 @@ class StreamEnd:
     size: Callable[[], int | None]
 
 
+@asynccontextmanager
+async def any_room() -> AsyncIterator[int]:
+    """Allow a chunk at any time."""
+    yield CHUNK_SIZE
+
+
 async def follow(
     outputs: OutputStore,
     job: JobId,
@@ -42,6 +53,7 @@ async def follow(
     end: StreamEnd,
     *,
     batch: float = BATCH_INTERVAL,
+    room: Room = any_room,
 ) -> AsyncGenerator[Chunk, None]:
     """Yield existing and new output until the end is there and all output has been yielded.
 
@@ -54,18 +66,21 @@ async def follow(
         notifier = asyncio.ensure_future(_notify_at_end(watch, end.wait))
         try:
             while True:
-                size = end.size()  # before the read: if it is known now, the read sees all output
-                try:
-                    chunk = await _read(outputs, job, channel, offset)
-                except NoOutputKept:
-                    if size is not None:
-                        raise
-                    chunk = Chunk(offset, b"")  # deleted while the job runs: wait for new output
-                if chunk.data or chunk.offset > offset:
-                    offset = chunk.offset + len(chunk.data)
-                    yield chunk
-                    yielded_at = time()
-                elif size is None:
+                async with room() as most:
+                    size = end.size()  # before the read: if it is known now, the read sees all output
+                    try:
+                        chunk = await _read(outputs, job, channel, offset, most)
+                    except NoOutputKept:
+                        if size is not None:
+                            raise
+                        chunk = Chunk(offset, b"")  # deleted while the job runs: wait for new output
+                    if chunk.data or chunk.offset > offset:
+                        offset = chunk.offset + len(chunk.data)
+                        yield chunk
+                        yielded_at = time()
+                        del chunk
+                        continue
+                if size is None:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(POLL_INTERVAL):
                             await watch.changed()
@@ -82,15 +97,17 @@ async def follow(
 
 
 async def read_to(
-    outputs: OutputStore, job: JobId, channel: Channel, offset: int, end: int
+    outputs: OutputStore, job: JobId, channel: Channel, offset: int, end: int, *, room: Room = any_room
 ) -> AsyncGenerator[Chunk, None]:
     """Yield the kept output from ``offset`` to ``end`` without waiting; gaps show as in ``follow``."""
     while offset < end:
-        chunk = await _read(outputs, job, channel, offset, min(CHUNK_SIZE, end - offset))
-        if not chunk.data and chunk.offset == offset:
-            return
-        offset = chunk.offset + len(chunk.data)
-        yield chunk
+        async with room() as most:
+            chunk = await _read(outputs, job, channel, offset, min(most, end - offset))
+            if not chunk.data and chunk.offset == offset:
+                return
+            offset = chunk.offset + len(chunk.data)
+            yield chunk
+            del chunk
 
 
 async def offset_of(
@@ -148,9 +165,7 @@ async def _read_whole(outputs: OutputStore, job: JobId, channel: Channel, start:
     return block
 
 
-async def _read(
-    outputs: OutputStore, job: JobId, channel: Channel, offset: int, size: int = CHUNK_SIZE
-) -> Chunk:
+async def _read(outputs: OutputStore, job: JobId, channel: Channel, offset: int, size: int) -> Chunk:
     while True:
         try:
             return Chunk(offset, await outputs.read(job, channel, offset, size))

@@ -1,7 +1,7 @@
 """Streams that are limited by time, or whose chunks have times."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 from ..errors import NoOutputKept, OutputUnavailable
@@ -67,6 +67,7 @@ class TimedStream:
                 if not chunk.data or not self._needs_times:
                     if self.begun:
                         yield chunk
+                    del chunk
                     continue
                 for part in await self._divided(chunk):
                     if self._times.until_ms is not None and part.time_ms > self._times.until_ms:
@@ -74,13 +75,18 @@ class TimedStream:
                     self.begun = self.begun or part.time_ms >= (self._times.since_ms or 0)
                     if self.begun:
                         yield part if self._times.timestamps else Chunk(part.offset, part.data)
+                    del part
+                del chunk
 
     @property
     def _needs_times(self) -> bool:
         return self._times.timestamps or self._times.until_ms is not None or not self.begun
 
-    async def _divided(self, chunk: Chunk) -> list[Chunk]:
-        """Return the chunk in parts with one time each, without bytes that were discarded meanwhile."""
+    async def _divided(self, chunk: Chunk) -> Iterable[Chunk]:
+        """Return the chunk in parts with one time each, without bytes that were discarded meanwhile.
+
+        Each part is made when it is asked for: one of them is in memory besides the chunk.
+        """
         offset, data = chunk.offset, chunk.data
         while data:
             try:
@@ -94,11 +100,11 @@ class TimedStream:
                 offset = error.first
                 continue
             ends = [stamp.offset for stamp in stamps[1:]] + [offset + len(data)]
-            return [
+            return (
                 Chunk(stamp.offset, data[stamp.offset - offset : end - offset], stamp.time_ms)
                 for stamp, end in zip(stamps, ends, strict=True)
-            ]
-        return []
+            )
+        return ()
 
     async def _wait_over(self) -> None:
         while (left := self._seconds_left()) >= 0:

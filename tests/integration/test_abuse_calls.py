@@ -12,10 +12,19 @@ from pathlib import Path
 import grpc
 import pytest
 
-from worker.proto.worker import ListRequest, StartRequest
+from worker.proto.worker import (
+    AttachOpen,
+    AttachOutput,
+    AttachRequest,
+    ListRequest,
+    StartRequest,
+    StreamRequest,
+    StreamResponse,
+)
 
 from ..support.abused import Abused, serving_abused
 from ..support.attacker import ENHANCE_YOUR_CALM, Attacker, attacking, message
+from ..support.served import BINARY
 
 MB = 1 << 20
 SERVICE = "/worker.v1.WorkerService/"
@@ -172,6 +181,61 @@ def test_replies_that_are_not_read(pki: Path, tmp_path: Path) -> None:
             assert attacker.receive()
         other.call(10)
         assert abused.resident() - before <= bound + 16 * MB
+
+
+STREAMS = {
+    "bytes": (SERVICE + "Stream", lambda job: StreamRequest(job_id=job), 1),
+    "text": ("/WorkerService/Stream", lambda job: StreamRequest(job_id=job), 1),
+    "attach": (
+        SERVICE + "Attach",
+        lambda job: AttachRequest(open=AttachOpen(job_id=job, output=[AttachOutput()])),
+        2,  # the first one says that the call is open
+    ),
+}
+"""Methods with output: path, request, and the number of the message that has output."""
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_output_that_is_not_read(pki: Path, tmp_path: Path, kind: str) -> None:
+    """It is bounded for each client with its other replies, and all of its streams go on."""
+    bound, number = MB, 300
+    path, request, last = STREAMS[kind]
+    with (
+        serving_abused(pki, tmp_path / "log", max_reply_memory_per_client=bound) as abused,
+        abused.other("writer") as other,
+        abused.channel("writer") as channel,
+        attacking(abused.port, pki, "writer", window=20) as attacker,
+    ):
+        before = abused.resident()
+        for stream in range(1, 2 * number, 2):
+            attacker.begin(stream, path, message(bytes(request(abused.jobs[2]))))
+            attacker.flush()
+        while attacker.data < 20 * number:
+            assert attacker.receive()
+        assert number * last == len(attacker.got)
+        other.call(10)
+        assert abused.resident() - before <= bound + number * (40 << 10)
+        output = channel.unary_stream(SERVICE + "Stream")(bytes(StreamRequest(job_id=abused.jobs[0])))
+        assert BINARY == b"".join(StreamResponse.parse(each).output for each in output)
+
+
+def test_streams_that_wait_for_output(pki: Path, tmp_path: Path) -> None:
+    """What they have sent is not in memory any more."""
+    number = 200
+    with (
+        serving_abused(pki, tmp_path / "log") as abused,
+        abused.other() as other,
+        attacking(abused.port, pki, window=1 << 20) as attacker,
+    ):
+        attacker.h2.increment_flow_control_window(1 << 30)
+        before = abused.resident()
+        for count, stream in enumerate(range(1, 2 * number, 2), 1):
+            attacker.begin(stream, SERVICE + "Stream", message(bytes(StreamRequest(job_id=abused.jobs[2]))))
+            attacker.flush()
+            while attacker.data < count * len(BINARY):
+                assert attacker.receive()
+        other.call(10)
+        assert abused.resident() - before <= number * (40 << 10)
 
 
 def test_a_reply_that_is_not_read_is_abandoned(pki: Path, tmp_path: Path) -> None:

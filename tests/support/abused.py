@@ -28,7 +28,7 @@ QUERY = "/worker.v1.WorkerService/Query"
 
 @dataclass
 class Abused:
-    """The process; the first job has ended, the second one runs."""
+    """The process; the first job has ended, the second one runs, and the third has long output and runs."""
 
     pid: int
     port: int
@@ -102,9 +102,9 @@ async def serve(pki: Path, jobs: int, bounds: Bounds) -> None:
     started = [await worker.start(spec, owner="writer") for _ in range(jobs)]
     for job in started:
         await worker.wait(job)
-    running = await worker.start(JobSpec("write-and-sleep"))
+    running = [await worker.start(JobSpec(each)) for each in ("write-and-sleep", "binary-and-sleep")]
     [(_, port)] = await server.start("127.0.0.1", 0)
-    sys.stdout.write(json.dumps({"port": port, "jobs": [str(started[0]), str(running)]}) + "\n")
+    sys.stdout.write(json.dumps({"port": port, "jobs": [*map(str, (started[0], *running))]}) + "\n")
     sys.stdout.flush()
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await server.close()

@@ -71,6 +71,8 @@ class Attacker:
         self.statuses: dict[int, str] = {}
         self.got: list[int] = []
         """The streams of the data frames that were read."""
+        self.data = 0
+        """The bytes in these frames."""
         self.goodbye: ConnectionTerminated | None = None
         self.closed = False
         self.flush()
@@ -133,6 +135,7 @@ class Attacker:
         elif isinstance(event, DataReceived):
             assert event.stream_id is not None
             self.got.append(event.stream_id)
+            self.data += len(event.data)
         elif isinstance(event, ResponseReceived | TrailersReceived):
             fields = dict(event.headers or [])
             if "grpc-status" in fields:

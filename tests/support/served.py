@@ -88,6 +88,7 @@ def make_spawner() -> FakeSpawner:
         "echo": lambda args: FakeProgram(output=" ".join(args).encode() + b"\n"),
         "talk": lambda _: FakeProgram(output=b"out", errors=b"err", copies_input=True),
         "binary": lambda _: FakeProgram(output=BINARY),
+        "binary-and-sleep": lambda _: FakeProgram(output=BINARY, seconds=1000),
         "sleep": lambda args: FakeProgram(seconds=float(args[0])),
         "write-and-sleep": lambda _: FakeProgram(output=b"12345", seconds=1000),
         "stuck": lambda _: FakeProgram(seconds=1000, unkillable=True),

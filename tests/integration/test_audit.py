@@ -97,7 +97,7 @@ def test_the_commands_of_the_page(shared: Installation) -> None:
     job = shared.start("true")
     certificate = ["--cert", f"{shared.home}/pki/reader.crt", "--key", f"{shared.home}/pki/reader.key"]
     assert shared.run("stop", *certificate, job).returncode
-    commands = re.findall(r"^    (grep .*)$", PAGE, re.MULTILINE)
+    commands = re.findall(r"^\$ (grep .*)$", PAGE, re.MULTILINE)
     assert 3 == len(commands)
     (example,) = set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", PAGE))
     for command in commands:

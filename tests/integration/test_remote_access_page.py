@@ -23,7 +23,7 @@ from ..support.waiting import wait_until
 __all__ = ["link"]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "remote-access.md").read_text()
-STEPS = re.findall(r"^    (host|laptop)\$ (.*)$", PAGE, re.MULTILINE)
+STEPS = re.findall(r"^(host|laptop)\$ (.*)$", PAGE, re.MULTILINE)
 PRINTED = re.compile(r"worker join (\S+:\d+) wj1_\S+")
 
 

@@ -123,6 +123,8 @@ class Installation:
 
     def down(self) -> None:
         """Stop server and jobs, and wait until the supervisor and the recorder have ended."""
+        if not (self.home / "server.lock").exists():  # no server was ever started
+            return
         if not self.server_pid():  # a test has killed the server; only a server removes what it left
             self.worker("up", code=None)
         self.worker("down", "--jobs", code=None)

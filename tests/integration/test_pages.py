@@ -1,0 +1,32 @@
+"""The blocks of every page are run in their order, in one shell, and print what the page shows."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ..support.fixtures import Install
+from ..support.page_session import PageSession
+from ..support.pages import ROOT, RUN, blocks, pages
+
+RUNNABLE = {
+    str(page.relative_to(ROOT)): page
+    for page in pages()
+    if any(block.kind in RUN and block.excuse is None for block in blocks(page.read_text()))
+}
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_the_blocks_of_a_page(name: str, install: Install, tmp_path: Path) -> None:
+    """Each command succeeds, or fails as the page shows, and prints what the page shows."""
+    directory = tmp_path / "work"
+    directory.mkdir()
+    installation = install(tmp_path / "home")
+    for name_of_keys in ("pki", "ca"):  # a page may change them
+        keys = installation.home / name_of_keys
+        original = keys.resolve()
+        keys.unlink()
+        shutil.copytree(original, keys)
+    with PageSession(installation.env, directory) as session:
+        for block in blocks(RUNNABLE[name].read_text()):
+            session.run(block)

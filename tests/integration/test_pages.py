@@ -1,13 +1,17 @@
 """The blocks of every page are run in their order, in one shell, and print what the page shows."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from worker.linux.kernel.procfs import command_line
+
 from ..support.fixtures import Install
 from ..support.page_session import PageSession
 from ..support.pages import ROOT, RUN, blocks, pages
+from ..support.waiting import wait_until
 
 RUNNABLE = {
     str(page.relative_to(ROOT)): page
@@ -30,3 +34,9 @@ def test_the_blocks_of_a_page(name: str, install: Install, tmp_path: Path) -> No
     with PageSession(installation.env, directory) as session:
         for block in blocks(RUNNABLE[name].read_text()):
             session.run(block)
+    wait_until(lambda: not any(os.fsencode(directory) in command_line(pid) for pid in processes()))
+
+
+def processes() -> list[int]:
+    """Return all processes; a program of a page may leave a supervisor, which ends after two seconds."""
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]

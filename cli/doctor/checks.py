@@ -60,7 +60,7 @@ def _check_kernel(home: Home) -> Iterator[Finding]:
         "pidfd",
         probes.pidfd,
         missing,
-        "use Linux 5.3 or later, and a seccomp filter that allows pidfd_open(2)",
+        "use Linux 5.4 or later, and a seccomp filter that allows pidfd_open(2)",
     )
     yield tried(
         "pidfd exit info",

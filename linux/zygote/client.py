@@ -88,7 +88,7 @@ class Zygote:
         if self._peer is not None:
             self._kill()
             with suppress(ChildProcessError):  # it had died, and has been reaped
-                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # Linux 5.4
             self._disconnect()
 
     def clone(

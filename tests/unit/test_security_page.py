@@ -9,25 +9,20 @@ import pytest
 from worker.api.bounds import Bounds
 from worker.cli.bound_settings import BOUND_SETTINGS
 
+from ..support.page_tables import missing_tests
+
 ROOT = Path(__file__).parent.parent.parent
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in (ROOT / "docs" / "explanation" / "security.md").read_text().splitlines()
     if line.count("|") == 5 and not line.startswith(("| threat", "|---"))
 ]
-TESTS = {
-    f"{path.name}::{name}"
-    for path in (ROOT / "tests").rglob("test_*.py")
-    for name in ["", *re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.MULTILINE)]
-}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_each_threat_has_a_test(row: list[str]) -> None:
     """The last column names a file or a test, and only such that exist."""
-    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", row[3])
-    assert len(named) == len(row[3].split(", "))
-    assert set() == {f"{file}::{name}" for file, name in named} - TESTS
+    assert [] == missing_tests(row[3])
 
 
 def test_every_bound_is_in_the_table() -> None:

@@ -13,6 +13,7 @@ from ..core.worker import Worker
 from .audit import ApiAudit
 from .authorization import Authorization
 from .bounds import Bounds
+from .ends_of_validity import ClientExpiries
 from .failed_handshakes import FailedHandshakes
 from .fairness import RoundRobin
 from .grpc.calls import Calls
@@ -65,7 +66,10 @@ class ApiServer:
         handlers = Handlers(worker, self._shutdown, bounds, turns, audit, authorization)
         recorded = ApiAudit(audit)
         self._calls = Calls(handlers, authorization, self._shutdown, bounds, turns, recorded)
-        self._factory = ServerConnections(self._calls, bounds, lambda: tls.trust, self._refusals, recorded)
+        self._expiries = ClientExpiries()
+        self._factory = ServerConnections(
+            self._calls, bounds, lambda: tls.trust, self._refusals, self._expiries, recorded
+        )
         self.connections: WeakSet[ServerConnection] = WeakSet()
         self._listener: Listener | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -160,6 +164,9 @@ class ApiServer:
         for each in self._tls.expiries:
             if warning := each.warning(time()):
                 log.warning("%s", warning)
+        for connection in list(self.connections):
+            if connection.check is not None:
+                self._expiries.connected(connection.check.caller, time())
 
     def _disconnect_refused(self) -> None:
         for connection in list(self.connections):

@@ -8,7 +8,6 @@ import os
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
-from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from time import time
@@ -16,13 +15,12 @@ from typing import TypeVar
 from weakref import finalize
 
 from . import revocation
+from .ends_of_validity import Expiry, of_certificate, of_crl
 from .pem import certificates_in, revocation_lists_in
-from .tls import CRL_WARNING_DAYS, WARNING_DAYS, TlsSetupFailed, check_readable, server_context
+from .tls import TlsSetupFailed, check_readable, server_context
 from .trust import ChainCertificate, Trust, chain_certificate
 
 Value = TypeVar("Value")
-
-_DAY = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +32,6 @@ class TlsFiles:
     key: Path
     crl: Path | None = None
     denied: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """When something ends, in seconds since the epoch; ``warn_at``: from when on the server warns."""
-
-    what: str
-    end: int
-    warn_at: int
-
-    def warning(self, now: float) -> str | None:
-        """Return a warning if the end is near."""
-        if now < self.warn_at:
-            return None
-        tense = "expired" if now > self.end else "expires"
-        return f"{self.what} {tense} on {datetime.fromtimestamp(self.end, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 class ServerTls:
@@ -202,14 +184,9 @@ def _parsed_certificates(path: Path, certificates: Sequence[bytes]) -> list[Chai
 
 
 def _expiries(files: TlsFiles, server: ChainCertificate, trust: Trust) -> Iterator[Expiry]:
-    yield _expiry(f"the server's certificate {files.certificate}", server.not_after)
+    yield of_certificate(f"the server's certificate {files.certificate}", server.not_after)
     for each in trust.authorities:
-        yield _expiry(f"the certificate of the CA {each.subject!r} in {files.ca}", each.not_after)
+        yield of_certificate(f"the certificate of the CA {each.subject!r} in {files.ca}", each.not_after)
     for crls in trust.revocation_lists.values():
         for crl in crls:
-            end = crl.next_update
-            yield Expiry(f"the CRL of {crl.issuer!r}", end, end - CRL_WARNING_DAYS * _DAY)
-
-
-def _expiry(what: str, end: int) -> Expiry:
-    return Expiry(what, end, end - WARNING_DAYS * _DAY)
+            yield of_crl(crl.issuer, crl.next_update)

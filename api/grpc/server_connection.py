@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from time import time
 from typing import TYPE_CHECKING
 
 from grpclib.config import Configuration
@@ -17,6 +18,7 @@ from ..audit import ApiAudit
 from ..bounds import Bounds, ConnectionSlots
 from ..byte_budget import ByteBudget
 from ..client_check import ClientCheck
+from ..ends_of_validity import ClientExpiries
 from ..errors import CertificateRefused
 from ..fairness import RoundRobin
 from ..identity import ANONYMOUS
@@ -47,6 +49,7 @@ class Shared:
     turns: RoundRobin
     trust: Callable[[], Trust]
     refusals: RefusalLog
+    expiries: ClientExpiries
     audit: ApiAudit
     most_calls: int
 
@@ -115,6 +118,7 @@ class ServerConnection(Http2Connection):
             tls, transport.get_extra_info("peername"), self._shared.trust, self._shared.refusals
         )
         self._record_end = self._shared.audit.connection_opened(self.check.caller)
+        self._shared.expiries.connected(self.check.caller, time())
         if tls.selected_alpn_protocol() != "h2":
             self.terminate("the client does not offer HTTP/2 (ALPN protocol h2)")
             return

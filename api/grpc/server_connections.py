@@ -20,6 +20,7 @@ from h2.errors import ErrorCodes
 
 from ..audit import ApiAudit
 from ..bounds import Bounds, ConnectionSlots
+from ..ends_of_validity import ClientExpiries
 from ..refusal_log import RefusalLog
 from ..trust import Trust
 from .calls import Calls
@@ -47,6 +48,7 @@ class ServerConnections:
         bounds: Bounds,
         trust: Callable[[], Trust],
         refusals: RefusalLog,
+        expiries: ClientExpiries,
         audit: ApiAudit,
     ) -> None:
         self._methods = _Methods(calls.methods())
@@ -57,6 +59,7 @@ class ServerConnections:
             calls.turns,
             trust,
             refusals,
+            expiries,
             audit,
             most_calls=min(bounds.max_streams_per_client + OTHER_CALLS, _UNBOUNDED),
         )

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import click
 
+from ..client_settings import ClientSettings, client_options
 from ..doctor.checks import examine
 from ..doctor.findings import Finding, Verdict
 from ..home import worker_home
@@ -14,14 +15,16 @@ from ..terminal.show import format_option, show_json
 
 @click.command()
 @format_option("json")
-def doctor(form: str | None) -> None:
+@client_options
+def doctor(settings: ClientSettings, form: str | None) -> None:
     """Check what this machine supports and what is missing.
 
-    Checks control groups, the kernel, the state in WORKER_HOME, certificates and the server. Each
+    Checks control groups, the kernel, the state in WORKER_HOME, certificates and the server, which it asks
+    as the client that the options name. Each
     line begins with `ok`, `warning` (works, with restrictions) or `missing` (required), and ends
     with the remedy. Exits with 1 if something required is missing.
     """
-    findings = examine(worker_home())
+    findings = examine(worker_home(), settings)
     missing = any(each.verdict is Verdict.MISSING for each in findings)
     if form == "json":
         show_json({"ok": not missing, "findings": [asdict(each) for each in findings]})

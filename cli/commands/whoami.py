@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import click
 
-from ...api.who_am_i import AllowedCalls, WhoAmI
+from ...api.who_am_i import WhoAmI
 from ..client_settings import ClientSettings, call, client_options
+from ..terminal.allowed_calls import jobs_of
 from ..terminal.console import printable, say
 from ..terminal.show import format_option, show_json
 
@@ -29,13 +30,7 @@ def lines(found: WhoAmI) -> list[str]:
         ("Issuer", found.issuer),
         ("Roles", ", ".join(found.roles) or "none"),
         ("Policy", "yes" if found.policy else "none: the roles decide"),
-        *((f"  {each.group}", _whose(each)) for each in found.calls),
+        *((f"  {each.group}", jobs_of(each)) for each in found.calls),
         *([("Trouble", found.policy_trouble)] if found.policy_trouble else []),
     ]
     return [f"{name + ':':<11}{printable(text)}" for name, text in facts]
-
-
-def _whose(calls: AllowedCalls) -> str:
-    if calls.group == "start":
-        return "as the policy allows"
-    return "all jobs" if calls.own and calls.others else "your own jobs" if calls.own else "jobs of others"

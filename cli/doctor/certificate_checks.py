@@ -8,12 +8,18 @@ from pathlib import Path
 from ...api.ca_key_path import key_path
 from ...api.revocation import denied_serials
 from ...api.tls import CRL_WARNING_DAYS, WARNING_DAYS, validity
+from ..client_settings import ClientSettings
 from ..home import Home
 from .findings import Finding, missing, ok, warning
 
 
-def check_certificates(home: Home) -> Iterator[Finding]:
-    """Check certificates, modes of keys, the place of the CA's key, the CRL and denied serials."""
+def check_certificates(home: Home, client: ClientSettings) -> Iterator[Finding]:
+    """Check certificates, modes of keys, the place of the CA's key, the CRL and denied serials.
+
+    ``client`` may name a certificate of its own, which is elsewhere.
+    """
+    if client.cert is not None and client.key is not None and client.cert.parent != home.pki:
+        yield _check_certificate("your certificate", client.cert, client.key)
     if not home.pki.exists():
         yield warning(
             "certificates", f"none in {home.pki}", "`worker up` or `worker certs init` creates them"
@@ -22,13 +28,12 @@ def check_certificates(home: Home) -> Iterator[Finding]:
     names = {"ca", "server"} | {path.stem for path in home.pki.glob("*.crt")}
     for name in sorted(names):
         key = key_path(home.pki) if name == "ca" else home.pki / f"{name}.key"
-        yield _check_certificate(home.pki / f"{name}.crt", key)
+        yield _check_certificate(f"certificate {name}", home.pki / f"{name}.crt", key)
     yield from _check_place_of_key(home)
     yield from _check_revocation(home)
 
 
-def _check_certificate(certificate: Path, key: Path) -> Finding:
-    subject = f"certificate {certificate.stem}"
+def _check_certificate(subject: str, certificate: Path, key: Path) -> Finding:
     try:
         _, last = validity(certificate)
     except OSError as error:
@@ -96,9 +101,12 @@ def _check_revocation(home: Home) -> Iterator[Finding]:
 def _check_crl(path: Path) -> Finding:
     from cryptography import x509  # noqa: PLC0415 - few have a CRL
 
+    from ...api.x509_errors import as_value_errors  # noqa: PLC0415 - see above
+
     renewal = "`worker certs crl` renews it"
     try:
-        end = x509.load_pem_x509_crl(path.read_bytes()).next_update_utc
+        with as_value_errors():
+            end = x509.load_pem_x509_crl(path.read_bytes()).next_update_utc
     except (OSError, ValueError) as error:
         return missing("CRL", f"{path}: {error}", renewal)
     if end is None:

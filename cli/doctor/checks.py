@@ -1,25 +1,16 @@
 """All checks of `worker doctor`, one function for each subject."""
 
-import asyncio
 import os
 from collections.abc import Iterator
+from functools import partial
 
-from ...api.health_services import AUDIT_SERVICE
-from ...api.who_am_i import WhoAmI
-from ...client.address import default_address
-from ...client.contexts import DEFAULT
-from ...client.errors import ClientError, RpcError, ServerUnreachable
-from ...client.settings import ClientSettings
 from ...core.errors import JournalUnusable
-from ...core.model.job import JobStatus
 from ...linux.journal import sqlite
 from ...linux.kernel import probes
-from ...linux.recorder.output_bound import BOUND_REACHED
 from ...linux.state.reserve import Reserve
 from ..home import Home
 from ..options.quantities import format_size
 from ..private_files import exposed_files, is_exposed
-from ..terminal.show import output_trouble
 from .certificate_checks import check_certificates
 from .cgroup_checks import check_cgroups
 from .file_system import file_system
@@ -31,6 +22,7 @@ from .findings import (
     warning,
 )
 from .job_checks import check_jobs
+from .server_checks import check_server
 from .service_checks import check_service
 
 _SCARCE_SPACE = 1 << 30
@@ -38,8 +30,8 @@ _SCARCE_FILES = 4096
 # A job needs up to three descriptors in the supervisor, and three for each channel in the recorder.
 
 
-def examine(home: Home) -> list[Finding]:
-    """Run all checks. Nothing is changed or left behind."""
+def examine(home: Home, client: ClientSettings) -> list[Finding]:
+    """Run all checks; ``client`` says which server is asked. Nothing is changed or left behind."""
     checks = (
         check_cgroups,
         _check_kernel,
@@ -47,8 +39,8 @@ def examine(home: Home) -> list[Finding]:
         check_state,
         check_access,
         _check_journal,
-        check_certificates,
-        _check_server,
+        partial(check_certificates, client=client),
+        partial(check_server, client=client),
         check_service,
     )
     return [finding for check in checks for finding in check(home)]
@@ -148,60 +140,3 @@ def _check_journal(home: Home) -> Iterator[Finding]:
         )
     if not unreadable:
         yield ok("journal", "all records are readable")
-
-
-def _check_server(home: Home) -> Iterator[Finding]:
-    try:
-        who, running, audited = asyncio.run(_ask_server())
-    except ServerUnreachable as error:
-        # The reason may end with a remedy.
-        reason, _, remedy = error.reason.partition("; ")
-        yield warning("server", f"none at {error.address}: {reason}", remedy or "`worker up` starts one")
-    except ClientError as error:
-        reason, _, remedy = str(error).partition("; ")
-        yield warning("server", reason, remedy or "see the server's log")
-    else:
-        yield ok("server", f"answers at {default_address(home)}")
-        yield from _check_audit(audited=audited)
-        if who.policy_trouble:
-            yield warning(
-                "policy",
-                f"the old one stays in force: {who.policy_trouble}",
-                "correct the file and send SIGHUP to the server",
-            )
-        for job in running:
-            if job.output_trouble:
-                yield _troubled(job)
-
-
-def _troubled(job: JobStatus) -> Finding:
-    remedy = "see `state` above; free some space there"
-    if job.output_trouble == BOUND_REACHED:
-        remedy = "remove finished jobs, stop others, or raise output_total"
-    return warning(f"job {job.record.id}", output_trouble(job.output_trouble), remedy)
-
-
-def _check_audit(*, audited: bool | None) -> Iterator[Finding]:
-    if audited:
-        yield ok("audit log", "is written")
-    elif audited is not None:
-        yield warning(
-            "audit log",
-            "cannot be written; records are lost, or calls are refused (setting audit_failure)",
-            "the server's log has the reason",
-        )
-
-
-async def _ask_server() -> tuple[WhoAmI, list[JobStatus], bool | None]:
-    """Return who this client is to the server, the running jobs, and whether the audit log works.
-
-    The last is None if there is no audit log.
-    """
-    async with ClientSettings(context=DEFAULT).client() as client:
-        who, running = await client.who_am_i(), await client.list(running=True)
-        try:
-            return who, running, await client.health(AUDIT_SERVICE)
-        except RpcError as error:
-            if error.code != "NotFound":
-                raise
-            return who, running, None

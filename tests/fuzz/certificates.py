@@ -11,8 +11,8 @@ from time import time
 
 import atheris
 
-with atheris.instrument_imports(include=["worker.api"]):
-    from worker.api import certificates, own_certificate, revoking
+with atheris.instrument_imports(include=["worker.api", "worker.client"]):
+    from worker.api import certificates, revoking
     from worker.api.authority import KeyType, load_authority
     from worker.api.certificate_details import certificate_details
     from worker.api.certificate_files import AuthorityMissing, CertificateError
@@ -23,6 +23,7 @@ with atheris.instrument_imports(include=["worker.api"]):
     from worker.api.server_tls import ServerTls, TlsFiles
     from worker.api.tls import TlsSetupFailed, client_context
     from worker.api.trust import Trust, chain_certificate
+    from worker.client import own_certificate
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes

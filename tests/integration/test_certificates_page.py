@@ -135,3 +135,29 @@ def test_a_reload_by_signal(install: Install, tmp_path: Path) -> None:
 
 
 TLS = {"ca": "ca.crt", "cert": "server.crt", "key": "server.key", "denied": "denied"}
+
+
+def test_separate_cas(install: Install, pki: Path, tmp_path: Path) -> None:
+    """`tls_ca` has the CA of clients, `--ca` that of servers; neither CA is good for the other side."""
+    server, clients = install(tmp_path / "server"), Installation(tmp_path / "clients")
+    clients.worker("certs", "init", "--key-type", "p256")
+    of_clients = clients.home / "pki"
+    own = server.home / "pki"
+    own.unlink()
+    own.mkdir(mode=0o700)
+    for directory, name in ((pki, "server"), (of_clients, "writer")):
+        shutil.copy(directory / f"{name}.crt", own)
+        shutil.copy(directory / f"{name}.key", own)
+    shutil.copy(pki / "ca.crt", own)
+    server.worker("up", f"--tls-ca={of_clients / 'ca.crt'}")
+
+    def error(ca: Path, certificates: Path) -> str:
+        """Return the error of a client that trusts this CA and has a certificate of the other directory."""
+        keys = [f"--cert={certificates / 'writer.crt'}", f"--key={certificates / 'writer.key'}"]
+        return server.run("list", f"--ca={ca / 'ca.crt'}", *keys).stderr.decode()
+
+    assert "" == error(pki, of_clients)
+    assert "it rejects this client's certificate" in error(pki, pki)
+    log = (server.home / "server.log").read_text()
+    assert "refused: its certificate was not issued by a CA that this server trusts" in log
+    assert "its certificate is not accepted" in error(of_clients, of_clients)

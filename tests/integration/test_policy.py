@@ -1,5 +1,6 @@
 """Policies through the real command: the recipes of docs/how-to/policy.md, what is run, and reloads."""
 
+import json
 import os
 import re
 import signal
@@ -272,3 +273,19 @@ def test_policy_commands(governed: Governed, tmp_path: Path) -> None:
     text = worker.worker(*explain, "--as", "alice", "--role", "reader", "cat", code=1)
     assert "denied: no role of the client has the right" in text
     assert 2 == worker.run(*explain, "cat").returncode
+
+
+def test_the_doctor_of_a_client_that_may_not_read(governed: Governed) -> None:
+    """The server answers; who the client is and what it may call is known without any right to read."""
+    governed.replaced(CAT.replace('"read", ', "") + ADMIN)
+    status, text = governed.as_client("alice", "doctor", "-o", "json")
+    findings = {each["subject"]: each for each in json.loads(text)["findings"]}
+    assert (0, "ok") == (status, findings["server"]["verdict"])
+    calls = "output (your own jobs), start (as the policy allows)"
+    assert (
+        f"'alice', roles writer, may call: {calls}; the policy gives no read, so jobs and audit log were "
+        in (findings["client"]["text"])
+    )
+    assert "warning" == findings["client"]["verdict"]
+    governed.replaced(CAT + ADMIN)
+    assert "the policy gives no read" not in governed.as_client("alice", "doctor")[1]

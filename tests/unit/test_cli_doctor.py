@@ -13,7 +13,9 @@ from worker.api import certificates
 from worker.api.certificates import KeyType
 from worker.api.revoking import revoke, write_crl
 from worker.api.roles import Role
+from worker.api.who_am_i import AllowedCalls, WhoAmI
 from worker.cgroups.capabilities import Capabilities, Capability, HierarchyKind
+from worker.cli.client_settings import ClientSettings
 from worker.cli.commands.doctor import lines
 from worker.cli.doctor import cgroup_checks, checks, job_checks, service_checks
 from worker.cli.doctor.certificate_checks import check_certificates
@@ -26,6 +28,7 @@ from worker.cli.doctor.findings import (
     tried,
     warning,
 )
+from worker.cli.doctor.server_checks import cannot_read
 from worker.cli.home import Home
 from worker.cli.main import run
 from worker.cli.options.limits import LIMITS
@@ -103,7 +106,7 @@ def test_certificates(tmp_path: Path) -> None:
     (pki / "server.crt").unlink()
     (pki / "reader.crt").write_text("nonsense")
     (pki / "open.key").chmod(0o644)
-    findings = list(check_certificates(Home(tmp_path)))
+    findings = list(check_certificates(Home(tmp_path), ClientSettings()))
     assert {
         "ca": Verdict.OK,
         "writer": Verdict.OK,
@@ -124,15 +127,42 @@ def test_certificates(tmp_path: Path) -> None:
     assert f"chmod 600 {pki}/open.key" == found(findings, "certificate open").remedy
 
 
+def test_the_certificate_of_the_client_may_be_elsewhere(tmp_path: Path) -> None:
+    """`--cert` names it; one in the home is checked only once."""
+    ca, pki = TestCA("the CA"), tmp_path / "pki"
+    certificates.init(pki, key_type=KeyType.P256)
+    ca.client("ann", end=now() + timedelta(days=10, minutes=1)).write(tmp_path, "ann")
+    (tmp_path / "ann.key").chmod(0o600)
+    own = ClientSettings(cert=tmp_path / "ann.crt", key=tmp_path / "ann.key")
+    finding = found(list(check_certificates(Home(tmp_path), own)), "your certificate")
+    assert Verdict.WARNING is finding.verdict
+    assert finding.text.startswith("valid for 10 days, until ")
+    assert "`worker certs renew ann` replaces it" == finding.remedy
+    in_home = ClientSettings(cert=pki / "writer.crt", key=pki / "writer.key")
+    assert "your certificate" not in {each.subject for each in check_certificates(Home(tmp_path), in_home)}
+
+
+def test_a_client_that_may_not_read_knows_who_it_is() -> None:
+    """The reason is the policy, or that the certificate has no role."""
+    calls = [AllowedCalls("stop", own=True, others=True)]
+    finding = cannot_read(WhoAmI("ann", "CN=ca", ["writer"], policy=True, calls=calls))
+    assert finding.text.startswith(
+        "'ann', roles writer, may call: stop (all jobs); the policy gives no read"
+    )
+    finding = cannot_read(WhoAmI("ann", "CN=ca", [], policy=True, calls=[]))
+    assert finding.text.startswith("'ann', roles none, may call: nothing; jobs and")
+    assert "--role ROLE" in finding.remedy
+
+
 def test_the_key_of_the_ca_belongs_elsewhere(tmp_path: Path) -> None:
     """Earlier versions kept it beside the files of the server; the remedy is a command."""
     certificates.init(tmp_path / "pki", key_type=KeyType.P256)
     (tmp_path / "ca" / "ca.key").rename(tmp_path / "pki" / "ca.key")
     (tmp_path / "ca").rmdir()
-    finding = found(list(check_certificates(Home(tmp_path))), "CA key")
+    finding = found(list(check_certificates(Home(tmp_path), ClientSettings())), "CA key")
     assert Verdict.WARNING is finding.verdict
     subprocess.run(finding.remedy.partition(", or")[0], shell=True, check=True)
-    assert Verdict.OK is found(list(check_certificates(Home(tmp_path))), "CA key").verdict
+    assert Verdict.OK is found(list(check_certificates(Home(tmp_path), ClientSettings())), "CA key").verdict
     certificates.issue(tmp_path / "pki", "ann", [Role.READER], key_type=KeyType.P256)
 
 
@@ -142,7 +172,7 @@ def test_what_revokes_certificates(tmp_path: Path) -> None:
     certificates.init(pki, key_type=KeyType.P256)
 
     def verdict(subject: str) -> Verdict:
-        return found(list(check_certificates(Home(tmp_path))), subject).verdict
+        return found(list(check_certificates(Home(tmp_path), ClientSettings())), subject).verdict
 
     for days, expected in ((30, Verdict.OK), (6, Verdict.WARNING)):
         write_crl(pki, days=days)
@@ -213,7 +243,7 @@ def test_the_exit_status_is_1_if_something_required_is_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The exit status is 0 if there are only warnings."""
-    monkeypatch.setattr("worker.cli.commands.doctor.examine", lambda _: [Finding(verdict, "x", "y", "z")])
+    monkeypatch.setattr("worker.cli.commands.doctor.examine", lambda *_: [Finding(verdict, "x", "y", "z")])
     assert status == run(["doctor"])
     assert f"{verdict:<7}  x  y; z\n" == capsys.readouterr().out
 
@@ -224,7 +254,7 @@ def service_findings(monkeypatch: pytest.MonkeyPatch, home: Path, unit: str | No
     monkeypatch.setattr(systemd_scope, "unit_of", lambda _: unit)
     if unit is not None:
         (home / "supervisor/generation").mkdir(parents=True)
-        monkeypatch.setattr(service_checks, "running_supervisors", lambda _: [4711])
+        monkeypatch.setattr(service_checks, "running_supervisors", lambda *_: [4711])
     return list(service_checks.check_service(Home(home)))
 
 

@@ -1,0 +1,11 @@
+"""The jobs on which a client may make the calls of a group, as text."""
+
+from ...api.who_am_i import AllowedCalls
+from ...core.policy.calls import CallGroup
+
+
+def jobs_of(calls: AllowedCalls) -> str:
+    """Return whose jobs a group of calls is allowed on."""
+    if calls.group == CallGroup.START:
+        return "as the policy allows"
+    return "all jobs" if calls.own and calls.others else "your own jobs" if calls.own else "jobs of others"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -18,6 +19,16 @@ print("ready", flush=True)
 signal.sigwait([signal.SIGTERM])
 print("bye")
 raise SystemExit(3)
+"""
+READ = """
+[[rule]]
+calls = ["read"]
+jobs = "all"
+"""
+START = """
+[[rule]]
+calls = ["start", "stop"]
+commands = ["*"]
 """
 SET_KILL_MODE = f"""
 mkdir -p /run/systemd/system/{UNIT}.d
@@ -94,6 +105,34 @@ def test_jobs_outlive_their_supervisor(service: SystemServiceInstallation) -> No
     assert ("ok", f"the supervisor runs in {new}") == (finding["verdict"], finding["text"])
     service.guest.check("systemctl", "stop", new)
     assert "143\n" == service.worker("wait", new_job, code=None)
+
+
+def test_a_reload(service: SystemServiceInstallation) -> None:
+    """`systemctl reload` reads policy and denied serials, and writes to a new audit log; no restart."""
+    home, policy = service.home, "/etc/worker-policy.toml"
+    shell = partial(service.guest.check, "bash", "-c")
+    as_reader = [f"--{kind}={home}/pki/reader.{end}" for kind, end in (("cert", "crt"), ("key", "key"))]
+    shell(f"cat > {policy} <<< '{READ}'; echo '# nobody' > {home}/pki/denied")
+    variables = f"WORKER_POLICY={policy} WORKER_DEFAULT_USER=root"
+    shell(f"set -- '{variables}'; {SET_VARIABLE} systemctl restart {UNIT}")
+    server = service.main_process()
+    serial = json.loads(service.worker("certs", "show", "-o", "json", "reader"))[0]["serial"]
+    assert "may not start" in service.worker("start", "true", code=1)
+
+    shell(f"echo '{START}' >> {policy}; echo {serial} >> {home}/pki/denied")
+    shell(f"mv {home}/audit.log {home}/audit.old; systemctl reload {UNIT}")
+    service.wait_until(f"journalctl -u {UNIT} -o cat | grep -q 'the policy was replaced: 2 rules'")
+    job = service.start("true")
+    assert f"its certificate is denied (serial {serial})" in service.worker(
+        "query", *as_reader, job, code=1
+    )
+    service.wait_until(f'grep -q \'"method":"Start"\' {home}/audit.log')
+
+    shell(f"echo 'rule = 1' >> {policy}; systemctl reload {UNIT}")
+    status = f"systemctl show --property=StatusText --value {UNIT}"
+    service.wait_until(f"{status} | grep -q 'the last reload failed: .*{policy}'")
+    assert server == service.main_process()
+    shell(f"rm {home}/pki/denied {home}/audit.old; set -- A=; {SET_VARIABLE} systemctl restart {UNIT}")
 
 
 def test_the_audit_log_in_journald(service: SystemServiceInstallation) -> None:

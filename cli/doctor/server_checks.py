@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...client.client import RpcError, ServerUnreachable
 from ...api.health_services import AUDIT_SERVICE
-from ...client.resuming import ResumingClient
 from ...api.who_am_i import WhoAmI
+from ...client.client import RpcError, ServerUnreachable
+from ...client.resuming import ResumingClient
 from ...core.model.job import JobStatus
 from ...core.policy.calls import CallGroup
 from ...linux.recorder.output_bound import BOUND_REACHED

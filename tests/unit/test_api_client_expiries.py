@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.client.client import Client
 from worker.api.ends_of_validity import ClientExpiries
 from worker.api.identity import Caller, read_certificate, serial_text
+from worker.client.client import Client
 
 from ..support.authorities import Issued, TestCA, now
 from ..support.served import serving

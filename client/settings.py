@@ -55,6 +55,17 @@ class ClientSettings:
         except ValueError as error:
             raise SettingsError(f"WORKER_RECONNECT {text}: {error}") from None
 
+    @property
+    def address(self) -> Address:
+        """The address of the server; raises SettingsError."""
+        return self._selected().server
+
+    @property
+    def own(self) -> tuple[Path, Path]:
+        """The certificate of the client, and its key; raises SettingsError."""
+        selected = self._selected()
+        return selected.cert, selected.key
+
     def client(
         self,
         *,

@@ -2,13 +2,15 @@
 
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ...api.ca_key_path import key_path
 from ...api.revocation import denied_serials
 from ...api.tls import CRL_WARNING_DAYS, WARNING_DAYS, validity
-from ..client_settings import ClientSettings
+from ...client.errors import SettingsError
+from ...client.settings import ClientSettings
 from ..home import Home
 from .findings import Finding, missing, ok, warning
 
@@ -16,10 +18,12 @@ from .findings import Finding, missing, ok, warning
 def check_certificates(home: Home, client: ClientSettings) -> Iterator[Finding]:
     """Check certificates, modes of keys, the place of the CA's key, the CRL and denied serials.
 
-    ``client`` may name a certificate of its own, which is elsewhere.
+    ``client`` may select a certificate that is elsewhere.
     """
-    if client.cert is not None and client.key is not None and client.cert.parent != home.pki:
-        yield _check_certificate("your certificate", client.cert, client.key)
+    with suppress(SettingsError):  # the check of the server reports it
+        certificate, key = client.own
+        if certificate.parent != home.pki:
+            yield _check_certificate("your certificate", certificate, key)
     if not home.pki.exists():
         yield warning(
             "certificates", f"none in {home.pki}", "`worker up` or `worker certs init` creates them"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
+from ...client.settings import ClientSettings
 from ...core.errors import JournalUnusable
 from ...linux.journal import sqlite
 from ...linux.kernel import probes
@@ -40,7 +41,7 @@ def examine(home: Home, client: ClientSettings) -> list[Finding]:
         check_access,
         _check_journal,
         partial(check_certificates, client=client),
-        partial(check_server, client=client),
+        lambda _: check_server(client),
         check_service,
     )
     return [finding for check in checks for finding in check(home)]

@@ -6,16 +6,13 @@ from dataclasses import dataclass
 
 from ...api.health_services import AUDIT_SERVICE
 from ...api.who_am_i import WhoAmI
-from ...client.client import RpcError, ServerUnreachable
-from ...client.resuming import ResumingClient
+from ...client.client import Client
+from ...client.errors import ClientError, RpcError, ServerUnreachable
+from ...client.settings import ClientSettings
 from ...core.model.job import JobStatus
 from ...core.policy.calls import CallGroup
 from ...linux.recorder.output_bound import BOUND_REACHED
-from ..client_settings import ClientSettings
-from ..home import Home
-from ..server_address import default_address
 from ..terminal.allowed_calls import jobs_of
-from ..terminal.console import Failure
 from ..terminal.show import output_trouble
 from .findings import Finding, ok, warning
 
@@ -32,7 +29,7 @@ class _Answers:
     audited: bool | None = None
 
 
-def check_server(home: Home, client: ClientSettings) -> Iterator[Finding]:
+def check_server(client: ClientSettings) -> Iterator[Finding]:
     """Check whether the server answers, its audit log and policy, and its running jobs."""
     try:
         found = asyncio.run(_ask(client))
@@ -40,11 +37,11 @@ def check_server(home: Home, client: ClientSettings) -> Iterator[Finding]:
         # The reason may end with a remedy.
         reason, _, remedy = error.reason.partition("; ")
         yield warning("server", f"none at {error.address}: {reason}", remedy or "`worker up` starts one")
-    except (RpcError, Failure) as error:
+    except ClientError as error:
         reason, _, remedy = str(error).partition("; ")
         yield warning("server", reason, remedy or "see the server's log")
     else:
-        yield ok("server", f"answers at {client.server or default_address(home)}")
+        yield ok("server", f"answers at {client.address}")
         if not _may_read(found.who):
             yield cannot_read(found.who)
         yield from _check_audit(audited=found.audited)
@@ -107,7 +104,7 @@ async def _ask(settings: ClientSettings) -> _Answers:
         return _Answers(who, await client.list(running=True), await _audited(client))
 
 
-async def _audited(client: ResumingClient) -> bool | None:
+async def _audited(client: Client) -> bool | None:
     try:
         return await client.health(AUDIT_SERVICE)
     except RpcError as error:

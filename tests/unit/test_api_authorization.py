@@ -432,7 +432,7 @@ async def test_the_audit_log_has_what_is_executed(people: Path) -> None:
         served.client("alice") as alice,
     ):
         job = str(await alice.start(LONG, secrets={"db": b"my content", "key": b"my content"}))
-        await alice.stop(job, grace=0)
+        await Job(alice, job).stop(grace=0)
     decision, started = (
         next(each for each in log.records if each["event"] == event)
         for event in ("decision", "job_started")

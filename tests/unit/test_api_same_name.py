@@ -9,7 +9,8 @@ import pytest
 from grpclib.const import Cardinality
 
 from worker.api.bounds import Bounds
-from worker.api.client import Client, RpcError, ServerUnreachable
+from worker.client.client import Client
+from worker.client.errors import RpcError, ServerUnreachable
 from worker.client.job import Job
 from worker.core.model.job import JobSpec
 from worker.core.policy.in_force import PolicyInForce

@@ -67,7 +67,7 @@ def test_a_removed_context(pki: Path, config: Path) -> None:
         contexts.remove("prod")
     contexts.use("default")
     contexts.remove("prod")
-    assert [] == os.listdir(config / "contexts")
+    assert ["current"] == os.listdir(config / "contexts")
     for use in (contexts.load, contexts.use, contexts.remove):
         with pytest.raises(SettingsError, match="there is no context named prod; `worker context list`"):
             use("prod")

@@ -23,7 +23,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, pki: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A WORKER_HOME with a server, and the contexts `current` and `other`."""
+    """A WORKER_HOME with a server, and the contexts `this` and `other`."""
     for name in (*ENVIRONMENT, "WORKER_CONTEXT", "WORKER_RECONNECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -31,7 +31,7 @@ def home(tmp_path: Path, pki: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(pki, tmp_path / "home" / "pki")
     record_address(Home(tmp_path / "home"), Address("home", 1))
     files = [(pki / name).read_bytes() for name in ("ca.crt", "reader.crt", "reader.key")]
-    for name in ("current", "other"):
+    for name in ("this", "other"):
         contexts.add(name, [f"{name}:1"], *files)
     return tmp_path / "home"
 
@@ -46,16 +46,16 @@ def selected(settings: ClientSettings) -> tuple[str, set[str]]:
     ("settings", "environment", "current", "expected"),
     [
         (ClientSettings(), {}, "default", ("home", {"pki"})),
-        (ClientSettings(), {}, "current", ("current", {"current"})),
-        (ClientSettings(), {"WORKER_CONTEXT": "other"}, "current", ("other", {"other"})),
-        (ClientSettings(), {"WORKER_CONTEXT": "default"}, "current", ("home", {"pki"})),
-        (ClientSettings(context="default"), {"WORKER_CONTEXT": "other"}, "current", ("home", {"pki"})),
-        (ClientSettings(), ENVIRONMENT, "current", ("env", {"env"})),
-        (ClientSettings(context="other"), ENVIRONMENT, "current", ("other", {"other"})),
-        (ClientSettings(Address("given", 1)), ENVIRONMENT, "current", ("given", {"env"})),
-        (ClientSettings(Address("given", 1)), {}, "current", ("given", {"current"})),
-        (ClientSettings(), {"WORKER_SERVER": "env:1"}, "current", ("env", {"current"})),
-        (ClientSettings(Address("given", 1), context="other"), {}, "current", ("given", {"other"})),
+        (ClientSettings(), {}, "this", ("this", {"this"})),
+        (ClientSettings(), {"WORKER_CONTEXT": "other"}, "this", ("other", {"other"})),
+        (ClientSettings(), {"WORKER_CONTEXT": "default"}, "this", ("home", {"pki"})),
+        (ClientSettings(context="default"), {"WORKER_CONTEXT": "other"}, "this", ("home", {"pki"})),
+        (ClientSettings(), ENVIRONMENT, "this", ("env", {"env"})),
+        (ClientSettings(context="other"), ENVIRONMENT, "this", ("other", {"other"})),
+        (ClientSettings(Address("given", 1)), ENVIRONMENT, "this", ("given", {"env"})),
+        (ClientSettings(Address("given", 1)), {}, "this", ("given", {"this"})),
+        (ClientSettings(), {"WORKER_SERVER": "env:1"}, "this", ("env", {"this"})),
+        (ClientSettings(Address("given", 1), context="other"), {}, "this", ("given", {"other"})),
         (ClientSettings(ca=Path("/x/ca")), {}, "default", ("home", {"x", "pki"})),
     ],
 )

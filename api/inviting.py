@@ -81,13 +81,14 @@ class Inviter:
         self._outcome: asyncio.Future[Joined] = asyncio.get_running_loop().create_future()
 
     async def listen(self, host: str, port: int) -> int:
-        """Begin to listen, and return the port; raise OSError."""
-        if port == 0:  # one port, also if the name has several addresses
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-            host = str(found[0][4][0])
-        self._server = await asyncio.start_server(self._accept, host, port, limit=LARGEST_REQUEST)
-        return int(self._server.sockets[0].getsockname()[1])
+        """Begin to listen at the first address of the host, and return the port; raise OSError."""
+        loop = asyncio.get_running_loop()
+        family, _, _, _, address = (
+            await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        )[0]
+        listener = socket.create_server(address, family=family)
+        self._server = await asyncio.start_server(self._accept, sock=listener, limit=LARGEST_REQUEST)
+        return int(listener.getsockname()[1])
 
     async def joined(
         self, ttl: float, sleep: Callable[[float], Coroutine[object, object, None]] = asyncio.sleep

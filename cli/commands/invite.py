@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -95,22 +96,21 @@ def invite(
         offered = invitation(home.pki, invited)
     except CertificateError as error:
         raise Failure(str(error)) from None
-    for each in for_client:
-        _check_server(home, each)
     assert listen is not None
-    joined = asyncio.run(_wait(offered, listen, ttl))
+    joined = asyncio.run(_wait(offered, listen, ttl, partial(_check_servers, home, for_client)))
     if not joined.confirmed:
         raise Failure(_unconfirmed(name, joined))
     say(f"{_described(joined.certificate)}; joined from {printable(joined.address)}")
 
 
-async def _wait(offered: Invitation, listen: Address, ttl: float) -> Joined:
+async def _wait(offered: Invitation, listen: Address, ttl: float, check: Callable[[], None]) -> Joined:
     inviter = Inviter(offered, report=lambda text: note(printable(text)))
     try:
         try:
             port = await inviter.listen(*listen)
         except OSError as error:
             raise Failure(f"cannot listen at {listen}: {_reason(error)}") from None
+        await asyncio.to_thread(check)
         address = Address(outside(listen.host), port)
         say(f"worker join {address} {offered.token}")
         if is_loopback(address.host):
@@ -155,15 +155,16 @@ def _write(home: Home, invited: Invited, path: Path) -> None:
     note(f"there: worker join --bundle {path.name}")
 
 
-def _check_server(home: Home, address: Address) -> None:
-    """Tell what prevents the client from using the server; the server may also be started later."""
+def _check_servers(home: Home, addresses: Sequence[Address]) -> None:
+    """Tell what prevents the client from using a server; it may also be started later."""
     own = "writer" if os.access(home.pki / "writer.key", os.R_OK) else None
-    try:
-        trouble = server_trouble(address.host, address.port, home.pki, own=own)
-    except TlsSetupFailed as error:
-        raise Failure(str(error)) from None
-    if trouble is not None:
-        note(_advice(address, trouble))
+    for address in addresses:
+        try:
+            trouble = server_trouble(address.host, address.port, home.pki, own=own)
+        except TlsSetupFailed as error:
+            raise Failure(str(error)) from None
+        if trouble is not None:
+            note(_advice(address, trouble))
 
 
 def _advice(address: Address, trouble: ServerTrouble) -> str:

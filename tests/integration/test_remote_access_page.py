@@ -139,8 +139,10 @@ def user_elsewhere() -> Iterator[Side]:
     if can_become_unprivileged():
         os.chown(directory, UID, UID)
         prefix = identity()
-    yield Side({"HOME": str(directory), "XDG_CONFIG_HOME": ""}, directory, prefix)
-    shutil.rmtree(directory)
+    try:
+        yield Side({"HOME": str(directory), "XDG_CONFIG_HOME": ""}, directory, prefix)
+    finally:
+        shutil.rmtree(directory)
 
 
 @pytest.fixture

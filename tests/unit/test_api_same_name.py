@@ -146,9 +146,10 @@ async def test_jobs_and_quotas_of_a_policy(namesakes: Path) -> None:
     """The jobs of one are not ``own`` for the other, and count for the quota of their owner only."""
     async with both(namesakes, OWN) as (_, first, second):
         job = str(await first.start(LONG))
-        for call in (second.query, second.stop, second.remove):
+        hidden = Job(second, job)
+        for call in (hidden.query, hidden.stop, hidden.remove):
             with pytest.raises(RpcError, match="NotFound"):
-                await call(job)
+                await call()
         assert [] == await second.list()
         await second.start(LONG)
         for client in (first, second):

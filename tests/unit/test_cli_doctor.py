@@ -37,6 +37,13 @@ from worker.linux.spawner import systemd_scope
 from ..support.authorities import TestCA, now
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WORKER_HOME is the directory of the test, and there are no contexts."""
+    monkeypatch.setenv("WORKER_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
 def found(findings: list[Finding], subject: str) -> Finding:
     """Return the finding about one subject."""
     (finding,) = [each for each in findings if each.subject == subject]

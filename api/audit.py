@@ -140,6 +140,8 @@ class AuditedCall:
                 record |= self._trail.execution(execution) | _limits(request.limits)
                 if request.user:
                     record["user"] = request.user
+                if request.job_name:
+                    record["job_name"] = request.job_name
             case proto.UpdateRequest():
                 record |= _limits(request.limits)
             case proto.SignalRequest(signal=signal) | proto.StopRequest(signal=int(signal)):

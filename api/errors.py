@@ -27,6 +27,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.JobUnreadable: Status.DATA_LOSS,
     core.JobAlreadyFinished: Status.FAILED_PRECONDITION,
     core.JobStillRunning: Status.FAILED_PRECONDITION,
+    core.JobNameTaken: Status.FAILED_PRECONDITION,
     core.ActionRefused: Status.FAILED_PRECONDITION,
     core.InputTaken: Status.FAILED_PRECONDITION,
     core.InputInterrupted: Status.ABORTED,

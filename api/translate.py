@@ -96,6 +96,7 @@ def start_request(
         stdin=spec.stdin,
         terminal=window_size_message(spec.terminal),
         secrets=[proto.Secret(name=name, value=value) for name, value in secrets.items()],
+        job_name=spec.name,
     )
 
 
@@ -134,6 +135,7 @@ def job_spec(message: proto.StartRequest | proto.QueryResponse) -> JobSpec:
         signal_all=message.signal_all,
         stdin=message.stdin,
         terminal=None if message.terminal is None else window_size(message.terminal),
+        name=message.job_name,
     )
 
 
@@ -200,6 +202,7 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         terminal=window_size_message(spec.terminal),
         executable=record.execution.path if record.execution else "",
         wrap=list(record.execution.wrapper) if record.execution else [],
+        job_name=spec.name,
     )
 
 

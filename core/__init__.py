@@ -28,6 +28,7 @@ MODULES = {
         "InvalidJobSpec",
         "JobAlreadyFinished",
         "JobHidden",
+        "JobNameTaken",
         "JobNotFound",
         "JobStillRunning",
         "JobUnreadable",
@@ -148,6 +149,7 @@ if TYPE_CHECKING:
     from .errors import InvalidJobSpec as InvalidJobSpec
     from .errors import JobAlreadyFinished as JobAlreadyFinished
     from .errors import JobHidden as JobHidden
+    from .errors import JobNameTaken as JobNameTaken
     from .errors import JobNotFound as JobNotFound
     from .errors import JobStillRunning as JobStillRunning
     from .errors import JobUnreadable as JobUnreadable

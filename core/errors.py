@@ -44,6 +44,13 @@ class JobStillRunning(WorkerError):
         super().__init__(f"Job {job} is still running; stop it first")
 
 
+class JobNameTaken(WorkerError):
+    """A job of the same owner with this name has not finished."""
+
+    def __init__(self, job: object, name: str) -> None:
+        super().__init__(f"job {job} named {name} is running")
+
+
 class ActionRefused(WorkerError):
     """The spawner or the host cannot do this with the job, or not in its state; the message states why."""
 

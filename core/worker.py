@@ -138,8 +138,8 @@ class Worker:
         ``secrets`` are passed to the job as files, and are part of no record (SecretSpawner).
         A request id that its owner has already used returns the id of the same job, until a day after
         the removal of that job. ``issuer`` is that of the owner's certificate: another one makes another
-        owner. On an error (SpawnFailed, LimitsUnsupported, LimitsRejected, QuotaExceeded, RequestIdReused
-        and others) nothing is left behind.
+        owner. On an error (SpawnFailed, LimitsUnsupported, LimitsRejected, QuotaExceeded, RequestIdReused,
+        JobNameTaken and others) nothing is left behind.
         """
         check_secrets(secrets)
         client = ClientId(owner, issuer)
@@ -151,6 +151,7 @@ class Worker:
             return past.job
         job = self._jobs.requested(client, request_id)
         if job is None:
+            self._jobs.check_name(client, spec.name)
             self._jobs.check_room(client, grant.quotas)
             if grant.execution is not None:
                 check_executes_exactly(self._runner.spawner)

@@ -844,6 +844,11 @@ class QueryResponse(betterproto2.Message):
     Command and arguments that the policy has put before `executable`.
     """
 
+    job_name: "str" = betterproto2.field(47, betterproto2.TYPE_STRING)
+    """
+    As in StartRequest; `name` is the command.
+    """
+
 
 default_message_pool.register_message("worker.v1", "QueryResponse", QueryResponse)
 
@@ -1077,6 +1082,14 @@ class StartRequest(betterproto2.Message):
     deleted when no process of it is left. The server records, logs and reports none of them, and does not
     compare them if a request_id is repeated. At most 65536 bytes each, 1048576 in total. FAILED_PRECONDITION
     if the host has no tmpfs for them.
+    """
+
+    job_name: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    A name for the job, by which Query finds it: 1 to 63 ASCII letters, digits, "_", "." and "-", the first a
+    letter or digit, and not a UUID. A client, which is the common name with the issuer of the certificate, has
+    one job with a name that is not finished; of those that are, any number may have it. Empty: no name. A
+    server of an earlier version ignores it.
     """
 
 
@@ -1532,7 +1545,8 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         Errors:
           INVALID_ARGUMENT: also if the command cannot be executed, a limit is above the server's maximum, or
             the kernel rejects a limit.
-          FAILED_PRECONDITION: this host cannot enforce a limit.
+          FAILED_PRECONDITION: this host cannot enforce a limit, or a job of the caller with this `job_name` is not
+            finished.
           ALREADY_EXISTS: the caller used this request_id for another request.
           PERMISSION_DENIED: also if `new_privileges` is forbidden.
         """

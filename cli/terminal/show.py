@@ -3,7 +3,7 @@
 The JSON of a job is an object with these keys, in this order. Keys may be added, but are never
 renamed. A value that is unknown or does not apply is null.
 
-    id, state, exited, exit_code, signal, cause, oom_kills, lost_reason, pid,
+    id, name, state, exited, exit_code, signal, cause, oom_kills, lost_reason, pid,
     command, args, working_directory, user, owner, labels,
     created_at, started_at, ended_at    times in UTC, as 2026-01-31T12:00:00.123Z
     limits    the current limits: the fields of ResourceLimits (core/model/limits.py)
@@ -93,6 +93,7 @@ def job_object(status: JobStatus) -> dict[str, object]:
     record, ending = status.record, status.ending
     return {
         "id": str(record.id),
+        "name": record.spec.name or None,
         "state": status.state.value,
         "exited": ending is not None,
         "exit_code": exit_code(ending) if ending else None,
@@ -145,6 +146,7 @@ def job_details(status: JobStatus) -> list[str]:
     record = status.record
     details: list[tuple[str, object]] = [
         ("Job", record.id),
+        ("Name", record.spec.name),
         ("Command", _command(status)),
         ("State", _state(status)),
         ("Pid", record.pid),
@@ -190,7 +192,8 @@ def _missing(status: JobStatus) -> int:
 
 def job_table(jobs: Sequence[JobStatus], *, wide: bool) -> list[str]:
     """Return the lines of a table with a heading; the last column is not padded."""
-    heading = ["JOB", "STATE", "PID", "EXIT", "STARTED", *(["OWNER", "LABELS"] if wide else []), "COMMAND"]
+    more = ["NAME", "OWNER", "LABELS"] if wide else []
+    heading = ["JOB", "STATE", "PID", "EXIT", "STARTED", *more, "COMMAND"]
     rows = [heading, *(_row(each, wide=wide) for each in jobs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     widths[-1] = 0
@@ -202,13 +205,14 @@ def job_table(jobs: Sequence[JobStatus], *, wide: bool) -> list[str]:
 
 def _row(status: JobStatus, *, wide: bool) -> list[str]:
     record = status.record
+    more = [record.spec.name, printable(record.owner), printable(_labels(status))] if wide else []
     return [
         str(record.id),
         "paused" if status.paused else status.state.value,
         str(record.pid or "-"),
         str(exit_code(status.ending)) if status.ending else "-",
         _local(record.started_at) or "-",
-        *([printable(record.owner) or "-", printable(_labels(status)) or "-"] if wide else []),
+        *(each or "-" for each in more),
         _command(status),
     ]
 

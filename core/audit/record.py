@@ -45,6 +45,7 @@ class AuditRecord(TypedDict, total=False):
     rule: str
     reason: str
     job: str
+    job_name: str
     command: list[str]
     environment: list[str]
     secrets: list[str]

@@ -145,6 +145,8 @@ class AuditTrail:
         }
         if job.effective_user is not None:
             record["user"] = job.effective_user
+        if spec.name:
+            record["job_name"] = spec.name
         return record
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from math import inf
 
 from ..counts import Counts
-from ..errors import QuotaExceeded
+from ..errors import JobNameTaken, QuotaExceeded
 from ..model.client_id import ClientId
 from ..model.grant import RunningJobs
 from ..model.job import JobId, JobRecord
@@ -34,6 +34,7 @@ class JobRegistry:
         self._users: Counts[JobId] = Counts()
         self._bounds = bounds
         self._running: Counts[ClientId] = Counts()
+        self._running_names: dict[tuple[ClientId, str], JobEntry] = {}
 
     def __iter__(self) -> Iterator[JobEntry]:
         """Iterate over a snapshot of the jobs; jobs may be added and removed meanwhile."""
@@ -71,11 +72,26 @@ class JobRegistry:
                     f"{owner.name!r} has {own} running jobs, the maximum is {quota.most} ({quota.source})"
                 )
 
+    def check_name(self, owner: ClientId, name: str) -> None:
+        """Raise JobNameTaken if a job of this owner with this name has not finished."""
+        job = self.running_job(owner, name)
+        if job is not None:
+            raise JobNameTaken(job.record.id, name)
+
+    def running_job(self, owner: ClientId, name: str) -> JobEntry | None:
+        """Return the job of this owner with this name that has not finished; None also without a name."""
+        for each in owner.on_record:
+            if job := self._running_names.get((each, name)):
+                return job
+        return None
+
     def add(self, job: JobEntry) -> None:
         """Register a job."""
         self._jobs[job.record.id] = job
         if not job.is_finished:
             self._running[_owner(job)] += 1
+            if name := job.record.spec.name:
+                self._running_names[_owner(job), name] = job
         if job.record.request_id:
             self._requests[_owner(job), job.record.request_id] = job.record.id
 
@@ -84,7 +100,7 @@ class JobRegistry:
         assert record.end is not None
         assert isinstance(job.phase, Running)
         event = job.phase.finished
-        self._running.release(_owner(job))
+        self._count_ended(job)
         job.record = record
         job.phase = FINISHED[True]
         event.set()
@@ -135,11 +151,18 @@ class JobRegistry:
     def drop(self, job: JobEntry) -> None:
         """Remove a job from the registry. Idempotent."""
         if self._jobs.pop(job.record.id, None) is not None and not job.is_finished:
-            self._running.release(_owner(job))
+            self._count_ended(job)
         self._finished.discard(job.record.id)
         request = _owner(job), job.record.request_id
         if self._requests.get(request) == job.record.id:  # it may belong to a later job
             del self._requests[request]
+
+    def _count_ended(self, job: JobEntry) -> None:
+        owner = _owner(job)
+        self._running.release(owner)
+        named = owner, job.record.spec.name
+        if self._running_names.get(named) is job:
+            del self._running_names[named]
 
     def in_use(self, job: JobEntry) -> AbstractContextManager[None]:
         """Keep a job from expiring while a client reads its output or waits for it."""

@@ -18,6 +18,7 @@ from .ending import (
     Lost,
 )
 from .execution import Execution
+from .job_name import check_job_name
 from .limits import ResourceLimits, ResourceUsage
 from .terminal import WindowSize
 from .ulimits import Ulimit, check_ulimits
@@ -84,8 +85,9 @@ class JobSpec:
     to the job although the worker changed its user (prctl(2), PR_SET_NO_NEW_PRIVS). ``pipe_size`` is
     how many bytes of output of a channel may wait to be recorded; None is the kernel's default. ``stdin``:
     the job reads what clients write to it; otherwise its stdin is /dev/null. ``terminal``: the job has a
-    controlling terminal of this size as its stdin, stdout and stderr. ``execution`` is None in a request:
-    the command is then looked up in the job's PATH. Raises InvalidJobSpec, which names the field, for a
+    controlling terminal of this size as its stdin, stdout and stderr. ``name`` (job_name.py) belongs to one
+    running job of its owner at a time; empty: no name. ``execution`` is None in a request: the command is
+    then looked up in the job's PATH. Raises InvalidJobSpec, which names the field, for a
     spec that the kernel can never run.
     """
 
@@ -108,6 +110,7 @@ class JobSpec:
     signal_all: bool = False
     stdin: bool = False
     terminal: WindowSize | None = None
+    name: str = ""
     execution: Execution | None = None
 
     def __post_init__(self) -> None:
@@ -116,6 +119,7 @@ class JobSpec:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
         object.__setattr__(self, "ulimits", tuple(self.ulimits))
         self._check_text()
+        check_job_name(self.name)
         if not self.command:
             raise InvalidJobSpec("command", "is empty")
         if not self.working_directory.startswith("/"):

@@ -72,6 +72,7 @@ EVERYTHING = JobSpec(
     ulimits=[Ulimit("nofile", 1024, None), Ulimit("core", 0, (1 << 64) - 2)],
     new_privileges=True,
     pipe_size=1 << 20,
+    name="build_1.2-rc",
     execution=Execution("/usr/bin/ls", ("/usr/bin/nice", "-n5"), "/usr/bin"),
 )
 """No field has its default, except one that excludes others: see ON_A_TERMINAL."""

@@ -17,6 +17,7 @@ MODULES = (
     "core/model/execution.py",
     "core/model/input.py",
     "core/model/job.py",
+    "core/model/job_name.py",
     "core/model/limits.py",
     "core/model/terminal.py",
     "core/model/text.py",

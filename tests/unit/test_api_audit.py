@@ -43,6 +43,7 @@ async def test_the_start_of_a_job(pki: Path) -> None:
         working_directory="/srv",
         user="nobody",
         limits=ResourceLimits(memory=MemoryLimit(max=1 << 20)),
+        name="build",
     )
     async with auditing(pki) as audited:
         async with audited.served.client() as client:
@@ -58,6 +59,7 @@ async def test_the_start_of_a_job(pki: Path) -> None:
             "directory": "/srv",
             "user": "nobody",
             "limits": {"memory.max": 1 << 20},
+            "job_name": "build",
         }
         host, _, port = decision.pop("address").rpartition(":")
         assert ("127.0.0.1", True) == (host, port.isdigit())

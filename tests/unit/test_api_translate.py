@@ -123,6 +123,7 @@ def specs(**changes: st.SearchStrategy[Any]) -> st.SearchStrategy[JobSpec]:
         "ulimits": st.lists(ulimits, max_size=3, unique_by=lambda each: each.name),
         "new_privileges": st.booleans(),
         "pipe_size": st.none() | st.integers(SMALLEST_PIPE, LARGEST_PIPE),
+        "name": st.just("") | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", fullmatch=True),
     }
     terminals = {"terminal": st.builds(WindowSize, LINES, LINES), "split_output": st.just(False)}
     return st.builds(JobSpec, **(parts | changes)) | st.builds(JobSpec, **(parts | terminals | changes))

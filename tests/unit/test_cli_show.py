@@ -83,7 +83,18 @@ def test_a_job_that_has_not_started_has_no_pid() -> None:
 def test_the_json_has_all_keys_in_every_state() -> None:
     """The documented keys are present in every state."""
     keys = [
-        *("id", "state", "exited", "exit_code", "signal", "cause", "oom_kills", "lost_reason", "pid"),
+        *(
+            "id",
+            "name",
+            "state",
+            "exited",
+            "exit_code",
+            "signal",
+            "cause",
+            "oom_kills",
+            "lost_reason",
+            "pid",
+        ),
         *("command", "args", "working_directory", "user", "owner", "labels"),
         *("created_at", "started_at", "ended_at", "limits", "usage", "output"),
         *("output_max", "output_trouble", "output_missing", "paused", "linger", "signal_all"),
@@ -224,11 +235,23 @@ def test_limits_and_usage_have_units() -> None:
 def test_the_table_lines_up() -> None:
     """Columns are aligned with their headings, and the command is quoted for a shell."""
     heading, first, second = job_table(
-        [job(None), job(Exited(3), JobSpec("sh", ["-c", "echo hi"], labels={"a": "b"}))], wide=True
+        [job(None), job(Exited(3), JobSpec("sh", ["-c", "echo hi"], labels={"a": "b"}, name="n"))],
+        wide=True,
     )
-    assert ["JOB", "STATE", "PID", "EXIT", "STARTED", "OWNER", "LABELS", "COMMAND"] == heading.split()
+    assert [
+        "JOB",
+        "STATE",
+        "PID",
+        "EXIT",
+        "STARTED",
+        "NAME",
+        "OWNER",
+        "LABELS",
+        "COMMAND",
+    ] == heading.split()
     assert "running" == first[heading.index("STATE") :].split()[0]
     assert "3" == second[heading.index("EXIT") :].split()[0]
+    assert ["-", "n"] == [line[heading.index("NAME") :].split()[0] for line in (first, second)]
     assert "a=b" == second[heading.index("LABELS") :].split()[0]
     assert "sh -c 'echo hi'" == second[heading.index("COMMAND") :]
 

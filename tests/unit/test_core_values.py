@@ -4,6 +4,7 @@ import math
 import uuid
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -81,6 +82,8 @@ def test_every_uuid_is_an_id(value: uuid.UUID) -> None:
 
 # --- job specs
 
+UUID = "b58476f2-9479-445b-898d-29eeaf905a47"
+
 
 @pytest.mark.parametrize(
     ("make", "field", "reason"),
@@ -98,6 +101,22 @@ def test_every_uuid_is_an_id(value: uuid.UUID) -> None:
         (lambda: JobSpec("ls", working_directory="tmp"), "working directory", "'tmp' is not an absolute"),
         (lambda: JobSpec("ls", working_directory=""), "working directory", "'' is not an absolute"),
         (lambda: JobSpec("ls", working_directory="/\0"), "working directory", "contains a NUL byte"),
+        *(
+            (partial(JobSpec, "ls", name=name), "job name", f"{name!a}; must be 1 to 63 letters")
+            for name in (
+                "-a",
+                ".",
+                "_",
+                "@last",
+                "a b",
+                "a/b",
+                "a\n",
+                "\N{LATIN SMALL LETTER O WITH DIAERESIS}",
+            )
+        ),
+        (lambda: JobSpec("ls", name="a" * 64), "job name", "'aaaa"),
+        (lambda: JobSpec("ls", name=UUID), "job name", f"{UUID} has the form of a job id"),
+        (lambda: JobSpec("ls", name=UUID.upper()), "job name", f"{UUID.upper()} has the form of a job id"),
         (lambda: JobSpec("ls", timeout=0.0), "timeout", "0 s; must be above 0"),
         (lambda: JobSpec("ls", timeout=-1.0), "timeout", "-1 s; must be above 0"),
         (lambda: JobSpec("ls", timeout=math.nan), "timeout", "nan s; must be above 0"),

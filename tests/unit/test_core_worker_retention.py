@@ -212,6 +212,7 @@ specs = st.builds(
         pids=st.sampled_from([None, 5]),
     ),
     timeout=st.sampled_from([None, 1.0]),
+    name=st.sampled_from(["", "a", "b"]),
     leftovers=st.sampled_from(Leftovers),
 )
 

@@ -55,6 +55,7 @@ SPEC = JobSpec(
     ulimits=(Ulimit("nofile", 4096, 8192), Ulimit("core", None, None), Ulimit("fsize", 0, (1 << 64) - 2)),
     new_privileges=True,
     pipe_size=1 << 20,
+    name="build",
 )
 ON_A_TERMINAL = JobSpec("sh", stdin=True, terminal=WindowSize(24, 80))
 SINKS: dict[Channel, Sink] = {

@@ -147,6 +147,21 @@ async def test_a_migration_that_is_interrupted(tmp_path: Path) -> None:
     assert VERSION == version(path)
 
 
+async def test_a_name_survives_and_none_is_needed(tmp_path: Path) -> None:
+    """A record with a name beside one of a version without names: the same database has both."""
+    path = tmp_path / "journal.db"
+    write(path, VERSION_1)
+    named = replace(RECORD, id=new_job_id(), spec=replace(RECORD.spec, name="build"), created_at=2.5)
+    journal = SqliteJournal(path)
+    await journal.load()
+    await journal.put(named)
+    await journal.close()
+    with closing(sqlite3.connect(path)) as database:
+        texts = [text for (text,) in database.execute("SELECT record FROM jobs ORDER BY created_at")]
+    assert [False, True] == ['"name": "build"' in text for text in texts]
+    await _load(path, [RECORD, named])
+
+
 async def test_a_journal_of_a_later_version(tmp_path: Path) -> None:
     """It is rejected with its format, and not changed."""
     path = tmp_path / "journal.db"

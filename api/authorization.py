@@ -15,7 +15,7 @@ from betterproto2 import Message
 from ..core.errors import AccessDenied, JobHidden, SpawnFailed
 from ..core.model.execution import Execution
 from ..core.model.grant import NO_GRANT, Grant, RunningJobs
-from ..core.model.job import JobRecord, JobSpec, parse_job_id
+from ..core.model.job import JobId, JobRecord, JobSpec, parse_job_id
 from ..core.policy.calls import Call, CallGroup, Client, StartFacts
 from ..core.policy.decision import NO_RULE, ClientRules, Decision, rules_of
 from ..core.policy.in_force import PolicyInForce
@@ -23,7 +23,14 @@ from ..core.policy.lookup import Lookup
 from ..core.policy.rules import Policy
 from ..core.worker import Worker
 from ..proto.health import HealthCheckRequest
-from ..proto.worker import AttachOpen, ListRequest, StartRequest, UpdateRequest, WhoAmIRequest
+from ..proto.worker import (
+    AttachOpen,
+    ListRequest,
+    QueryRequest,
+    StartRequest,
+    UpdateRequest,
+    WhoAmIRequest,
+)
 from . import translate
 from .identity import Identity
 from .roles import RIGHTS, Right
@@ -39,13 +46,15 @@ _ADVICE = "`worker policy explain` shows on the server why"
 class Permit:
     """What an allowed call gets: the name of the rule that allows it, and what belongs to the method.
 
-    ``spec`` and ``grant`` are for a start; ``visible`` decides which jobs a list has, None: all.
+    ``spec`` and ``grant`` are for a start; ``visible`` decides which jobs a list has, None: all. ``job`` is
+    what a query refers to.
     """
 
     rule: str = ""
     spec: JobSpec | None = None
     grant: Grant = NO_GRANT
     visible: Callable[[JobRecord], bool] | None = None
+    job: JobId | None = None
 
 
 NO_POLICY = Permit()
@@ -100,10 +109,12 @@ class Authorization:
     ) -> Permit:
         """Return what a call is allowed, whose caller has the role for it.
 
-        Raises AccessDenied, and JobHidden, which a client sees as for a job that does not exist.
+        Raises AmbiguousJob, AccessDenied, and JobHidden, which a client sees as for an unknown job.
         """
         policy = self._in_force.policy
         if policy is None:
+            if isinstance(request, QueryRequest):
+                return Permit(job=await self._resolve(identity, request))
             return NO_POLICY
         rights = self._rights_of(identity, policy)
         match request:
@@ -119,14 +130,17 @@ class Authorization:
                 return replace(
                     _allowed(rights, own if own.allowed else others, group), visible=rights.reads
                 )
+            case QueryRequest():
+                job = await self._resolve(identity, request, rights.reads)
+                return replace(await self._check_job(rights, job, group), job=job)
             case UpdateRequest():
                 return await self._check_update(rights, request)
             case AttachOpen():
                 return await self._check_attach(rights, policy, request)
             case _:
                 # A request without a job would have its own case.
-                record = await self._record(request.job_id)  # type: ignore[attr-defined]
-                return _allowed_on(rights, record, rights.of(group, own=rights.owns(record)), group)
+                job = parse_job_id(request.job_id)  # type: ignore[attr-defined]
+                return await self._check_job(rights, job, group)
 
     def who_am_i(self, identity: Identity) -> WhoAmI:
         """Return who a client is, and which calls it may make."""
@@ -173,6 +187,17 @@ class Authorization:
             ]
             rights = self._rights[identity] = _Rights(rules, quotas, decisions, rules.may_start)
         return rights
+
+    async def _resolve(
+        self, identity: Identity, request: QueryRequest, reads: Callable[[JobRecord], bool] | None = None
+    ) -> JobId:
+        """Return the job that a client refers to: no other method accepts more than an id."""
+        owner, issuer = identity.name, identity.issuer
+        return await self._worker.resolve(request.job_id, owner=owner, issuer=issuer, visible=reads)
+
+    async def _check_job(self, rights: _Rights, job: JobId, group: CallGroup) -> Permit:
+        record = await self._worker.record(job)
+        return _allowed_on(rights, record, rights.of(group, own=rights.owns(record)), group)
 
     async def _record(self, job: str) -> JobRecord:
         return await self._worker.record(parse_job_id(job))

@@ -28,6 +28,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.JobAlreadyFinished: Status.FAILED_PRECONDITION,
     core.JobStillRunning: Status.FAILED_PRECONDITION,
     core.JobNameTaken: Status.FAILED_PRECONDITION,
+    core.AmbiguousJob: Status.INVALID_ARGUMENT,
     core.ActionRefused: Status.FAILED_PRECONDITION,
     core.InputTaken: Status.FAILED_PRECONDITION,
     core.InputInterrupted: Status.ABORTED,

@@ -128,8 +128,9 @@ class Handlers:
         return ResumeResponse()
 
     async def query(self, request: QueryRequest) -> QueryResponse:
-        """Return the status of a job."""
-        return translate.query_response(await self._worker.query(parse_job_id(request.job_id)))
+        """Return the status of the job that the client refers to, which was found for its permit."""
+        job = permit.get().job or parse_job_id(request.job_id)
+        return translate.query_response(await self._worker.query(job))
 
     async def list(self, request: ListRequest) -> AsyncGenerator[ListResponse, None]:
         """Yield the status of every job that matches and that the caller may read, some at a time."""

@@ -20,6 +20,7 @@ MODULES = {
     "errors": (
         "AccessDenied",
         "ActionRefused",
+        "AmbiguousJob",
         "AuditUnavailable",
         "IncompatibleAdapters",
         "InputMisplaced",
@@ -141,6 +142,7 @@ if TYPE_CHECKING:
     from .engine.retention import Retention as Retention
     from .errors import AccessDenied as AccessDenied
     from .errors import ActionRefused as ActionRefused
+    from .errors import AmbiguousJob as AmbiguousJob
     from .errors import AuditUnavailable as AuditUnavailable
     from .errors import IncompatibleAdapters as IncompatibleAdapters
     from .errors import InputInterrupted as InputInterrupted

@@ -51,6 +51,10 @@ class JobNameTaken(WorkerError):
         super().__init__(f"job {job} named {name} is running")
 
 
+class AmbiguousJob(WorkerError):
+    """Several jobs are what the text refers to; the message names some of them."""
+
+
 class ActionRefused(WorkerError):
     """The spawner or the host cannot do this with the job, or not in its state; the message states why."""
 

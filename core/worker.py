@@ -155,7 +155,7 @@ class Worker:
             self._jobs.check_room(client, grant.quotas)
             if grant.execution is not None:
                 check_executes_exactly(self._runner.spawner)
-            record = self._settings.record(spec, client, request_id, self._clock.now(), grant)
+            record = self._settings.record(spec, client, request_id, self._jobs.creation_time(), grant)
             job = self._runner.launch(record, secrets)
         elif fingerprint(job.record.spec) != fingerprint(spec):
             raise RequestIdReused(request_id)
@@ -246,6 +246,25 @@ class Worker:
     async def record(self, job_id: JobId) -> JobRecord:
         """Return the record of a job; raises JobNotFound."""
         return (await self._find(job_id, started=False)).record
+
+    async def resolve(
+        self,
+        reference: str,
+        *,
+        owner: str = "",
+        issuer: str | None = None,
+        visible: Callable[[JobRecord], bool] | None = None,
+    ) -> JobId:
+        """Return the id of the job that a client refers to.
+
+        That is the first of these that there is: an id, also of an unknown job; ``@last``, the latest job
+        of this owner; a name, of a job of this owner, then of the only other owner that has one; the
+        beginning of an id, 4 or more hexadecimal digits. Of several jobs of an owner with a name it is the
+        one that has not finished, otherwise the latest. A job that is not ``visible`` is found only by its
+        id. Raises JobNotFound and AmbiguousJob.
+        """
+        await self.recover()
+        return self._jobs.references.resolve(reference, ClientId(owner, issuer), visible)
 
     async def query(self, job_id: JobId) -> JobStatus:
         """Return the current status of a job."""

@@ -684,6 +684,16 @@ class QueryRequest(betterproto2.Message):
     """
 
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    An id, or what people type instead; the first of these that is a job that the caller may read:
+      the id of a job;
+      "@last": the latest job of the caller;
+      the `job_name` of a job of the caller; of several, the one that has not finished, otherwise the latest;
+      the `job_name` of a job of another owner, chosen likewise, if jobs of only one other owner have it;
+      the beginning of an id, with at least 4 hexadecimal digits, if only one job has it.
+    INVALID_ARGUMENT, with some owners or ids, if there are several. Other requests have only the id, which
+    is in the response. A server of an earlier version knows only ids.
+    """
 
 
 default_message_pool.register_message("worker.v1", "QueryRequest", QueryRequest)
@@ -1104,7 +1114,7 @@ class StartResponse(betterproto2.Message):
 
     job_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    The id of the job, a UUID as text. All other requests name the job by it.
+    The id of the job, a UUID as text. All other requests name the job by it; QueryRequest has other ways.
     """
 
 
@@ -1606,6 +1616,8 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
 
         Right: read.
         Repeat: yes.
+        Errors:
+          INVALID_ARGUMENT: also if `jobID` refers to several jobs.
         """
 
         return await self._unary_unary(

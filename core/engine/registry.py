@@ -13,10 +13,16 @@ from ..model.job import JobId, JobRecord
 from ..ports import Clock
 from .job_bounds import JobBounds
 from .job_entry import FINISHED, REMOVING, Finished, JobEntry, Removing, Running
+from .job_order import JobOrder
+from .references import References, owner_of
 from .retention import FinishedJobs, Moment, Retention
 
 _GROWTH = 32
 """Finished jobs may grow by this part of the bound on bytes before running jobs are told."""
+
+
+CLOCK_STEP = 1.0
+"""Seconds by which the wall clock may be set back without a change in the order of jobs."""
 
 
 class JobRegistry:
@@ -26,6 +32,8 @@ class JobRegistry:
         self._clock = clock
         self._jobs: dict[JobId, JobEntry] = {}
         self._requests: dict[tuple[ClientId, str], JobId] = {}
+        self.order = JobOrder()
+        self.references = References()
         self._finished = FinishedJobs(retention)
         self._bytes = retention.bytes
         self._granted_bytes = 0
@@ -34,7 +42,6 @@ class JobRegistry:
         self._users: Counts[JobId] = Counts()
         self._bounds = bounds
         self._running: Counts[ClientId] = Counts()
-        self._running_names: dict[tuple[ClientId, str], JobEntry] = {}
 
     def __iter__(self) -> Iterator[JobEntry]:
         """Iterate over a snapshot of the jobs; jobs may be added and removed meanwhile."""
@@ -55,6 +62,13 @@ class JobRegistry:
                 return self._jobs[job_id]
         return None
 
+    def creation_time(self) -> float:
+        """Return the time now, for a new job: the clock may stand still, but jobs have an order."""
+        now, newest = self._clock.now(), self.order.newest
+        if newest is not None and now <= newest.record.created_at < now + CLOCK_STEP:
+            return newest.record.created_at + 1e-6
+        return now
+
     def check_room(self, owner: ClientId, quotas: Sequence[RunningJobs]) -> None:
         """Raise QuotaExceeded, naming the bound, if another job of this owner would be too many."""
         running = self._running.total()
@@ -74,35 +88,29 @@ class JobRegistry:
 
     def check_name(self, owner: ClientId, name: str) -> None:
         """Raise JobNameTaken if a job of this owner with this name has not finished."""
-        job = self.running_job(owner, name)
+        job = self.references.running(owner, name)
         if job is not None:
             raise JobNameTaken(job.record.id, name)
-
-    def running_job(self, owner: ClientId, name: str) -> JobEntry | None:
-        """Return the job of this owner with this name that has not finished; None also without a name."""
-        for each in owner.on_record:
-            if job := self._running_names.get((each, name)):
-                return job
-        return None
 
     def add(self, job: JobEntry) -> None:
         """Register a job."""
         self._jobs[job.record.id] = job
+        self.order.add(job)
+        self.references.add(job)
         if not job.is_finished:
-            self._running[_owner(job)] += 1
-            if name := job.record.spec.name:
-                self._running_names[_owner(job), name] = job
+            self._running[owner_of(job)] += 1
         if job.record.request_id:
-            self._requests[_owner(job), job.record.request_id] = job.record.id
+            self._requests[owner_of(job), job.record.request_id] = job.record.id
 
     def finish(self, job: JobEntry, record: JobRecord) -> None:
         """Change a running job to Finished and wake all that wait for it; ``record`` has the end."""
         assert record.end is not None
         assert isinstance(job.phase, Running)
         event = job.phase.finished
-        self._count_ended(job)
+        self._running.release(owner_of(job))
         job.record = record
         job.phase = FINISHED[True]
+        self.references.ended(job)
         event.set()
         self._finished.add(record.id, record.end.ended_at, _kept_size(record), self.moment())
         if self._finished.bytes - self._granted_bytes > self._bytes // _GROWTH:
@@ -150,19 +158,15 @@ class JobRegistry:
 
     def drop(self, job: JobEntry) -> None:
         """Remove a job from the registry. Idempotent."""
-        if self._jobs.pop(job.record.id, None) is not None and not job.is_finished:
-            self._count_ended(job)
+        if self._jobs.pop(job.record.id, None) is not None:
+            self.order.discard(job)
+            self.references.discard(job)
+            if not job.is_finished:
+                self._running.release(owner_of(job))
         self._finished.discard(job.record.id)
-        request = _owner(job), job.record.request_id
+        request = owner_of(job), job.record.request_id
         if self._requests.get(request) == job.record.id:  # it may belong to a later job
             del self._requests[request]
-
-    def _count_ended(self, job: JobEntry) -> None:
-        owner = _owner(job)
-        self._running.release(owner)
-        named = owner, job.record.spec.name
-        if self._running_names.get(named) is job:
-            del self._running_names[named]
 
     def in_use(self, job: JobEntry) -> AbstractContextManager[None]:
         """Keep a job from expiring while a client reads its output or waits for it."""
@@ -182,10 +186,6 @@ class JobRegistry:
     def moment(self) -> Moment:
         """Return the time now, by both clocks."""
         return Moment(self._clock.now(), self._clock.boottime())
-
-
-def _owner(job: JobEntry) -> ClientId:
-    return ClientId(job.record.owner, job.record.issuer)
 
 
 def _kept_size(record: JobRecord) -> int:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,12 @@ from worker.core.model.terminal import WindowSize
 from worker.core.policy.calls import CallGroup
 from worker.core.policy.in_force import PolicyInForce
 from worker.core.testing import MemoryAuditLog
+from worker.proto.worker import QueryRequest, QueryResponse
 
 from ..support.attaching import attach_once
 from ..support.audit_page import assert_documented
 from ..support.policies import read
-from ..support.served import Served, make_spawner, make_worker, serving
+from ..support.served import Served, make_spawner, make_worker, serving, unary
 from ..support.waiting import awaited
 
 ALICE = """
@@ -141,6 +143,49 @@ async def test_a_job_that_may_not_be_read_does_not_exist(people: Path) -> None:
         assert [] == await bob.list()
         assert [job] == [str(each.record.id) for each in await alice.list()]
         await Job(alice, job).stop(grace=0)
+
+
+async def test_references_to_jobs_that_may_not_be_read(people: Path) -> None:
+    """A name, the beginning of an id and ``@last`` mean only jobs that the client may read."""
+    policy = ALICE.replace('clients = ["alice"]', 'clients = ["alice", "bob"]')
+    async with (
+        governed(people, policy) as served,
+        served.client("alice") as alice,
+        served.client("bob") as bob,
+    ):
+        job = await alice.start(replace(LONG, name="build"))
+        for text in ("build", str(job)[:8], "@last", "unknown"):
+            assert ("NotFound", f"Job {text} not found") == await refusal(bob.query(text))
+        own = await bob.start(replace(LONG, name="build"))
+        for client, expected in ((alice, job), (bob, own)):
+            for text in ("build", str(expected)[:8], "@last"):
+                assert expected == (await client.query(text)).record.id
+        assert ("NotFound", "Job build not found") == await refusal(alice.wait("build"))
+
+
+async def test_references_without_a_policy(people: Path) -> None:
+    """A name of another owner is found if only one has it, also on the path of the original API."""
+    async with (
+        serving(people) as served,
+        served.client("alice") as alice,
+        served.client("bob") as bob,
+        served.client("nobody") as nobody,
+    ):
+        job = await alice.start(replace(LONG, name="build"))
+        assert job == (await bob.query("build")).record.id
+        assert "PermissionDenied" == (await refusal(nobody.query("build")))[0]
+        async with served.channel("bob") as channel:
+            reply = await unary(
+                channel, "/WorkerService/Query", QueryRequest(job_id="build"), QueryResponse
+            )
+            assert str(job) == reply.job_id
+        issuer = (await alice.who_am_i()).issuer
+        for owner in ("carol", "dave"):
+            await served.worker.start(replace(LONG, name="test"), owner=owner, issuer=issuer)
+        assert (
+            "InvalidArgument",
+            "jobs of several owners are named test: 'carol', 'dave'; use an id",
+        ) == await refusal(bob.query("test"))
 
 
 async def test_a_job_that_may_be_read_is_not_hidden(people: Path) -> None:

@@ -113,3 +113,38 @@ async def test_a_repeated_request_is_not_refused() -> None:
                 await again.start(replace(BUILD, name=name), owner="alice", request_id="r1")
         with pytest.raises(JobNameTaken):
             await again.start(BUILD, owner="alice", request_id="r2")
+
+
+async def test_references_after_a_restart() -> None:
+    """A name refers to the running job, otherwise to the latest; the next server finds the same jobs."""
+    machine = FakeMachine(PROGRAMS)
+    worker = machine.worker()
+    jobs = []
+    for _ in range(3):
+        jobs.append(await worker.start(BUILD, owner="alice"))
+        await worker.stop(jobs[-1], grace=0)
+    bobs = await worker.start(replace(BUILD, name="other"), owner="bob")
+    for again in (worker, machine.worker()):
+        for text in ("build", "@last", str(jobs[-1])[:13]):
+            assert jobs[-1] == await again.resolve(text, owner="alice")
+        assert jobs[-1] == await again.resolve("build", owner="bob")
+        assert bobs == await again.resolve("@last", owner="bob")
+        await again.remove(jobs.pop())
+    machine.clock.set(machine.clock.now() - 3600)
+    worker = machine.worker()
+    running = await worker.start(BUILD, owner="alice")
+    for again in (worker, machine.worker()):
+        assert running == await again.resolve("build", owner="alice")
+        await again.query(jobs[0])
+
+
+async def test_jobs_that_are_created_at_the_same_time_have_an_order() -> None:
+    """It is the same for a list, for ``@last`` and for the next server, though the clock stands still."""
+    machine = FakeMachine(PROGRAMS)
+    worker = machine.worker()
+    jobs = [await worker.start(JobSpec("sleep")) for _ in range(20)]
+    machine.clock.set(machine.clock.now() - 0.5)
+    jobs.append(await worker.start(JobSpec("sleep")))
+    for again in (worker, machine.worker()):
+        assert jobs == [each.record.id for each in await again.list()]
+        assert jobs[-1] == await again.resolve("@last")

@@ -13,6 +13,7 @@ from errno import ENOENT
 from betterproto2 import Message
 
 from ..core.errors import AccessDenied, JobHidden, SpawnFailed
+from ..core.model.client_id import ClientId
 from ..core.model.execution import Execution
 from ..core.model.grant import NO_GRANT, Grant, RunningJobs
 from ..core.model.job import JobId, JobRecord, JobSpec, parse_job_id
@@ -67,6 +68,7 @@ permit: ContextVar[Permit] = ContextVar("permit", default=NO_POLICY)
 class _Rights:
     """What a client may do: its rules and quotas, and the decision for each group and kind of job."""
 
+    client: ClientId
     rules: ClientRules
     quotas: Sequence[RunningJobs]
     decisions: Mapping[tuple[CallGroup, bool], Decision]
@@ -80,7 +82,7 @@ class _Rights:
         return self.of(CallGroup.READ, own=self.owns(record)).allowed
 
     def owns(self, record: JobRecord) -> bool:
-        return self.rules.client.owns(record.owner, record.issuer)
+        return record.belongs_to(self.client)
 
 
 class Authorization:
@@ -185,7 +187,9 @@ class Authorization:
                 RunningJobs(quota.running_jobs, f"quota {quota.name!r} of the policy")
                 for quota in rules.quotas
             ]
-            rights = self._rights[identity] = _Rights(rules, quotas, decisions, rules.may_start)
+            rights = self._rights[identity] = _Rights(
+                identity.client, rules, quotas, decisions, rules.may_start
+            )
         return rights
 
     async def _resolve(

@@ -14,7 +14,7 @@ from functools import partial
 from ..core.audit.trail import AuditTrail
 from ..core.model.job import Chunk, parse_job_id
 from ..core.model.stream_start import FromOffset
-from ..core.worker import LIST_BATCH, Worker
+from ..core.worker import Worker
 from ..proto.health import (
     HealthCheckRequest,
     HealthCheckResponse,
@@ -24,7 +24,6 @@ from ..proto.worker import (
     AttachOpen,
     AttachResponse,
     ListRequest,
-    ListResponse,
     PauseRequest,
     PauseResponse,
     QueryRequest,
@@ -47,7 +46,7 @@ from ..proto.worker import (
     WhoAmIRequest,
     WhoAmIResponse,
 )
-from . import translate, who_am_i
+from . import list_pages, translate, who_am_i
 from .attach_handler import AttachHandler, Requests
 from .authorization import Authorization, permit
 from .bounds import Bounds, check_start
@@ -132,15 +131,19 @@ class Handlers:
         job = permit.get().job or parse_job_id(request.job_id)
         return translate.query_response(await self._worker.query(job))
 
-    async def list(self, request: ListRequest) -> AsyncGenerator[ListResponse, None]:
-        """Yield the status of every job that matches and that the caller may read, some at a time."""
-        turn = partial(self._turns.turn, caller.get().identity.client)  # there can be thousands
-        found = await self._worker.list(
-            labels=request.labels, running=request.running, pause=turn, visible=permit.get().visible
+    async def list(self, request: ListRequest) -> AsyncGenerator[bytes, None]:
+        """Yield a page of the jobs that match and that the caller may read, in parts."""
+        client = caller.get()
+        found = self._worker.jobs(
+            list_pages.selection(request, client.identity),
+            newest_first=request.newest_first,
+            after=list_pages.place_after(request.page_token),
+            pause=partial(self._turns.turn, client.identity.client),
+            visible=permit.get().visible,
         )
-        for start in range(0, len(found), LIST_BATCH):
-            jobs = found[start : start + LIST_BATCH]
-            yield ListResponse(jobs=[translate.list_entry(status) for status in jobs])
+        async with aclosing(found), aclosing(list_pages.parts(found, request.page_size)) as page:
+            async for part in page:
+                yield part
 
     async def wait(self, request: WaitRequest) -> WaitResponse:
         """Return the status of a job once it is finished."""

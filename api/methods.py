@@ -17,6 +17,7 @@ from .roles import RIGHTS, Right
 
 # The table gives the types of request and reply for each handler.
 UnaryHandler = Callable[[Handlers, Any], Awaitable[Message]]
+GatheredHandler = Callable[[Handlers, Any], AsyncGenerator[bytes, None]]
 StreamHandler = Callable[[Handlers, Any], AsyncGenerator[Message, None]]
 OutputHandler = Callable[[Handlers, worker.StreamRequest], AsyncGenerator[Chunk, None]]
 ExchangeHandler = Callable[
@@ -51,9 +52,9 @@ class Unary(_Named):
 
 @dataclass(frozen=True, slots=True)
 class Gathered(_Named):
-    """One request, one reply that is made in parts: together they are the reply."""
+    """One request, one reply that is made in parts: together their bytes are the reply."""
 
-    handler: StreamHandler
+    handler: GatheredHandler
     request: type[Message]
     reply: type[Message]
 

@@ -66,9 +66,6 @@ _LEFTOVERS = {Leftovers.KILL: proto.Leftovers.KILL, Leftovers.WAIT: proto.Leftov
 _Core = TypeVar("_Core")
 _Proto = TypeVar("_Proto", bound=int)
 
-_LIST_ARGUMENTS = 1024
-"""Bytes of arguments per job in a list: clients reject replies of more than 4 MiB."""
-
 
 def start_request(
     spec: JobSpec, request_id: str, secrets: Mapping[str, bytes] = MappingProxyType({})
@@ -204,18 +201,6 @@ def query_response(status: JobStatus) -> proto.QueryResponse:
         wrap=list(record.execution.wrapper) if record.execution else [],
         job_name=spec.name,
     )
-
-
-def list_entry(status: JobStatus) -> proto.QueryResponse:
-    """Return the status as an entry of a list: arguments beyond the first kilobyte become ``...``."""
-    response = query_response(status)
-    room = _LIST_ARGUMENTS
-    for position, argument in enumerate(response.args):
-        room -= len(argument.encode())
-        if room < 0:
-            response.args[position:] = ["..."]
-            break
-    return response
 
 
 def job_status(message: proto.QueryResponse) -> JobStatus:

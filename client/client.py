@@ -1,7 +1,7 @@
 """The client of a server: it starts jobs, finds them and lists them."""
 
 import builtins
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
@@ -103,15 +103,54 @@ class Client:
         )
 
     async def list(
-        self, *, labels: Mapping[str, str] | None = None, running: bool = False
+        self,
+        *,
+        labels: Mapping[str, str] | None = None,
+        without_labels: Mapping[str, str] | None = None,
+        running: bool = False,
+        failed: bool = False,
+        own: bool = False,
     ) -> builtins.list[JobStatus]:
-        """Return every job that has all ``labels``; with ``running`` only those that are not finished."""
-        return await self.calls.make(
-            method("List"),
-            worker.ListRequest(labels=dict(labels or {}), running=running),
-            worker.ListResponse,
-            lambda reply: [translate.job_status(each) for each in reply.jobs],
+        """Return the jobs that `jobs` yields."""
+        return [
+            each
+            async for each in self.jobs(
+                labels=labels, without_labels=without_labels, running=running, failed=failed, own=own
+            )
+        ]
+
+    async def jobs(
+        self,
+        *,
+        labels: Mapping[str, str] | None = None,
+        without_labels: Mapping[str, str] | None = None,
+        running: bool = False,
+        failed: bool = False,
+        own: bool = False,
+        newest_first: bool = False,
+    ) -> AsyncGenerator[JobStatus, None]:
+        """Yield the status of jobs in the order of their creation, or in the reverse order, page by page.
+
+        By default of all jobs; otherwise only of those that have all ``labels`` and none of
+        ``without_labels``, that are ``running``, which means not finished, or have ``failed``, which means
+        finished without exit code 0, and that are this client's ``own``.
+        """
+        request = worker.ListRequest(
+            labels=dict(labels or {}),
+            without_labels=[worker.Label(*each) for each in (without_labels or {}).items()],
+            running=running,
+            failed=failed,
+            own=own,
+            newest_first=newest_first,
         )
+        while True:
+            page, request.page_token = await self.calls.make(
+                method("List"), request, worker.ListResponse, _page
+            )
+            for each in page:
+                yield each
+            if not request.page_token:
+                return
 
     async def who_am_i(self) -> "WhoAmI":
         """Return who this client is to the server, and which calls it may make."""
@@ -126,3 +165,8 @@ class Client:
         from .health import check  # noqa: PLC0415 - few programs need it
 
         return await self.calls.make(*check(service))
+
+
+def _page(reply: worker.ListResponse) -> tuple[list[JobStatus], str]:
+    """Return the jobs of a page, and the token of the next one."""
+    return [translate.job_status(each) for each in reply.jobs], reply.next_page_token

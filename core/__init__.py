@@ -86,6 +86,7 @@ MODULES = {
         "ResourceLimits",
         "ResourceUsage",
     ),
+    "model.selection": ("EVERY_JOB", "JobSelection", "Position"),
     "model.stream_start": (
         "BEGINNING",
         "FromOffset",
@@ -203,6 +204,9 @@ if TYPE_CHECKING:
     from .model.limits import Pressure as Pressure
     from .model.limits import ResourceLimits as ResourceLimits
     from .model.limits import ResourceUsage as ResourceUsage
+    from .model.selection import EVERY_JOB as EVERY_JOB
+    from .model.selection import JobSelection as JobSelection
+    from .model.selection import Position as Position
     from .model.stream_start import BEGINNING as BEGINNING
     from .model.stream_start import FromOffset as FromOffset
     from .model.stream_start import LastBytes as LastBytes

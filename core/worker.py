@@ -17,6 +17,7 @@ from .engine.idempotency import fingerprint
 from .engine.job_bounds import JobBounds
 from .engine.job_entry import JobEntry, Launching, Running
 from .engine.job_input import InputWriters, JobInput, check_resumed
+from .engine.job_order import position
 from .engine.job_settings import JobSettings
 from .engine.output_choice import batch, chosen_channel
 from .engine.recovery import Recovery
@@ -53,6 +54,7 @@ from .model.job import (
 )
 from .model.limits import LimitBounds, ResourceLimits
 from .model.secrets import check_secrets
+from .model.selection import EVERY_JOB, JobSelection, Position
 from .model.stream_start import BEGINNING, FromOffset, StreamStart
 from .model.stream_times import ANY_TIME, StreamTimes
 from .model.terminal import WindowSize
@@ -65,7 +67,7 @@ from .ports import (
 )
 
 LIST_BATCH = 50
-"""Jobs that ``list`` processes before it yields to other tasks."""
+"""Jobs that ``jobs`` examines before it yields to other tasks."""
 
 LAUNCH_TIMEOUT = 10.0
 """Seconds that ``close`` waits for running launches."""
@@ -271,32 +273,43 @@ class Worker:
         return await status_of(await self._find(job_id, started=False), self._outputs)
 
     async def list(
+        self, selection: JobSelection = EVERY_JOB, *, newest_first: bool = False
+    ) -> list[JobStatus]:
+        """Return the jobs of a selection, as ``jobs`` yields them."""
+        return [status async for status in self.jobs(selection, newest_first=newest_first)]
+
+    async def jobs(
         self,
+        selection: JobSelection = EVERY_JOB,
         *,
-        labels: Mapping[str, str] | None = None,
-        running: bool = False,
+        newest_first: bool = False,
+        after: Position | None = None,
         pause: Callable[[], Awaitable[None]] | None = None,
         visible: Callable[[JobRecord], bool] | None = None,
-    ) -> list[JobStatus]:
-        """Return the jobs that have all ``labels``, oldest first; with ``running`` only unfinished ones.
+    ) -> AsyncGenerator[JobStatus, None]:
+        """Yield the jobs of a selection in the order of their creation, or in the reverse order.
 
+        It begins behind the place ``after``; the place of a job is that of its ``record``. Each job is
+        yielded once, whatever is started and removed meanwhile; those that are started meanwhile are left
+        out.
         ``pause`` is awaited between some jobs and the next; by default, other tasks run meanwhile.
-        ``visible`` decides about each job whether it is among them.
+        ``visible`` decides about each job whether it exists.
         """
         await self.recover()
-        wanted = (labels or {}).items()
-        found = []
-        for number, job in enumerate(self._jobs):
-            if number % LIST_BATCH == LIST_BATCH - 1:
-                # There can be thousands of jobs.
-                await (asyncio.sleep(0) if pause is None else pause())
-            if self._jobs.get(job.record.id) is None or (running and job.is_finished):
-                continue
-            if visible is not None and not visible(job.record):
-                continue
-            if wanted <= job.record.spec.labels.items():
-                found.append(await status_of(job, self._outputs))
-        return found
+        order = self._jobs.order
+        newest = order.newest
+        end = None if newest is None or newest_first else position(newest)
+        place = after
+        while batch := order.after(place, LIST_BATCH, newest_first=newest_first):
+            for job in batch:
+                if end is not None and position(job) > end:
+                    return
+                if self._jobs.get(job.record.id) is not job:
+                    continue
+                if selection.includes(job.record) and (visible is None or visible(job.record)):
+                    yield await status_of(job, self._outputs)
+            place = position(batch[-1])
+            await (asyncio.sleep(0) if pause is None else pause())  # there can be thousands of jobs
 
     async def wait(self, job_id: JobId) -> JobStatus:
         """Return the status of a job once it has finished."""

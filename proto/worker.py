@@ -16,6 +16,7 @@ __all__ = (
     "Cause",
     "Channel",
     "IoLimit",
+    "Label",
     "Leftovers",
     "Limits",
     "ListRequest",
@@ -508,6 +509,20 @@ default_message_pool.register_message("worker.v1", "IoLimit", IoLimit)
 
 
 @dataclass(eq=False, repr=False)
+class Label(betterproto2.Message):
+    """
+    A label of a job.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    value: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("worker.v1", "Label", Label)
+
+
+@dataclass(eq=False, repr=False)
 class Limits(betterproto2.Message):
     """
     The limits of a job. An absent field sets no limit: at a start the server's default applies, and an
@@ -568,7 +583,7 @@ default_message_pool.register_message("worker.v1", "Limits", Limits)
 @dataclass(eq=False, repr=False)
 class ListRequest(betterproto2.Message):
     """
-    Which jobs to report; an empty request reports all.
+    Which jobs to report; an empty request reports the first page of all.
     """
 
     labels: "dict[str, str]" = betterproto2.field(
@@ -582,7 +597,44 @@ class ListRequest(betterproto2.Message):
 
     running: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
     """
-    Only jobs that are not finished.
+    Only jobs that are not finished. INVALID_ARGUMENT together with `finished` or `failed`.
+    """
+
+    without_labels: "list[Label]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Only jobs that have none of these labels; a job without a label of this name is reported. A server of an
+    earlier version ignores this field and the next ones.
+    """
+
+    finished: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Only jobs that are finished.
+    """
+
+    failed: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Only jobs that are finished, and not with exit code 0: also those that are lost or were killed.
+    """
+
+    own: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    Only jobs of the caller.
+    """
+
+    page_size: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    The most jobs of a page; 0: as many as fit. A page may have fewer, even if there are more pages.
+    """
+
+    page_token: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    The `next_page_token` of the page before; empty: the first page. The other fields say what the page has:
+    leave them as they were, except `page_size`.
+    """
+
+    newest_first: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
+    """
+    The job that was created last comes first. False: the first one does.
     """
 
 
@@ -592,12 +644,22 @@ default_message_pool.register_message("worker.v1", "ListRequest", ListRequest)
 @dataclass(eq=False, repr=False)
 class ListResponse(betterproto2.Message):
     """
-    The jobs that match.
+    A page of the jobs that match, of at most 1 MiB.
     """
 
     jobs: "list[QueryResponse]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Oldest first. Arguments beyond the first kilobyte of a job are replaced by "...".
+    In the order of their creation. A long job is shortened; Query returns all of it. The argument with which
+    the arguments exceed a kilobyte keeps its own first kilobyte, then has "...", and those after it are left
+    out. In a job that still has more than 128 KiB, other texts end in the same way, and labels beyond 64 KiB
+    are left out.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    For the request for the next page; empty: there is none. It stays valid, also after a restart of the
+    server. A job that exists all the time is on exactly one page, whatever is started and removed meanwhile;
+    any other job on one at most.
     """
 
 
@@ -1495,9 +1557,9 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     Sizes. A StartRequest has at most 4 MiB and 262144 fields, any other request at most 64 KiB and 4096 fields,
     those of messages inside it included. A message inside another one counts for 32 more, an entry of a map for
     16 more. No request is compressed. It must arrive within 60 s of its headers; of Attach, the first one. A
-    StreamResponse has at most 65520 bytes of output. Other replies have no bound: a QueryResponse has all
-    arguments of its job, and a list of thousands of jobs can exceed 4 MiB, the maximum that many gRPC clients
-    accept by default. Raise it, or list fewer jobs. A reply that is not read within 60 s is abandoned.
+    StreamResponse has at most 65520 bytes of output, a ListResponse at most 1 MiB. Other replies have no bound: a
+    QueryResponse has all arguments of its job, and can exceed 4 MiB, the maximum that many gRPC clients accept
+    by default. A reply that is not read within 60 s is abandoned.
 
     Bounds. All are settings of the server; these are the defaults. A connection has at most 1100 open calls; a
     further call waits until one has ended. A client, which is the name in a certificate, has at most 1024
@@ -1514,8 +1576,8 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
       UNAUTHENTICATED: the certificate has expired, or was revoked or denied, since the connection was made.
         The reason is in the message. The calls that wait end too, and the connection; jobs are not affected.
       PERMISSION_DENIED: the certificate does not grant the right, or the server's policy or settings forbid it.
-      NOT_FOUND: there is no job with this jobID: it never existed, was removed, the text is not a UUID, or the
-        policy does not let the caller read it.
+      NOT_FOUND: there is no job with this jobID: it never existed, was removed, the text is not a UUID (of
+        Query: refers to no job), or the policy does not let the caller read it.
       DATA_LOSS: the server's record of this job is damaged. No other job is affected.
       ALREADY_EXISTS: only of Start.
       FAILED_PRECONDITION: the job is in the wrong state, the host or the server's settings do not support
@@ -1726,10 +1788,13 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "ListResponse":
         """
-        Returns the status of all jobs that match and that the caller may read, of all owners, as it is now.
+        Returns the status of jobs that match and that the caller may read, of all owners, as it is now. A reply is
+        one page: repeat the call with `page_token` for the next one (https://google.aip.dev/158).
 
         Right: read.
         Repeat: yes.
+        Errors:
+          INVALID_ARGUMENT: also for a `page_token` that is none.
         """
 
         return await self._unary_unary(

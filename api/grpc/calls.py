@@ -223,7 +223,7 @@ class Calls:
         parts = []
         async with aclosing(method.handler(self._handlers, request)) as made:
             async for part in made:
-                parts.append(encode(part))
+                parts.append(part)
                 await self.turns.turn(call.client)
         call.reply = method.reply()
         return b"".join(parts)

@@ -20,7 +20,7 @@ FEWEST_DIGITS = 4
 
 _DIGITS = 32
 _SHOWN = 4
-"""ClientIds or ids that the error for several jobs names."""
+"""Owners or ids that the error for several jobs names."""
 
 _Exists = Callable[[JobEntry], bool]
 

@@ -10,6 +10,7 @@ from typing import NewType
 from uuid import UUID, uuid4
 
 from ..errors import InvalidJobSpec, JobNotFound
+from .client_id import ClientId
 from .ending import (
     Cause,
     Channel,
@@ -263,6 +264,10 @@ class JobRecord:
     issuer: str | None = None
     user: str | None = None
     execution: Execution | None = None
+
+    def belongs_to(self, client: ClientId) -> bool:
+        """Whether this client has started the job; an earlier version recorded no issuer."""
+        return self.owner == client.name and self.issuer in {None, client.issuer}
 
     @property
     def effective_user(self) -> str | None:

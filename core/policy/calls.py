@@ -30,10 +30,6 @@ class Client:
     issuer: str = ""
     roles: frozenset[str] = frozenset()
 
-    def owns(self, owner: str, issuer: str | None) -> bool:
-        """Whether a job belongs to this client; a job of an earlier version has no issuer."""
-        return self.name == owner and issuer in {None, self.issuer}
-
 
 @dataclass(frozen=True, slots=True)
 class Ids:

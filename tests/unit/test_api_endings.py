@@ -21,6 +21,7 @@ from worker.core.model.job import (
     JobSpec,
     JobState,
 )
+from worker.core.model.selection import JobSelection
 from worker.core.worker import Worker
 from worker.proto import health
 from worker.proto import worker as proto
@@ -140,7 +141,7 @@ async def test_a_shutdown_interrupts_waiting_calls(pki: Path) -> None:
             async with served.client() as late:
                 with pytest.raises(ServerUnreachable, match="connection refused"):
                     await late.query(job)
-        assert 2 == len(await served.worker.list(running=True))
+        assert 2 == len(await served.worker.list(JobSelection(running=True)))
 
 
 async def test_a_shutdown_has_a_timeout(pki: Path) -> None:

@@ -195,13 +195,3 @@ async def test_a_call_that_is_cancelled_while_it_waits_stays_cancelled() -> None
     await asyncio.wait({task})
     shutdown.begin()
     assert task.cancelled()
-
-
-async def test_a_list_shortens_long_arguments() -> None:
-    """Jobs with a megabyte of arguments fit a list that clients accept; Query returns all arguments."""
-    handlers = Handlers(make_worker(), Shutdown())
-    arguments = ["a", "b" * 1_000_000, "c"]
-    started = await handlers.start(proto.StartRequest(name="echo", args=arguments))
-    [[listed]] = [part.jobs async for part in handlers.list(proto.ListRequest())]
-    assert ["a", "..."] == listed.args
-    assert arguments == (await handlers.query(proto.QueryRequest(job_id=started.job_id))).args

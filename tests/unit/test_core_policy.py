@@ -223,15 +223,6 @@ def test_whose_jobs() -> None:
     assert not allowed(policy + deny, own)
 
 
-def test_own_compares_issuer_and_name() -> None:
-    """The same name from another CA is another client; a job of an earlier version has no issuer."""
-    client = writer("ci", "CN=a")
-    assert client.owns("ci", "CN=a")
-    assert client.owns("ci", None)
-    assert not client.owns("ci", "CN=b")
-    assert not client.owns("CI", "CN=a")
-
-
 @pytest.mark.parametrize(
     ("key", "matching", "other"),
     [

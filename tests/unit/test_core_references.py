@@ -69,11 +69,6 @@ def entry(job: UUID, owner: ClientId, name: str, created_at: float) -> JobEntry:
     return JobEntry(JobRecord(JobId(job), spec, owner[0], "", created_at, issuer=owner[1]), Launching())
 
 
-def owns(client: ClientId, record: JobRecord) -> bool:
-    """Whether a job is of a client, as the policy decides it (Client.owns)."""
-    return record.owner == client[0] and record.issuer in {None, client[1]}
-
-
 class Jobs:
     """References, and a list of the same jobs."""
 
@@ -91,7 +86,7 @@ class Jobs:
                 for each in self.all
                 if name
                 and not each.is_finished
-                and owns(owner, each.record)
+                and each.record.belongs_to(owner)
                 and each.record.spec.name == name  # type: ignore[arg-type]
             ]
             assert (taken in expected) if expected else taken is None
@@ -119,7 +114,7 @@ class Jobs:
         if len(text) == 36:
             return {UUID(text)}
         there = [each for each in self.all if each.phase not in REMOVING.values() and reads(each.record)]
-        own = [each for each in there if owns(client, each.record)]
+        own = [each for each in there if each.record.belongs_to(client)]
         if text.startswith("@"):
             return {max(own, key=position).record.id} if own and text == "@last" else set()
         named = [each for each in there if text and each.record.spec.name == text]

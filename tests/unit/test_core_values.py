@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from worker.core import (
     Channel,
+    ClientId,
     CpuLimit,
     Exited,
     InvalidJobSpec,
     IoLimit,
     JobNotFound,
+    JobRecord,
     JobSpec,
     JobState,
     LimitBounds,
@@ -370,3 +372,14 @@ def test_limits_in_effect_name_none_to_remove() -> None:
     """Also if the server has neither defaults nor maxima."""
     removed = ResourceLimits(unlimited=("pids",), io=(IoLimit("/dev/vda", 7, unlimited=IO_RATES[1:]),))
     assert ResourceLimits(io=(IoLimit("/dev/vda", 7),)) == LimitBounds().apply(removed)
+
+
+def test_own_compares_issuer_and_name() -> None:
+    """The same name from another CA is another client; a job of an earlier version has no issuer."""
+    record = JobRecord(new_job_id(), JobSpec("ls"), "ci", "", 1.0, issuer="CN=a")
+    earlier = replace(record, issuer=None)
+    assert record.belongs_to(ClientId("ci", "CN=a"))
+    assert earlier.belongs_to(ClientId("ci", "CN=a"))
+    assert not record.belongs_to(ClientId("ci", "CN=b"))
+    assert not record.belongs_to(ClientId("CI", "CN=a"))
+    assert not record.belongs_to(ClientId("ci", None))

@@ -15,6 +15,7 @@ from worker.core import (
     JobId,
     JobNotFound,
     JobRecord,
+    JobSelection,
     JobSpec,
     JobState,
     JobStatus,
@@ -153,7 +154,7 @@ async def test_list_filters() -> None:
     await worker.wait(second)
 
     async def ids(labels: dict[str, str], *, only_running: bool = False) -> list[JobId]:
-        return [each.record.id for each in await worker.list(labels=labels, running=only_running)]
+        return [each.record.id for each in await worker.list(JobSelection(labels, running=only_running))]
 
     assert [first, second, third] == await ids({})
     assert [first, second] == await ids({"app": "x"})

@@ -21,6 +21,7 @@ from worker.core import (
     JobBounds,
     JobId,
     JobRecord,
+    JobSelection,
     JobSpec,
     JobState,
     JournalUnusable,
@@ -457,6 +458,6 @@ async def test_quotas_count_jobs_that_are_not_finished() -> None:
     await start()
     with pytest.raises(QuotaExceeded, match="'a' has 2 running jobs, the maximum is 2"):
         await start()
-    for status in await worker.list(running=True):
+    for status in await worker.list(JobSelection(running=True)):
         await worker.stop(status.record.id, grace=0)
     await worker.close()

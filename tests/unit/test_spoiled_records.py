@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.api import translate
-from worker.api.wire.encoding import encode
+from worker.api.list_pages import list_entry
 from worker.core.model.ending import Cause, Channel, End, Exited, Lost, Signaled
 from worker.core.model.job import JobRecord, JobState, JobStatus, new_job_id
 from worker.core.model.limits import Pressure, ResourceUsage
 from worker.core.testing.journal_contract import EVERY_LIMIT, EVERYTHING
 from worker.linux.journal.records import record_from_text, record_to_text, spec_to_text
-from worker.proto.worker import QueryResponse
+from worker.proto.worker import ListResponse
 
 PRESSURE = Pressure(1.5, 2, 3.5, 4)
 USAGE = ResourceUsage(1, 2, 3, 4, 5, 6, 7, 8, 9, PRESSURE, PRESSURE, PRESSURE)
@@ -73,5 +73,5 @@ def test_a_spoiled_record_is_unreadable_or_can_be_listed(
     if read.end is None:  # a job that has not ended
         return
     status = JobStatus(read, JobState.EXITED, read.end.ending, read.end.cause, read.usage, {})
-    entry = encode(translate.list_entry(status))
-    translate.job_status(QueryResponse.parse(entry))
+    [entry] = ListResponse.parse(list_entry(status)).jobs
+    translate.job_status(entry)

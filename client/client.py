@@ -137,7 +137,9 @@ class Client:
         """
         request = worker.ListRequest(
             labels=dict(labels or {}),
-            without_labels=[worker.Label(*each) for each in (without_labels or {}).items()],
+            without_labels=[
+                worker.Label(name=name, value=value) for name, value in (without_labels or {}).items()
+            ],
             running=running,
             failed=failed,
             own=own,

@@ -29,3 +29,4 @@ class SpecFields(TypedDict, total=False):
     signal_all: bool
     stdin: bool
     terminal: WindowSize | None
+    name: str

@@ -10,12 +10,14 @@ from worker.api.attach_messages import ChannelChunk
 from worker.api.bounds import Bounds
 from worker.api.byte_budget import ByteBudget
 from worker.api.output_room import SHORT_CHUNK, OutputRoom
+from worker.client.job import Job
 from worker.core.engine.following import CHUNK_SIZE
 from worker.core.model.channel import Channel
 from worker.core.model.client_id import ClientId
 from worker.core.model.job import JobSpec
 from worker.core.model.stream_start import BEGINNING
 
+from ..support.attaching import attach_once
 from ..support.served import BINARY, serving
 
 A, B = ClientId("a", "CN=1"), ClientId("a", "CN=2")
@@ -71,22 +73,22 @@ async def test_streams_get_everything_whatever_the_memory(pki: Path, memory: int
 
         async def attached() -> bytes:
             output = b""
-            async with client.attach(job, output={Channel.OUTPUT: BEGINNING}) as call:
+            async with attach_once(client, job, output={Channel.OUTPUT: BEGINNING}) as call:
                 while (event := await call.receive()) is not None:
                     output += event.chunk.data if isinstance(event, ChannelChunk) else b""
             return output
 
         async def streamed() -> bytes:
-            return b"".join([chunk.data async for chunk in client.stream(job)])
+            return b"".join([chunk.data async for chunk in Job(client, job).stream()])
 
         async def left() -> None:
-            async with aclosing(client.stream(running)) as chunks:
+            async with aclosing(Job(client, running).stream()) as chunks:
                 await anext(chunks)
 
         found = await asyncio.gather(
             *(streamed() for _ in range(5)), attached(), *(left() for _ in range(5))
         )
         assert [BINARY] * 6 == found[:6]
-        await client.stop(running, grace=0)
+        await Job(client, running).stop(grace=0)
         await client.list()
         assert 0 == served.server._calls._replies.used

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ..proto import worker as proto
 
@@ -17,7 +18,10 @@ class AllowedCalls:
 
 @dataclass(frozen=True, slots=True)
 class WhoAmI:
-    """``policy``: the server has one. ``policy_trouble``: why the one read last is not in force."""
+    """``policy``: the server has one. ``policy_trouble``: why the one read last is not in force.
+
+    ``server_version`` is empty in the server itself, and if it reports none.
+    """
 
     name: str
     issuer: str
@@ -25,6 +29,7 @@ class WhoAmI:
     policy: bool
     calls: Sequence[AllowedCalls]
     policy_trouble: str = ""
+    server_version: str = ""
 
 
 def to_message(found: WhoAmI) -> proto.WhoAmIResponse:
@@ -38,6 +43,7 @@ def to_message(found: WhoAmI) -> proto.WhoAmIResponse:
             proto.AllowedCalls(group=each.group, own=each.own, others=each.others) for each in found.calls
         ],
         policy_trouble=found.policy_trouble,
+        server_version=installed_version(),
     )
 
 
@@ -50,4 +56,13 @@ def from_message(reply: proto.WhoAmIResponse) -> WhoAmI:
         reply.policy,
         tuple(AllowedCalls(each.group, each.own, each.others) for each in reply.calls),
         reply.policy_trouble,
+        reply.server_version,
     )
+
+
+@cache
+def installed_version() -> str:
+    """Return the version of this installation."""
+    from importlib.metadata import version  # noqa: PLC0415 - few commands need it
+
+    return version("systemd-wrapper")

@@ -12,13 +12,15 @@ import click
 from ..client.address import Address
 from ..client.calls import PATIENCE
 from ..client.client import Client
-from ..client.errors import ClientError, Disconnection
+from ..client.errors import ClientError, Disconnection, RpcError
 from ..client.job import Job
 from ..client.settings import ClientSettings
+from ..core.errors import JobNotFound
+from ..core.model.job import parse_job_id
 from .options.parameters import ADDRESS, DURATION, Parsed
 from .terminal.console import Failure, note, printable
 
-__all__ = ["ClientSettings", "call", "call_job", "client", "client_failures", "client_options"]
+__all__ = ["ClientSettings", "call", "call_job", "client", "client_failures", "client_options", "find_job"]
 
 Result = TypeVar("Result")
 
@@ -97,9 +99,29 @@ def call_job(settings: ClientSettings, reference: str, use: Callable[[Job], Awai
     """Connect, and call ``use`` with the job that a reference names, as in `call`."""
 
     async def found(connection: Client) -> Result:
-        return await use(await connection.job(reference))
+        return await use(await find_job(connection, reference))
 
     return call(settings, found)
+
+
+async def find_job(client: Client, reference: str) -> Job:
+    """Return the job that a reference names; raise Failure in words if there is none of this name."""
+    try:
+        return await client.job(reference)
+    except RpcError as error:
+        if error.code != "NotFound":
+            raise
+        raise _not_found(reference) from None
+
+
+def _not_found(reference: str) -> Failure:
+    try:
+        return Failure(f"rpc error: code = NotFound desc = {JobNotFound(parse_job_id(reference))}")
+    except JobNotFound:
+        pass
+    if reference == "@last":
+        return Failure("you have started no job yet")
+    return Failure(f"No job named {printable(reference)}")
 
 
 @contextmanager

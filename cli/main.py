@@ -25,12 +25,14 @@ _CLIENT_ONLY = (
 class LazyCommand(click.Command):
     """A command known by its name and summary; its module in cli/commands is imported when it is invoked.
 
-    ``function`` names the command in that module; by default it is NAME.
+    ``module`` and ``function`` name the command; by default they are NAME.
     """
 
-    def __init__(self, name: str, summary: str, function: str | None = None) -> None:
-        super().__init__(name, help=summary)
-        self._module = name
+    def __init__(
+        self, name: str, summary: str, *, module: str = "", function: str = "", hidden: bool = False
+    ) -> None:
+        super().__init__(name, help=summary, hidden=hidden)
+        self._module = module or name
         self._function = function or name
 
     @property
@@ -66,36 +68,83 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the requested command, imported."""
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            from .unknown_commands import instead_of  # noqa: PLC0415 - needed only for the error
+
+            ctx.fail(f"there is no `worker {args[0]}`: {instead_of(args[0], self.commands)}")
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load() if isinstance(command, LazyCommand) else command, rest
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their groups."""
+        shown = set(self.list_commands(ctx))
+        for title, commands in GROUPS.items():
+            rows = [(str(each.name), each.help or "") for each in commands if each.name in shown]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
-COMMANDS = (
-    LazyCommand("up", "Start a server of your own in the background."),
-    LazyCommand("down", "Stop the server in the background; jobs keep running."),
-    LazyCommand("start", "Start a command as a job."),
-    LazyCommand("run", "Run a command as a job and exit with its exit code."),
-    LazyCommand("stream", "Print a job's output from its first byte until it ends."),
-    LazyCommand("attach", "Print a running job's output from now on, and pass stdin on to it."),
-    LazyCommand("query", "Print the status of a job."),
-    LazyCommand("stop", "Stop a job and all of its processes."),
-    LazyCommand("signal", "Send a signal to a job."),
-    LazyCommand("pause", "Freeze all processes of a job."),
-    LazyCommand("resume", "Let the processes of a paused job continue."),
-    LazyCommand("list", "Print all jobs.", "list_jobs"),
-    LazyCommand("wait", "Wait until a job has finished and print its exit code."),
-    LazyCommand("update", "Change the limits of a running job."),
-    LazyCommand("remove", "Remove a finished job and its output."),
-    LazyCommand("whoami", "Print who you are to the server, and what you may do."),
-    LazyCommand("context", "Keep servers by name, with the keys for them."),
-    LazyCommand("serve", "Run the server in the foreground."),
-    LazyCommand("certs", "Create keys and certificates for servers and clients."),
-    LazyCommand("invite", "Give a user on another machine a certificate."),
-    LazyCommand("join", "Accept an invitation to a server on another machine."),
-    LazyCommand("policy", "Check a policy, and explain what it allows."),
-    LazyCommand("debug", "Show what a job waits for, and its state, processes and files."),
-    LazyCommand("doctor", "Check what this machine supports and what is missing."),
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write how to see more: click fills paragraphs, which these lines are not."""
+        formatter.write("\n")
+        for line in _MORE:
+            formatter.write(f"{line}\n")
+
+
+_MORE = (
+    "`worker COMMAND --help` has examples; `man worker-start` and the like describe every option.",
+    'Completion of commands, options and jobs: eval "$(_WORKER_COMPLETE=bash_source worker)"',
 )
+GROUPS = {
+    "Jobs": (
+        LazyCommand("run", "Run a command as a job and exit with its exit code."),
+        LazyCommand("start", "Start a command as a job."),
+        LazyCommand("stream", "Print a job's output from its first byte until it ends."),
+        LazyCommand("attach", "Print a running job's output from now on, and pass stdin on to it."),
+        LazyCommand("list", "Print all jobs, the newest ones first.", function="list_jobs"),
+        LazyCommand("query", "Print the status of jobs."),
+        LazyCommand("wait", "Wait until jobs have finished and print their exit codes."),
+        LazyCommand("stop", "Stop jobs and all of their processes."),
+        LazyCommand("signal", "Send a signal to jobs."),
+        LazyCommand("pause", "Freeze all processes of jobs."),
+        LazyCommand("resume", "Let the processes of paused jobs continue."),
+        LazyCommand("update", "Change the limits of a running job."),
+        LazyCommand("remove", "Remove finished jobs and their output."),
+    ),
+    "Servers": (
+        LazyCommand("up", "Start a server of your own in the background."),
+        LazyCommand("down", "Stop the server in the background; jobs keep running."),
+        LazyCommand("serve", "Run the server in the foreground."),
+        LazyCommand("doctor", "Check what this machine supports and what is missing."),
+        LazyCommand("debug", "Show what a job waits for, and its state, processes and files."),
+    ),
+    "Access": (
+        LazyCommand("ping", "Connect to the server, and print how long that takes."),
+        LazyCommand("whoami", "Print who you are to the server, and what you may do."),
+        LazyCommand("invite", "Give a user on another machine a certificate."),
+        LazyCommand("join", "Accept an invitation to a server on another machine."),
+        LazyCommand("context", "Keep servers by name, with the keys for them."),
+        LazyCommand("certs", "Create keys and certificates for servers and clients."),
+        LazyCommand("policy", "Check a policy, and explain what it allows."),
+    ),
+}
+
+HIDDEN = (
+    *(
+        LazyCommand(name, summary, module="docker_words", hidden=True)
+        for name, summary in {
+            "ps": "Print running jobs, as docker ps; `worker list` prints all jobs.",
+            "logs": "Print a job's output up to now, as docker logs; `worker stream` follows it.",
+            "kill": "Send a signal to the main process of jobs; `worker stop` ends all processes.",
+            "rm": "Remove finished jobs and their output, as docker rm.",
+            "inspect": "Print all facts about jobs as a JSON list, as docker inspect.",
+        }.items()
+    ),
+    LazyCommand("version", "Print the versions of this command and of the server.", hidden=True),
+)
+"""Commands that mean what they mean in docker and kubectl; they are not listed."""
+
+COMMANDS = (*(command for commands in GROUPS.values() for command in commands), *HIDDEN)
 
 
 @click.group(

@@ -270,6 +270,12 @@ _SECTIONS = ("output", "retention")
 """Tables of a file whose keys are settings: ``[output] max`` is ``output_max``."""
 
 
+COMMON_SETTINGS = frozenset(
+    {"config", "listen", "policy", "default_user", "max_jobs", "output_total", "retention_age", "log_level"}
+)
+"""What `--help` shows of the settings; `--help-all` and `man worker.toml` show all."""
+
+
 def settings_options(command: Command) -> Command:
     """Add an option for each setting, and --config, to a command."""
     command = limit_bound_options(command)

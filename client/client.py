@@ -108,6 +108,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         without_labels: Mapping[str, str] | None = None,
         running: bool = False,
+        finished: bool = False,
         failed: bool = False,
         own: bool = False,
     ) -> builtins.list[JobStatus]:
@@ -115,7 +116,12 @@ class Client:
         return [
             each
             async for each in self.jobs(
-                labels=labels, without_labels=without_labels, running=running, failed=failed, own=own
+                labels=labels,
+                without_labels=without_labels,
+                running=running,
+                finished=finished,
+                failed=failed,
+                own=own,
             )
         ]
 
@@ -125,6 +131,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         without_labels: Mapping[str, str] | None = None,
         running: bool = False,
+        finished: bool = False,
         failed: bool = False,
         own: bool = False,
         newest_first: bool = False,
@@ -132,8 +139,8 @@ class Client:
         """Yield the status of jobs in the order of their creation, or in the reverse order, page by page.
 
         By default of all jobs; otherwise only of those that have all ``labels`` and none of
-        ``without_labels``, that are ``running``, which means not finished, or have ``failed``, which means
-        finished without exit code 0, and that are this client's ``own``.
+        ``without_labels``, that are ``running``, which means not ``finished``, or have ``failed``, which
+        means finished without exit code 0, and that are this client's ``own``.
         """
         request = worker.ListRequest(
             labels=dict(labels or {}),
@@ -141,6 +148,7 @@ class Client:
                 worker.Label(name=name, value=value) for name, value in (without_labels or {}).items()
             ],
             running=running,
+            finished=finished,
             failed=failed,
             own=own,
             newest_first=newest_first,

@@ -1495,6 +1495,11 @@ class WhoAmIResponse(betterproto2.Message):
     "admin". Empty: the policy in force is the one that was read last.
     """
 
+    server_version: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    The version of the server. Empty: it does not report one, being of version 0.1.0 or earlier.
+    """
+
 
 default_message_pool.register_message("worker.v1", "WhoAmIResponse", WhoAmIResponse)
 

@@ -7,6 +7,7 @@ from ...client.job import Job
 from ...core.model.job import Extent
 from ...core.model.stream_start import FromOffset
 from ..client_settings import ClientSettings, call_job, client_options
+from ..help_page import command
 from ..options.detach_keys import detach_keys_option
 from ..options.job import job_argument
 from ..terminal.console import Failure, printable
@@ -17,7 +18,7 @@ from ..terminal.standard_input import StandardInput
 from ..terminal.terminal_session import TerminalSession, copy_until_detached
 
 
-@click.command()
+@command(examples=("worker attach JOB  # output from now on", "worker attach -i JOB  # and type its input"))
 @click.option("-i", "--interactive", is_flag=True, help="Pass stdin on to the job, with its end.")
 @detach_keys_option
 @job_argument

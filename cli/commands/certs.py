@@ -9,6 +9,7 @@ import click
 from ...api import certificates
 from ...api.authority import LEAF_DAYS, KeyType
 from ...api.roles import Role
+from ..help_page import group
 from ..home import worker_home
 from ..terminal.show import format_option
 from .certs_output import failures, progress_of, show_files
@@ -41,7 +42,7 @@ def _key_options(command: Command) -> Command:
     return _key_type_option(days(command))
 
 
-@click.group()
+@group("certs")
 def certs() -> None:
     """Create keys and certificates for servers and clients."""
 
@@ -51,7 +52,9 @@ certs.add_command(crl_command)
 certs.add_command(show_command)
 
 
-@certs.command("init")
+@certs.command(
+    "init", examples=("worker certs init", "worker certs init --host build.example.org --key-type p256")
+)
 @click.option("--host", multiple=True, help="An additional name or address of the server; may be repeated.")
 @_key_options
 @format_option("json")
@@ -68,7 +71,13 @@ def init_command(host: Sequence[str], key_type: str, days: int, form: str | None
     show_files([home.pki / f"{name}.crt" for name in ("ca", "server", "writer", "reader")], form)
 
 
-@certs.command("issue")
+@certs.command(
+    "issue",
+    examples=(
+        "worker certs issue ci --role writer",
+        "worker certs issue --csr alice.csr --role reader alice",
+    ),
+)
 @click.argument("name", metavar="NAME")
 @click.option(
     "--role",
@@ -119,7 +128,9 @@ def issue_command(
     show_files([created], form)
 
 
-@certs.command("request")
+@certs.command(
+    "request", examples=("worker certs request alice", "worker certs request --key-type p256 alice")
+)
 @click.argument("name", metavar="NAME")
 @_key_type_option
 @format_option("json")
@@ -136,7 +147,9 @@ def request_command(name: str, key_type: str, form: str | None) -> None:
     show_files([created], form)
 
 
-@certs.command("renew")
+@certs.command(
+    "renew", examples=("worker certs renew server", "worker certs renew --host build.example.org server")
+)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
     "--days", type=click.IntRange(1, 3650), help=f"Validity.  [default: {LEAF_DAYS}, of the CA ten years]"

@@ -9,6 +9,7 @@ from ...api.identity import read_certificate, serial_text
 from ...api.revocation import parse_serial
 from ...api.revoking import CRL_DAYS, revoke, write_crl
 from ...api.tls import pem_certificates
+from ..help_page import command
 from ..home import worker_home
 from ..terminal.console import Failure, say
 from ..terminal.show import format_option, show_json
@@ -23,7 +24,7 @@ _DAYS = click.option(
 )
 
 
-@click.command("revoke")
+@command("revoke", examples=("worker certs revoke alice", "worker certs revoke --serial 4f9a31"))
 @click.argument("certificates", metavar="NAME|FILE...", nargs=-1)
 @click.option("--serial", "serials", multiple=True, help="A serial in hex, without the certificate.")
 @_DAYS
@@ -54,7 +55,7 @@ def revoke_command(
     say(f"changed: {', '.join(map(str, changed)) or 'nothing'}")
 
 
-@click.command("crl")
+@command("crl", examples=("worker certs crl", "worker certs crl --days 30"))
 @_DAYS
 @format_option("json")
 def crl_command(days: int, form: str | None) -> None:

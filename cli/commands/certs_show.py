@@ -8,13 +8,14 @@ import click
 
 from ...api.certificate_details import CertificateDetails, certificate_details
 from ...api.revoking import denied_in
+from ..help_page import command
 from ..home import worker_home
 from ..terminal.console import Failure, printable, say
 from ..terminal.show import format_option, show_json
 from .certs_output import failures
 
 
-@click.command("show")
+@command("show", examples=("worker certs show", "worker certs show alice -o json"))
 @click.argument("certificates", metavar="[NAME|FILE...]", nargs=-1)
 @format_option("json")
 def show_command(certificates: Sequence[str], form: str | None) -> None:

@@ -10,6 +10,7 @@ from ...api.tls import validity
 from ...client import contexts
 from ...client.address import Address, default_address
 from ...client.errors import SettingsError
+from ..help_page import group
 from ..home import worker_home
 from ..options.parameters import ADDRESS
 from ..terminal.console import Failure, say
@@ -19,7 +20,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NAME = click.argument("name", metavar="NAME")
 
 
-@click.group()
+@group("context")
 def context() -> None:
     """Keep servers by name, with the keys for them.
 
@@ -28,7 +29,13 @@ def context() -> None:
     """
 
 
-@context.command("add")
+@context.command(
+    "add",
+    examples=(
+        "worker context add build --server build:7443 --ca ca.crt --cert me.crt --key me.key",
+        "worker context add --force build --server build:7443 --ca ca.crt --cert new.crt --key new.key",
+    ),
+)
 @_NAME
 @click.option("--server", "servers", type=ADDRESS, multiple=True, required=True, help="Its address.")
 @click.option("--ca", type=_FILE, required=True, help="CA of the server.")
@@ -48,7 +55,7 @@ def add_command(
     say(f"Context {name} is {'replaced' if force else 'added'}; `worker context use {name}` selects it")
 
 
-@context.command("use")
+@context.command("use", examples=("worker context use build", "worker context use default"))
 @_NAME
 def use_command(name: str) -> None:
     """Make a context the current one, for all commands and programs of this user."""
@@ -57,7 +64,7 @@ def use_command(name: str) -> None:
     say(f"Context {name} is used from now on")
 
 
-@context.command("list")
+@context.command("list", examples=("worker context list", "worker context list -o json"))
 @format_option("json")
 def list_command(form: str | None) -> None:
     """Print all contexts; a star marks the current one."""
@@ -72,7 +79,7 @@ def list_command(form: str | None) -> None:
         say(f"{'*' if name == current else ' '} {name:<{width}}  {', '.join(facts['servers'])}")
 
 
-@context.command("show")
+@context.command("show", examples=("worker context show", "worker context show build"))
 @click.argument("name", metavar="[NAME]", default="")
 @format_option("json")
 def show_command(name: str, form: str | None) -> None:
@@ -88,7 +95,10 @@ def show_command(name: str, form: str | None) -> None:
         say(f"{title.capitalize() + ':':<13} {', '.join(value) if isinstance(value, list) else value}")
 
 
-@context.command("remove")
+@context.command(
+    "remove",
+    examples=("worker context remove build", "worker context remove old-build"),
+)
 @_NAME
 def remove_command(name: str) -> None:
     """Remove a context with its copies of the files."""

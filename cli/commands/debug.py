@@ -5,8 +5,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import click
-
 from ...client.client import Client
 from ...core.errors import JobNotFound
 from ...core.model.job import JobState, JobStatus, parse_job_id
@@ -15,6 +13,7 @@ from ...linux.diagnosis.inspect import NoAnswer, inspect
 from ...linux.diagnosis.waiting import waits_for
 from ...linux.state.layout import Layout
 from ..client_settings import ClientSettings, call, client_options
+from ..help_page import command
 from ..home import worker_home
 from ..options.job import job_argument
 from ..terminal.console import Failure, say
@@ -25,7 +24,7 @@ PATIENCE = 5.0
 """Seconds that a connected server may take to answer."""
 
 
-@click.command()
+@command(examples=("worker debug JOB", "worker debug -o json JOB"))
 @job_argument
 @format_option("json")
 @client_options

@@ -8,12 +8,13 @@ import click
 from ..client_settings import ClientSettings, client_options
 from ..doctor.checks import examine
 from ..doctor.findings import Finding, Verdict
+from ..help_page import command
 from ..home import worker_home
 from ..terminal.console import printable, say
 from ..terminal.show import format_option, show_json
 
 
-@click.command()
+@command(examples=("worker doctor", "worker doctor -o json"))
 @format_option("json")
 @client_options
 def doctor(settings: ClientSettings, form: str | None) -> None:

@@ -16,12 +16,13 @@ from ...client.job import Job
 from ...core.model.job import JobId
 from ...linux.kernel.locks import lock_holder, open_lock
 from ..client_settings import ClientSettings, call
+from ..help_page import command
 from ..home import Home, worker_home
 from ..terminal.console import Failure, progress, say
 from ..terminal.show import format_option, show_json
 
 
-@click.command()
+@command(examples=("worker down  # jobs keep running", "worker down --jobs  # stops them too"))
 @click.option("--jobs", "stop_jobs", is_flag=True, help="Stop all jobs first.")
 @format_option("json")
 def down(form: str | None, *, stop_jobs: bool) -> None:

@@ -18,6 +18,7 @@ from ...api.roles import Role
 from ...api.server_check import ServerTrouble, Trouble, server_trouble
 from ...api.tls import TlsSetupFailed
 from ...client.address import Address, default_address
+from ..help_page import command
 from ..home import Home, worker_home
 from ..options.parameters import ADDRESS, DURATION
 from ..options.quantities import format_duration
@@ -27,7 +28,12 @@ from ..terminal.console import Failure, note, printable, say
 _LONGEST = 24 * 3600.0
 
 
-@click.command()
+@command(
+    examples=(
+        "worker invite alice --role writer --listen 0.0.0.0:7444",
+        "worker invite alice --role reader --bundle alice.bundle",
+    )
+)
 @click.argument("name", metavar="NAME")
 @click.option(
     "--role",

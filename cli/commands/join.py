@@ -16,6 +16,7 @@ from ...client.address import Address, parse_address
 from ...client.contexts import Context
 from ...client.joining import JoinFailed, joining
 from ..client_settings import client_failures
+from ..help_page import command
 from ..home import worker_home
 from ..options.parameters import ADDRESS, Parsed
 from ..terminal.console import Failure, note, printable, say
@@ -24,7 +25,7 @@ from ..terminal.show import format_option, show_json
 _TOKEN = Parsed("TOKEN", lambda text: text if text == "-" else parse_token(text))
 
 
-@click.command()
+@command(examples=("worker join build:7444 TOKEN", "worker join --bundle alice.bundle"))
 @click.argument("address", metavar="[HOST:PORT", type=ADDRESS, required=False)
 @click.argument("token", metavar="TOKEN]", type=_TOKEN, required=False)
 @click.option(

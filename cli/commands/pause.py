@@ -1,21 +1,20 @@
-"""`worker pause`: freezes the processes of a job."""
-
-import click
+"""`worker pause`: freezes jobs."""
 
 from ...client.job import Job
-from ..client_settings import ClientSettings, call_job, client_options
-from ..options.job import job_argument
-from ..terminal.show import confirm, format_option
+from ..client_settings import ClientSettings, client_options
+from ..help_page import command
+from ..job_calls import report_each_job
+from ..options.job import ChosenJobs, jobs_argument
+from ..terminal.show import format_option
 
 
-@click.command()
-@job_argument
+@command(examples=("worker pause JOB", "worker pause --label team=a"))
+@jobs_argument
 @format_option("json")
 @client_options
-def pause(settings: ClientSettings, job: str, form: str | None) -> None:
-    """Freeze all processes of a job.
+def pause(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None:
+    """Freeze all processes of jobs.
 
     They continue with `worker resume`. The timeout of the job goes on counting; a stop resumes it.
     """
-    call_job(settings, job, Job.pause)
-    confirm(job, "paused", form, paused=True)
+    report_each_job(settings, chosen, Job.pause, "paused", form, {"paused": True}, running=True)

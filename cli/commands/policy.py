@@ -18,6 +18,7 @@ from ...core.policy.decision import Decision, decide, explain
 from ...core.policy.reading import InvalidPolicy
 from ...core.policy.rules import Policy
 from ...linux.spawner.host_lookup import HostLookup, existing_users
+from ..help_page import group
 from ..options.job_spec import JOB_COMMAND, invalid_specs_rejected, job_options, job_spec
 from ..options.limits import LIMITS, resource_limits
 from ..policy_file import check_protection, read_policy, summary
@@ -36,12 +37,15 @@ _default_user_option = click.option(
 )
 
 
-@click.group("policy")
+@group("policy")
 def policy() -> None:
     """Check a policy, and explain what it allows."""
 
 
-@policy.command("check")
+@policy.command(
+    "check",
+    examples=("worker policy check policy.toml", "worker policy check --default-user nobody policy.toml"),
+)
 @click.argument("file", type=_FILE, metavar="FILE")
 @_default_user_option
 @format_option("json")
@@ -61,7 +65,15 @@ def check(file: Path, default_user: str | None, form: str | None) -> None:
     say(printable(f"{file}: {summary(found)}"))
 
 
-@policy.command("explain", context_settings=JOB_COMMAND)
+@policy.command(
+    "explain",
+    context_settings=JOB_COMMAND,
+    common={"file", "name", "roles", "cert", "group", "owner", "default_user", "user", "form"},
+    examples=(
+        "worker policy explain --policy policy.toml --as ci --role writer -- make",
+        "worker policy explain --policy policy.toml --as bob --role writer --call stop --owner alice",
+    ),
+)
 @click.option(
     "--policy",
     "file",

@@ -1,16 +1,31 @@
-"""`worker query`: the status of a job."""
+"""`worker query`: the status of jobs."""
 
-import click
+from ...client.job import Job
+from ...core.model.job import JobStatus
+from ..client_settings import ClientSettings, client_options
+from ..help_page import command
+from ..job_calls import for_each_job, show_results
+from ..options.job import ChosenJobs, jobs_argument
+from ..terminal.show import format_option, job_object, show_job
 
-from ..client_settings import ClientSettings, call, client_options
-from ..options.job import job_argument
-from ..terminal.show import format_option, show_job
 
-
-@click.command()
-@job_argument
+@command(examples=("worker query JOB", "worker query -o wide @last"))
+@jobs_argument
 @format_option("json", "wide")
 @client_options
-def query(settings: ClientSettings, job: str, form: str | None) -> None:
-    """Print the status of a job."""
-    show_job(call(settings, lambda client: client.query(job)), form)
+def query(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None:
+    """Print the status of jobs.
+
+    JOB is an id, the beginning of one, a name (--name of `worker start`), or @last: the job that you have
+    started last. On a terminal, details follow the line.
+    """
+    found: list[object] = []
+
+    def show(_job: Job, status: JobStatus) -> None:
+        found.append(job_object(status))
+        if form != "json":
+            show_job(status, form)
+
+    for_each_job(settings, chosen, Job.query, show)
+    if form == "json":
+        show_results(found, chosen)

@@ -1,18 +1,17 @@
-"""`worker remove`: deletes a finished job and its output."""
-
-import click
+"""`worker remove`: removes finished jobs."""
 
 from ...client.job import Job
-from ..client_settings import ClientSettings, call_job, client_options
-from ..options.job import job_argument
-from ..terminal.show import confirm, format_option
+from ..client_settings import ClientSettings, client_options
+from ..help_page import command
+from ..job_calls import report_each_job
+from ..options.job import ChosenJobs, jobs_argument
+from ..terminal.show import format_option
 
 
-@click.command()
-@job_argument
+@command(examples=("worker remove JOB", "worker remove --label team=a"))
+@jobs_argument
 @format_option("json")
 @client_options
-def remove(settings: ClientSettings, job: str, form: str | None) -> None:
-    """Remove a finished job and its output."""
-    call_job(settings, job, Job.remove)
-    confirm(job, "removed", form, removed=True)
+def remove(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None:
+    """Remove finished jobs and their output."""
+    report_each_job(settings, chosen, Job.remove, "removed", form, {"removed": True}, finished=True)

@@ -1,18 +1,17 @@
-"""`worker resume`: lets the processes of a paused job continue."""
-
-import click
+"""`worker resume`: lets paused jobs continue."""
 
 from ...client.job import Job
-from ..client_settings import ClientSettings, call_job, client_options
-from ..options.job import job_argument
-from ..terminal.show import confirm, format_option
+from ..client_settings import ClientSettings, client_options
+from ..help_page import command
+from ..job_calls import report_each_job
+from ..options.job import ChosenJobs, jobs_argument
+from ..terminal.show import format_option
 
 
-@click.command()
-@job_argument
+@command(examples=("worker resume JOB", "worker resume --label team=a"))
+@jobs_argument
 @format_option("json")
 @client_options
-def resume(settings: ClientSettings, job: str, form: str | None) -> None:
-    """Let the processes of a paused job continue."""
-    call_job(settings, job, Job.resume)
-    confirm(job, "resumed", form, paused=False)
+def resume(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None:
+    """Let the processes of paused jobs continue."""
+    report_each_job(settings, chosen, Job.resume, "resumed", form, {"paused": False}, running=True)

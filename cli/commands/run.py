@@ -17,8 +17,9 @@ from ...core.model.job import JobSpec, JobStatus
 from ..client_settings import ClientSettings, client_failures, client_options
 from ..client_settings import client as reporting_client
 from ..exit_status import RUN_FAILED, after_signal, spawn_failed
+from ..help_page import command
 from ..options.detach_keys import detach_keys_option
-from ..options.job_spec import JOB_COMMAND, job_options, job_spec
+from ..options.job_spec import COMMON_OPTIONS, JOB_COMMAND, SECTIONS, job_options, job_spec
 from ..terminal.console import (
     Failure,
     PipeClosed,
@@ -38,8 +39,14 @@ _DEFAULTS = {"split_output": True}
 """The options whose default is not that of `start`."""
 
 
-@click.command(context_settings={**JOB_COMMAND, "default_map": _DEFAULTS})
+@command(
+    context_settings={**JOB_COMMAND, "default_map": _DEFAULTS},
+    common=COMMON_OPTIONS,
+    sections=SECTIONS,
+    examples=("worker run --memory 500M make -j4", "worker run -it --user alice bash -l"),
+)
 @job_options
+@click.option("--rm", "remove", is_flag=True, help="Remove the job and its output when it has finished.")
 @detach_keys_option
 @client_options
 def run(
@@ -47,25 +54,22 @@ def run(
     request_id: str,
     secrets: Mapping[str, bytes],
     detach_keys: bytes,
+    *,
+    remove: bool,
     **job: object,
 ) -> None:
     """Run a command as a job and exit with its exit code.
 
-    stdout and stderr of the job go to those of this command. Everything from CMD on belongs to the
-    job, including arguments that look like options. A limit with the value `unlimited`, also `max`,
-    replaces the default of the server. Ctrl-C stops the job, a second Ctrl-C kills it. Exit codes of
-    worker itself: 127 if the command does not exist, 126 if it cannot be executed, 125 for any other
-    error.
-
-    With -it, the job has a terminal, which this one shows. All keys are for the job, also Ctrl-C, except
-    the detach keys: they end only this command, with exit code 0.
+    Ctrl-C stops the job, a second Ctrl-C kills it. With -it, the job has a terminal: all keys are for the
+    job, except Ctrl-P Ctrl-Q, which end only this command. Exit codes of worker itself: 127 if the command
+    does not exist, 126 if it cannot be executed, 125 for any other error.
     """
     try:
         with LocalTerminal() as terminal, client_failures(status=RUN_FAILED):
             spec = job_spec(job)
             request_id = request_id or str(uuid4())
             stdin = _passed(spec, terminal, detach_keys, request_id)
-            status = asyncio.run(_run(settings, spec, request_id, secrets, stdin))
+            status = asyncio.run(_run(settings, spec, request_id, secrets, stdin, remove=remove))
     except Failure as error:
         raise Failure(str(error), RUN_FAILED if error.status == 1 else error.status) from None
     click.get_current_context().exit(status)
@@ -88,6 +92,8 @@ async def _run(
     request_id: str,
     secrets: Mapping[str, bytes],
     stdin: Passed | None,
+    *,
+    remove: bool,
 ) -> int:
     async with reporting_client(settings) as client, _Interrupts(client) as interrupts:
         job = await _started(client.start(spec, request_id=request_id, secrets=secrets), interrupts)
@@ -112,6 +118,8 @@ async def _run(
         except (PipeClosed, WriteFailed, ReadFailed):
             await _stop(job)  # as SIGPIPE ends a command of a shell
             raise
+        if remove:
+            await _remove(job)
     return after_signal(interrupts.first) if interrupts.first is not None else _exit_status(job, status)
 
 
@@ -131,6 +139,13 @@ async def _started(start: Awaitable[Job], interrupts: "_Interrupts") -> Job:
     return job
 
 
+async def _remove(job: Job) -> None:
+    try:
+        await job.remove()
+    except (RpcError, ServerUnreachable) as error:
+        note(f"the job is not removed: {printable(str(error))}; `worker remove {job}` removes it")
+
+
 def _exit_status(job: Job, status: JobStatus) -> int:
     assert status.ending is not None  # it has finished
     if status.lost_reason:
@@ -141,6 +156,8 @@ def _exit_status(job: Job, status: JobStatus) -> int:
             if status.cause is Cause.OOM_KILLED
             else f"Job {job} {status.cause}"
         )
+    elif status.oom_kills:
+        note(f"Job {job}: {status.oom_kills} of its processes were killed because of its memory limit")
     return exit_code(status.ending)
 
 
@@ -200,6 +217,8 @@ class _Interrupts:
             self.first = number
             if self._client.away:
                 note("the job will be stopped as soon as the server is back; interrupt again to give up")
+            elif number == signal.SIGINT:
+                note("stopping the job; interrupt again to kill it")
             self._stop(None)
         elif self._client.away and self._main is not None:
             self._restore_handlers()

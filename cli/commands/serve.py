@@ -28,13 +28,14 @@ from ...linux.kernel.locks import lock_holder, open_lock, try_lock
 from ...linux.spawner.host_lookup import HostLookup
 from ...linux.state.reserve import Reserve
 from ..bootstrap import make_audit, make_worker
+from ..help_page import command
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, Notifier
 from ..policy_file import PolicyFile, check_default_user
 from ..private_files import correction
 from ..server_address import record_address
 from ..server_log import log_to_stderr
-from ..settings import ServerSettings, resolve, settings_options
+from ..settings import COMMON_SETTINGS, ServerSettings, resolve, settings_options
 from ..terminal.console import Failure
 
 _GARBAGE_COLLECTION = 10_000, 10, 10
@@ -46,7 +47,10 @@ _RESERVE_INTERVAL = 10.0
 log = logging.getLogger(__name__)
 
 
-@click.command()
+@command(
+    common=COMMON_SETTINGS,
+    examples=("worker serve --listen 0.0.0.0:7443", "worker serve --config /etc/worker/worker.toml"),
+)
 @settings_options
 @click.option("--free-port-if-busy", is_flag=True, hidden=True, help="For `worker up`.")
 def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) -> None:

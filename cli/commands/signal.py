@@ -1,26 +1,35 @@
-"""`worker signal`: sends a signal to a job."""
+"""`worker signal`: sends a signal to jobs."""
 
 import click
 
-from ..client_settings import ClientSettings, call_job, client_options
-from ..options.job import job_argument
+from ..client_settings import ClientSettings, client_options
+from ..help_page import command
+from ..job_calls import report_each_job
+from ..options.job import ChosenJobs, jobs_argument
 from ..options.parameters import SIGNAL
-from ..terminal.show import confirm, format_option
+from ..terminal.show import format_option
 
 
-@click.command()
+@command(examples=("worker signal JOB HUP", "worker signal --all JOB USR1"))
 @click.option("--all", "all_processes", is_flag=True, help="Signal every process of the job.")
-@job_argument
+@jobs_argument
 @click.argument("number", metavar="SIGNAL", type=SIGNAL)
 @format_option("json")
 @client_options
 def signal(
-    settings: ClientSettings, job: str, number: int, form: str | None, *, all_processes: bool
+    settings: ClientSettings, chosen: ChosenJobs, number: int, form: str | None, *, all_processes: bool
 ) -> None:
-    """Send a signal to a job.
+    """Send a signal to jobs.
 
-    Its main process gets the signal, such as HUP. The job goes on, unless the signal ends it;
+    The main process of a job gets the signal, such as HUP. The job goes on, unless the signal ends it;
     `worker stop` ends a job.
     """
-    call_job(settings, job, lambda found: found.signal(number, all_processes=all_processes))
-    confirm(job, "signalled", form, signal=number, all=all_processes, sent=True)
+    report_each_job(
+        settings,
+        chosen,
+        lambda job: job.signal(number, all_processes=all_processes),
+        "signalled",
+        form,
+        {"signal": number, "all": all_processes, "sent": True},
+        running=True,
+    )

@@ -4,22 +4,26 @@ import asyncio
 from collections.abc import Mapping
 from uuid import uuid4
 
-import click
-
 from ...client.client import Client
 from ...client.errors import RpcError, ServerUnreachable
 from ...client.job import Job
 from ...core.model.job import JobSpec
 from ..client_settings import ClientSettings, call, client_options
 from ..exit_status import INTERRUPTED
-from ..options.job_spec import JOB_COMMAND, job_options, job_spec
+from ..help_page import command
+from ..options.job_spec import COMMON_OPTIONS, JOB_COMMAND, SECTIONS, job_options, job_spec
 from ..terminal.console import Failure, note, printable, say
 from ..terminal.input_copy import InputCopy
 from ..terminal.show import format_option, show_json
 from ..terminal.standard_input import StandardInput, has_end, hint_unused
 
 
-@click.command(context_settings=JOB_COMMAND)
+@command(
+    context_settings=JOB_COMMAND,
+    common=COMMON_OPTIONS,
+    sections=SECTIONS,
+    examples=("worker start --name build make -j4", "worker start -e LANG=C --timeout 1h ./report.sh"),
+)
 @job_options
 @format_option("json")
 @client_options
@@ -32,8 +36,7 @@ def start(
 ) -> None:
     """Start a command as a job.
 
-    Everything from CMD on belongs to the job, including arguments that look like options. A limit
-    with the value `unlimited`, also `max`, replaces the default of the server.
+    Everything from CMD on belongs to the job, including arguments that look like options.
 
     With -i, the job reads stdin. If stdin is a pipe or a file, all of it is passed on before this command
     ends, and then the job reads its end. Otherwise the stdin of the job stays open for `worker attach -i`.

@@ -2,22 +2,25 @@
 
 import click
 
-from ..client_settings import ClientSettings, call_job, client_options
-from ..options.job import job_argument
+from ...client.job import Job
+from ..client_settings import ClientSettings, client_options
+from ..help_page import command
+from ..job_calls import for_each_job, show_results
+from ..options.job import ChosenJobs, jobs_argument
 from ..options.parameters import DURATION, SIGNAL
-from ..terminal.console import note
-from ..terminal.show import confirm, format_option, output_missing
+from ..terminal.console import note, say
+from ..terminal.show import format_option, output_missing
 
 
-@click.command()
-@job_argument
+@command(examples=("worker stop JOB", "worker stop --grace 1m --label team=a"))
+@jobs_argument
 @click.option(
     "--signal",
     type=SIGNAL,
     help="The first signal to send, as for kill(1).  [default: TERM; with a terminal HUP]",
 )
 @click.option(
-    "--grace", type=DURATION, help="Time until SIGKILL.  [default: as set when the job was started]"
+    "-t", "--grace", type=DURATION, help="Time until SIGKILL.  [default: as set when the job was started]"
 )
 @click.option(
     "--signal-all",
@@ -28,22 +31,34 @@ from ..terminal.show import confirm, format_option, output_missing
 @client_options
 def stop(
     settings: ClientSettings,
-    job: str,
+    chosen: ChosenJobs,
     signal: int | None,
     grace: float | None,
     form: str | None,
     *,
     signal_all: bool,
 ) -> None:
-    """Stop a job and all of its processes.
+    """Stop jobs and all of their processes.
 
-    The main process gets the signal, its other processes get it when the main process has ended or
+    The main process of a job gets the signal, its other processes get it when the main process has ended or
     ignores it, at the latest after half of the grace period. Then all that are left get SIGKILL.
     Returns when none of its processes is left.
     """
-    missing = call_job(
-        settings, job, lambda found: found.stop(signal=signal, grace=grace, signal_all=signal_all)
+    results: list[object] = []
+
+    def show(job: Job, missing: int | None) -> None:
+        if missing:
+            note(output_missing(missing))
+        results.append({"id": str(job), "stopped": True, "output_missing": missing})
+        if form != "json":
+            say(f"Job {job} has been stopped")
+
+    for_each_job(
+        settings,
+        chosen,
+        lambda job: job.stop(signal=signal, grace=grace, signal_all=signal_all),
+        show,
+        running=True,
     )
-    if missing:
-        note(output_missing(missing))
-    confirm(job, "stopped", form, stopped=True, output_missing=missing)
+    if form == "json":
+        show_results(results, chosen)

@@ -1,6 +1,7 @@
 """`worker stream`: a job's output, byte for byte."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import click
 
@@ -11,21 +12,22 @@ from ...core.model.job import LARGEST_OUTPUT
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, StreamStart
 from ...core.model.stream_times import StreamTimes
 from ..client_settings import ClientSettings, call_job, client_options
+from ..help_page import command
 from ..options.job import job_argument
-from ..options.parameters import TAIL, TIME
+from ..options.parameters import TAIL, TIME, Parsed, parse_whole
 from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
 from ..terminal.output_copy import OutputCopies, OutputCopy, resumable
 
-_OFFSET = click.IntRange(0, LARGEST_OUTPUT - 1)
-_COUNT = click.IntRange(0, (1 << 63) - 1)
+_OFFSET = Parsed("BYTE", partial(parse_whole, below=LARGEST_OUTPUT))
+_COUNT = Parsed("BYTES", partial(parse_whole, below=1 << 63))
 
 
-@click.command()
+@command(examples=("worker stream JOB", "worker stream --tail 100 --since 10m JOB"))
 @job_argument
-@click.option("--offset", type=_OFFSET, metavar="BYTE", help="Start at this byte.")
+@click.option("--offset", type=_OFFSET, help="Start at this byte.")
 @click.option("--tail", type=TAIL, help="Start this many lines before the end; all: print everything.")
-@click.option("--tail-bytes", type=_COUNT, metavar="BYTES", help="Start this many bytes before the end.")
+@click.option("--tail-bytes", type=_COUNT, help="Start this many bytes before the end.")
 @click.option(
     "--since", type=TIME, help="Start with the output of this time: 10m for ten minutes ago, or a date."
 )
@@ -78,18 +80,18 @@ def stream(
     times = StreamTimes(since, until, timestamps)
     one_channel = channel is not Channel.OUTPUT or offset is not None
 
-    async def copy_output(found: Job) -> None:
+    async def copy(found: Job) -> None:
         if offset is not None and channel is Channel.OUTPUT:
             await _check_offset(found)
-        copy = (
+        output = (
             OutputCopy(found, into=1, channel=channel, start=start, follow=follow, times=times)
             if one_channel
             else OutputCopies(found, start=start, follow=follow, times=times)
         )
-        await _copy_output(copy, meter)
+        await copy_output(output, meter)
 
     with Meter.shown() if progress else nullcontext() as meter:
-        call_job(settings, job, copy_output)
+        call_job(settings, job, copy)
 
 
 async def _check_offset(job: Job) -> None:
@@ -100,7 +102,8 @@ async def _check_offset(job: Job) -> None:
         )
 
 
-async def _copy_output(copy: OutputCopy | OutputCopies, meter: Meter | None) -> None:
+async def copy_output(copy: OutputCopy | OutputCopies, meter: Meter | None) -> None:
+    """Copy output to its end; an error says how to resume."""
     try:
         async with meter.ticking() if meter else nullcontext():
             await copy.run(meter)

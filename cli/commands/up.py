@@ -18,18 +18,22 @@ from ...client.address import default_address
 from ...client.contexts import DEFAULT
 from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
+from ..help_page import command
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, NotifyListener
 from ..outside_address import is_loopback, outside
 from ..private_files import correction
-from ..settings import arguments, resolve, settings_options
+from ..settings import COMMON_SETTINGS, arguments, resolve, settings_options
 from ..terminal.console import Failure, note, progress, say
 from ..terminal.show import format_option, show_json
 
 _LAST_LINES = 10
 
 
-@click.command()
+@command(
+    common=COMMON_SETTINGS | {"form", "free_port_if_busy"},
+    examples=("worker up", "worker up --listen 0.0.0.0:7443"),
+)
 @settings_options
 @format_option("json")
 def up(config: Path | None, form: str | None, **options: object) -> None:

@@ -4,13 +4,14 @@ import click
 
 from ...core.model.limits import ResourceLimits
 from ..client_settings import ClientSettings, call_job, client_options
+from ..help_page import command
 from ..options.job import job_argument
 from ..options.job_spec import invalid_specs_rejected
 from ..options.limits import limit_options, resource_limits
 from ..terminal.show import confirm, format_option
 
 
-@click.command()
+@command(examples=("worker update --memory 2G JOB", "worker update --cpu unlimited JOB"))
 @limit_options
 @job_argument
 @format_option("json")

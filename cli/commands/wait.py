@@ -1,26 +1,37 @@
-"""`worker wait`: waits until a job has finished."""
-
-import click
+"""`worker wait`: waits until jobs have finished."""
 
 from ...client.job import Job
 from ...core.model.ending import exit_code
-from ..client_settings import ClientSettings, call_job, client_options
-from ..options.job import job_argument
+from ...core.model.job import JobStatus
+from ..client_settings import ClientSettings, client_options
+from ..help_page import command
+from ..job_calls import for_each_job, show_results
+from ..options.job import ChosenJobs, jobs_argument
 from ..terminal.console import note, printable, say
-from ..terminal.show import format_option, show_job
+from ..terminal.show import format_option, job_object, show_job
 
 
-@click.command()
-@job_argument
+@command(examples=("worker wait JOB  # prints its exit code", "worker wait --label team=a"))
+@jobs_argument
 @format_option("json", "wide")
 @client_options
-def wait(settings: ClientSettings, job: str, form: str | None) -> None:
-    """Wait until a job has finished and print its exit code."""
-    status = call_job(settings, job, Job.wait)
-    if form is not None:
-        show_job(status, form)
-        return
-    assert status.ending is not None  # it has finished
-    say(str(exit_code(status.ending)))
-    if status.lost_reason:
-        note(f"the job is lost: {printable(status.lost_reason)}")
+def wait(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None:
+    """Wait until jobs have finished and print their exit codes.
+
+    There is one line for each job, in the order of the jobs.
+    """
+    results: list[object] = []
+
+    def show(_job: Job, status: JobStatus) -> None:
+        results.append(job_object(status))
+        if form == "wide":
+            show_job(status, form)
+        elif form is None:
+            assert status.ending is not None  # it has finished
+            say(str(exit_code(status.ending)))
+            if status.lost_reason:
+                note(f"the job is lost: {printable(status.lost_reason)}")
+
+    for_each_job(settings, chosen, Job.wait, show)
+    if form == "json":
+        show_results(results, chosen)

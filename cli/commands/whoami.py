@@ -2,16 +2,15 @@
 
 from dataclasses import asdict
 
-import click
-
 from ...api.who_am_i import WhoAmI
 from ..client_settings import ClientSettings, call, client_options
+from ..help_page import command
 from ..terminal.allowed_calls import jobs_of
 from ..terminal.console import printable, say
 from ..terminal.show import format_option, show_json
 
 
-@click.command()
+@command(examples=("worker whoami", "worker whoami -o json"))
 @format_option("json")
 @client_options
 def whoami(settings: ClientSettings, form: str | None) -> None:

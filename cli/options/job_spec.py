@@ -4,6 +4,7 @@ To add a job option, add a line to _OPTIONS; its parameter has the name of its f
 """
 
 import os
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,9 +17,30 @@ from ...core.model.job import DEFAULT_GRACE, DEFAULT_LINGER, JobSpec, Leftovers
 from ..terminal.console import Failure
 from ..terminal.local_terminal import local_size
 from .limits import LIMITS, limit_options, resource_limits
-from .parameters import DURATION, OUTPUT_MAX, PAIR, SECRET, SIZE, ULIMIT
+from .parameters import DURATION, ENV_FILE, OUTPUT_MAX, PAIR, SECRET, SIZE, ULIMIT, VARIABLE
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+COMMON_OPTIONS = frozenset(
+    [
+        "stdin",
+        "terminal",
+        "name",
+        "env",
+        "env_file",
+        "working_directory",
+        "user",
+        "labels",
+        "timeout",
+        "remove",
+        "cpu",
+        "memory",
+        "pids",
+    ]
+)
+"""The parameters that most jobs need: `--help` shows these, `--help-all` shows all."""
+
+SECTIONS = {"Limits": frozenset(limit.name for limit in LIMITS)}
 
 JOB_COMMAND = {"allow_interspersed_args": False}
 """Context settings of a command with these options: everything from CMD on belongs to the job."""
@@ -51,14 +73,25 @@ _OPTIONS = (
         callback=_converted(lambda wanted: local_size() if wanted else None),
         help="Give the job a terminal; with -i, what is typed in this one is typed there.",
     ),
+    click.option("--name", default="", help="Name the job, so that commands find it by this name."),
     click.option(
+        "-e",
         "--env",
-        type=PAIR,
+        type=VARIABLE,
         multiple=True,
         callback=_converted(dict),
-        help="Add a variable to the job's environment.",
+        help="Set a variable of the job's environment; without a value, to the value that it has here.",
     ),
     click.option(
+        "--env-file",
+        type=ENV_FILE,
+        multiple=True,
+        callback=_converted(lambda files: dict(ChainMap(*reversed(files)))),
+        help="Set the variables in a file: NAME=VALUE or NAME on each line.",
+    ),
+    click.option(
+        "-w",
+        "--workdir",
         "--cwd",
         "working_directory",
         metavar="DIR",
@@ -67,6 +100,7 @@ _OPTIONS = (
         help="Working directory.",
     ),
     click.option(
+        "-u",
         "--user",
         metavar="USER[:GROUP]",
         help="Run as this user, by name or number, and in this group instead of the user's own groups.",
@@ -84,6 +118,7 @@ _OPTIONS = (
         help="A stop signals every process at once, not the main process first.",
     ),
     click.option(
+        "-l",
         "--label",
         "labels",
         type=PAIR,
@@ -183,9 +218,9 @@ def job_spec(options: Mapping[str, Any]) -> JobSpec:
     limits = {limit.name for limit in LIMITS}
     with invalid_specs_rejected():
         return JobSpec(
-            **{name: value for name, value in options.items() if name not in limits | {"env"}},
+            **{name: value for name, value in options.items() if name not in limits | {"env", "env_file"}},
             limits=resource_limits(options),
-            env=(_terminal_type() if options["terminal"] else {}) | options["env"],
+            env=(_terminal_type() if options["terminal"] else {}) | options["env_file"] | options["env"],
         )
 
 

@@ -1,7 +1,8 @@
 """Option types: a metavar and the function that parses the text."""
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -107,6 +108,46 @@ def parse_pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def parse_label(text: str) -> tuple[str, str, bool]:
+    """Return name and value of ``NAME=VALUE`` or ``NAME!=VALUE``, and whether jobs must have it."""
+    name, equals, value = text.partition("=")
+    given = not name.endswith("!")
+    name = name.removesuffix("!")
+    if not equals or not name:
+        raise ValueError("write NAME=VALUE or NAME!=VALUE")
+    return name, value, given
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """Return name and value of ``NAME=VALUE``; of ``NAME``, the value that it has here."""
+    name, equals, value = text.partition("=")
+    if not name:
+        raise ValueError("write NAME=VALUE or NAME")
+    if not equals and (value := os.environ.get(name, "")) == "" and name not in os.environ:
+        raise ValueError(f"the variable {name} is not set here; write {name}=VALUE")
+    return name, value
+
+
+def parse_env_file(text: str) -> Mapping[str, str]:
+    """Return the variables of a file: ``NAME=VALUE`` or ``NAME`` on each line, comments begin with #."""
+    try:
+        with open(text, encoding="utf-8") as file:
+            lines = [line.rstrip("\n") for line in file]
+    except OSError as error:
+        raise ValueError(f"cannot read it: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                name, value = parse_variable(line.lstrip())
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+            found[name] = value
+    return found
+
+
 def parse_tail(text: str) -> StreamStart:
     """Return the start of the last lines, such as ``100``, or of everything for ``all``."""
     if text == "all":
@@ -114,6 +155,15 @@ def parse_tail(text: str) -> StreamStart:
     if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) or int(text) >= 1 << 63:
         raise ValueError("not a number of lines; write 100, or all")
     return LastLines(int(text))
+
+
+def parse_whole(text: str, below: int) -> int:
+    """Return a whole number that is less than ``below``."""
+    if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII):
+        raise ValueError("not a whole number")
+    if int(text) >= below:
+        raise ValueError("too large")
+    return int(text)
 
 
 def parse_switch(text: str) -> bool:
@@ -159,6 +209,8 @@ CPU_LIST = Parsed("LIST", str)
 DEVICE_OPERATIONS = Parsed("DEVICE=NUMBER", parse_device_operations)
 DEVICE_RATE = Parsed("DEVICE=RATE", parse_device_rate)
 DURATION = Parsed("DURATION", parse_duration)
+ENV_FILE = Parsed("FILE", parse_env_file)
+LABEL = Parsed("NAME=VALUE", parse_label)
 OUTPUT_MAX = Parsed("SIZE", parse_output_max)
 PAIR = Parsed("NAME=VALUE", parse_pair)
 SECRET = Parsed("NAME=FILE", parse_secret)
@@ -168,4 +220,5 @@ TAIL = Parsed("LINES", parse_tail)
 TIME = Parsed("TIME", parse_time)
 ULIMIT = Parsed("NAME=SOFT[:HARD]", parse_ulimit)
 SWITCH = Switch("yes|no", parse_switch)
+VARIABLE = Parsed("NAME[=VALUE]", parse_variable)
 WEIGHT = Parsed("WEIGHT", parse_weight)

@@ -29,7 +29,8 @@ renamed. A value that is unknown or does not apply is null.
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -71,14 +72,8 @@ def show_job(status: JobStatus, form: str | None) -> None:
         say("\n".join(job_details(status)))
     else:
         say(job_line(status))
-
-
-def show_jobs(jobs: Sequence[JobStatus], form: str | None) -> None:
-    """Print a table of jobs."""
-    if form == "json":
-        show_json([job_object(each) for each in jobs])
-    else:
-        say("\n".join(job_table(jobs, wide=form == "wide")))
+        if sys.stdout.isatty():
+            say("\n".join(job_details(status)))
 
 
 def job_line(status: JobStatus) -> str:
@@ -188,33 +183,6 @@ def output_missing(size: int) -> str:
 
 def _missing(status: JobStatus) -> int:
     return sum(status.record.end.missing.values()) if status.record.end else 0
-
-
-def job_table(jobs: Sequence[JobStatus], *, wide: bool) -> list[str]:
-    """Return the lines of a table with a heading; the last column is not padded."""
-    more = ["NAME", "OWNER", "LABELS"] if wide else []
-    heading = ["JOB", "STATE", "PID", "EXIT", "STARTED", *more, "COMMAND"]
-    rows = [heading, *(_row(each, wide=wide) for each in jobs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    widths[-1] = 0
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def _row(status: JobStatus, *, wide: bool) -> list[str]:
-    record = status.record
-    more = [record.spec.name, printable(record.owner), printable(_labels(status))] if wide else []
-    return [
-        str(record.id),
-        "paused" if status.paused else status.state.value,
-        str(record.pid or "-"),
-        str(exit_code(status.ending)) if status.ending else "-",
-        _local(record.started_at) or "-",
-        *(each or "-" for each in more),
-        _command(status),
-    ]
 
 
 def _state(status: JobStatus) -> str:

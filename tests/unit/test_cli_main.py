@@ -83,7 +83,7 @@ def test_summaries_are_those_of_the_commands() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["nonesuch"], "No such command 'nonesuch'."),
+        (["nonesuch"], "there is no `worker nonesuch`: `worker --help` lists the commands"),
         (["start"], "Missing argument 'CMD'."),
         (["start", "--memroy", "1G", "ls"], "No such option"),
         (["start", "--memory", "10X", "ls"], "--memory 10X: unknown unit 'X'; use K, M, G or T"),
@@ -93,14 +93,21 @@ def test_summaries_are_those_of_the_commands() -> None:
         (["certs", "issue", "x"], "use either --role for a client, or --server"),
         (["certs", "issue", "--role", "reader", "--host", "h", "x"], "use either --role for a client"),
         (["serve", "--max-memory", "1Q"], "--max-memory 1Q: unknown unit 'Q'"),
-        (["start", "--env", "HOME", "ls"], "--env HOME: write NAME=VALUE"),
+        (["start", "--env", "=x", "ls"], "--env =x: write NAME=VALUE or NAME"),
+        (
+            ["start", "--env", "WORKER_NO_SUCH", "ls"],
+            "--env WORKER_NO_SUCH: the variable WORKER_NO_SUCH is not set",
+        ),
+        (["stop"], "name a job, or use --label"),
+        (["stop", "--label", "a=b", "x"], "use JOB or --label, not both"),
+        (["list", "--running", "--failed"], "use only one of --running and --failed"),
         (["stop", "--signal", "SIGNOPE", "x"], "--signal SIGNOPE: unknown signal"),
         (["query", "--server", "nowhere", "x"], "--server nowhere: write HOST:PORT, as in 127.0.0.1:7443"),
         (
             ["stream", "--tail", "1", "--offset", "0", "x"],
             "use only one of --offset, --tail and --tail-bytes",
         ),
-        (["stream", "--offset", str(1 << 62), "x"], "is not in the range"),
+        (["stream", "--offset", str(1 << 62), "x"], f"--offset {1 << 62}: too large"),
         (["attach"], "Missing argument 'JOB'."),
         (["stream", "--stdout", "--stderr", "x"], "use only one of --stdout and --stderr"),
     ],

@@ -10,7 +10,6 @@ from worker.cli.terminal.show import (
     job_details,
     job_line,
     job_object,
-    job_table,
 )
 from worker.core.model.ending import (
     Cause,
@@ -184,11 +183,10 @@ def test_the_terminal_is_shown() -> None:
 
 
 def test_a_paused_job_is_shown_as_paused() -> None:
-    """Its state is shown beside it, except in the table."""
+    """Its state is shown beside it."""
     paused = replace(job(None), paused=True)
     assert job_object(paused)["paused"]
     assert "State:     running, paused" in job_details(paused)
-    assert "paused" == job_table([paused], wide=False)[1].split()[1]
 
 
 def test_limits_and_usage_have_units() -> None:
@@ -232,32 +230,7 @@ def test_limits_and_usage_have_units() -> None:
     assert 50 == job_object(replace(status, record=record))["limits"]["pids"]  # type: ignore[index]
 
 
-def test_the_table_lines_up() -> None:
-    """Columns are aligned with their headings, and the command is quoted for a shell."""
-    heading, first, second = job_table(
-        [job(None), job(Exited(3), JobSpec("sh", ["-c", "echo hi"], labels={"a": "b"}, name="n"))],
-        wide=True,
-    )
-    assert [
-        "JOB",
-        "STATE",
-        "PID",
-        "EXIT",
-        "STARTED",
-        "NAME",
-        "OWNER",
-        "LABELS",
-        "COMMAND",
-    ] == heading.split()
-    assert "running" == first[heading.index("STATE") :].split()[0]
-    assert "3" == second[heading.index("EXIT") :].split()[0]
-    assert ["-", "n"] == [line[heading.index("NAME") :].split()[0] for line in (first, second)]
-    assert "a=b" == second[heading.index("LABELS") :].split()[0]
-    assert "sh -c 'echo hi'" == second[heading.index("COMMAND") :]
-
-
 def test_control_characters_are_escaped() -> None:
     """Control characters in a job's command do not reach the terminal."""
     evil = job(None, JobSpec("echo", ["\x1b[2J\n"]))
-    assert job_table([evil], wide=False)[1].endswith(r"echo '\x1b[2J\n'")
     assert r"Command:   echo '\x1b[2J\n'" in job_details(evil)

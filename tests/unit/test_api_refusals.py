@@ -17,6 +17,7 @@ from worker.core.model.job import (
     JobId,
     JobSpec,
     JobState,
+    JobStatus,
 )
 from worker.core.worker import Worker
 from worker.proto import worker as proto
@@ -143,8 +144,8 @@ async def test_an_unexpected_error_is_internal_and_logged(
     """The client gets neither the text nor the traceback; the log has both."""
 
     class Broken(Worker):
-        async def list(self, **arguments: Any) -> Any:
-            raise RuntimeError(f"secret {arguments}")
+        def jobs(self, *arguments: Any, **options: Any) -> AsyncGenerator[JobStatus, None]:
+            raise RuntimeError(f"secret {arguments} {options}")
 
         async def stream(self, job_id: JobId, **arguments: Any) -> AsyncGenerator[Chunk, None]:
             yield Chunk(0, b"x")

@@ -62,6 +62,7 @@ def test_all_options() -> None:
             pids=50,
             cpuset="0-1",
         ),
+        name="build",
         labels={"team": "a"},
         timeout=3600.0,
         grace=0.5,
@@ -73,7 +74,7 @@ def test_all_options() -> None:
     ) == spec_of(
         *shlex.split(
             """
-            --env A=1 --env B=x=y --cwd /src --user nobody --label team=a
+            --env A=1 --env B=x=y --cwd /src --user nobody --name build --label team=a
             --timeout 1h --grace 500ms --leftovers wait --linger 2s --signal-all --split-output -i
             --cpu 50% --cpu-weight 200 --cpus 0-1 --pids 50
             --memory 100M --memory-high 80M --swap 0

@@ -6,17 +6,18 @@ with ``audit_reads``.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import count
 from secrets import token_hex
 
 from betterproto2 import Message
 
-from ..core.audit.record import AuditRecord, Event
+from ..core.audit.record import AuditRecord, Event, KnownFields
 from ..core.audit.trail import AuditTrail, limits_of
 from ..core.errors import InvalidJobSpec
 from ..core.model.execution import Execution
+from ..core.model.job import JobSpec
 from ..proto import worker as proto
 from . import translate_resources as resources
 from .errors import ErrorReply
@@ -36,13 +37,16 @@ class ApiAudit:
         self.trail = trail
         self._prefix = token_hex(4)
         self._numbers = count(1)
+        self._connected: dict[tuple[str, str], KnownFields] = {}
 
     def connection_opened(self, caller: Caller) -> Callable[[str], None]:
         """Record a new connection; return what records its end, with a reason if the server ends it."""
-        self.trail.write(Event.CONNECTION_OPENED, _certificate(caller))
+        client = self._connected[_key(caller)] = _certificate(caller)
+        self.trail.write(Event.CONNECTION_OPENED, {}, client)
         return partial(self._connection_closed, caller, time.monotonic())
 
     def _connection_closed(self, caller: Caller, opened: float, reason: str) -> None:
+        self._connected.pop(_key(caller), None)
         record = _who(caller) | _lasted(opened)
         if reason:
             record["reason"] = reason
@@ -55,52 +59,68 @@ class ApiAudit:
 
     def call(self, method: Method, caller: Caller) -> "AuditedCall":
         """Return the records of a call that has been admitted."""
-        return AuditedCall(self.trail, method, caller, self._new_id)
+        return AuditedCall(self, method, caller)
 
-    def _new_id(self) -> str:
+    def client(self, caller: Caller) -> KnownFields:
+        """Return all that is known of a client, encoded once for each connection."""
+        return self._connected.get(_key(caller)) or _certificate(caller)
+
+    def new_id(self) -> str:
+        """Return an id of a call."""
         return f"{self._prefix}-{next(self._numbers)}"
 
 
 class AuditedCall:
     """The records of one call; ``sent`` and ``received`` count its bytes of output and input."""
 
-    def __init__(
-        self, trail: AuditTrail, method: Method, caller: Caller, new_id: Callable[[], str]
-    ) -> None:
+    def __init__(self, audit: ApiAudit, method: Method, caller: Caller) -> None:
+        trail = audit.trail
         streams = isinstance(method, OutputStream | Bidirectional)
         changes = method.right not in {None, Right.READ}
         self._recorded = trail.enabled and (trail.reads or streams or changes)
+        self._audit = audit
         self._trail = trail
         self._method = method
         self._caller = caller
         self._begun = time.monotonic()
         self._id = ""
-        self._new_id = new_id
         self._job = ""
         self._streams = streams
         self._has_input = False
         self.sent = 0
         self.received = 0
 
-    def allow(self, request: Message, rule: str = "", execution: Execution | None = None) -> None:
+    def allow(
+        self,
+        request: Message,
+        rule: str = "",
+        execution: Execution | None = None,
+        spec: JobSpec | None = None,
+    ) -> None:
         """Record what the call is about to do; raise AuditUnavailable if it may not begin therefore.
 
-        ``rule`` is what allows it, by default the role of the certificate; ``execution`` is what a start
-        executes.
+        ``rule`` is what allows it, by default the role of the certificate. Of a start, ``execution`` is
+        what is executed, and ``spec`` the job, if the request was translated already.
         """
         self._job = getattr(request, "job_id", "")
         self._has_input = isinstance(request, proto.AttachOpen) and request.input
         if self._recorded:
-            rule = rule or _role(self._caller.identity.roles, self._method.right)
-            decision: AuditRecord = {"allowed": True, "rule": rule}
-            always = self._method.name in ALWAYS_POSSIBLE
-            self._trail.decide(self._decision() | decision | self._asked(request, execution), always=always)
+            record = self._decision()
+            record["allowed"] = True
+            record["rule"] = rule or _role(self._caller.identity.roles, self._method.right)
+            known = self._asked(request, record, execution, spec)
+            self._trail.decide(record, *known, always=self._method.name in ALWAYS_POSSIBLE)
 
     def deny(self, reason: str, request: Message | None = None, rule: str = "") -> None:
         """Record that the call may not begin, by the ``rule`` if one denies it; this is its last record."""
         self._job = getattr(request, "job_id", "")
-        decision: AuditRecord = {"allowed": False, **({"rule": rule} if rule else {}), "reason": reason}
-        self._trail.write(Event.DECISION, self._decision() | decision | self._asked(request))
+        record = self._decision()
+        record["allowed"] = False
+        if rule:
+            record["rule"] = rule
+        record["reason"] = reason
+        known = self._asked(request, record)
+        self._trail.write(Event.DECISION, record, *known)
         self._recorded = False
 
     def end(self, failure: ErrorReply | None = None, *, reply: Message | None = None) -> None:
@@ -108,7 +128,7 @@ class AuditedCall:
         if not self._recorded:
             return
         record: AuditRecord = {
-            "id": self._id or self._new_id(),
+            "id": self._id or self._audit.new_id(),
             "identity": self._caller.name,
             "method": self._method.name,
             **_job(getattr(reply, "job_id", "") or self._job),
@@ -124,44 +144,59 @@ class AuditedCall:
         self._trail.write(Event.OUTCOME, record)
 
     def _decision(self) -> AuditRecord:
-        self._id = self._new_id()
-        return {"id": self._id, "method": self._method.name, **_certificate(self._caller)}
+        self._id = self._audit.new_id()
+        return {"id": self._id, "method": self._method.name}
 
-    def _asked(self, request: Message | None, execution: Execution | None = None) -> AuditRecord:
-        """Return the fields that a request has; they are as the client sent them, valid or not."""
-        record = _job(self._job)
+    def _asked(
+        self,
+        request: Message | None,
+        record: AuditRecord,
+        execution: Execution | None = None,
+        spec: JobSpec | None = None,
+    ) -> Sequence[KnownFields]:
+        """Add who asks for what, as the client sent it, valid or not; return the fields that are known."""
+        client = self._audit.client(self._caller)
+        record |= _job(self._job)
         match request:
             case proto.StartRequest():
-                record |= self._trail.command(
-                    request.name, request.args, request.env, request.working_directory
-                )
                 if request.secrets:
                     record["secrets"] = [each.name for each in request.secrets]
-                record |= self._trail.execution(execution) | _limits(request.limits)
+                record |= self._trail.execution(execution)
+                record |= _limits(request.limits) if spec is None else limits_of(spec.limits)
                 if request.user:
                     record["user"] = request.user
                 if request.job_name:
                     record["job_name"] = request.job_name
+                command = self._trail.command(
+                    request.name, request.args, request.env, request.working_directory
+                )
+                return client, command
             case proto.UpdateRequest():
                 record |= _limits(request.limits)
             case proto.SignalRequest(signal=signal) | proto.StopRequest(signal=int(signal)):
                 record["signal"] = signal
             case proto.AttachOpen():
                 record["input"] = request.input
-        return record
+        return (client,)
 
 
-def _certificate(caller: Caller) -> AuditRecord:
-    """Return all that is known of a client."""
+def _key(caller: Caller) -> tuple[str, str]:
+    """Return what identifies a client and its connection."""
+    return caller.certificate.fingerprint, caller.address
+
+
+def _certificate(caller: Caller) -> KnownFields:
     identity = caller.identity
-    return {
-        "identity": identity.name,
-        "issuer": identity.issuer,
-        "roles": sorted(identity.roles),
-        "serial": caller.certificate.serial_hex,
-        "fingerprint": caller.certificate.fingerprint,
-        "address": caller.address,
-    }
+    return KnownFields(
+        {
+            "identity": identity.name,
+            "issuer": identity.issuer,
+            "roles": sorted(identity.roles),
+            "serial": caller.certificate.serial_hex,
+            "fingerprint": caller.certificate.fingerprint,
+            "address": caller.address,
+        }
+    )
 
 
 def _who(caller: Caller) -> AuditRecord:

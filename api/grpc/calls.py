@@ -135,7 +135,7 @@ class Calls:
             reason = f"the policy does not let {identity.name!r} read this job" if hidden else str(error)
             call.audited.deny(reason, request, error.rule)
             raise
-        call.audited.allow(request, allowed.rule, allowed.grant.execution)
+        call.audited.allow(request, allowed.rule, allowed.grant.execution, allowed.spec)
         permit.set(allowed)
         if _may_be_ended(call.method):
             self.standing.add(identity, group, request)

@@ -49,6 +49,11 @@ class MessageBuffer:
             else:
                 self._settle(1)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will arrive."""
+        return self._ended
+
     def eof(self) -> None:
         """Record that nothing more will arrive."""
         self._ended = True

@@ -63,21 +63,25 @@ class RequestReader:
 
         Raises CallRejected and QuotaExceeded.
         """
+        if _buffer(self._wire).ended:  # as almost always: nothing to wait for
+            return await self._receive(most, setting)
         patience = self._bounds.request_timeout
         try:
             async with asyncio.timeout(patience):
-                size = await _size_of_next(self._wire, most, setting)
-                if size is not None and size > WINDOW - _PREFIX.size:
-                    await self._make_room(size)
-                data = None if size is None else await _next(self._wire, size)
+                return await self._receive(most, setting)
         except TimeoutError:
             raise CallRejected(
                 Status.DEADLINE_EXCEEDED,
                 f"the request message did not arrive within {patience:g} s (setting request_timeout)",
             ) from None
-        if data is None:
+
+    async def _receive(self, most: int, setting: str) -> bytes:
+        size = await _size_of_next(self._wire, most, setting)
+        if size is None:
             raise CallRejected(Status.INVALID_ARGUMENT, "the request message is missing")
-        return data
+        if size > WINDOW - _PREFIX.size and not _buffer(self._wire).ended:
+            await self._make_room(size)
+        return await _next(self._wire, size)
 
     async def decode(self, data: bytes, message_type: type[_Request], most: int) -> _Request:
         """Return the message in these bytes, which may be at most so many; raise MalformedMessage."""

@@ -1,6 +1,6 @@
 """Bounds on the size of a record: a client chooses what many of its fields contain."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from operator import attrgetter
 
 from ..model.limits import IO_RATES, LIMIT_NAMES, ResourceLimits
@@ -35,8 +35,10 @@ def bounded(record: AuditRecord) -> AuditRecord:
     return {**record, **within, "cut": [*record.get("cut", ()), *cut]}  # type: ignore[typeddict-item]
 
 
-def first_items(items: Iterable[str]) -> tuple[list[str], bool]:
+def first_items(items: Collection[str]) -> tuple[list[str], bool]:
     """Return the items that are within the bounds of a list, and whether anything is missing."""
+    if sum(map(len, items)) + len(items) <= LONGEST_ITEM:  # as of almost all commands
+        return list(items), False
     found: list[str] = []
     left, cut = LONGEST_LIST, False
     for item in items:
@@ -53,21 +55,21 @@ def limit_values(limits: ResourceLimits) -> dict[str, object]:
     """Return the limits that are set, by their names; those of devices are in the list ``io``."""
     if limits == _NO_LIMITS:
         return {}
-    values: dict[str, object] = dict(zip(LIMIT_NAMES, _every_limit(limits), strict=True))
+    values = _set(zip(LIMIT_NAMES, _every_limit(limits), strict=True))
     if limits.io:
         values["io"] = [
-            {"device": part.device[:LONGEST_TEXT]} | _set({name: getattr(part, name) for name in IO_RATES})
+            {"device": part.device[:LONGEST_TEXT]} | _set((name, getattr(part, name)) for name in IO_RATES)
             for part in limits.io[:_MOST_DEVICES]
         ]
     if limits.unlimited:
         values["unlimited"] = list(limits.unlimited)
-    return _set(values)
+    return values
 
 
-def _set(values: dict[str, object]) -> dict[str, object]:
+def _set(values: Iterable[tuple[str, object]]) -> dict[str, object]:
     return {
         name: value[:LONGEST_TEXT] if isinstance(value, str) else value
-        for name, value in values.items()
+        for name, value in values
         if value is not None
     }
 

@@ -5,6 +5,7 @@ docs/how-to/audit.md describes each event and each field; tests/unit/test_audit_
 
 import json
 import time
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 from typing import TypedDict
@@ -75,20 +76,43 @@ class AuditRecord(TypedDict, total=False):
 _LAST_SECOND = 253_402_300_799.0
 """The end of the year 9999, the last that the format has."""
 
-_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+# No record contains itself.
+_encode = json.JSONEncoder(ensure_ascii=True, check_circular=False, separators=(",", ":")).encode
 
 
-def line(record: AuditRecord) -> bytes:
-    """Return a record as one line of ASCII, with its newline.
+class KnownFields:
+    """Fields that several records have, none of them empty: their JSON is made once."""
+
+    __slots__ = ("json", "record")
+
+    def __init__(self, record: AuditRecord) -> None:
+        self.record = record
+        self.json = _json(record)[1:-1]
+
+
+def line(record: AuditRecord, known: Iterable[KnownFields] = ()) -> bytes:
+    """Return a record, with fields that are known, as one line of ASCII with its newline.
 
     Control characters and all others are escaped: no value can end the line or begin another one. A lone
     surrogate, which is no character, is written as the text of its escape, because many readers of JSON
     reject a line that has one.
     """
+    text = ",".join((_json(record)[:-1], *[each.json for each in known]))
+    return f"{text}}}\n".encode("ascii")
+
+
+def merged(record: AuditRecord, known: Iterable[KnownFields]) -> AuditRecord:
+    """Return all fields of a record."""
+    for each in known:
+        record = record | each.record
+    return record
+
+
+def _json(record: AuditRecord) -> str:
     text = _encode(record)
     if "\\ud" in text:
         text = _encode({name: _well_formed(value) for name, value in record.items()})
-    return text.encode("ascii") + b"\n"
+    return text
 
 
 def _well_formed(value: object) -> object:

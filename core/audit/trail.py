@@ -1,6 +1,7 @@
 """What api and engine report to the audit: it adds the time, leaves secrets out, and keeps the bounds."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from ..engine.defaults import SystemClock
 from ..errors import AuditUnavailable
@@ -10,8 +11,8 @@ from ..model.job import JobRecord
 from ..model.limits import ResourceLimits
 from ..ports.audit import AuditLog
 from ..ports.journal import Clock
-from .bounds import first_items, limit_values
-from .record import AuditRecord, Event, timestamp
+from .bounds import LONGEST_TEXT, first_items, limit_values
+from .record import AuditRecord, Event, KnownFields, timestamp
 from .redaction import Redaction
 from .writer import AuditWriter
 
@@ -35,6 +36,8 @@ class AuditTrail:
         self._clock = clock or SystemClock()
         self._log = None if log is None else AuditWriter(log, self._clock)
         self._redaction = redaction or Redaction()
+        # A command is recorded when it is allowed and when it runs.
+        self._recent_command = lru_cache(maxsize=16)(self._command)
         self._refuses = refuses
         self.reads = reads and log is not None
 
@@ -48,38 +51,44 @@ class AuditTrail:
         """Why the last record could not be stored; empty if it was, or if there is no log."""
         return "" if self._log is None else self._log.trouble
 
-    def write(self, event: Event, record: AuditRecord) -> bool:
+    def write(self, event: Event, record: AuditRecord, *known: KnownFields) -> bool:
         """Store what happens now; return False if it cannot be stored."""
         if self._log is None:
             return True
         message = record.get("message")
         if message:
             record["message"] = self._redaction.text(message)
-        head: AuditRecord = {"time": timestamp(self._clock.now()), "event": event}
-        return self._log.write(head | record)
+        return self._log.write({"time": timestamp(self._clock.now()), "event": event, **record}, known)
 
-    def decide(self, record: AuditRecord, *, always: bool) -> None:
+    def decide(self, record: AuditRecord, *known: KnownFields, always: bool) -> None:
         """Record that a call may begin; raise AuditUnavailable if it may not, because that is impossible.
 
         ``always``: the call begins in any case.
         """
-        if not self.write(Event.DECISION, record) and self._refuses and not always:
+        if not self.write(Event.DECISION, record, *known) and self._refuses and not always:
             raise AuditUnavailable(self.trouble)
 
     def command(
         self, command: str, arguments: Sequence[str], environment: Mapping[str, str], directory: str
-    ) -> AuditRecord:
+    ) -> KnownFields:
         """Return a command as it may be recorded: without secrets, and only the names of variables."""
         words, words_cut = first_items((command, *arguments))
         names, names_cut = first_items(environment)
+        cut = ("command",) * words_cut + ("environment",) * names_cut
+        directory = directory[: LONGEST_TEXT + 1]  # the record is cut, and says so
+        return self._recent_command(tuple(words), tuple(names), directory or "/", cut)
+
+    def _command(
+        self, words: tuple[str, ...], names: tuple[str, ...], directory: str, cut: tuple[str, ...]
+    ) -> KnownFields:
         record: AuditRecord = {"command": self._redaction.command(words)}
         if names:
-            record["environment"] = names
+            record["environment"] = list(names)
         if directory != "/":
             record["directory"] = directory
-        if words_cut or names_cut:
-            record["cut"] = ["command"] * words_cut + ["environment"] * names_cut
-        return record
+        if cut:
+            record["cut"] = list(cut)
+        return KnownFields(record)
 
     def execution(self, execution: Execution | None) -> AuditRecord:
         """Return what is executed for a command, if that is decided before: by a policy."""
@@ -93,12 +102,12 @@ class AuditTrail:
     def job_started(self, job: JobRecord) -> None:
         """Record that the command of a job is running."""
         if self._log is not None:
-            self.write(Event.JOB_STARTED, self._described(job) | _process(job))
+            self.write(Event.JOB_STARTED, *self._described(job))
 
     def job_recovered(self, job: JobRecord) -> None:
         """Record that a job of an earlier server goes on under this one."""
         if self._log is not None:
-            self.write(Event.JOB_RECOVERED, self._described(job) | _process(job))
+            self.write(Event.JOB_RECOVERED, *self._described(job))
 
     def job_ended(self, job: JobRecord) -> None:
         """Record the end of a job; that may be long ago, when no server ran."""
@@ -135,11 +144,11 @@ class AuditTrail:
         if self._log is not None:
             self._log.close()
 
-    def _described(self, job: JobRecord) -> AuditRecord:
+    def _described(self, job: JobRecord) -> tuple[AuditRecord, KnownFields]:
         spec = job.spec
         record: AuditRecord = {
             **_job(job),
-            **self.command(spec.command, spec.args, spec.env, spec.working_directory),
+            **_process(job),
             **self.execution(job.execution),
             **limits_of(job.limits),
         }
@@ -147,7 +156,7 @@ class AuditTrail:
             record["user"] = job.effective_user
         if spec.name:
             record["job_name"] = spec.name
-        return record
+        return record, self.command(spec.command, spec.args, spec.env, spec.working_directory)
 
 
 def limits_of(limits: ResourceLimits) -> AuditRecord:

@@ -1,11 +1,12 @@
 """Writing to the audit log: what it cannot store is counted, and the trouble is reported."""
 
 import logging
+from collections.abc import Sequence
 
 from ..ports.audit import AuditLog
 from ..ports.journal import Clock
 from .bounds import LONGEST_TEXT, bounded
-from .record import AuditRecord, Event, line, timestamp
+from .record import AuditRecord, Event, KnownFields, line, merged, timestamp
 
 _REPORT_INTERVAL = 60.0
 """Seconds between two reports of the same trouble."""
@@ -24,17 +25,15 @@ class AuditWriter:
         self._reported_at = 0.0
         self.trouble = ""
 
-    def write(self, record: AuditRecord) -> bool:
+    def write(self, record: AuditRecord, known: Sequence[KnownFields]) -> bool:
         """Append a record, after one about those that were lost before it; return whether it is stored."""
         try:
             if self._lost:
                 self._resume(record["time"])
-            text = line(record)
+            text = line(record, known)
             if len(text) > LONGEST_TEXT:  # otherwise no part of it can be too long
-                within = bounded(record)
-                if within is not record:
-                    record, text = within, line(within)
-            self._destination.write(record, text)
+                text = line(bounded(merged(record, known)))
+            self._destination.write(text)
         except OSError as error:
             self._failed(error)
             return False
@@ -59,7 +58,7 @@ class AuditWriter:
             "since": timestamp(self._lost_since),
             "reason": self.trouble,
         }
-        self._destination.write(gap, line(gap))
+        self._destination.write(line(gap))
         log.warning("the audit log can be written again; %d records are missing", self._lost)
         self._lost = 0
         self.trouble = ""

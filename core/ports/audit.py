@@ -2,14 +2,12 @@
 
 from typing import Protocol
 
-from ..audit.record import AuditRecord
-
 
 class AuditLog(Protocol):
     """Stores the records of the audit. No method waits for a slow reader."""
 
-    def write(self, record: AuditRecord, text: bytes) -> None:
-        """Append a record, of which ``text`` is the line of JSON; raise OSError if it is not stored."""
+    def write(self, line: bytes) -> None:
+        """Append a record as one line of JSON; raise OSError if it is not stored."""
         ...
 
     def reopen(self) -> None:

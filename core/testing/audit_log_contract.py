@@ -76,7 +76,7 @@ def _record(number: int) -> AuditRecord:
 
 
 def _write(log: AuditLog, record: AuditRecord) -> None:
-    log.write(record, line(record))
+    log.write(line(record))
 
 
 def parsed(text: bytes) -> list[AuditRecord]:

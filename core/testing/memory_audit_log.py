@@ -3,8 +3,10 @@
 import json
 from errno import ENOSPC
 from os import strerror
+from typing import TYPE_CHECKING
 
-from ..audit.record import AuditRecord
+if TYPE_CHECKING:
+    from ..audit.record import AuditRecord
 
 
 class MemoryAuditLog:
@@ -14,12 +16,11 @@ class MemoryAuditLog:
         self.records: list[AuditRecord] = []
         self.full = False
 
-    def write(self, record: AuditRecord, text: bytes) -> None:
+    def write(self, line: bytes) -> None:
         """Keep a record."""
-        del record
         if self.full:
             raise OSError(ENOSPC, strerror(ENOSPC))
-        self.records.append(json.loads(text))
+        self.records.append(json.loads(line))
 
     def reopen(self) -> None:
         """Do nothing: there is no file."""

@@ -7,7 +7,6 @@ from contextlib import suppress
 from errno import EINVAL, EIO, EPERM, EROFS
 from pathlib import Path
 
-from ...core.audit.record import AuditRecord
 from ..state.reserve import FOR_AUDIT, NO_SPACE, Reserve
 
 _STORAGE_FAILURES = NO_SPACE | {EIO, EROFS}
@@ -38,11 +37,10 @@ class AuditFile:
             if error.errno not in _STORAGE_FAILURES:
                 raise
 
-    def write(self, record: AuditRecord, text: bytes) -> None:
-        del record
+    def write(self, line: bytes) -> None:
         while True:
             try:
-                self._write(text)
+                self._write(line)
             except OSError as error:
                 if error.errno not in NO_SPACE or not self._make_room():
                     raise
@@ -54,17 +52,17 @@ class AuditFile:
         reserve, place = self._reserve, str(self._path.parent) if self._file < 0 else self._file
         return reserve is not None and reserve.shares_disk(place) and reserve.release(FOR_AUDIT)
 
-    def _write(self, text: bytes) -> None:
+    def _write(self, line: bytes) -> None:
         if self._file < 0:
             self._file = _open(self._path)
         found = os.fstat(self._file)
         if not found.st_nlink:  # what is written to a deleted file cannot be read
             self.reopen()
             found = os.fstat(self._file)
-        elif self._size and found.st_size and found.st_size + len(text) > self._size:
+        elif self._size and found.st_size and found.st_size + len(line) > self._size:
             self._rotate(found)
             found = os.fstat(self._file)
-        _append(self._file, text, found.st_size)
+        _append(self._file, line, found.st_size)
 
     def reopen(self) -> None:
         self._replace(_open(self._path))

@@ -12,7 +12,6 @@ import struct
 from errno import ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOTCONN
 from pathlib import Path
 
-from ...core.audit.record import AuditRecord
 from .backlog import MOST_WAITING, Backlog
 
 SOCKET = Path("/run/systemd/journal/socket")
@@ -42,8 +41,8 @@ class Journald:
             raise OSError(error.errno, error.strerror, self._path) from None
         self._backlog = Backlog(self._socket.fileno(), self._send, most=most_waiting)
 
-    def write(self, record: AuditRecord, text: bytes) -> None:
-        self._backlog.put(entry(record, text))
+    def write(self, line: bytes) -> None:
+        self._backlog.put(entry(line))
 
     def reopen(self) -> None:
         self._socket.connect(self._path)
@@ -85,13 +84,13 @@ class Journald:
             os.close(file)
 
 
-def entry(record: AuditRecord, text: bytes) -> bytes:
+def entry(line: bytes) -> bytes:
     """Return an entry of the native protocol. Values with a newline have a length, so none ends a field."""
     fields = {
-        "MESSAGE": text[:-1].decode("ascii"),
+        "MESSAGE": line[:-1].decode("ascii"),
         "PRIORITY": _NOTICE,
         "SYSLOG_IDENTIFIER": IDENTIFIER,
-        **{_PREFIX + name.upper(): _value(value) for name, value in record.items()},
+        **{_PREFIX + name.upper(): _value(value) for name, value in json.loads(line).items()},
     }
     return b"".join(_field(name.encode("ascii"), value) for name, value in fields.items())
 
@@ -101,7 +100,7 @@ def _value(value: object) -> str:
 
 
 def _field(name: bytes, value: str) -> bytes:
-    data = value.encode(errors="backslashreplace")
+    data = value.encode()
     if b"\n" not in data:
         return name + b"=" + data + b"\n"
     return name + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"

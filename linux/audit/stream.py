@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ...core.audit.record import AuditRecord
 from .backlog import MOST_WAITING, Backlog
 
 _STDOUT = 1
@@ -35,9 +34,8 @@ class AuditStream:
         send = partial(os.write, self._file) if self._socket is None else _sender(self._socket)
         self._backlog = Backlog(self._file, send, most=most_waiting)
 
-    def write(self, record: AuditRecord, text: bytes) -> None:
-        del record
-        self._backlog.put(text)
+    def write(self, line: bytes) -> None:
+        self._backlog.put(line)
 
     def reopen(self) -> None:
         """Stdout has no name to open again."""

@@ -29,7 +29,7 @@ def record(number: int, **fields: Any) -> AuditRecord:
 def write(log: AuditFile | AuditStream | Journald, *records: AuditRecord) -> None:
     """Write records."""
     for each in records:
-        log.write(each, line(each))
+        log.write(line(each))
 
 
 def ids(directory: Path, files: str = "*") -> dict[str, list[str]]:

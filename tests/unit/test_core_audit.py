@@ -282,8 +282,10 @@ def test_a_lost_job() -> None:
 
 def test_a_long_command_is_cut_before_it_is_redacted() -> None:
     """What is recorded of a command is bounded, and says so."""
-    record = AuditTrail(MemoryAuditLog()).command(
-        "app", ["--token", "x" * 10_000, *["y" * 5000] * 20], {}, "/"
+    record = (
+        AuditTrail(MemoryAuditLog())
+        .command("app", ["--token", "x" * 10_000, *["y" * 5000] * 20], {}, "/")
+        .record
     )
     assert ["app", "--token", MASK, "y" * LONGEST_ITEM] == record["command"][:4]
     assert ["command"] == record["cut"]

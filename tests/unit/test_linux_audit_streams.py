@@ -147,7 +147,7 @@ def test_no_journald(tmp_path: Path) -> None:
 def test_values_forge_no_field_of_journald(fields: dict[str, str]) -> None:
     """No text ends its field or begins another one; a lone surrogate is escaped."""
     sent: AuditRecord = {"event": Event.OUTCOME, **fields}  # type: ignore[typeddict-item]
-    found = parsed_entry(entry(sent, line(sent)))
+    found = parsed_entry(entry(line(sent)))
     assert {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "WORKER_EVENT"} | {
         f"WORKER_{each.upper()}" for each in fields
     } == found.keys()

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from errno import ENOENT
 
 from betterproto2 import Message
@@ -39,6 +39,9 @@ from .who_am_i import AllowedCalls, WhoAmI
 
 _MOST_CLIENTS = 1000
 """Clients whose rights are kept."""
+
+_MOST_PROGRAMS = 100
+"""Programs for which the rules of a client are kept."""
 
 _ADVICE = "`worker policy explain` shows on the server why"
 
@@ -73,9 +76,22 @@ class _Rights:
     quotas: Sequence[RunningJobs]
     decisions: Mapping[tuple[CallGroup, bool], Decision]
     may_start: bool
+    of_programs: dict[str, ClientRules] = field(default_factory=dict)
 
     def of(self, group: CallGroup, *, own: bool = True) -> Decision:
         return self.decisions[group, own]
+
+    def of_start(self, facts: StartFacts) -> Decision:
+        """Return the decision about a start."""
+        call, program = Call(CallGroup.START, start=facts), facts.program
+        rules = self.of_programs.get(program.path)
+        if rules is None:
+            rules = self.rules.about(program)
+            if not program.missing:  # a name that a client invents may be long
+                if len(self.of_programs) >= _MOST_PROGRAMS:
+                    self.of_programs.clear()
+                self.of_programs[program.path] = rules
+        return rules.decide(call)
 
     def reads(self, record: JobRecord) -> bool:
         """Whether a job exists for the client."""
@@ -214,7 +230,7 @@ class Authorization:
         facts = await self._facts(spec, policy)
         if secrets:
             facts = replace(facts, secrets=secrets)
-        decision = rights.rules.decide(Call(CallGroup.START, start=facts))
+        decision = rights.of_start(facts)
         if facts.program.missing and (decision.allowed or "/" not in spec.command):
             raise SpawnFailed(ENOENT, f"{spec.command}: {os.strerror(ENOENT)}")
         if not decision.allowed or decision.rule is None:

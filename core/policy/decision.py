@@ -1,9 +1,9 @@
 """The decision about a call: what the policy allows, and which rule decided."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .calls import Call, CallGroup, Client
+from .calls import Call, CallGroup, Client, Program
 from .matching import mismatch, mismatch_of_call
 from .rules import Effect, Policy, Quota, Rule
 
@@ -56,10 +56,21 @@ class ClientRules:
                 allowing = rule
         return NO_RULE if allowing is None else Decision(allowed=True, rule=allowing)
 
+    def about(self, program: Program) -> "ClientRules":
+        """Return the same without rules that cannot match a start of this program."""
+        rules = [rule for rule in self.rules if CallGroup.START in rule.calls and _may_match(rule, program)]
+        return replace(self, rules=rules)
+
     @property
     def may_start(self) -> bool:
         """Whether a rule allows some start: otherwise nothing needs to be looked up."""
         return any(rule.effect is Effect.ALLOW and CallGroup.START in rule.calls for rule in self.rules)
+
+
+def _may_match(rule: Rule, program: Program) -> bool:
+    return rule.effect is Effect.DENY or any(
+        command.matches_path(program.path) for command in rule.start.commands
+    )
 
 
 def rules_of(policy: Policy, client: Client) -> ClientRules:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.policy.calls import Accounts, Call, CallGroup, Client, Ids
-from worker.core.policy.decision import decide, explain
+from worker.core.policy.decision import decide, explain, rules_of
 
 from ..support.policies import GROUPS, NOBODY, USERS, read, start
 
@@ -267,6 +267,8 @@ def test_the_decision_is_that_of_the_model(rules: list[Table], client: Client, c
     matching = {each.rule.name for each in explain(policy, client, call) if not each.failed}
     decision = decide(policy, client, call)
     assert decision.rule is None or decision.rule.name in matching
+    if call.start is not None:
+        assert decision == rules_of(policy, client).about(call.start.program).decide(call)
 
 
 @given(RULES, CLIENTS, CALLS, st.randoms(use_true_random=False))

@@ -77,8 +77,7 @@ bench: .venv/ready ## Run the benchmarks (benchmarks/README.md)
 	$(BIN)/python benchmarks/placement.py
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/calls.py
-	$(BIN)/python benchmarks/audit.py
-	$(BIN)/python benchmarks/policy.py
+	$(BIN)/python benchmarks/multi_user.py
 	$(BIN)/python benchmarks/streams.py
 	$(BIN)/python benchmarks/following.py
 	$(BIN)/python benchmarks/recording.py

@@ -101,10 +101,11 @@ class _KeptAccounts:
 
     def __init__(self, policy: Policy, default_user: str | None) -> None:
         self._until = time.monotonic() + _KEPT
-        self._users = existing_users(policy.user_names)
-        self._groups = _gids(policy.group_names)
-        self._default = _own() if default_user is None else _ids(default_user) or _UNKNOWN
+        self._ids: dict[str, Ids] = {}
         self._of: dict[str | None, Accounts] = {}
+        self._users = {name: ids for name in policy.user_names if (ids := self._user(name)) is not None}
+        self._groups = _gids(policy.group_names)
+        self._default = _own() if default_user is None else self._user(default_user) or _UNKNOWN
 
     @property
     def are_recent(self) -> bool:
@@ -117,7 +118,7 @@ class _KeptAccounts:
 
     def of(self, user: str | None) -> Accounts:
         """Return the accounts for a user as written for a job."""
-        job = [_ids(each) for each in _users_of(user)] or [self._default]
+        job = [self._user(each) for each in _users_of(user)] or [self._default]
         first, last = job[0] or _UNKNOWN, job[-1] or _UNKNOWN
         accounts = Accounts(first, last, self._default, os.geteuid(), self._users, self._groups)
         if _UNKNOWN not in (first, last):
@@ -125,6 +126,15 @@ class _KeptAccounts:
                 self._of.clear()
             self._of[user] = accounts
         return accounts
+
+    def _user(self, name: str) -> Ids | None:
+        """Return a user as written for a job, None if it does not exist."""
+        ids = self._ids.get(name)
+        if ids is None and (ids := _ids(name)) is not None:
+            if len(self._ids) >= _MOST_KEPT:
+                self._ids.clear()
+            self._ids[name] = ids
+        return ids
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ import pytest
 
 from worker.api.ends_of_validity import ClientExpiries
 from worker.api.identity import Caller, read_certificate, serial_text
-from worker.client.client import Client
 
 from ..support.authorities import Issued, TestCA, now
+from ..support.clients import impatient
 from ..support.served import serving
 
 CA = TestCA("the CA")
@@ -96,7 +96,7 @@ async def test_a_server_warns_of_its_clients(tmp_path: Path, caplog: pytest.LogC
         with caplog.at_level(logging.WARNING):
             for name, issued in (("ann", ann), ("bob", bob), ("ann", ann)):
                 context = issued.context(pki / "ca.crt", tmp_path / "clients", name)
-                async with Client(served.host, served.port, context) as client:
+                async with impatient(served.host, served.port, context) as client:
                     await client.list()
     lines = [each for each in warned(caplog) if "certificate of the client" in each]
     assert [f"the certificate of the client 'ann', serial {serial_text(ann.serial)}"] == [

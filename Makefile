@@ -55,7 +55,7 @@ guest: .venv/ready ## Test in a Debian guest under qemu: cgroup v2, systemd as P
 docs: .venv/ready ## Build the documentation in build/docs, and the man pages (installs Sphinx)
 	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs=auto -b html docs build/docs
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs=auto -b man docs docs/man
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs=auto -d build/doctrees -b man docs docs/man
 
 links: docs ## Check the links to other sites (needs the network)
 	$(BIN)/python -m sphinx --quiet --jobs=auto -b linkcheck docs build/links

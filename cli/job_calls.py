@@ -82,6 +82,12 @@ def show_results(results: Sequence[object], chosen: ChosenJobs) -> None:
     show_json(results[0] if chosen.single and results else list(results))
 
 
+async def find_jobs(client: Client, chosen: ChosenJobs) -> Sequence[Job]:
+    """Return the jobs; raise the first error of one that cannot be found."""
+    found = await _found(client, chosen, running=False, finished=False)
+    return [each if isinstance(each, Job) else each.result() for each in found]
+
+
 async def _found(
     client: Client, chosen: ChosenJobs, *, running: bool, finished: bool
 ) -> "Sequence[Job | asyncio.Task[Job]]":

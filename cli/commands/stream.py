@@ -5,15 +5,17 @@ from functools import partial
 
 import click
 
+from ...client.client import Client
 from ...client.errors import RpcError, ServerUnreachable
 from ...client.job import Job
 from ...core.model.ending import Channel
 from ...core.model.job import LARGEST_OUTPUT
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, StreamStart
-from ...core.model.stream_times import StreamTimes
-from ..client_settings import ClientSettings, call_job, client_options
+from ...core.model.stream_times import ANY_TIME, StreamTimes
+from ..client_settings import ClientSettings, call, call_job, client_options
 from ..help_page import command
-from ..options.job import job_argument
+from ..job_calls import find_jobs
+from ..options.job import ChosenJobs, jobs_argument
 from ..options.parameters import TAIL, TIME, Parsed, parse_whole
 from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
@@ -23,8 +25,10 @@ _OFFSET = Parsed("BYTE", partial(parse_whole, below=LARGEST_OUTPUT))
 _COUNT = Parsed("BYTES", partial(parse_whole, below=1 << 63))
 
 
-@command(examples=("worker stream JOB", "worker stream --tail 100 --since 10m JOB"))
-@job_argument
+@command(
+    examples=("worker stream JOB", "worker stream --tail 100 --since 10m JOB", "worker stream build test")
+)
+@jobs_argument
 @click.option("--offset", type=_OFFSET, help="Start at this byte.")
 @click.option("--tail", type=TAIL, help="Start this many lines before the end; all: print everything.")
 @click.option("--tail-bytes", type=_COUNT, help="Start this many bytes before the end.")
@@ -44,7 +48,7 @@ _COUNT = Parsed("BYTES", partial(parse_whole, below=1 << 63))
 @client_options
 def stream(
     settings: ClientSettings,
-    job: str,
+    chosen: ChosenJobs,
     offset: int | None,
     tail: StreamStart | None,
     tail_bytes: int | None,
@@ -58,6 +62,8 @@ def stream(
     stderr: bool,
 ) -> None:
     """Print a job's output from its first byte until it ends.
+
+    The output of several jobs is merged: each line has the name of its job before it.
 
     If stdout and stderr of the job are separate, each goes to that of this command, and a tail is one of
     each; --offset then needs --stdout or --stderr.
@@ -90,8 +96,20 @@ def stream(
         )
         await copy_output(output, meter)
 
+    if not chosen.single:
+        if one_channel or progress or times != ANY_TIME or isinstance(start, LastBytes):
+            raise click.UsageError("with several jobs, use only --tail and --no-follow")
+        call(settings, partial(_merge, chosen=chosen, start=start, follow=follow))
+        return
     with Meter.shown() if progress else nullcontext() as meter:
-        call_job(settings, job, copy)
+        call_job(settings, chosen.references[0], copy)
+
+
+async def _merge(client: Client, chosen: ChosenJobs, start: StreamStart, *, follow: bool) -> None:
+    from ..terminal.merged_lines import merge_lines  # noqa: PLC0415 - most streams are of one job
+
+    if jobs := await find_jobs(client, chosen):
+        await merge_lines(jobs, start, follow=follow)
 
 
 async def _check_offset(job: Job) -> None:

@@ -15,7 +15,9 @@ from ...core.model.ending import Cause, Signaled, exit_code
 from ...core.model.job import JobState, JobStatus
 from .console import printable
 
-_SHORTEST_ID = 8
+SHORTEST_ID = 8
+"""Characters of an id on a terminal."""
+
 _SHORTEST_COMMAND = 20
 _CUT = "..."
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -119,7 +121,7 @@ _WIDE = (
 def len_of_ids(jobs: Sequence[JobStatus]) -> int:
     """Return how many characters of the ids of these jobs tell them apart, at least 8."""
     ids = sorted(str(job.record.id) for job in jobs)
-    return max([_SHORTEST_ID, *(_common(one, two) + 1 for one, two in pairwise(ids))])
+    return max([SHORTEST_ID, *(_common(one, two) + 1 for one, two in pairwise(ids))])
 
 
 def command(status: JobStatus) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from worker.core.model.job import JobId, JobState
 
-from ..support.commands import command
+from ..support.commands import begin, command, finish
 from ..support.restarted import Machine, serving
 
 
@@ -146,3 +146,25 @@ async def test_run_removes_its_job(pki: Path) -> None:
         done = await command(machine, "run", "--rm", "echo", "hi")
         assert (0, b"hi\n", "") == (done.status, done.out, done.err)
         assert [] == await machine.worker.list()
+
+
+async def test_a_stream_of_several_jobs(pki: Path) -> None:
+    """Each line has the name of its job, or the beginning of its id, before it; pieces become lines."""
+    async with serving(pki) as machine:
+        other = await started(machine, "echo", "hello")
+        await started(machine, "--name", "first", "echo", "one\ntwo")
+        done = await command(machine, "stream", "first", other)
+        assert (0, "") == (done.status, done.err)
+        lines = done.out.decode().splitlines()
+        assert ["first    | one", "first    | two"] == [each for each in lines if each.startswith("first")]
+        assert f"{other[:8]} | hello" in lines
+        assert 3 == len(lines)
+        for words in (("stream", "--offset", "1", "first", other), ("stream", "-t", "first", other)):
+            done = await command(machine, *words)
+            assert 2 == done.status
+            assert "with several jobs, use only --tail and --no-follow" in done.err
+        into_a_closed_pipe = ("sh", "-c", '"$@" | true', "sh")
+        closed = await finish(await begin(machine, "stream", "first", other, wrapper=into_a_closed_pipe))
+        assert "" == closed.err
+        missing = await command(machine, "stream", "first", "nope")
+        assert (1, "No job named nope\n") == (missing.status, missing.err)

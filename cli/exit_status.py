@@ -37,7 +37,7 @@ def report(error: Exception) -> int:
     """Print an error as one line on stderr and return the exit status."""
     match error:
         case click.ClickException():  # a usage error also prints the usage
-            return _print(error.show, error.exit_code)
+            return _print(error.show, _usage_status(error))
         case click.exceptions.Abort():
             return INTERRUPTED
         case PipeClosed():
@@ -52,6 +52,13 @@ def report(error: Exception) -> int:
         case _:
             message, status = f"internal error, please report it: {_origin(error)}", 1
     return _print(lambda: click.echo(message, err=True), status)
+
+
+def _usage_status(error: click.ClickException) -> int:
+    """Return 2, or of `worker run` a status that the job cannot be taken for, as docker run does."""
+    context = getattr(error, "ctx", None)
+    of_run = context is not None and context.command.name == "run"
+    return RUN_FAILED if of_run else error.exit_code
 
 
 def _print(write: Callable[[], None], status: int) -> int:

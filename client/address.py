@@ -28,6 +28,8 @@ DEFAULT_SERVER = Address("localhost", DEFAULT_PORT)
 
 def parse_address(text: str) -> Address:
     """Return the address written as ``text``: name, IPv4 or [IPv6], then the port; raise ValueError."""
+    if "://" in text:
+        raise ValueError("write HOST:PORT without a scheme, as in 127.0.0.1:7443")
     host, colon, port = text.rpartition(":")
     if not colon or not host:
         raise ValueError("write HOST:PORT, as in 127.0.0.1:7443")

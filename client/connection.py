@@ -132,4 +132,6 @@ def _reason(error: OSError) -> str:
     # With several addresses asyncio joins the errors in one text.
     if error.errno == ECONNREFUSED or f"[Errno {ECONNREFUSED}]" in str(error):
         return "connection refused; `worker up` starts a server"
-    return error.strerror or str(error)
+    if isinstance(error, ConnectionError) and not str(error):  # asyncio raises these without an errno
+        return "it closed the connection before it has answered; is it a worker server?"
+    return error.strerror or str(error) or type(error).__name__

@@ -26,6 +26,7 @@ from ..terminal.console import (
     WriteFailed,
     note,
     printable,
+    progress,
 )
 from ..terminal.input_copy import InputCopy, ReadFailed, how_to_return
 from ..terminal.local_terminal import LocalTerminal
@@ -218,7 +219,7 @@ class _Interrupts:
             if self._client.away:
                 note("the job will be stopped as soon as the server is back; interrupt again to give up")
             elif number == signal.SIGINT:
-                note("stopping the job; interrupt again to kill it")
+                progress("stopping the job; interrupt again to kill it")
             self._stop(None)
         elif self._client.away and self._main is not None:
             self._restore_handlers()

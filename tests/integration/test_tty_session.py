@@ -313,10 +313,10 @@ def test_run_without_keys(shared: Installation, tmp_path: Path) -> None:
 )
 def test_options_that_do_not_fit(shared: Installation, options: list[str], message: str) -> None:
     """The error names the remedy, and no job is started."""
-    before = shared.worker("list")
+    before = shared.worker("list", "-q")
     done = shared.run("run", *options, "true")
     assert (125, message) == (done.returncode, done.stderr.decode())
-    assert before == shared.worker("list")
+    assert before == shared.worker("list", "-q")
 
 
 def test_start_opens_the_terminal(shared: Installation) -> None:

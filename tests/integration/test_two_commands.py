@@ -54,7 +54,7 @@ def test_list_filters_by_label_and_state(shared):
     shared.worker("wait", over)
     running = shared.start("--label", "list=test", "sleep", "1000")
     labeled = json.loads(shared.worker("list", "--label", "list=test", "-o", "json"))
-    assert [over, running] == [job["id"] for job in labeled]
+    assert [running, over] == [job["id"] for job in labeled]
     lines = shared.worker("list", "--running", "--label", "list=test").splitlines()
     assert ["JOB", running] == [line.split()[0] for line in lines]
     assert lines[1].endswith("sleep 1000")

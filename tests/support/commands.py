@@ -26,6 +26,7 @@ async def begin(
     served: Served | Machine,
     *arguments: str,
     stdin: int | IO[bytes] = DEVNULL,
+    stderr: int = PIPE,
     wrapper: Sequence[str] = (),
 ) -> Process:
     """Begin a command; a ``wrapper`` is a program with arguments that executes it."""
@@ -41,7 +42,7 @@ async def begin(
         },
         stdin=stdin,
         stdout=PIPE,
-        stderr=PIPE,
+        stderr=stderr,
     )
 
 
@@ -49,7 +50,7 @@ async def finish(process: Process, data: bytes | None = None) -> Done:
     """Wait for the end of a command; with data, write it to stdin before, and close stdin."""
     out, err = await process.communicate(data)
     assert process.returncode is not None
-    return Done(process.returncode, out, err.decode())
+    return Done(process.returncode, out, (err or b"").decode())
 
 
 async def interrupt(process: Process) -> Done:

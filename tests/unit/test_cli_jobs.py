@@ -1,12 +1,15 @@
 """Jobs by name, prefix, @last and label, several at once, through the real commands."""
 
+import asyncio
 import json
+import os
+import pty
 from pathlib import Path
 from uuid import UUID
 
 from worker.core.model.job import JobId, JobState
 
-from ..support.commands import begin, command, finish
+from ..support.commands import begin, command, finish, interrupt
 from ..support.restarted import Machine, serving
 
 
@@ -168,3 +171,17 @@ async def test_a_stream_of_several_jobs(pki: Path) -> None:
         assert "" == closed.err
         missing = await command(machine, "stream", "first", "nope")
         assert (1, "No job named nope\n") == (missing.status, missing.err)
+
+
+async def test_an_interrupt_says_what_happens(pki: Path) -> None:
+    """On a terminal, the first Ctrl-C of `run` tells what the second one does."""
+    async with serving(pki) as machine:
+        ours, theirs = pty.openpty()
+        process = await begin(machine, "run", "sleep", "1000", stderr=theirs)
+        os.close(theirs)
+        while not await machine.worker.list():
+            await asyncio.sleep(0.01)
+        done = await interrupt(process)
+        assert 130 == done.status
+        assert b"stopping the job; interrupt again to kill it\r\n" == os.read(ours, 1000)
+        os.close(ours)

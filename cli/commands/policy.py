@@ -68,7 +68,7 @@ def check(file: Path, default_user: str | None, form: str | None) -> None:
 @policy.command(
     "explain",
     context_settings=JOB_COMMAND,
-    common={"file", "name", "roles", "cert", "group", "owner", "default_user", "user", "form"},
+    common={"file", "client_name", "roles", "cert", "group", "owner", "default_user", "user", "form"},
     examples=(
         "worker policy explain --policy policy.toml --as ci --role writer -- make",
         "worker policy explain --policy policy.toml --as bob --role writer --call stop --owner alice",
@@ -83,7 +83,7 @@ def check(file: Path, default_user: str | None, form: str | None) -> None:
     show_envvar=True,
     help="The policy.",
 )
-@click.option("--as", "name", metavar="NAME", help="Name of the client.")
+@click.option("--as", "client_name", metavar="NAME", help="Name of the client.")
 @click.option(
     "--role",
     "roles",
@@ -107,7 +107,7 @@ def check(file: Path, default_user: str | None, form: str | None) -> None:
 @format_option("json")
 def explain_command(
     file: Path,
-    name: str | None,
+    client_name: str | None,
     roles: tuple[str, ...],
     issuer: str,
     cert: Path | None,
@@ -123,9 +123,11 @@ def explain_command(
     client or of --owner: there is no CMD, and only `update` has options of the job, its limits. Run this
     where the server runs, as its user. Exits with 1 if the call is denied.
     """
-    if (name is None) == (cert is None) or (cert is not None and (roles or issuer)):
+    if (client_name is None) == (cert is None) or (cert is not None and (roles or issuer)):
         raise click.UsageError("use either --as with --role and --issuer, or --cert")
-    identity = _identity_in(cert) if cert else Identity(name or "", issuer, frozenset(map(Role, roles)))
+    identity = (
+        _identity_in(cert) if cert else Identity(client_name or "", issuer, frozenset(map(Role, roles)))
+    )
     _check_options(CallGroup(group), owner, job)
     found = _read(file)
     client = Client(identity.name, identity.issuer, frozenset(map(str, identity.roles)))

@@ -7,6 +7,10 @@ import pty
 from pathlib import Path
 from uuid import UUID
 
+import click
+
+from worker.cli.completion import jobs_beginning_with
+from worker.client.address import Address
 from worker.core.model.job import JobId, JobState
 
 from ..support.commands import begin, command, finish, interrupt
@@ -185,3 +189,20 @@ async def test_an_interrupt_says_what_happens(pki: Path) -> None:
         assert 130 == done.status
         assert b"stopping the job; interrupt again to kill it\r\n" == os.read(ours, 1000)
         os.close(ours)
+
+
+async def test_the_shell_completes_jobs(pki: Path) -> None:
+    """Names and ids that begin with the text, from the server of the options, if it answers."""
+    async with serving(pki) as machine:
+        job = await started(machine, "--name", "build", "sleep", "1000")
+        files = {
+            name: pki / f"{file}"
+            for name, file in (("ca", "ca.crt"), ("cert", "writer.crt"), ("key", "writer.key"))
+        }
+        context = click.Context(click.Command("query"))
+        context.params = {"server": Address("127.0.0.1", machine.port), **files}
+        for text, expected in (("bu", ["build"]), (job[:5], [job]), ("x", [])):
+            found = await asyncio.to_thread(jobs_beginning_with, text, context)
+            assert expected == [each.value for each in found]
+        await machine.down()
+        assert [] == await asyncio.to_thread(jobs_beginning_with, "bu", context)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from errno import ENOENT
+from errno import ENAMETOOLONG, ENOENT
 
 from betterproto2 import Message
 
@@ -42,6 +42,9 @@ _MOST_CLIENTS = 1000
 
 _MOST_PROGRAMS = 100
 """Programs for which the rules of a client are kept."""
+
+_PATH_MAX = 4096
+"""Bytes of a path, with the NUL at its end (limits.h)."""
 
 _ADVICE = "`worker policy explain` shows on the server why"
 
@@ -122,14 +125,20 @@ class Authorization:
                 f"the roles of {identity.name!r} are: {roles}"
             )
 
-    async def check(  # noqa: PLR0911 - by kind of request
-        self, identity: Identity, group: CallGroup, request: Message
-    ) -> Permit:
-        """Return what a call is allowed, whose caller has the role for it.
+    async def check(self, identity: Identity, group: CallGroup, request: Message) -> Permit:
+        """Return what a call is allowed, whose caller has the role for it, by the policy in force.
 
         Raises AmbiguousJob, AccessDenied, and JobHidden, which a client sees as for an unknown job.
         """
-        policy = self._in_force.policy
+        while True:
+            policy = self._in_force.policy
+            permit = await self._check(policy, identity, group, request)
+            if self._in_force.policy is policy:  # lookups take a while, and there may be a new one
+                return permit
+
+    async def _check(  # noqa: PLR0911 - by kind of request
+        self, policy: Policy | None, identity: Identity, group: CallGroup, request: Message
+    ) -> Permit:
         if policy is None:
             if isinstance(request, QueryRequest):
                 return Permit(job=await self._resolve(identity, request))
@@ -227,6 +236,10 @@ class Authorization:
     ) -> Permit:
         if not rights.may_start:  # then nothing is looked up for this client
             raise _denied(rights.rules.client, "start jobs", NO_RULE)
+        for path in (spec.command, spec.working_directory):
+            # The kernel rejects it (PATH_MAX); to resolve it first would keep a thread busy for minutes.
+            if len(path.encode(errors="surrogatepass")) >= _PATH_MAX:
+                raise SpawnFailed(ENAMETOOLONG, f"{path[:64]}...: {os.strerror(ENAMETOOLONG)}")
         facts = await self._facts(spec, policy)
         if secrets:
             facts = replace(facts, secrets=secrets)
@@ -286,7 +299,11 @@ class Authorization:
     async def _start_of(self, rights: _Rights, policy: Policy, record: JobRecord) -> Permit | None:
         """Return the permit for a start of a job as it was executed, None if it is not allowed."""
         execution = record.execution
-        spec = record.spec if execution is None else replace(record.spec, command=execution.path)
+        # The user of the job may not be the default user of today; None is the user of this server.
+        user = record.effective_user or str(os.geteuid())
+        spec = replace(record.spec, user=user)
+        if execution is not None:
+            spec = replace(spec, command=execution.path)
         try:
             allowed = await self._check_start(rights, policy, spec)
         except (AccessDenied, SpawnFailed):

@@ -46,8 +46,13 @@ class UnusableName(CertificateError):
 
 
 def check_name(name: str) -> None:
-    """Reject names that are not a file name or a common name (at most 64 characters, RFC 5280)."""
-    if not 0 < len(name) <= 64 or not name.isprintable() or "/" in name or name.startswith((".", "-")):
+    """Reject names that are not a file name or a common name (at most 64 bytes of UTF-8 here)."""
+    if (
+        not 0 < len(name.encode(errors="surrogatepass")) <= 64
+        or not name.isprintable()
+        or "/" in name
+        or name.startswith((".", "-"))
+    ):
         raise UnusableName(f"{name!r} is not usable as the name of a certificate")
 
 

@@ -52,49 +52,53 @@ def parse_serial(text: str) -> int:
 def revocation_lists(
     crls: Iterable[bytes], authorities: Sequence[bytes]
 ) -> Mapping[str, Sequence[RevocationList]]:
-    """Return the CRLs by their issuer; of each CA and each scope the newest one.
+    """Return the CRLs by their issuer; of each key of a CA and each scope the newest one.
+
+    Two CAs may have the same name, as after a change of the key: then the lists of both count.
 
     ``authorities`` are the certificates of CAs; CRLs and certificates are in DER. Raises ValueError for a
     CRL that cannot be read, of another CA, with a wrong signature, or of a kind that is not supported.
     """
-    newest: dict[tuple[str, bytes], RevocationList] = {}
+    newest: dict[tuple[str, bytes, bytes], RevocationList] = {}
     for data in crls:
-        found, scope = _revocation_list(data, authorities)
-        known = newest.get((found.issuer, scope))
+        found, key, scope = _revocation_list(data, authorities)
+        known = newest.get((found.issuer, key, scope))
         if known is None or found.issued > known.issued:
-            newest[found.issuer, scope] = found
+            newest[found.issuer, key, scope] = found
     result: dict[str, list[RevocationList]] = {}
     for each in newest.values():
         result.setdefault(each.issuer, []).append(each)
     return result
 
 
-def _revocation_list(data: bytes, authorities: Sequence[bytes]) -> tuple[RevocationList, bytes]:
-    """Return a CRL and its scope."""
+def _revocation_list(data: bytes, authorities: Sequence[bytes]) -> tuple[RevocationList, bytes, bytes]:
+    """Return a CRL, the key that has signed it, and its scope."""
     from .x509_errors import as_value_errors  # noqa: PLC0415 - 8 MB of memory, which few servers need
 
     with as_value_errors():
         return _parsed(data, authorities)
 
 
-def _parsed(data: bytes, authorities: Sequence[bytes]) -> tuple[RevocationList, bytes]:
+def _parsed(data: bytes, authorities: Sequence[bytes]) -> tuple[RevocationList, bytes, bytes]:
     from cryptography import x509  # noqa: PLC0415 - see above
 
     crl = x509.load_der_x509_crl(data)
     issuer = der.distinguished_name(der.decode(crl.issuer.public_bytes()))
-    _verify(crl, issuer, authorities)
+    key = _verify(crl, issuer, authorities)
     if crl.next_update_utc is None:
         raise ValueError(f"the CRL of {issuer} does not state when the next one follows")
     revoked = {each.serial_number: int(each.revocation_date_utc.timestamp()) for each in crl}
     found = RevocationList(
         issuer, int(crl.last_update_utc.timestamp()), int(crl.next_update_utc.timestamp()), revoked
     )
-    return found, _scope(crl, issuer)
+    return found, key, _scope(crl, issuer)
 
 
-def _verify(crl: "x509.CertificateRevocationList", issuer: str, authorities: Sequence[bytes]) -> None:
+def _verify(crl: "x509.CertificateRevocationList", issuer: str, authorities: Sequence[bytes]) -> bytes:
+    """Return the public key that has signed a CRL, in DER; raise ValueError if none has."""
     from cryptography import x509  # noqa: PLC0415 - see above
     from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
 
     found = False
     for authority in authorities:
@@ -110,7 +114,7 @@ def _verify(crl: "x509.CertificateRevocationList", issuer: str, authorities: Seq
             | dsa.DSAPublicKey
         )
         if isinstance(key, kinds) and crl.is_signature_valid(key):
-            return
+            return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if found:
         raise ValueError(f"the CRL of {issuer} is not signed with the key of that CA")
     raise ValueError(f"there is a CRL of {issuer}, but no certificate of that CA")

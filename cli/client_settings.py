@@ -121,7 +121,7 @@ def _not_found(reference: str) -> Failure:
         pass
     if reference == "@last":
         return Failure("you have started no job yet")
-    return Failure(f"No job named {printable(reference)}")
+    return Failure(f"No job named {printable(reference) or repr(reference)}")
 
 
 @contextmanager

@@ -150,6 +150,21 @@ NAMED_EXACTLY = Patterns(
             "SUDO_*",
             "MAN*",
         ),
+        *("TAR_OPTIONS", "RSYNC_*", "VIMINIT", "EXINIT", "PROMPT_COMMAND", "XDG_*", "ZDOTDIR", "AWK*"),
+        *(
+            "PHP*",
+            "PIP_*",
+            "npm_*",
+            "NPM_*",
+            "CARGO_*",
+            "RUST*",
+            "GO*",
+            "GCC_*",
+            "COMPILER_PATH",
+            "PKG_CONFIG*",
+        ),
+        *("DOTNET_*", "CORECLR_*", "WGETRC", "CURL_HOME", "ANSIBLE_*", "GTK_*", "QT_*", "INPUTRC"),
+        *("USER", "LOGNAME"),
         *("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "KRB5*", "SYSTEMD_*", "DBUS_*", "DOCKER_*"),
     )
 )

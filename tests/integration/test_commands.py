@@ -217,12 +217,23 @@ def test_stopping_a_finished_job(shared):
     assert 1 == done.returncode
 
 
+UNKNOWN = str(uuid4())
+
+
 @pytest.mark.parametrize("verb", ["stop", "query", "stream", "wait", "remove"])
-@pytest.mark.parametrize("job", ["not-an-id", str(uuid4()), ""], ids=["malformed", "unknown", "empty"])
-def test_unknown_job(shared, verb, job):
-    """An unknown id, also a malformed one, is NotFound."""
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        (UNKNOWN, f"rpc error: code = NotFound desc = Job {UNKNOWN} not found\n"),
+        ("not-an-id", "No job named not-an-id\n"),
+        ("", "No job named ''\n"),
+    ],
+    ids=["id", "name", "empty"],
+)
+def test_unknown_job(shared, verb, job, error):
+    """The line of the original design for an id, words for anything else."""
     done = shared.run(verb, job)
-    assert f"rpc error: code = NotFound desc = Job {job} not found\n" == done.stderr.decode()
+    assert error == done.stderr.decode()
     assert 1 == done.returncode
 
 

@@ -131,10 +131,11 @@ async def serving(
     check_period: float = CHECK_PERIOD,
     audit: AuditTrail | None = None,
     policy: PolicyInForce | None = None,
+    lookup: HostLookup | None = None,
 ) -> AsyncIterator[Served]:
     """Serve a Worker; assert at the end that no task is left."""
     worker = worker or make_worker(audit=audit)
-    authorization = Authorization(worker, policy, HostLookup())
+    authorization = Authorization(worker, policy, lookup or HostLookup())
     server = ApiServer(
         worker,
         server_tls(pki),

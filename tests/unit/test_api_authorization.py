@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -24,9 +26,11 @@ from worker.core.model.job import JobSpec
 from worker.core.model.limits import MemoryLimit, ResourceLimits
 from worker.core.model.stream_start import BEGINNING
 from worker.core.model.terminal import WindowSize
-from worker.core.policy.calls import CallGroup
+from worker.core.policy.calls import CallGroup, StartFacts
 from worker.core.policy.in_force import PolicyInForce
+from worker.core.policy.rules import Policy
 from worker.core.testing import MemoryAuditLog
+from worker.linux.spawner.host_lookup import HostLookup
 from worker.proto.worker import QueryRequest, QueryResponse
 
 from ..support.attaching import attach_once
@@ -282,6 +286,68 @@ async def test_writing_to_a_job_of_another_owner_is_a_start(people: Path) -> Non
                 code, text = await refusal(write())
                 assert "PermissionDenied" == code
                 assert "may not write to this job" in text
+
+
+async def test_the_user_of_a_job_is_not_that_of_a_later_default(people: Path) -> None:
+    """Who may start commands as the default user of today may not write to a job of root."""
+    both = '[[rule]]\nname = "attach"\nclients = ["bob"]\ncalls = ["read", "attach"]\njobs = "all"\n'
+    start = ALICE.replace('"alice"', '"bob"')
+    in_force = PolicyInForce()
+    async with (
+        serving(people, policy=in_force, lookup=HostLookup("nobody")) as served,
+        served.client("alice") as alice,
+        served.client("bob") as bob,
+    ):
+        job = str(await alice.start(JobSpec("cat", stdin=True)))
+        in_force.policy = read(ALICE + both + start)
+
+        async def write() -> None:
+            async with attach_once(bob, job, session="s", output={}):
+                pass
+
+        assert "PermissionDenied" == (await refusal(write()))[0]
+        own = start + f'users = ["{os.geteuid()}"]\n'
+        in_force.policy = read(ALICE + both + own)
+        await write()
+
+
+@pytest.mark.parametrize("field", ["command", "working_directory"])
+async def test_a_path_that_no_kernel_accepts_is_not_resolved(people: Path, field: str) -> None:
+    """To resolve a path of megabytes would keep a thread busy for minutes."""
+    async with governed(people, ALICE) as served, served.client("alice") as alice:
+        spec = replace(JobSpec("/usr/bin/true"), **{field: "/usr/.." * 100_000})
+        code, text = await refusal(alice.start(spec))
+        assert "InvalidArgument" == code
+        assert text.endswith("...: File name too long")
+
+
+async def test_a_decision_is_by_the_policy_in_force(people: Path) -> None:
+    """A policy that is replaced while a command is looked up decides about that call too."""
+    in_force = PolicyInForce(read(ALICE))
+    lookup = _Slow()
+    async with (
+        serving(people, policy=in_force, lookup=lookup) as served,
+        served.client("alice") as alice,
+    ):
+        starting = asyncio.ensure_future(alice.start(LONG))
+        await asyncio.to_thread(lookup.begun.wait)
+        in_force.policy = read(ALICE.replace('clients = ["alice"]', 'clients = ["bob"]'))
+        lookup.go_on.set()
+        assert "PermissionDenied" == (await refusal(starting))[0]
+        assert [] == await served.worker.list()
+
+
+class _Slow(HostLookup):
+    """A lookup that waits to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go_on = Event(), Event()
+
+    def facts(self, spec: JobSpec, policy: Policy) -> StartFacts:
+        self.begun.set()
+        self.go_on.wait()
+        return super().facts(spec, policy)
 
 
 async def test_who_resizes_a_terminal_attaches(people: Path) -> None:

@@ -237,7 +237,9 @@ def test_an_issue_that_fails_leaves_nothing(directory: Path) -> None:
     assert before == sorted(directory.iterdir())
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", ".hidden", "a\nb", "a\0b", "x" * 65])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "-x", ".hidden", "a\nb", "a\0b", "x" * 65, "é" * 40]
+)
 def test_names_that_cannot_be_used(directory: Path, name: str) -> None:
     """A name that is not a file name or common name is rejected before anything is created."""
     with pytest.raises(UnusableName):

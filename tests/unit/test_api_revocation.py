@@ -61,6 +61,14 @@ def test_of_two_crls_of_a_ca_the_newer_one_counts() -> None:
     assert {"CN=the CA": [{BOB.serial}]} == lists(old, new) == lists(new, old)
 
 
+def test_crls_of_two_cas_with_the_same_name_count_together() -> None:
+    """A CA that has changed its key has two CRLs: the older one still revokes."""
+    later = TestCA("the CA")
+    old = CA.crl([ANN], begin=now() - timedelta(days=3))
+    found = lists(old, later.crl([BOB]), authorities=(CA, later))
+    assert [{ANN.serial}, {BOB.serial}] == sorted(found["CN=the CA"], key=lambda each: each != {ANN.serial})
+
+
 def test_crls_for_parts_of_the_certificates_count_together() -> None:
     """A CA may write one CRL for users and one for CAs."""
     users = scope(only_contains_user_certs=True)

@@ -1,5 +1,6 @@
 """Bounds on the size of a record: a client chooses what many of its fields contain."""
 
+import json
 from collections.abc import Collection, Iterable
 from operator import attrgetter
 
@@ -15,8 +16,20 @@ LONGEST_ITEM = 4096
 LONGEST_LIST = 32768
 """Characters of a list, with one for the end of each item."""
 
+LONGEST_LINE = 65536
+"""Bytes of a record: JSON has up to twelve for a character."""
+
+LONGEST_DENIAL = 4096
+"""Bytes of a record about a call that is denied: whoever may do nothing must not displace other records."""
+
 _MOST_DEVICES = 64
 _NO_LIMITS = ResourceLimits()
+_WHOLE = frozenset({"time", "event", "id", "method", "allowed", "serial", "fingerprint", "job", "cut"})
+"""Fields that are short, and tell nothing if they are cut."""
+
+_NAMES = 1024
+"""Bytes for the names of the fields, and for ``cut``."""
+
 _every_limit = attrgetter(*LIMIT_NAMES)
 
 
@@ -33,6 +46,39 @@ def bounded(record: AuditRecord) -> AuditRecord:
         return record
     within = {name: _within(record[name]) for name in cut}  # type: ignore[literal-required]
     return {**record, **within, "cut": [*record.get("cut", ()), *cut]}  # type: ignore[typeddict-item]
+
+
+def fitted(record: AuditRecord, most: int) -> AuditRecord:
+    """Return a record of at most so many bytes of JSON; ``cut`` names the fields that were cut."""
+    values: dict[str, object] = dict(record)
+    sizes = {name: _size(value) for name, value in values.items()}
+    cut = dict.fromkeys(record.get("cut", ()))
+    while sum(sizes.values()) + _NAMES > most:
+        largest = max(sizes.keys() - _WHOLE, key=lambda name: sizes[name])
+        values[largest] = _half(values[largest])
+        if sizes[largest] == (size := _size(values[largest])):
+            break  # a number
+        sizes[largest] = size
+        cut[largest] = None
+    return {**values, "cut": list(cut)} if cut else record  # type: ignore[typeddict-item]
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value))
+
+
+def _half(value: object) -> object:
+    match value:
+        case str() if len(value) > 1:
+            return value[: len(value) // 2]
+        case [item]:
+            return [_half(item)]
+        case list():
+            return value[: (len(value) + 1) // 2]
+        case dict():
+            largest = max(value, key=lambda name: _size(value[name]))
+            return {**value, largest: _half(value[largest])}
+    return value
 
 
 def first_items(items: Collection[str]) -> tuple[list[str], bool]:

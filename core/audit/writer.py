@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..ports.audit import AuditLog
 from ..ports.journal import Clock
-from .bounds import LONGEST_TEXT, bounded
+from .bounds import LONGEST_DENIAL, LONGEST_LINE, LONGEST_TEXT, bounded, fitted
 from .record import AuditRecord, Event, KnownFields, line, merged, timestamp
 
 _REPORT_INTERVAL = 60.0
@@ -32,7 +32,9 @@ class AuditWriter:
                 self._resume(record["time"])
             text = line(record, known)
             if len(text) > LONGEST_TEXT:  # otherwise no part of it can be too long
-                text = line(bounded(merged(record, known)))
+                whole = bounded(merged(record, known))
+                most = LONGEST_LINE if whole.get("allowed", True) else LONGEST_DENIAL
+                text = line(fitted(whole, most))
             self._destination.write(text)
         except OSError as error:
             self._failed(error)

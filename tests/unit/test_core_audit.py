@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.core.audit.bounds import (
+    LONGEST_DENIAL,
     LONGEST_ITEM,
+    LONGEST_LINE,
     LONGEST_LIST,
     LONGEST_TEXT,
     bounded,
     first_items,
+    fitted,
     limit_values,
 )
 from worker.core.audit.record import AuditRecord, Event, line, timestamp
@@ -176,6 +179,27 @@ def test_a_record_has_bounds() -> None:
     assert ["x" * LONGEST_ITEM, "y"] == found["command"]
     assert LONGEST_LIST // 2 == len(found["environment"])
     assert ["identity", "command", "environment"] == found["cut"]
+
+
+@pytest.mark.parametrize(("allowed", "most"), [(True, LONGEST_LINE), (False, LONGEST_DENIAL)])
+@settings(deadline=None)
+@given(text=st.text(min_size=1, max_size=20), size=st.integers(1, 1000), items=st.integers(1, 100))
+def test_a_line_is_bounded(allowed: bool, most: int, text: str, size: int, items: int) -> None:  # noqa: FBT001
+    """Whatever JSON makes of the characters; a denial, which anybody can cause, has less."""
+    record: AuditRecord = {
+        "time": "2026-01-31T12:00:00.123Z",
+        "event": Event.DECISION,
+        "id": "1",
+        "allowed": allowed,
+        "reason": text * size,
+        "command": [text * size] * items,
+        "environment": [text] * items,
+        "limits": {"pids": 1, "io": [{"device": text * size, "read": 1}] * items},
+    }
+    found = fitted(bounded(record), most)
+    assert len(line(found)) <= most
+    assert record["id"] == found["id"]
+    assert found == record or set(found["cut"]) <= record.keys()
 
 
 @given(st.lists(st.text("x", max_size=5000), max_size=30))

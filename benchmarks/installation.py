@@ -8,12 +8,14 @@ import tempfile
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from worker.api import certificates
 from worker.api.certificates import KeyType
 from worker.api.tls import client_context
 from worker.client.client import Client
+from worker.client.connection import Connection
 from worker.linux.kernel.locks import lock_holder, open_lock
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -53,7 +55,7 @@ class Installation:
         context = client_context(
             ca=self.pki / "ca.crt", certificate=self.pki / "writer.crt", key=self.pki / "writer.key"
         )
-        return Client(host, int(port), context)
+        return Client(partial(Connection, host, int(port), context))
 
     @property
     def server(self) -> int:

@@ -29,7 +29,7 @@ def lines(found: WhoAmI) -> list[str]:
         ("Issuer", found.issuer),
         ("Roles", ", ".join(found.roles) or "none"),
         ("Policy", "yes" if found.policy else "none: the roles decide"),
-        *((f"  {each.group}", jobs_of(each)) for each in found.calls),
+        *((f"  {each.group}", jobs_of(each, policy=found.policy)) for each in found.calls),
         *([("Trouble", found.policy_trouble)] if found.policy_trouble else []),
     ]
     return [f"{name + ':':<11}{printable(text)}" for name, text in facts]

@@ -58,7 +58,9 @@ def check_server(client: ClientSettings) -> Iterator[Finding]:
 
 def cannot_read(who: WhoAmI) -> Finding:
     """Say who the client is: the server works, and its jobs and its audit log cannot be checked."""
-    calls = ", ".join(f"{each.group} ({jobs_of(each)})" for each in who.calls) or "nothing"
+    calls = (
+        ", ".join(f"{each.group} ({jobs_of(each, policy=who.policy)})" for each in who.calls) or "nothing"
+    )
     text = f"{who.name!r}, roles {', '.join(who.roles) or 'none'}, may call: {calls}"
     if who.policy and who.roles:
         return warning(

@@ -13,9 +13,9 @@ from ..help_page import command
 from ..job_calls import for_each_job, report_each_job
 from ..options.job import ChosenJobs, job_argument, jobs_argument
 from ..options.parameters import COUNT, SIGNAL, TAIL, TIME
+from ..terminal.job_list import first, print_jobs
 from ..terminal.output_copy import OutputCopies
 from ..terminal.show import format_option, job_object, show_json
-from .list import first, print_jobs
 from .stream import copy_output
 
 

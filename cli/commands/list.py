@@ -1,8 +1,5 @@
 """`worker list`: all jobs, or those that match; the newest ones first."""
 
-import json
-import shutil
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import click
@@ -13,8 +10,8 @@ from ..client_settings import ClientSettings, call, client_options
 from ..help_page import command
 from ..options.job import Labels, label_option
 from ..options.parameters import COUNT
-from ..terminal.console import say
-from ..terminal.show import format_option, job_object, show_json
+from ..terminal.job_list import first, print_jobs
+from ..terminal.show import format_option
 
 _SORTS: Mapping[str, Callable[[JobStatus], tuple[float | str, ...]]] = {
     "created": lambda job: (-job.record.created_at,),
@@ -22,8 +19,6 @@ _SORTS: Mapping[str, Callable[[JobStatus], tuple[float | str, ...]]] = {
     "memory": lambda job: (-(job.usage.memory_peak or 0),),
     "cpu": lambda job: (-(job.usage.cpu_usec or 0),),
 }
-_PART = 100
-"""Jobs of a table that are printed at once."""
 
 
 @command("list", examples=("worker list --running", "worker list --failed --label team=a -n 20"))
@@ -69,54 +64,6 @@ def list_jobs(
         await print_jobs(_sorted(first(found, most), sort), "quiet" if quiet else form)
 
     call(settings, show)
-
-
-async def print_jobs(jobs: AsyncIterator[JobStatus], form: str | None) -> None:
-    """Print jobs as they come: their ids (`quiet`), as JSON, or as a table."""
-    match form:
-        case "quiet":
-            async for job in jobs:
-                say(str(job.record.id))
-        case "jsonl":
-            async for job in jobs:
-                say(json.dumps(job_object(job)))
-        case "json":
-            show_json([job_object(job) async for job in jobs])
-        case _:
-            from ..terminal.pager import page  # noqa: PLC0415 - only people need it
-
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            blocks = _table(jobs, wide=form == "wide", width=None if form == "wide" else width)
-            if width is not None:
-                await page(blocks)
-            else:
-                async for block in blocks:
-                    say(block)
-
-
-async def _table(jobs: AsyncIterator[JobStatus], *, wide: bool, width: int | None) -> AsyncIterator[str]:
-    from ..terminal.job_table import JobTable  # noqa: PLC0415 - scripts that read JSON do not need it
-
-    table, part, begun = JobTable(wide=wide, width=width), list[JobStatus](), False
-    async for job in jobs:
-        part.append(job)
-        if len(part) == _PART:
-            yield "\n".join(table.lines(part))
-            part, begun = [], True
-    if part or not begun:
-        yield "\n".join(table.lines(part))
-
-
-async def first(jobs: AsyncIterator[JobStatus], most: int | None) -> AsyncIterator[JobStatus]:
-    """Yield the first jobs, at most so many; None: all."""
-    if most == 0:
-        return
-    number = 0
-    async for job in jobs:
-        yield job
-        number += 1
-        if number == most:
-            return
 
 
 async def _sorted(jobs: AsyncIterator[JobStatus], sort: str) -> AsyncIterator[JobStatus]:

@@ -84,7 +84,7 @@ def test_other_detach_keys(shared: Installation, way: str) -> None:
 def test_invalid_detach_keys(shared: Installation) -> None:
     """The error names the key, and no job is started."""
     done = shared.run("run", "-it", "--detach-keys", "ctrl-p,ctrl-1", "true")
-    assert 2 == done.returncode
+    assert 125 == done.returncode
     assert b"--detach-keys ctrl-p,ctrl-1: unknown key 'ctrl-1'; write" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Waits for the joiner of an invitation. Whoever can connect can be hostile, so all is bounded.
+"""Waits for the joiner of an invitation. Each peer may be hostile, so everything is bounded.
 
 A peer that says nothing, garbage, or too much cannot keep the right one out: each connection has little
 time and memory, and when there are too many, the oldest of the address with the most connections ends.
@@ -43,7 +43,7 @@ _MOST_REPORTS = 20
 
 
 class InvitationEnded(Exception):
-    """Nobody has joined, and nobody can any more."""
+    """The invitation has ended without a joiner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Inviter:
     async def joined(
         self, ttl: float, sleep: Callable[[float], Coroutine[object, object, None]] = asyncio.sleep
     ) -> Joined:
-        """Return when somebody has joined; raise InvitationEnded if that cannot happen any more.
+        """Return when a peer has joined; raise InvitationEnded if none can join any more.
 
         ``ttl`` is the validity of the invitation in seconds.
         """

@@ -1,4 +1,4 @@
-"""The key of somebody who joins: its request, and whether a certificate is for it."""
+"""The key of a joiner: its request, and whether a certificate is for it."""
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature

@@ -11,6 +11,7 @@ from ...api.authority import LEAF_DAYS, KeyType
 from ...api.roles import Role
 from ..help_page import group
 from ..home import worker_home
+from ..options.roles import role_option
 from ..terminal.show import format_option
 from .certs_output import failures, progress_of, show_files
 from .certs_revocation import crl_command, revoke_command
@@ -79,13 +80,7 @@ def init_command(host: Sequence[str], key_type: str, days: int, form: str | None
     ),
 )
 @click.argument("name", metavar="NAME")
-@click.option(
-    "--role",
-    "roles",
-    type=click.Choice([each.value for each in Role]),
-    multiple=True,
-    help="Role of the client: a writer may do everything, a reader may only read.",
-)
+@role_option(required=False)
 @click.option("--server", is_flag=True, help="Create those of a server instead of a client.")
 @click.option(
     "--host", multiple=True, help="An additional name or address of that server; may be repeated."

@@ -22,6 +22,7 @@ from ..help_page import command
 from ..home import Home, worker_home
 from ..options.parameters import ADDRESS, DURATION
 from ..options.quantities import format_duration
+from ..options.roles import role_option
 from ..outside_address import is_loopback, outside
 from ..terminal.console import Failure, note, printable, say
 
@@ -35,14 +36,7 @@ _LONGEST = 24 * 3600.0
     )
 )
 @click.argument("name", metavar="NAME")
-@click.option(
-    "--role",
-    "roles",
-    type=click.Choice([each.value for each in Role]),
-    multiple=True,
-    required=True,
-    help="Role of the client: a writer may do everything, a reader may only read.",
-)
+@role_option(required=True)
 @click.option("--listen", type=ADDRESS, help="Where to wait for `worker join`; port 0: any free port.")
 @click.option(
     "--ttl",

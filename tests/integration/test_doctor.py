@@ -63,13 +63,6 @@ def test_a_server_that_is_down(installation):
 def test_a_server_without_certificate(installation):
     """A missing certificate makes the doctor fail, and the remedy in the finding works."""
     pki = installation.home / "pki"
-    own = installation.home / "own"
-    own.mkdir()
-    for file in pki.iterdir():
-        (own / file.name).write_bytes(file.read_bytes())
-        (own / file.name).chmod(0o600)
-    pki.unlink()
-    own.rename(pki)
     (pki / "server.crt").unlink()
     finding = examined(installation, code=1)["certificate server"]
     assert ("missing", f"{pki}/server.crt: No such file or directory") == (

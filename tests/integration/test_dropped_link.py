@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,8 +38,8 @@ class Distant:
         self.worker = installation
         self.client = link.at("client", installation.command)
         installation.command = link.at("server", installation.command)
-        (installation.home / "pki").unlink()
-        (installation.home / "ca").unlink()
+        for keys in ("pki", "ca"):
+            shutil.rmtree(installation.home / keys)
         installation.worker("certs", "init", "--key-type", "p256", "--host", ADDRESS)
 
     def up(self, *options: str) -> None:

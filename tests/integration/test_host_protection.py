@@ -43,20 +43,17 @@ def reachable(install: Install) -> Iterator[Installation]:
     with tempfile.TemporaryDirectory(prefix="worker-reachable-") as name:
         os.chmod(name, 0o755)
         worker = install(Path(name) / "home")
-        pki = worker.home / "pki"
-        certificates = pki.resolve()
-        pki.unlink()
-        shutil.copytree(certificates, pki)
         worker.worker("up")
         yield worker
         worker.down()
 
 
 def exposed_below(home: Path) -> Iterator[str]:
-    """Yield each file and directory that others have access to; of FIFOs those in a directory of others."""
+    """Yield what others have access to, but not certificates, and not FIFOs in a private directory."""
     for path in [home, *home.rglob("*")]:
         found = path.lstat()
         private = stat.S_ISFIFO(found.st_mode) and not path.parent.stat().st_mode & 0o77
+        private |= path.suffix == ".crt"
         if found.st_mode & 0o77 and not private and not stat.S_ISLNK(found.st_mode):
             yield f"{path} {stat.filemode(found.st_mode)}"
 

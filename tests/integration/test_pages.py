@@ -1,7 +1,6 @@
 """The blocks of every page are run in their order, in one shell, and print what the page shows."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -26,11 +25,6 @@ def test_the_blocks_of_a_page(name: str, install: Install, tmp_path: Path) -> No
     directory = tmp_path / "work"
     directory.mkdir()
     installation = install(tmp_path / "home")
-    for name_of_keys in ("pki", "ca"):  # a page may change them
-        keys = installation.home / name_of_keys
-        original = keys.resolve()
-        keys.unlink()
-        shutil.copytree(original, keys)
     with PageSession(installation.env, directory) as session:
         for block in blocks(RUNNABLE[name].read_text()):
             session.run(block)

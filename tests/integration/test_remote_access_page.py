@@ -117,11 +117,6 @@ def follow_the_page(typist: Typist, server: Installation) -> None:
 def test_two_users_of_one_machine(install: Install, tmp_path: Path) -> None:
     """The laptop is another user, who can read nothing of the server's."""
     installation = install(tmp_path / "home")
-    for name in ("pki", "ca"):  # alice is in it for this test only
-        place = installation.home / name
-        source = place.resolve()
-        place.unlink()
-        shutil.copytree(source, place)
     own = {name: value for name, value in installation.env.items() if name.startswith("WORKER_")}
     host = Side({**own, "HOME": str(tmp_path)}, tmp_path)
     with user_elsewhere() as laptop:

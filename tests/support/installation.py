@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,10 +157,10 @@ class Installation:
 
 
 def create_installation(home: Path, pki: Path) -> Installation:
-    """Create an installation with these certificates; nothing is started."""
+    """Create an installation with a copy of these certificates; nothing is started."""
     home.mkdir(mode=0o700, exist_ok=True)
-    (home / "pki").symlink_to(pki)
-    (home / "ca").symlink_to(pki.parent / "ca")
+    for keys in (pki, pki.parent / "ca"):
+        shutil.copytree(keys, home / keys.name)
     return Installation(home)
 
 

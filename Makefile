@@ -8,7 +8,7 @@ PARALLEL_FILES := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 FUZZ_SECONDS := 60
 FUZZ = -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4000 -len_control=0
 
-.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest docs links reference soak fuzz bench proto format clean
+.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest docs links reference picture soak fuzz bench proto format clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -62,6 +62,9 @@ links: docs ## Check the links to other sites (needs the network)
 
 reference: .venv/ready ## Generate docs/reference from the code and worker.proto
 	$(BIN)/python docs/generate
+
+picture: .venv/ready ## Record the picture in README.md from a terminal (as root; needs tmux)
+	$(BIN)/python -m tests.record_picture
 
 soak: .venv/ready ## Run the tests that take too long for CI
 	$(BIN)/pytest tests/soak

@@ -3,7 +3,7 @@
 #
 #   build-image.sh DIRECTORY      creates vmlinux, initrd.img, root.ext4 and python there; needs root, about 2 minutes
 #
-# Installs missing packages. The guest has no network: the host controls it over virtio-serial.
+# Installs missing packages. The guest has no network but to another guest: the host controls it over virtio-serial.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 OUT=$1
@@ -11,8 +11,8 @@ WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 
-# Modules for the root disk and the connection to the host; the cloud kernel has everything else built in.
-MODULES=(virtio_pci virtio_blk virtio_console)
+# Modules for the root disk, the connection to the host and that to another guest; the cloud kernel has everything else built in.
+MODULES=(virtio_pci virtio_blk virtio_console virtio_net)
 # Units that cost boot time and are of no use to a guest that runs for minutes.
 MASKED=(
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
@@ -67,7 +67,7 @@ make_root() {
     [ -s "$source" ] && sources+=("$source")
   done
   mmdebstrap --quiet --variant=minbase --format=directory --aptopt='Apt::Install-Recommends "false"' \
-    --include=systemd,systemd-sysv,libpam-systemd,dbus,python3,procps,iproute2 \
+    --include=systemd,systemd-sysv,libpam-systemd,dbus,python3,procps,iproute2,tmux \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     "$suite" "$tree" "${sources[@]}"

@@ -39,11 +39,14 @@ def _clock_frequency() -> str:
 class Guest:
     """One running machine; use it as a context manager, so that it stops with the test run.
 
-    Raises RuntimeError if it does not boot.
+    eth0 is one end of a wire, a pair of stream sockets: ``end`` tells which one. Raises RuntimeError if it
+    does not boot.
     """
 
-    def __init__(self, image: Image, directory: Path) -> None:
+    def __init__(self, image: Image, directory: Path, wire: Sequence[socket.socket], *, end: int) -> None:
         self._image = image
+        self._wire = wire[end].fileno()
+        self._address = f"52:54:00:00:00:0{end}"
         self._console = directory / "console.log"
         self._disk = directory / "root.ext4"
 
@@ -77,10 +80,14 @@ class Guest:
         ours, agents = socket.socketpair()
         with agents:
             self._qemu = subprocess.Popen(
-                _qemu_command(self._image, self._disk, self._console, agents.fileno()),
+                [
+                    *_qemu_command(self._image, self._disk, self._console, agents.fileno()),
+                    *("-netdev", f"socket,id=wire,fd={self._wire}"),
+                    *("-device", f"virtio-net-pci,netdev=wire,mac={self._address},romfile="),
+                ],
                 stdin=subprocess.DEVNULL,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-                pass_fds=[agents.fileno()],
+                pass_fds=[agents.fileno(), self._wire],
                 # Ctrl-C in the terminal is for pytest, which then stops the guest cleanly.
                 start_new_session=True,
             )

@@ -1,9 +1,10 @@
 """Types the commands of a page into a shell, and compares what they print with the page.
 
-What differs from run to run is compared by its form: ids, pids, ports, temporary paths, times and spans of
-time. A line ``...`` stands for any lines, and ``...`` at the end of a line for the rest of it. An id of the
-page stands for the id that took its place in the output; an id that no output has shown, and JOB, for the
-last job. ``/var/lib/worker``, the default of root, stands for WORKER_HOME.
+What differs from run to run is compared by its form: ids, pids, ports, paths in /tmp and /home, tokens of
+invitations, times and spans of time. A line ``...`` stands for any lines, and ``...`` at the end of a line
+for the rest of it. An id of the page stands for the id that took its place in the output; an id that no
+output has shown, and JOB, for the last job. ``/var/lib/worker``, the default of root, stands for
+WORKER_HOME.
 """
 
 import os
@@ -35,15 +36,17 @@ done
 
 _FORMS = re.compile(
     rf"(?P<id>{_UUID})"
+    r"|(?P<token>wj1_\S+)"
     r"|(?P<any>\.\.\.$)"
     r"|(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?)"
     r"|(?P<pid>(?<=Pid: )\d+|(?<=[Pp]rocess )\d+|(?<=[Pp]id )\d+)"
     r"|(?P<port>(?<=127\.0\.0\.1:)\d+)"
-    r"|(?P<path>/tmp/[\w./-]+)"
+    r"|(?P<path>/(?:tmp|home)/[\w./-]+)"
     r"|(?P<span>\b\d+(?:\.\d+)?(?= ?(?:ms|s|min|h|d)\b))",
     re.MULTILINE,
 )
 _PATTERNS = {
+    "token": r"wj1_\S+",
     "any": r".*",
     "time": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?",
     "pid": r"\d+",

@@ -12,7 +12,7 @@ A block is saved as a file if a line with its name in backquotes and a colon sta
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,6 +29,7 @@ _PIECE = re.compile(
     r"|^`(?P<file>[\w./-]+)`:$",
     re.DOTALL | re.MULTILINE,
 )
+_PROMPT = re.compile(r"(\w*)\$ ")
 _TEST = r"tests/\S+\.py(?:::\w+)?"
 _EXCUSE = re.compile(rf"(?P<reason>.+): (?P<tests>{_TEST}(?:,\s+{_TEST})*)", re.DOTALL)
 
@@ -57,10 +58,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Step:
-    """A command of a console block, and what the page shows below it."""
+    """A command of a console block, and what the page shows below it.
+
+    ``machine`` is the word before the ``$`` of the prompt.
+    """
 
     command: str
     shown: str
+    machine: str = ""
 
 
 def pages() -> list[Path]:
@@ -113,17 +118,17 @@ def steps(code: str) -> list[Step]:
     found: list[Step] = []
     in_command = False
     for line in code.splitlines(keepends=True):
-        if line.startswith("$ "):
-            found.append(Step(line[2:], ""))
+        if prompt := _PROMPT.match(line):
+            found.append(Step(line[prompt.end() :], "", prompt[1]))
             in_command = True
         elif not found:
             raise ValueError(f"it begins with output: {line}")
         elif in_command and line.startswith("> "):  # the prompt of a shell for the rest of a command
-            found[-1] = Step(found[-1].command + line[2:], "")
+            found[-1] = replace(found[-1], command=found[-1].command + line[2:])
         else:
-            found[-1] = Step(found[-1].command, found[-1].shown + line)
+            found[-1] = replace(found[-1], shown=found[-1].shown + line)
             in_command = False
-    return [Step(step.command.rstrip("\n"), step.shown) for step in found]
+    return [replace(step, command=step.command.rstrip("\n")) for step in found]
 
 
 def defects(block: Block) -> Iterator[str]:

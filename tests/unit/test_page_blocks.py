@@ -63,6 +63,7 @@ def test_comments_are_about_the_next_block() -> None:
 def test_commands_and_what_they_print() -> None:
     """A command may go on after the second prompt of a shell."""
     assert [Step("a \\\nb", "1\n> 2\n"), Step("c", "")] == steps("$ a \\\n> b\n1\n> 2\n$ c\n")
+    assert [Step("a", "1 $ 2\n", "host"), Step("b", "", "laptop")] == steps("host$ a\n1 $ 2\nlaptop$ b\n")
     with pytest.raises(ValueError, match="it begins with output"):
         steps("1\n$ c\n")
 

@@ -3,7 +3,6 @@
 What a client may not read does not exist for that client.
 """
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ from errno import ENAMETOOLONG, ENOENT
 from betterproto2 import Message
 
 from ..core.errors import AccessDenied, JobHidden, SpawnFailed
+from ..core.look_up import look_up
 from ..core.model.client_id import ClientId
 from ..core.model.execution import Execution
 from ..core.model.grant import NO_GRANT, Grant, RunningJobs
@@ -256,7 +256,7 @@ class Authorization:
     async def _facts(self, spec: JobSpec, policy: Policy) -> StartFacts:
         assert self._lookup is not None
         known = self._lookup.known_facts(spec, policy)
-        return await asyncio.to_thread(self._lookup.facts, spec, policy) if known is None else known
+        return await look_up(self._lookup.facts, spec, policy) if known is None else known
 
     async def _wrapper(self, wrap: tuple[str, ...], rule: str, *, unsafe_path: bool) -> tuple[str, ...]:
         """Return a wrapper with the path of its program, which must be as safe as that of a command."""
@@ -265,7 +265,7 @@ class Authorization:
         assert self._lookup is not None
         program = self._lookup.known_program(wrap[0])
         if program is None:
-            program = await asyncio.to_thread(self._lookup.program, wrap[0])
+            program = await look_up(self._lookup.program, wrap[0])
         if program.missing:
             raise SpawnFailed(ENOENT, f"{wrap[0]}, the wrapper of rule {rule!r}: {os.strerror(ENOENT)}")
         if program.unsafe and not unsafe_path:

@@ -36,6 +36,11 @@ class Bounds:
     """Unary calls that are executed at the same time; those that wait for a job are not among them."""
     max_calls_per_client: int = 1000
     """Unary calls in progress, those that wait for their turn included."""
+    max_lookups: int = 64
+    """Lookups on the host (users, and files that a client names) that run at once; clients take turns."""
+    max_lookups_per_client: int = 4
+    lookup_timeout: float = 5.0
+    """How long a call waits for one."""
     max_start_size: int = 4 << 20
     """Bytes of a StartRequest; gRPC's own default."""
     max_request_size: int = 64 << 10

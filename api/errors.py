@@ -38,6 +38,7 @@ _STATUS: dict[type[core.WorkerError], Status] = {
     core.RequestIdReused: Status.ALREADY_EXISTS,
     core.SpawnFailed: Status.INVALID_ARGUMENT,
     core.SpawnerUnavailable: Status.UNAVAILABLE,
+    core.HostUnresponsive: Status.UNAVAILABLE,
     core.LimitsUnsupported: Status.FAILED_PRECONDITION,
     core.LimitBelowUsage: Status.FAILED_PRECONDITION,
     core.LimitsRejected: Status.INVALID_ARGUMENT,

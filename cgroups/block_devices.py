@@ -3,13 +3,13 @@
 import os
 import re
 import stat
-from asyncio import to_thread
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import InvalidJobSpec
 from ..core.host.mountinfo import parse_mountinfo
+from ..core.look_up import look_up
 from ..core.model.limits import IO_RATES, IoLimit, ResourceLimits
 from . import kernel_files
 
@@ -21,9 +21,9 @@ _SYS = Path("/sys")
 async def with_devices(limits: ResourceLimits) -> ResourceLimits:
     """Return the limits with every device as MAJ:MIN; raise InvalidJobSpec as ``on_devices``.
 
-    Runs in a thread: a path may be on a file system that does not respond.
+    Raises HostUnresponsive for a path on a file system that does not respond.
     """
-    return replace(limits, io=await to_thread(on_devices, limits.io)) if limits.io else limits
+    return replace(limits, io=await look_up(on_devices, limits.io)) if limits.io else limits
 
 
 def on_devices(limits: Iterable[IoLimit], sys: Path = _SYS) -> tuple[IoLimit, ...]:

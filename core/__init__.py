@@ -22,6 +22,7 @@ MODULES = {
         "ActionRefused",
         "AmbiguousJob",
         "AuditUnavailable",
+        "HostUnresponsive",
         "IncompatibleAdapters",
         "InputMisplaced",
         "InputInterrupted",
@@ -145,6 +146,7 @@ if TYPE_CHECKING:
     from .errors import ActionRefused as ActionRefused
     from .errors import AmbiguousJob as AmbiguousJob
     from .errors import AuditUnavailable as AuditUnavailable
+    from .errors import HostUnresponsive as HostUnresponsive
     from .errors import IncompatibleAdapters as IncompatibleAdapters
     from .errors import InputInterrupted as InputInterrupted
     from .errors import InputMisplaced as InputMisplaced

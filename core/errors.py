@@ -109,6 +109,17 @@ class SpawnerUnavailable(WorkerError):
     """The spawner cannot be started or reached."""
 
 
+class HostUnresponsive(WorkerError):
+    """A lookup on the host takes too long, or none can begin."""
+
+    def __init__(self, patience: float, reason: str = "") -> None:
+        super().__init__(
+            "the host did not answer a lookup of a user or a file: "
+            + (reason or f"it has taken longer than {patience:g} s (setting lookup_timeout)")
+            + "; its user database or a file system may not respond"
+        )
+
+
 class LimitsUnsupported(WorkerError):
     """This host cannot enforce the requested limit; the message has the reason and the remedy."""
 

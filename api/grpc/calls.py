@@ -18,6 +18,7 @@ from grpclib.protocol import Peer
 from grpclib.server import Stream
 from h2.exceptions import StreamClosedError
 
+from ...core import look_up
 from ...core.errors import AccessDenied, JobHidden
 from ...core.model.job import Chunk
 from ...core.steps import Step, reached
@@ -30,6 +31,7 @@ from ..byte_budget import ByteBudget
 from ..errors import CallRejected, CertificateRefused, ErrorReply, error_reply
 from ..fairness import CallTurns, RoundRobin
 from ..handlers import Handlers, caller
+from ..lookup_threads import LookupThreads
 from ..methods import METHODS, Bidirectional, Gathered, Method, OutputStream, ServerStream, Unary
 from ..output_room import OutputRoom, output_room
 from ..roles import Right
@@ -78,7 +80,8 @@ class Calls:
         self._replies = ByteBudget(
             bounds.max_reply_memory_per_client, bounds.max_reply_memory, "max_reply_memory_per_client"
         )
-        self.standing = StandingPermits(authorization)
+        self._lookups = LookupThreads(bounds)
+        self.standing = StandingPermits(authorization, self._lookups)
         self._running: set[asyncio.Task[None]] = set()
 
     def methods(self) -> dict[str, Handler]:
@@ -123,6 +126,7 @@ class Calls:
             self._audit.denied(method, client, str(error))
             raise
         caller.set(client)
+        look_up.runner.set(self._lookups.of(client.identity.client))
 
     async def _begin(self, call: "_Call", request: Message) -> None:
         """Decide about a request by the policy, record it, and set what is allowed for the handler."""

@@ -48,10 +48,15 @@ def read_program(path: str) -> Script | Elf | Unknown:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return Unknown()
-        with open(path, "rb") as file:
+        # Another user may have put a FIFO there meanwhile: open(2) would wait until somebody writes to it.
+        with open(path, "rb", opener=_open_at_once) as file:
             return program(file.read(_HEAD))
     except OSError:
         return Unknown()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def program(head: bytes) -> Script | Elf | Unknown:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ...core.errors import (
-    SpawnerUnavailable,
-)
+from ...core.errors import SpawnerUnavailable
+from ...core.look_up import look_up
 from ...core.model.ending import Channel
 from ...core.model.job import JobId, JobSpec, job_ids_among
 from ...core.ports import (
@@ -127,7 +126,7 @@ class SupervisorSpawner:
 
     async def _account(self, spec: JobSpec) -> Account:
         """Return the account of a job. NSS may use the network."""
-        return self._own_account if spec.user is None else await asyncio.to_thread(account, spec.user)
+        return self._own_account if spec.user is None else await look_up(account, spec.user)
 
     async def _spawn_plan(self, job: JobId, plan: SpawnPlan) -> Process:
         # Registered before the request: the end may be reported together with the start.
@@ -392,7 +391,7 @@ class SupervisorSpawner:
             return
         if "failed" in answer:
             # It reads the file of the command, which may be on a file system that does not respond.
-            raise await asyncio.to_thread(start_failure, plan, answer["failed"], answer["errno"])
+            raise await look_up(start_failure, plan, answer["failed"], answer["errno"])
         process.apply(answer)
 
 

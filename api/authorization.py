@@ -250,7 +250,7 @@ class Authorization:
             raise _denied(rights.rules.client, f"start {spec.command}", decision)
         rule = decision.rule
         wrap = await self._wrapper(rule.start.wrap, rule.name, unsafe_path=rule.start.unsafe_path)
-        execution = Execution(facts.program.path, wrap, policy.path)
+        execution = Execution(facts.program.path, wrap, policy.path, facts.directory)
         return Permit(rule.name, spec, Grant(execution, rule.start.limits, rights.quotas))
 
     async def _facts(self, spec: JobSpec, policy: Policy) -> StartFacts:
@@ -303,7 +303,8 @@ class Authorization:
         user = record.effective_user or str(os.geteuid())
         spec = replace(record.spec, user=user)
         if execution is not None:
-            spec = replace(spec, command=execution.path)
+            directory = execution.directory or spec.working_directory
+            spec = replace(spec, command=execution.path, working_directory=directory)
         try:
             allowed = await self._check_start(rights, policy, spec)
         except (AccessDenied, SpawnFailed):

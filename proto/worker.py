@@ -1594,8 +1594,9 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
         long. Unless it is too long, a later attempt may succeed.
       DEADLINE_EXCEEDED: the deadline of the call has passed, or the request did not arrive in time.
       UNIMPLEMENTED: there is no such method, or the request is compressed, or of an unknown kind (Attach).
-      UNAVAILABLE: the server is shutting down, or its part that runs the jobs cannot be reached. Connect
-        and call again, if the method may be repeated.
+      UNAVAILABLE: the server is shutting down, or its part that runs the jobs cannot be reached, or its
+        host takes too long to look up a user or a file. Connect and call again, if the method may be
+        repeated.
       INTERNAL: a defect of the server; its log has the details.
 
     Repetition. A call that ended with UNAVAILABLE or a lost connection may have been carried out. The line

@@ -42,7 +42,7 @@ def confidential(spawner: ProcessSpawner) -> SecretSpawner:
 
 
 def check_executes_exactly(spawner: ProcessSpawner) -> None:
-    """Raise ActionRefused if a spawner would look the command up by itself, instead of ``execution``."""
+    """Raise ActionRefused if a spawner would look up command and directory itself, not as ``execution``."""
     if not getattr(spawner, "executes_exactly", False):
         raise ActionRefused(
             "the spawner of this server cannot execute exactly the file that the policy allows; "

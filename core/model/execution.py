@@ -11,12 +11,15 @@ class Execution:
     """``path`` is executed without another lookup, with the command as it was requested as argv[0].
 
     With a ``wrapper``, its first element is executed, and its arguments are the others, ``path`` and the
-    arguments of the job. ``search_path`` is the PATH of a job that sets none.
+    arguments of the job. ``search_path`` is the PATH of a job that sets none. ``directory``, if there is
+    one, is the working directory, an absolute path without links: it is entered without following links,
+    because others may have put one on the way after the decision.
     """
 
     path: str
     wrapper: tuple[str, ...] = ()
     search_path: str = DEFAULT_PATH
+    directory: str = ""
 
     @property
     def file(self) -> str:

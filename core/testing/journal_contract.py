@@ -73,7 +73,7 @@ EVERYTHING = JobSpec(
     new_privileges=True,
     pipe_size=1 << 20,
     name="build_1.2-rc",
-    execution=Execution("/usr/bin/ls", ("/usr/bin/nice", "-n5"), "/usr/bin"),
+    execution=Execution("/usr/bin/ls", ("/usr/bin/nice", "-n5"), "/usr/bin", "/srv"),
 )
 """No field has its default, except one that excludes others: see ON_A_TERMINAL."""
 

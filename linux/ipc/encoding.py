@@ -72,7 +72,12 @@ class SpawnPlan:
     @property
     def working_directory(self) -> str:
         """Where the command is executed."""
-        return self.spec.working_directory
+        return self.exact_directory or self.spec.working_directory
+
+    @property
+    def exact_directory(self) -> str:
+        """The working directory if it must be entered without following links; else empty."""
+        return "" if self.spec.execution is None else self.spec.execution.directory
 
     @property
     def rlimits(self) -> tuple[tuple[int, int, int], ...]:

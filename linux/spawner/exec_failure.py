@@ -55,6 +55,14 @@ def search_denied(plan: SpawnPlan, path: str) -> str:
     return ""
 
 
+def link_on_the_way(plan: SpawnPlan) -> str:
+    """Return which part of a path that must have no links is one; empty if none is known."""
+    if not plan.exact_directory:
+        return ""
+    found = next(filter(os.path.islink, _ancestors(plan.exact_directory)), "")
+    return found and f"{found} is a symbolic link now, and was none when the policy allowed the path"
+
+
 def _not_found(plan: SpawnPlan) -> str:
     command = plan.spec.command
     for path in _candidates(plan):

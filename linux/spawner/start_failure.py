@@ -14,7 +14,7 @@ from ...core.errors import (
 from ..ipc.encoding import SpawnPlan
 from ..kernel import rlimits
 from ..state.reserve import NO_SPACE
-from .exec_failure import exec_failure, search_denied
+from .exec_failure import exec_failure, link_on_the_way, search_denied
 
 _SCARCE = {errno.EAGAIN, errno.ENOMEM}
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
@@ -70,7 +70,11 @@ def _invalid_field(plan: SpawnPlan, stage: str, number: int) -> tuple[str, str] 
     """Return the field of the job spec that the kernel rejected, and the reason."""
     reason = os.strerror(number)
     if stage == "working directory":
-        why = search_denied(plan, plan.working_directory) if number == errno.EACCES else ""
+        why = ""
+        if number == errno.EACCES:
+            why = search_denied(plan, plan.working_directory)
+        elif number == errno.ENOTDIR:
+            why = link_on_the_way(plan)
         return stage, ": ".join(filter(None, (plan.working_directory, reason, why)))
     if stage == "user":
         return stage, f"cannot become {plan.spec.user!r} (uid {plan.uid}, gid {plan.gid}): {reason}"

@@ -170,6 +170,24 @@ static void change_user(const struct job *job)
 		check(job, "no_new_privs", sys(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
+/*
+ * Change to the working directory. The components are those of a path that the policy allowed; links were
+ * followed for that, and none is now: somebody else may have put one there meanwhile. One openat2(2) would do,
+ * but needs Linux 5.6, and containers whose seccomp filter knows it.
+ */
+static void change_directory(const struct job *job, const char *first, struct cursor components)
+{
+	check(job, "working directory", sys(chdir, first));
+	for (uint32_t i = 0; i < job->plan->components; i++) {
+		long fd = check(job, "working directory",
+				sys(openat, AT_FDCWD, take(&components),
+				    O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+
+		check(job, "working directory", sys(fchdir, fd));
+		sys(close, fd);
+	}
+}
+
 /* Try each executable, as execvpe(3) does; return the errno that describes the failure best. */
 static long execute(struct cursor paths, uint32_t count, char **argv, char **envp)
 {
@@ -198,7 +216,7 @@ void become(const struct job *job, bool join_v2)
 {
 	const struct plan *plan = job->plan;
 	size_t vectors = (plan->argv + plan->envp + 2) * sizeof(char *);
-	struct cursor strings = strings_of(plan), paths;
+	struct cursor strings = strings_of(plan), components, paths;
 	const char *provisional, *final, *working_directory;
 	char **argv, **envp;
 	long memory;
@@ -207,6 +225,9 @@ void become(const struct job *job, bool join_v2)
 	provisional = take(&strings);
 	final = take(&strings);
 	working_directory = take(&strings);
+	components = strings;
+	for (uint32_t i = 0; i < plan->components; i++)
+		take(&strings);
 
 	if (join_v2)
 		join_v2_cgroup(job);
@@ -233,7 +254,7 @@ void become(const struct job *job, bool join_v2)
 	record(job, provisional, final);
 	set_limits(job);
 	change_user(job);
-	check(job, "working directory", sys(chdir, working_directory));
+	change_directory(job, working_directory, components);
 	crash_point("child.prepared");
 	fail(job, "exec", execute(paths, plan->paths, argv, envp));
 }

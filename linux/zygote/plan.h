@@ -57,7 +57,8 @@ struct plan_rlimit {
 
 /*
  * Followed by: plan_rlimit[rlimits], uint32_t[groups], and strings, each ended by NUL:
- * the v2 cgroup (empty: none), the history's provisional and final path, the working directory,
+ * the v2 cgroup (empty: none), the history's provisional and final path, the working directory, the
+ * components[components] of the path from there that lead to it without links,
  * v1 files to join[joins], executables to try[paths], argv[argv], envp[envp].
  */
 struct plan {
@@ -70,7 +71,7 @@ struct plan {
 	uint32_t paths;
 	uint32_t argv;
 	uint32_t envp;
-	uint32_t unused;	/* keeps plan_rlimit aligned */
+	uint32_t components;	/* ten fields: plan_rlimit is aligned */
 };
 
 #endif

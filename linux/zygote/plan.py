@@ -56,11 +56,13 @@ def packed(plan: SpawnPlan, history: HistoryPaths) -> bytes:
     limits = _rlimits(plan)
     joins = _joins(plan.placement.legacy)
     paths = _executables(plan)
+    directory, components = _directory(plan)
     env = [f"{name}={value}" for name, value in plan.env.items()]
     texts = (
         plan.placement.unified or "",
         *history,
-        plan.working_directory,
+        directory,
+        *components,
         *joins,
         *paths,
         *plan.argv,
@@ -80,7 +82,7 @@ def packed(plan: SpawnPlan, history: HistoryPaths) -> bytes:
         len(paths),
         len(plan.argv),
         len(env),
-        0,
+        len(components),
     )
     return b"".join(
         (
@@ -102,6 +104,13 @@ def _rlimits(plan: SpawnPlan) -> list[tuple[int, int, int]]:
     # itself needs more, for the FIFOs.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return [(resource.RLIMIT_NOFILE, min(1024, hard), hard), *chosen]
+
+
+def _directory(plan: SpawnPlan) -> tuple[str, list[str]]:
+    """Return the directory to change to, and the components from there, none of which may be a link."""
+    if not plan.exact_directory:
+        return plan.working_directory, []
+    return "/", [each for each in plan.exact_directory.split("/") if each]
 
 
 def _joins(legacy: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.core.model.execution import Execution
 from worker.core.model.job import JobSpec
 from worker.core.ports import Placement
 from worker.linux.ipc.encoding import SpawnPlan
@@ -29,7 +30,7 @@ NEVER_FAIL = {"exit_group", "getpid", "close", "umask", "kill"}
 MOST_CALLS = 8
 """How often a child or a zygote makes the same system call at most, until the exec."""
 
-PLAN = SpawnPlan(JobSpec(PROGRAM, env={"A": "b"}))
+PLAN = SpawnPlan(JobSpec(PROGRAM, env={"A": "b"}, execution=Execution(PROGRAM, directory="/usr")))
 """The zygote without arguments exits with 2 at once: the command makes no call that could fail."""
 RAN = Outcome(2, "", b"")
 

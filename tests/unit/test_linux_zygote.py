@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from worker.core.model.channel import Channel
+from worker.core.model.execution import Execution
 from worker.core.model.job import JobSpec, new_job_id
 from worker.core.ports import Placement, RecordedFifo
 from worker.linux.ipc.encoding import SpawnPlan
@@ -126,6 +127,36 @@ def test_a_failure(starter: Starter, plan: SpawnPlan, failure: str) -> None:
         history = read_history(starter.history)
         assert history is not None
         assert history.never_executed
+
+
+def exactly(directory: Path) -> SpawnPlan:
+    """Return a plan that shows its working directory, which is entered without following links."""
+    plan = shell("pwd -P")
+    execution = Execution("/bin/sh", directory=str(directory))
+    return replace(plan, spec=replace(plan.spec, execution=execution, working_directory="/nowhere"))
+
+
+def test_a_directory_that_is_entered_without_links(starter: Starter, tmp_path: Path) -> None:
+    """Each component may have any length and any characters; neither the last nor another may be a link."""
+    directory = tmp_path / ("x" * 255) / "a b\n" / "c"
+    directory.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(directory.parent)
+    assert Outcome(0, "", f"{directory}\n".encode()) == starter.start(exactly(directory))
+    assert Outcome(0, "", b"/\n") == starter.start(exactly(Path("/")))
+    not_a_directory = f"working directory {errno.ENOTDIR}"
+    for path in (tmp_path / "link", tmp_path / "link" / "c", Path(starter.history)):
+        assert Outcome(127, not_a_directory, b"") == starter.start(exactly(path))
+    assert f"working directory {errno.ENOENT}" == starter.start(exactly(tmp_path / "no")).failure
+
+
+@AS_ROOT
+def test_a_directory_is_entered_as_the_user_of_the_job(starter: Starter, tmp_path: Path) -> None:
+    """What root may search does not count."""
+    directory = tmp_path / "closed" / "open"
+    directory.mkdir(parents=True)
+    directory.parent.chmod(0o700)
+    plan = replace(exactly(directory), uid=12345, gid=12345)
+    assert f"working directory {errno.EACCES}" == starter.start(plan).failure
 
 
 def test_nothing_of_the_supervisor_is_inherited(starter: Starter) -> None:

@@ -5,10 +5,10 @@ import re
 import stat
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..core.errors import InvalidJobSpec
-from ..core.host.mountinfo import parse_mountinfo
+from ..core.host.mountinfo import mount_of, parse_mountinfo
 from ..core.look_up import look_up
 from ..core.model.limits import IO_RATES, IoLimit, ResourceLimits
 from . import kernel_files
@@ -16,6 +16,7 @@ from . import kernel_files
 _FIELD = "limits.io"
 _NUMBER = re.compile(r"\d{1,7}:\d{1,7}", re.ASCII)
 _SYS = Path("/sys")
+_DEV = Path("/dev")
 
 
 async def with_devices(limits: ResourceLimits) -> ResourceLimits:
@@ -47,12 +48,14 @@ def device_number(name: str, sys: Path = _SYS) -> str:
     """Return MAJ:MIN of the whole disk of a name; raise InvalidJobSpec if there is none."""
     if _NUMBER.fullmatch(name):
         major, minor = map(int, name.split(":"))
-    else:
+    elif name.startswith("/"):
         major, minor = _number_of_path(name)
+    else:
+        raise InvalidJobSpec(_FIELD, f"{name!r} is neither MAJ:MIN nor an absolute path")
     number = f"{major}:{minor}"
     node = sys / "dev/block" / number
     if not node.exists():
-        raise InvalidJobSpec(_FIELD, f"there is no block device {number}{_called(name, number)}; see lsblk")
+        raise _no_device(name)
     if (node / "partition").exists():
         # The kernel accepts limits only for whole devices. The link leads below the disk's directory.
         return (kernel_files.read(node.resolve().parent / "dev") or "").strip()
@@ -78,33 +81,34 @@ def is_stacked(number: str, sys: Path = _SYS) -> bool:
 
 
 def _number_of_path(name: str) -> tuple[int, int]:
-    if not name.startswith("/"):
-        raise InvalidJobSpec(_FIELD, f"{name!r} is neither MAJ:MIN nor an absolute path")
     try:
         status = os.stat(name)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        if "\0" in name:
-            reason = "embedded null byte"  # Python 3.13 changed the text of the error
-        raise InvalidJobSpec(_FIELD, f"{name}: {reason}") from None
+    except (OSError, ValueError):
+        raise _no_device(name) from None
     if stat.S_ISCHR(status.st_mode):
-        raise InvalidJobSpec(_FIELD, f"{name} is a character device; I/O limits need a block device")
+        raise _no_device(name)
     device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
     major, minor = os.major(device), os.minor(device)
     if major == 0:
-        kind = _file_system(f"{major}:{minor}")
-        raise InvalidJobSpec(
-            _FIELD,
-            f"{name} is on {kind}, which is not a block device; use MAJ:MIN of the disk (see lsblk)",
-        )
+        raise _no_device(name)
     return major, minor
 
 
-def _file_system(number: str) -> str:
-    """Return the type of the file system with this number."""
-    mounts = parse_mountinfo(kernel_files.read(Path("/proc/self/mountinfo")) or "")
-    kinds = (mount.kind for mount in mounts if mount.device == number)
-    return next(kinds, "a file system without a device")
+def _no_device(name: str) -> InvalidJobSpec:
+    """Return the error for a name without a block device.
+
+    For a path it depends on the path and the mounts alone, which every job can see: otherwise a client
+    could learn whether there is a file that its jobs cannot see.
+    """
+    if not name.startswith("/"):
+        return InvalidJobSpec(_FIELD, f"there is no block device {name}; see lsblk")
+    path = PurePath(os.path.normpath(name))
+    mount = mount_of(path, parse_mountinfo(kernel_files.read(Path("/proc/self/mountinfo")) or ""))
+    if mount is None or not mount.device.startswith("0:") or path.is_relative_to(_DEV):
+        reason = "is neither a block device nor on the file system of one; use /dev/DISK or MAJ:MIN"
+    else:
+        reason = f"is on {mount.kind}, which is not a block device; use MAJ:MIN of the disk"
+    return InvalidJobSpec(_FIELD, f"{name} {reason} (see lsblk)")
 
 
 def _merged(name: str, first: IoLimit, second: IoLimit, number: str) -> IoLimit:
@@ -119,7 +123,3 @@ def _merged(name: str, first: IoLimit, second: IoLimit, number: str) -> IoLimit:
             )
         values[field] = theirs if ours is None else ours
     return replace(first, **values)
-
-
-def _called(name: str, number: str) -> str:
-    return "" if name == number else f" (of {name})"

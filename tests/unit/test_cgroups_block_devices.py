@@ -15,6 +15,8 @@ from worker.cgroups.block_devices import (
 from worker.core.errors import InvalidJobSpec
 from worker.core.model.limits import IoLimit
 
+NO_DEVICE = "is neither a block device nor on the file system of one; use /dev/DISK or MAJ:MIN (see lsblk)"
+
 
 @pytest.fixture
 def sys(tmp_path: Path) -> Path:
@@ -68,9 +70,9 @@ def test_a_partition_resolves_to_its_disk_and_a_mapped_device_to_itself(
         ("9:9", "limits.io: there is no block device 9:9; see lsblk"),
         ("vda", "limits.io: 'vda' is neither MAJ:MIN nor an absolute path"),
         ("1:2:3", "limits.io: '1:2:3' is neither MAJ:MIN nor an absolute path"),
-        ("/nonexistent", "limits.io: /nonexistent: No such file or directory"),
-        ("/a\0b", "limits.io: /a\0b: embedded null byte"),
-        ("/dev/zero", "limits.io: /dev/zero is a character device; I/O limits need a block device"),
+        ("/dev/nosuch", f"limits.io: /dev/nosuch {NO_DEVICE}"),
+        ("/dev/zero", f"limits.io: /dev/zero {NO_DEVICE}"),
+        ("/dev/zero/x", f"limits.io: /dev/zero/x {NO_DEVICE}"),
         ("/proc/1", "limits.io: /proc/1 is on proc, which is not a block device; use MAJ:MIN of the disk"),
     ],
 )
@@ -79,6 +81,23 @@ def test_other_names_are_rejected_with_the_reason(sys: Path, name: str, reason: 
     with pytest.raises(InvalidJobSpec) as error:
         device_number(name, sys)
     assert str(error.value).startswith(reason)
+
+
+def test_the_error_does_not_say_whether_there_is_a_file(sys: Path, tmp_path: Path) -> None:
+    """It is the same for a file without a disk, one that cannot be reached, and nothing."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("/proc/1")
+    (tmp_path / "loop").symlink_to("loop")
+    names = [f"{tmp_path}/{each}" for each in ("no", "link", "loop", "file/x", "x" * 300, "a\0b")]
+    assert 1 == len({reason(sys, name).replace(name, "NAME") for name in names})
+    assert reason(sys, "/proc/1").replace("/1", "") == reason(sys, "/proc/nosuch").replace("/nosuch", "")
+
+
+def reason(sys: Path, name: str) -> str:
+    """Return why a name is no device."""
+    with pytest.raises(InvalidJobSpec) as error:
+        device_number(name, sys)
+    return str(error.value)
 
 
 def test_limits_of_one_disk_are_merged(sys: Path) -> None:

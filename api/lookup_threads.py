@@ -1,13 +1,14 @@
 """Threads for lookups on the host, bounded for each client: one whose lookups hang delays no other.
 
 Nothing can end a thread that waits for a dead NFS server. So the call gets an answer without it, the
-thread counts until it ends, and it is a daemon: the server can exit.
+thread counts until it returns, and it is a daemon: the server can exit.
 """
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -41,12 +42,22 @@ class _ClientThreads:
 
 
 class LookupThreads:
-    """Runs lookups, each in a thread of its own; the clients take turns."""
+    """Runs lookups in as many threads as there were at once; the clients take turns."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._waiting: FairQueue[_Lookup] = FairQueue()
         self._running: set[_Lookup] = set()
+        self._begun: SimpleQueue[_Lookup | None] = SimpleQueue()
+        self._idle = 0  # threads that wait for the next lookup; each of the others has one
+        self._closed = False
+
+    def close(self) -> None:
+        """End each thread when it has no lookup; the starts that go on may still look up."""
+        self._closed = True
+        while self._idle:
+            self._idle -= 1
+            self._begun.put(None)
 
     def of(self, client: ClientId) -> _ClientThreads:
         """Return what runs the lookups of a client."""
@@ -90,31 +101,42 @@ class LookupThreads:
                 self._begin(lookup)
 
     def _begin(self, lookup: _Lookup) -> None:
-        loop = asyncio.get_running_loop()
-        lookup.began = loop.time()
-
-        def work() -> None:
-            result: object = None
-            error: BaseException | None = None
-            try:
-                result = lookup.function()
-            except BaseException as failure:  # noqa: BLE001 - whoever waits gets it
-                error = failure
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._ended, lookup, result, error)
-
-        try:
-            Thread(target=work, name="lookup", daemon=True).start()
-        except RuntimeError as error:  # no further thread can be started
-            lookup.answer.set_exception(HostUnresponsive(self._bounds.lookup_timeout, str(error)))
+        if self._idle:
+            self._idle -= 1
         else:
-            self._running.add(lookup)
+            try:
+                Thread(target=_serve, args=(self._begun, self._ended), name="lookups", daemon=True).start()
+            except RuntimeError as error:  # no further thread can be started
+                reason = HostUnresponsive(self._bounds.lookup_timeout, str(error))
+                lookup.answer.set_exception(reason)
+                return
+        lookup.began = lookup.answer.get_loop().time()
+        self._running.add(lookup)
+        self._begun.put(lookup)
 
     def _ended(self, lookup: _Lookup, result: object, error: BaseException | None) -> None:
         self._running.discard(lookup)
+        if self._closed:
+            self._begun.put(None)
+        else:
+            self._idle += 1
         if not lookup.answer.done():  # done: the call has got its answer without it
             if error is None:
                 lookup.answer.set_result(result)
             else:
                 lookup.answer.set_exception(error)
         self._begin_next()
+
+
+def _serve(begun: "SimpleQueue[_Lookup | None]", ended: Callable[[_Lookup, object, Any], object]) -> None:
+    """Run lookups in a thread, until there is None instead of one."""
+    while (lookup := begun.get()) is not None:
+        result: object = None
+        error: BaseException | None = None
+        try:
+            result = lookup.function()
+        except BaseException as failure:  # noqa: BLE001 - whoever waits gets it
+            error = failure
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            lookup.answer.get_loop().call_soon_threadsafe(ended, lookup, result, error)
+        del lookup, result, error

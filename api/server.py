@@ -132,7 +132,7 @@ class ApiServer:
         await self._listener.drop_handshakes()
         self._failed_handshakes.summarize()
         await asyncio.gather(*(connection.end(CLOSE_PATIENCE) for connection in self.connections))
-        await self._calls.ended()
+        await self._calls.close()
         await self._disconnecting.ended()
         if self._watch is not None:
             await asyncio.wait({self._watch})

@@ -39,6 +39,7 @@ class StandingPermits:
         self._lookups = lookups
         self._calls: dict[asyncio.Task[object], _Permitted] = {}
         self._withdrawn: dict[asyncio.Task[object], WorkerError] = {}
+        self._checks = Tasks()
 
     def add(self, identity: Identity, group: CallGroup, request: Message) -> None:
         """Check the current call again whenever there is a new policy, until its task is done."""
@@ -54,12 +55,15 @@ class StandingPermits:
 
     async def check_again(self) -> None:
         """Cancel the calls that the policy in force does not allow, and those of which that is unknown."""
-        checks = Tasks()
         for number, (task, each) in enumerate(list(self._calls.items())):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
-            checks.start_detached(self._check(task, each))
-        await checks.ended()
+            self._checks.start_detached(self._check(task, each))
+        await self._checks.ended()
+
+    async def close(self) -> None:
+        """Check nothing any more."""
+        await self._checks.close()
 
     async def _check(self, task: "asyncio.Task[object]", each: _Permitted) -> None:
         look_up.runner.set(self._lookups.of(each.identity.client))
@@ -67,7 +71,7 @@ class StandingPermits:
             await self._authorization.check(each.identity, each.group, each.request)
         except WorkerError as error:
             if task in self._calls:
-                log.warning("%r: ending a call: %s", each.identity.name, error)
+                log.warning("%r: ending a call after a new policy: %s", each.identity.name, error)
                 self._withdrawn[task] = error
                 task.cancel()
 

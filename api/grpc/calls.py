@@ -112,6 +112,12 @@ class Calls:
         while self._running:
             await asyncio.wait(self._running)
 
+    async def close(self) -> None:
+        """Wait until no call is running, and release what they have used."""
+        await self.ended()
+        await self.standing.close()
+        self._lookups.close()
+
     def _authorize(self, path: str, connection: ServerConnection) -> None:
         assert connection.check is not None
         client, method = connection.check.caller, METHODS.get(path)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 
 import pytest
 
@@ -120,11 +120,30 @@ async def test_a_permit_is_withdrawn_although_lookups_of_others_hang(people: Pat
         policy.policy = read(EVERYTHING.replace("[[rule]]", '[[rule]]\nclients = ["alice"]'))
         served.server.policy_replaced()
         assert "NotFound" == (await error_of(wait)).code
-        assert 1 == dead.begun
+        await awaited(lambda: begun(dead, 1))
         assert not attached.done()
         policy.policy = read(EVERYTHING.replace("[[rule]]", '[[rule]]\nclients = ["nobody"]'))
         dead.release()
         assert "NotFound" == (await error_of(attached)).code
+
+
+async def test_a_server_closes_although_lookups_hang(people: Path, dead: DeadFiles) -> None:
+    """Neither a start nor the check of a call that goes on keeps it."""
+    policy = PolicyInForce(read(EVERYTHING))
+    async with (
+        serving(people, policy=policy, lookup=dead, bounds=Bounds(lookup_timeout=1000)) as served,
+        served.client("alice") as alice,
+        served.client("bob") as bob,
+    ):
+        job = str(await bob.start(JobSpec("cat", stdin=True)))
+        calls = [asyncio.create_task(write(alice, job)), asyncio.create_task(alice.start(DEAD))]
+        await awaited(lambda: served_calls(served, 1))
+        dead.command = "cat"
+        policy.policy = read(EVERYTHING)
+        served.server.policy_replaced()
+        await awaited(lambda: begun(dead, 2))
+        await served.server.close()
+        await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def served_calls(served: Served, calls: int) -> bool:
@@ -135,7 +154,7 @@ async def served_calls(served: Served, calls: int) -> bool:
 async def write(client: Client, job: str) -> None:
     """Attach with input, until the server ends the call."""
     async with attach_once(client, job, session="s", output={}) as call:
-        async for _ in call.events:
+        while await call.receive() is not None:
             pass
 
 
@@ -188,6 +207,20 @@ async def test_lookups_of_one_client_are_bounded_and_so_are_all() -> None:
 async def is_full(order: list[str], count: int) -> bool:
     """Whether so many lookups have begun."""
     return len(order) >= count
+
+
+async def test_threads_are_used_again_and_end_with_the_server() -> None:
+    """One after the other needs one thread; after the end of the server, starts that go on can look up."""
+    threads, end = LookupThreads(Bounds()), Event()
+    found = {await threads.run(A, current_thread) for _ in range(10)}
+    assert 1 == len(found)
+    hanging = asyncio.create_task(threads.run(A, lambda: (end.wait(), current_thread())[1]))
+    other = await threads.run(B, current_thread)
+    threads.close()
+    late = await threads.run(B, current_thread)
+    end.set()
+    for thread in (other, late, await hanging, *found):
+        await asyncio.to_thread(thread.join)
 
 
 async def test_what_a_lookup_raises_is_raised_to_its_call() -> None:

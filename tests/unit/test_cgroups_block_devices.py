@@ -1,6 +1,7 @@
 """The block device of a name, on a directory posing as /sys and on the paths of this machine."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,11 @@ from worker.cgroups.block_devices import (
     disks,
     is_stacked,
     on_devices,
+    with_devices,
 )
-from worker.core.errors import InvalidJobSpec
-from worker.core.model.limits import IoLimit
+from worker.core.errors import HostUnresponsive, InvalidJobSpec
+from worker.core.look_up import runner
+from worker.core.model.limits import IoLimit, ResourceLimits
 
 NO_DEVICE = "is neither a block device nor on the file system of one; use /dev/DISK or MAJ:MIN (see lsblk)"
 
@@ -98,6 +101,17 @@ def reason(sys: Path, name: str) -> str:
     with pytest.raises(InvalidJobSpec) as error:
         device_number(name, sys)
     return str(error.value)
+
+
+async def test_a_path_is_looked_up_in_the_threads_of_its_client() -> None:
+    """It may be on a file system that does not respond, which must not keep the threads of all."""
+
+    async def unresponsive(_: object) -> NoReturn:
+        raise HostUnresponsive(5)
+
+    runner.set(unresponsive)
+    with pytest.raises(HostUnresponsive):
+        await with_devices(ResourceLimits(io=(IoLimit("/", read_bytes_per_second=1),)))
 
 
 def test_limits_of_one_disk_are_merged(sys: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -11,6 +12,7 @@ from worker.core.model.job import JobSpec
 from worker.core.policy.calls import Ids
 from worker.core.policy.rules import Policy
 from worker.linux.spawner.host_lookup import HostLookup
+from worker.linux.spawner.program_file import read_program
 from worker.linux.spawner.program_lookup import find_program
 
 from ..support.policies import read
@@ -212,3 +214,26 @@ def test_users_are_numbers_after_lookup() -> None:
     assert (Ids(OTHER, 0), nobody) == ids("nobody:root")
     assert -1 == ids("nosuch")[0].uid
     assert Ids(0, 0).uid == ids("root")[0].uid
+
+
+def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    """Another user can exchange it between the look at its type and the open(2), which would never end."""
+    path, file, fifo, end = tmp_path / "x", tmp_path / "file", tmp_path / "fifo", Event()
+    program(file)
+    os.mkfifo(fifo)
+    os.link(file, path)
+
+    def exchange() -> None:
+        while not end.is_set():
+            for other in (fifo, file):
+                os.link(other, tmp_path / "new")
+                os.replace(tmp_path / "new", path)
+
+    thread = Thread(target=exchange)
+    thread.start()
+    try:
+        for _ in range(2000):
+            read_program(str(path))
+    finally:
+        end.set()
+        thread.join()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ..api.who_am_i import WhoAmI
-    from .spec_fields import SpecFields
+    from .keyword_arguments import JobFilter, SpecFields
 
 
 class Client:
@@ -102,55 +102,26 @@ class Client:
             translate.job_status,
         )
 
-    async def list(
-        self,
-        *,
-        labels: Mapping[str, str] | None = None,
-        without_labels: Mapping[str, str] | None = None,
-        running: bool = False,
-        finished: bool = False,
-        failed: bool = False,
-        own: bool = False,
-    ) -> builtins.list[JobStatus]:
+    async def list(self, **which: "Unpack[JobFilter]") -> builtins.list[JobStatus]:
         """Return the jobs that `jobs` yields."""
-        return [
-            each
-            async for each in self.jobs(
-                labels=labels,
-                without_labels=without_labels,
-                running=running,
-                finished=finished,
-                failed=failed,
-                own=own,
-            )
-        ]
+        return [each async for each in self.jobs(**which)]
 
     async def jobs(
-        self,
-        *,
-        labels: Mapping[str, str] | None = None,
-        without_labels: Mapping[str, str] | None = None,
-        running: bool = False,
-        finished: bool = False,
-        failed: bool = False,
-        own: bool = False,
-        newest_first: bool = False,
+        self, *, newest_first: bool = False, **which: "Unpack[JobFilter]"
     ) -> AsyncGenerator[JobStatus, None]:
         """Yield the status of jobs in the order of their creation, or in the reverse order, page by page.
 
-        By default of all jobs; otherwise only of those that have all ``labels`` and none of
-        ``without_labels``, that are ``running``, which means not ``finished``, or have ``failed``, which
-        means finished without exit code 0, and that are this client's ``own``.
+        By default of all jobs, otherwise only of those that match the JobFilter: ``labels``,
+        ``without_labels``, ``running``, ``finished``, ``failed``, ``own``.
         """
+        without = which.get("without_labels", {})
         request = worker.ListRequest(
-            labels=dict(labels or {}),
-            without_labels=[
-                worker.Label(name=name, value=value) for name, value in (without_labels or {}).items()
-            ],
-            running=running,
-            finished=finished,
-            failed=failed,
-            own=own,
+            labels=dict(which.get("labels", {})),
+            without_labels=[worker.Label(name=name, value=value) for name, value in without.items()],
+            running=which.get("running", False),
+            finished=which.get("finished", False),
+            failed=which.get("failed", False),
+            own=which.get("own", False),
             newest_first=newest_first,
         )
         while True:

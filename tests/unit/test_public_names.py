@@ -14,7 +14,7 @@ import pytest
 import worker
 import worker.client
 import worker.core
-from worker.client.spec_fields import SpecFields
+from worker.client.keyword_arguments import SpecFields
 from worker.core import errors, ports
 from worker.core.model import channel, ending, job, limits, stream_start, stream_times
 

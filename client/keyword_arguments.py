@@ -1,4 +1,4 @@
-"""The keyword arguments of `Client.start`, for type checkers: the fields of JobSpec except the command."""
+"""Keyword arguments of Client, for type checkers."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -10,7 +10,7 @@ from ..core.model.ulimits import Ulimit
 
 
 class SpecFields(TypedDict, total=False):
-    """Each is optional, and has the meaning and the type of the field of JobSpec."""
+    """Those of `start`: the fields of JobSpec except the command, with their types; each is optional."""
 
     env: Mapping[str, str]
     working_directory: str
@@ -30,3 +30,18 @@ class SpecFields(TypedDict, total=False):
     stdin: bool
     terminal: WindowSize | None
     name: str
+
+
+class JobFilter(TypedDict, total=False):
+    """Those of `list` and `jobs`, which then have only the jobs that match all of them.
+
+    ``labels``: jobs with all of these; ``without_labels``: jobs with none of these; ``finished`` means not
+    ``running``, and ``failed`` means finished without exit code 0; ``own``: started by this client.
+    """
+
+    labels: Mapping[str, str]
+    without_labels: Mapping[str, str]
+    running: bool
+    finished: bool
+    failed: bool
+    own: bool

@@ -71,7 +71,7 @@ class Limit:
 
     def shown(self, value: object) -> str:
         """Return a value as text, as its option takes it."""
-        if isinstance(value, int) and value >= _NO_LIMIT:
+        if value == UNLIMITED or (isinstance(value, int) and value >= _NO_LIMIT):
             return UNLIMITED
         return self.show(value)
 
@@ -87,8 +87,12 @@ class Limit:
         return (device, UNLIMITED) if device and limit in _REMOVES else self.kind.parse(text)
 
     def of(self, limits: ResourceLimits | IoLimit) -> object:
-        """Return the value in the limits of a job, or in those of one device; None if it is not set."""
-        return attrgetter(self.field.removeprefix("io."))(limits)
+        """Return the value in the limits of a job, or in those of one device; None if it is not set.
+
+        A limit that a request removes is UNLIMITED.
+        """
+        name = self.field.removeprefix("io.")
+        return UNLIMITED if name in limits.unlimited else attrgetter(name)(limits)
 
     def read(self, value: object) -> object:
         """Return the value of a key in a file, a table by device for I/O; raise ValueError."""

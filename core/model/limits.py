@@ -4,7 +4,7 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -225,29 +225,39 @@ class LimitBounds:
 
     def admits(self, requested: ResourceLimits) -> bool:
         """Whether no limit that is requested is above the maximum, or removed although it has one."""
-        if requested == _NO_LIMITS:
-            return True
-        try:
-            self._check(requested)
-            self._check_removed(requested)
-        except InvalidJobSpec:
-            return False
-        return True
+        return requested == _NO_LIMITS or not any(self.excesses(requested, ""))
+
+    def excesses(self, requested: ResourceLimits, whose: str) -> Iterator[InvalidJobSpec]:
+        """Yield an error for each limit that is above the maximum, or removed although it has one.
+
+        ``whose`` is the owner of the maximum in the error: "this server".
+        """
+        yield from self._above(requested, whose)
+        yield from self._removed(requested, whose)
 
     def _check(self, limits: ResourceLimits) -> None:
         """Raise InvalidJobSpec for a value above the maximum."""
-        _check_below("limits.cpu", limits.cpu, self.maximum.cpu)
-        _check_below("limits.memory", limits.memory, self.maximum.memory)
-        most = {part.device: part for part in self.maximum.io}
-        for part in limits.io:
-            _check_below(f"limits.io {part.device}", part, most.get(part.device, IoLimit(part.device)))
-        if self.maximum.pids is not None and limits.pids is not None and limits.pids > self.maximum.pids:
-            raise _above("limits.pids", limits.pids, self.maximum.pids)
-        if limits.cpuset is not None and self.maximum.cpuset is not None:
-            _check_among(limits.cpuset, self.maximum.cpuset)
+        for error in self._above(limits, _SERVER):
+            raise error
 
     def _check_removed(self, changes: ResourceLimits) -> None:
         """Raise InvalidJobSpec for a limit that is to be removed although it has a maximum."""
+        for error in self._removed(changes, _SERVER):
+            raise error
+
+    def _above(self, limits: ResourceLimits, whose: str) -> Iterator[InvalidJobSpec]:
+        yield from _parts_above("limits.cpu", limits.cpu, self.maximum.cpu, whose)
+        yield from _parts_above("limits.memory", limits.memory, self.maximum.memory, whose)
+        most = {part.device: part for part in self.maximum.io}
+        for part in limits.io:
+            bound = most.get(part.device, IoLimit(part.device))
+            yield from _parts_above(f"limits.io {part.device}", part, bound, whose)
+        if self.maximum.pids is not None and limits.pids is not None and limits.pids > self.maximum.pids:
+            yield _above("limits.pids", limits.pids, self.maximum.pids, whose)
+        if limits.cpuset is not None and self.maximum.cpuset is not None:
+            yield from _not_among(limits.cpuset, self.maximum.cpuset, whose)
+
+    def _removed(self, changes: ResourceLimits, whose: str) -> Iterator[InvalidJobSpec]:
         if not changes.removes_any:
             return
         bounds = {f"limits.{name}": attrgetter(name)(self.maximum) for name in changes.unlimited}
@@ -259,23 +269,23 @@ class LimitBounds:
             if name == "limits.cpu.weight" and value is not None and value >= DEFAULT_WEIGHT:
                 continue
             if value is not None:
-                raise _above(name, "unlimited", value)
+                yield _above(name, "unlimited", value, whose)
 
 
-def _check_below(name: str, part: _Part, most: _Part) -> None:
+def _parts_above(name: str, part: _Part, most: _Part, whose: str) -> Iterator[InvalidJobSpec]:
     for each in _NAMES[type(part)]:
         bound = getattr(most, each)
         if bound is None:
             continue
         value = getattr(part, each)
         if isinstance(value, int | float) and value > bound:
-            raise _above(f"{name}.{each}", value, bound)
+            yield _above(f"{name}.{each}", value, bound, whose)
 
 
-def _check_among(cpus: str, most: str) -> None:
+def _not_among(cpus: str, most: str, whose: str) -> Iterator[InvalidJobSpec]:
     if beyond := parse_cpus(cpus) - parse_cpus(most):
-        raise InvalidJobSpec(
-            "limits.cpuset", f"CPU {min(beyond)} is not among those that this server allows, {most}"
+        yield InvalidJobSpec(
+            "limits.cpuset", f"CPU {min(beyond)} is not among those that {whose} allows, {most}"
         )
 
 
@@ -306,11 +316,12 @@ def parse_cpus(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _above(name: str, value: float | str, bound: float | str) -> InvalidJobSpec:
-    return InvalidJobSpec(name, f"{value} is above this server's maximum of {bound}")
+def _above(name: str, value: float | str, bound: float | str, whose: str) -> InvalidJobSpec:
+    return InvalidJobSpec(name, f"{value} is above {whose}'s maximum of {bound}")
 
 
 _NO_LIMITS = ResourceLimits()
+_SERVER = "this server"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,22 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .calls import Call, CallGroup, Client, Program
-from .matching import mismatch, mismatch_of_call
+from .matching import LIMITS, excess_of_call, mismatch, mismatch_of_call
 from .rules import Effect, Policy, Quota, Rule
+
+_MOST_NAMED = 3
+"""Rules that are named because of their limits: an error has little room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a call is allowed, and by which rule; ``rule`` None: no allow matches all of the call."""
+    """Whether a call is allowed, and by which rule; ``rule`` None: no allow matches all of the call.
+
+    ``excess`` has, for each of the first rules that would allow the call with lower limits, its name and
+    which limits are above its maximum.
+    """
 
     allowed: bool
     rule: Rule | None = None
+    excess: Sequence[str] = ()
 
     @property
     def reason(self) -> str:
         """What decided, as text."""
         if self.rule is None:
-            return "no rule of the policy allows it"
+            return "; ".join(("no rule of the policy allows it", *self.excess))
         return f"rule {self.rule.name!r} of the policy {'allows' if self.allowed else 'denies'} it"
 
 
@@ -47,14 +55,20 @@ class ClientRules:
     def decide(self, call: Call) -> Decision:
         """Return the decision about a call of the client."""
         allowing: Rule | None = None
+        exceeded: list[Rule] = []
         for rule in self.rules:
             if rule.effect is Effect.ALLOW and allowing is not None:
                 continue
-            if not mismatch_of_call(rule, call):
+            failed = mismatch_of_call(rule, call)
+            if failed == LIMITS:
+                exceeded.append(rule)
+            elif not failed:
                 if rule.effect is Effect.DENY:
                     return Decision(allowed=False, rule=rule)
                 allowing = rule
-        return NO_RULE if allowing is None else Decision(allowed=True, rule=allowing)
+        if allowing is not None:
+            return Decision(allowed=True, rule=allowing)
+        return _exceeding(exceeded, call) if exceeded else NO_RULE
 
     def about(self, program: Program) -> "ClientRules":
         """Return the same without rules that cannot match a start of this program."""
@@ -65,6 +79,15 @@ class ClientRules:
     def may_start(self) -> bool:
         """Whether a rule allows some start: otherwise nothing needs to be looked up."""
         return any(rule.effect is Effect.ALLOW and CallGroup.START in rule.calls for rule in self.rules)
+
+
+def _exceeding(rules: Sequence[Rule], call: Call) -> Decision:
+    """Return the denial of a call that these rules would allow with lower limits."""
+    excess = [
+        f"rule {rule.name!r} would with lower limits: {excess_of_call(rule, call)}"
+        for rule in rules[:_MOST_NAMED]
+    ]
+    return Decision(allowed=False, excess=tuple(excess))
 
 
 def _may_match(rule: Rule, program: Program) -> bool:

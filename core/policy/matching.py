@@ -6,6 +6,9 @@ from ..model.job import JobSpec
 from .calls import Accounts, Call, Client, StartFacts
 from .rules import EVERY, SWITCHES, Effect, Jobs, Rule, StartTerms
 
+LIMITS = "limits"
+"""The condition that fails last: all others of the rule match."""
+
 _TERM = "TERM"
 _DEFAULT_DIRECTORY = "/"
 
@@ -25,8 +28,14 @@ def mismatch_of_call(rule: Rule, call: Call) -> str:
         failed = _not_allowed if rule.effect is Effect.ALLOW else _not_denied
         return failed(rule.start, call.start)
     if call.changes is not None and rule.effect is Effect.ALLOW:
-        return "" if rule.start.limits.admits(call.changes) else "limits"
+        return "" if rule.start.limits.admits(call.changes) else LIMITS
     return ""
+
+
+def excess_of_call(rule: Rule, call: Call) -> str:
+    """Return which limits of a call are above the maximum of a rule; empty if none is."""
+    limits = call.changes if call.start is None else call.start.spec.limits
+    return "" if limits is None else ", ".join(map(str, rule.start.limits.excesses(limits, "the rule")))
 
 
 def _not_allowed(terms: StartTerms, start: StartFacts) -> str:  # noqa: PLR0911 - by condition
@@ -49,7 +58,7 @@ def _not_allowed(terms: StartTerms, start: StartFacts) -> str:  # noqa: PLR0911 
     for name in _requested(spec):
         if not getattr(terms, name):
             return name
-    return "" if terms.limits.admits(spec.limits) else "limits"
+    return "" if terms.limits.admits(spec.limits) else LIMITS
 
 
 def _command_not_allowed(terms: StartTerms, start: StartFacts) -> str:

@@ -407,7 +407,10 @@ async def test_limits_of_a_rule(people: Path) -> None:
         assert (64 << 20, 50) == (limits.memory.max, limits.pids)
         more = ResourceLimits(memory=MemoryLimit(max=256 << 20))
         assert "PermissionDenied" == (await refusal(Job(alice, job).update(more)))[0]
-        assert "PermissionDenied" == (await refusal(alice.start(JobSpec("true", limits=more))))[0]
+        code, text = await refusal(alice.start(JobSpec("true", limits=more)))
+        assert "PermissionDenied" == code
+        assert "limits.memory.max: 268435456 is above the rule's maximum of 134217728" in text
+        assert text.startswith("'alice' may not start true: no rule of the policy allows it; rule ")
         await Job(alice, job).update(ResourceLimits(memory=MemoryLimit(max=100 << 20)))
         await Job(alice, job).stop(grace=0)
 

@@ -63,6 +63,12 @@ def test_there_are_examples() -> None:
         ("ci-1", "stop --owner bob", "does not match: jobs: on a job of 'bob'; the rule has own"),
         ("ci-1", "update --memory 1G", "allowed: rule 'own' of the policy allows it"),
         ("ci-1", "update --memory 2G", "limits: memory 2G; the rule has at most memory 1G"),
+        (
+            "ci-1",
+            "update --memory 2G",
+            "it; rule 'own' would with lower limits: limits.memory.max: 2147483648 is above the rule's",
+        ),
+        ("ci-1", "update --memory unlimited", "limits: memory unlimited; the rule has at most memory 1G"),
         ("ci-2", "update --memory 1G", "denied: rule 'updates' of the policy denies it"),
         ("ci-2", "update --memory 0", "limits.memory.max"),
         ("bob", "read", "client: 'bob', issuer '', roles writer; the rule has clients ci-*"),

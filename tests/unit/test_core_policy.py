@@ -1,5 +1,7 @@
 """The decision of a policy: its rules, and each trap that sudoers and its like have had."""
 
+import re
+
 import pytest
 
 from worker.core.model.job import JobSpec
@@ -253,6 +255,33 @@ def test_limits_above_the_maximum_do_not_match(size: int, *, matches: bool) -> N
     update = LIMITED.replace('calls = ["start"]', 'calls = ["start", "update"]')
     assert matches == allowed(update, Call(CallGroup.UPDATE, changes=limits))
     assert not allowed(update, Call(CallGroup.UPDATE, changes=ResourceLimits(unlimited=("memory.max",))))
+
+
+def test_a_refusal_because_of_limits_names_rule_limit_and_maximum() -> None:
+    """Each limit above the maximum of a rule that matches all else is named, of at most three rules."""
+    policy = LIMITED.replace("'2G' }", "'2G', pids = 9, cpus = '0-1' }")
+    limits = ResourceLimits(memory=MemoryLimit(max=3 << 30), cpuset="0-2", unlimited=("pids",))
+    decision = decide(read(policy), writer(), start("/usr/bin/id", limits=limits))
+    expected = (
+        "no rule of the policy allows it; rule 'logs' would with lower limits: "
+        "limits.memory.max: 3221225472 is above the rule's maximum of 2147483648, "
+        "limits.cpuset: CPU 2 is not among those that the rule allows, 0-1, "
+        "limits.pids: unlimited is above the rule's maximum of 9"
+    )
+    assert (None, expected) == (decision.rule, decision.reason)
+    others = [policy.replace("logs", name) for name in ("b", "c", "d")]
+    reason = decide(read("".join((policy, *others))), writer(), start("/usr/bin/id", limits=limits)).reason
+    assert ["logs", "b", "c"] == re.findall("rule '(.*?)' would", reason)
+
+
+def test_limits_are_named_only_if_nothing_else_is_missing() -> None:
+    """What else a rule does not allow, and a rule that denies, are no matter of limits."""
+    limits = ResourceLimits(memory=MemoryLimit(max=3 << 30))
+    policy = read(LIMITED)
+    for call in (start("/bin/sh", limits=limits), start("/usr/bin/id", limits=limits, env={"A": "1"})):
+        assert "no rule of the policy allows it" == decide(policy, writer(), call).reason
+    denied = read(LIMITED + '[[rule]]\nname = "no"\neffect = "deny"\ncalls = ["start"]\n')
+    assert "rule 'no'" in decide(denied, writer(), start("/usr/bin/id", limits=limits)).reason
 
 
 def test_defaults_come_from_the_first_rule_that_allows() -> None:

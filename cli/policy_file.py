@@ -14,7 +14,7 @@ from ..core.policy.reading import InvalidPolicy, PolicyReader
 from ..core.policy.rules import Policy
 from ..linux.kernel.renames import RenameWatch
 from ..linux.spawner.users import account
-from .options.limit_bounds import read_limits
+from .options.limit_bounds import read_rule_limits
 from .terminal.console import Failure
 
 _LARGEST = 4 << 20
@@ -44,7 +44,7 @@ def parse_policy(text: bytes) -> Policy:
         tables = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # of the decoders of UTF-8 and TOML
         raise InvalidPolicy(f"{error}") from None
-    return PolicyReader(read_limits, os.path.realpath, frozenset(map(str, Role))).read(tables)
+    return PolicyReader(read_rule_limits, os.path.realpath, frozenset(map(str, Role))).read(tables)
 
 
 def check_protection(path: Path) -> None:

@@ -18,7 +18,10 @@ from ..unenforceable import Unenforceable
 name = "memory"
 
 _USE_V2 = "boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1)"
-_ACCOUNT_SWAP = "boot with swapaccount=1, or omit the limit"
+_ACCOUNT_SWAP = (
+    "boot with swapaccount=1, or omit the limit; "
+    "where the server has a maximum of memory, set the maximum of swap to unlimited"
+)
 _MEMORY, _MEMORY_AND_SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 _LARGEST = (1 << 63) - 1
 _LARGE_CACHE = 64 << 20

@@ -6,6 +6,7 @@ names of the options of ``worker start``; each is also an option and a variable,
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from ...core.errors import InvalidJobSpec
@@ -18,6 +19,8 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 _TABLES = {"default": "default", "maximum": "max"}
 """The tables, and the prefixes of their options."""
+
+_SWAP = "memory.swap_max"
 
 _HELP = {"default": "Default of {} for jobs that do not set it.", "maximum": "Maximum of {} for a job."}
 
@@ -42,9 +45,12 @@ def chosen_limits(options: Mapping[str, object], in_file: LimitBounds) -> LimitB
     Raises Failure if one is out of range, or if the default is above the maximum.
     """
     try:
+        chosen = _limits_among(options, _TABLES["maximum"])
+        maximum = in_file.maximum.updated(chosen)
+        unlimited = _SWAP in (*in_file.maximum.unlimited, *chosen.unlimited)
         bounds = LimitBounds(
             default=in_file.default.updated(_limits_among(options, _TABLES["default"])),
-            maximum=in_file.maximum.updated(_limits_among(options, _TABLES["maximum"])),
+            maximum=maximum if unlimited else _with_swap_bounded(maximum),
         )
         bounds.apply(ResourceLimits())
     except InvalidJobSpec as error:
@@ -57,6 +63,23 @@ def read_limits(tables: object) -> LimitBounds:
     if not isinstance(tables, dict) or tables.keys() - _TABLES.keys():
         raise ValueError(f"write [limits.{'] and [limits.'.join(_TABLES)}]")
     return LimitBounds(**{name: _read_table(name, table) for name, table in tables.items()})
+
+
+def read_rule_limits(tables: object) -> LimitBounds:
+    """Return the limits of a rule of the policy as they apply; raise ValueError as ``read_limits``."""
+    bounds = read_limits(tables)
+    return replace(bounds, maximum=_with_swap_bounded(bounds.maximum))
+
+
+def _with_swap_bounded(maximum: ResourceLimits) -> ResourceLimits:
+    """Return maxima by which a job cannot use more in total than the maximum of memory.
+
+    Without a maximum of swap the job gets no swap; that may be ``unlimited``.
+    """
+    memory = maximum.memory
+    if memory.max is None or memory.swap_max is not None or _SWAP in maximum.unlimited:
+        return maximum
+    return replace(maximum, memory=replace(memory, swap_max=0))
 
 
 def _limits_among(options: Mapping[str, object], prefix: str) -> ResourceLimits:

@@ -211,8 +211,20 @@ def test_a_limit_that_the_host_cannot_enforce_is_rejected(shared):
         assert f"rpc error: code = FailedPrecondition desc = {refusal}\n" == done.stderr.decode()
 
 
+def swap_limits(installation, job):
+    """Return the bytes of swap that a job may use besides its memory, as the kernel has it."""
+    found = []
+    for cgroup in (path for path in installation.cgroups() if path.name == job):
+        both, memory = cgroup / "memory.memsw.limit_in_bytes", cgroup / "memory.limit_in_bytes"
+        if both.exists():
+            found.append(str(int(both.read_text()) - int(memory.read_text())))
+        elif (swap := cgroup / "memory.swap.max").exists():
+            found.append(swap.read_text().strip())
+    return found
+
+
 def test_limits_for_all_jobs(installation):
-    """A job without limits gets the server's default; one above the maximum is rejected."""
+    """A job without limits gets the server's default and no swap; one above the maximum is rejected."""
     installation.worker("down")
     config = installation.home / "worker.toml"
     config.write_text("[limits.default]\npids = 30\n\n[limits.maximum]\nmemory = '100M'\n")
@@ -220,6 +232,9 @@ def test_limits_for_all_jobs(installation):
     facts = installation.wait(installation.start(*python(ALLOCATE, 200)))
     assert (30, 100 << 20) == (facts["limits"]["pids"], facts["limits"]["memory"]["max"])
     assert "OOM killed" == facts["cause"]
+    running = installation.start("sleep", "1000")
+    assert ["0"] == swap_limits(installation, running)
+    installation.worker("stop", running)
     for option, reason in [
         (["--memory", "101M"], "limits.memory.max: 105906176 is above this server's maximum of 104857600"),
         (["--pids", "41"], "limits.pids: 41 is above this server's maximum of 40"),

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from worker.cli.options.limit_bounds import read_limits
+from worker.cli.options.limit_bounds import read_rule_limits
 from worker.core.model.job import JobSpec
 from worker.core.policy.calls import Accounts, Call, CallGroup, Client, Ids, Program, StartFacts
 from worker.core.policy.reading import PolicyReader
@@ -24,7 +24,7 @@ NOBODY = USERS["nobody"]
 def read(tables: str | Mapping[str, object]) -> Policy:
     """Return a policy from TOML or from its tables; directories have no links."""
     found = tomllib.loads(tables) if isinstance(tables, str) else tables
-    return PolicyReader(read_limits, lambda directory: directory, ROLES).read(found)
+    return PolicyReader(read_rule_limits, lambda directory: directory, ROLES).read(found)
 
 
 def writer(name: str = "ci", issuer: str = "CN=ca") -> Client:

@@ -351,6 +351,29 @@ def test_an_option_replaces_one_limit_of_the_file(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("in_file", "options", "swap"),
+    [
+        ("memory = '1G'", [], 0),
+        ("", ["--max-memory", "1G"], 0),
+        ("memory = '1G'\nswap = '2G'", [], 2 << 30),
+        ("memory = '1G'", ["--max-swap", "2G"], 2 << 30),
+        ("memory = '1G'\nswap = 'unlimited'", [], None),
+        ("memory = '1G'", ["--max-swap", "unlimited"], None),
+        ("swap = 'unlimited'", ["--max-memory", "1G"], None),
+        ("swap = 'unlimited'", ["--max-memory", "1G", "--max-swap", "5"], 5),
+        ("pids = 5", [], None),
+    ],
+)
+def test_a_maximum_of_memory_bounds_swap(
+    in_file: str, options: list[str], swap: int | None, tmp_path: Path
+) -> None:
+    """A job gets no swap beyond its memory, unless there is a maximum of swap; that may be unlimited."""
+    file = config(tmp_path, f"[limits.maximum]\n{in_file}")
+    limits = resolved(["--config", str(file), *options]).limits
+    assert swap == limits.apply(ResourceLimits()).memory.swap_max
+
+
 def test_a_default_above_the_maximum_is_rejected() -> None:
     """With such settings, every job that sets no limit would be rejected."""
     with pytest.raises(Failure, match=r"limits\.pids: 20 is above this server's maximum of 10"):

@@ -247,6 +247,9 @@ def test_which_clients(key: str, matching: Client, other: Client | None) -> None
 LIMITED = extended() + "limits.default = { memory = '1G' }\nlimits.maximum = { memory = '2G' }\n"
 
 
+MANY = ResourceLimits(memory=MemoryLimit(swap_max=1 << 40))
+
+
 @pytest.mark.parametrize(("size", "matches"), [(1 << 30, True), (3 << 30, False)])
 def test_limits_above_the_maximum_do_not_match(size: int, *, matches: bool) -> None:
     """A rule allows limits up to its maximum, at a start and at an update."""
@@ -255,6 +258,22 @@ def test_limits_above_the_maximum_do_not_match(size: int, *, matches: bool) -> N
     update = LIMITED.replace('calls = ["start"]', 'calls = ["start", "update"]')
     assert matches == allowed(update, Call(CallGroup.UPDATE, changes=limits))
     assert not allowed(update, Call(CallGroup.UPDATE, changes=ResourceLimits(unlimited=("memory.max",))))
+
+
+@pytest.mark.parametrize(("maximum", "swap"), [("", 0), (", swap = '1G'", 1 << 30)])
+def test_the_maximum_of_memory_is_that_of_all_memory(maximum: str, swap: int) -> None:
+    """A rule with a maximum of memory allows no swap, except what its maximum of swap allows."""
+    policy = read(LIMITED.replace("'2G' }", f"'2G'{maximum} }}"))
+
+    def decision(swap: int) -> Decision:
+        return decide(
+            policy, writer(), start("/usr/bin/id", limits=ResourceLimits(memory=MemoryLimit(swap_max=swap)))
+        )
+
+    assert decision(swap).allowed
+    assert f"limits.memory.swap_max: {swap + 1} is above the rule's" in decision(swap + 1).reason
+    free = read(LIMITED.replace("'2G' }", "'2G', swap = 'unlimited' }"))
+    assert decide(free, writer(), start("/usr/bin/id", limits=MANY)).allowed
 
 
 def test_a_refusal_because_of_limits_names_rule_limit_and_maximum() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cli.options.limit_bounds import read_limits
+from worker.cli.options.limit_bounds import read_rule_limits
 from worker.cli.policy_file import parse_policy
 from worker.core.policy.advice import is_launcher, warnings
 from worker.core.policy.decision import decide
@@ -169,7 +169,7 @@ def test_defaults_of_rules() -> None:
 @pytest.mark.parametrize("text", [START, DENY + 'commands = ["/bin/x"]\n'])
 def test_a_rule_may_name_a_directory_that_is_a_link(text: str) -> None:
     """A command is compared without links in its directory, also that of the rule."""
-    reader = PolicyReader(read_limits, {"/bin": "/usr/bin"}.__getitem__, ROLES)
+    reader = PolicyReader(read_rule_limits, {"/bin": "/usr/bin"}.__getitem__, ROLES)
     [rule] = reader.read(tomllib.loads(text)).rules
     assert rule.start.commands[0].matches_path("/usr/bin/x")
     assert not rule.start.commands[0].matches_path("/bin/x")

@@ -163,6 +163,7 @@ class AuditedCall:
                     record["secrets"] = [each.name for each in request.secrets]
                 record |= self._trail.execution(execution)
                 record |= _limits(request.limits) if spec is None else limits_of(spec.limits)
+                record |= self._trail.options(request)
                 if request.user:
                     record["user"] = request.user
                 if request.job_name:

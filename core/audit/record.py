@@ -55,6 +55,11 @@ class AuditRecord(TypedDict, total=False):
     directory: str
     user: str
     limits: dict[str, object]
+    ulimits: list[str]
+    labels: list[str]
+    stdin: bool
+    terminal: bool
+    new_privileges: bool
     signal: int
     input: bool
     cut: list[str]
@@ -103,9 +108,10 @@ def line(record: AuditRecord, known: Iterable[KnownFields] = ()) -> bytes:
 
 def merged(record: AuditRecord, known: Iterable[KnownFields]) -> AuditRecord:
     """Return all fields of a record."""
+    cut = [name for each in (record, *(part.record for part in known)) for name in each.get("cut", ())]
     for each in known:
         record = record | each.record
-    return record
+    return record | {"cut": cut} if cut else record
 
 
 def _json(record: AuditRecord) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from ..engine.defaults import SystemClock
 from ..errors import AuditUnavailable
@@ -9,12 +10,61 @@ from ..model.ending import Lost, exit_code
 from ..model.execution import Execution
 from ..model.job import JobRecord
 from ..model.limits import ResourceLimits
+from ..model.ulimits import ulimit_text
 from ..ports.audit import AuditLog
 from ..ports.journal import Clock
 from .bounds import LONGEST_TEXT, first_items, limit_values
 from .record import AuditRecord, Event, KnownFields, timestamp
 from .redaction import Redaction
 from .writer import AuditWriter
+
+
+class AskedUlimit(Protocol):
+    """A ulimit as it is asked for, valid or not."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def soft(self) -> int | None:
+        """The soft limit; None: unlimited."""
+        ...
+
+    @property
+    def hard(self) -> int | None:
+        """The hard limit; None: unlimited."""
+        ...
+
+
+class JobOptions(Protocol):
+    """The options of a job that a reviewer wants to see: those of a JobSpec, or of a request for one."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+        ...
+
+    @property
+    def ulimits(self) -> Sequence[AskedUlimit]:
+        """Its ulimits."""
+        ...
+
+    @property
+    def stdin(self) -> bool:
+        """Whether clients can write to its stdin."""
+        ...
+
+    @property
+    def terminal(self) -> object | None:
+        """The size of its terminal, None if it has none."""
+        ...
+
+    @property
+    def new_privileges(self) -> bool:
+        """Whether its programs may gain privileges."""
+        ...
 
 
 class AuditTrail:
@@ -90,6 +140,28 @@ class AuditTrail:
             record["cut"] = list(cut)
         return KnownFields(record)
 
+    def options(self, job: JobOptions) -> AuditRecord:
+        """Return what is not the default of a job, without secrets in the values of labels."""
+        record: AuditRecord = {}
+        cut = []
+        if job.ulimits:
+            texts = [ulimit_text(each.name, each.soft, each.hard) for each in job.ulimits]
+            record["ulimits"], too_long = first_items(texts)
+            cut += ["ulimits"] * too_long
+        if job.labels:
+            pairs, too_long = first_items([f"{name}={value}" for name, value in job.labels.items()])
+            record["labels"] = self._redaction.command(pairs)
+            cut += ["labels"] * too_long
+        if job.stdin:
+            record["stdin"] = True
+        if job.terminal is not None:
+            record["terminal"] = True
+        if job.new_privileges:
+            record["new_privileges"] = True
+        if cut:
+            record["cut"] = cut
+        return record
+
     def execution(self, execution: Execution | None) -> AuditRecord:
         """Return what is executed for a command, if that is decided before: by a policy."""
         if execution is None:
@@ -151,6 +223,7 @@ class AuditTrail:
             **_process(job),
             **self.execution(job.execution),
             **limits_of(job.limits),
+            **self.options(spec),
         }
         if job.effective_user is not None:
             record["user"] = job.effective_user

@@ -56,8 +56,13 @@ class Ulimit:
 
     def __str__(self) -> str:
         """Return ``nofile=1024:4096``, as an option states it."""
-        soft, hard = ("unlimited" if value is None else value for value in (self.soft, self.hard))
-        return f"{self.name}={soft}:{hard}"
+        return ulimit_text(self.name, self.soft, self.hard)
+
+
+def ulimit_text(name: str, soft: int | None, hard: int | None) -> str:
+    """Return ``nofile=1024:4096`` for a limit that need not be valid."""
+    texts = ("unlimited" if value is None else value for value in (soft, hard))
+    return f"{name}={':'.join(map(str, texts))}"
 
 
 def check_ulimits(ulimits: Iterable[Ulimit]) -> None:

@@ -28,7 +28,11 @@ from worker.core.model.ending import Cause, Channel, End, Exited, Lost
 from worker.core.model.execution import Execution
 from worker.core.model.job import JobRecord, JobSpec, new_job_id
 from worker.core.model.limits import CpuLimit, IoLimit, MemoryLimit, ResourceLimits
+from worker.core.model.terminal import WindowSize
+from worker.core.model.ulimits import Ulimit
 from worker.core.testing import ManualClock, MemoryAuditLog
+from worker.proto.worker import StartRequest
+from worker.proto.worker import Ulimit as UlimitMessage
 
 from ..support.audit_page import assert_documented
 from ..support.examples import examples
@@ -232,9 +236,11 @@ def test_limits() -> None:
 NOON = 1_700_000_000.25
 
 
-def job(**fields: Any) -> JobRecord:
+def job(spec: JobSpec | None = None, **fields: Any) -> JobRecord:
     """Return a job of alice."""
-    spec = JobSpec("app", ["--token=x", "-v"], env={"SECRET": "y"}, user="nobody", working_directory="/srv")
+    spec = spec or JobSpec(
+        "app", ["--token=x", "-v"], env={"SECRET": "y"}, user="nobody", working_directory="/srv"
+    )
     started = {"pid": 7, "started_at": NOON, "limits": ResourceLimits(pids=5)}
     return JobRecord(new_job_id(), spec, "alice", "", NOON, **(started | fields))
 
@@ -275,6 +281,48 @@ def test_the_start_and_the_end_of_a_job() -> None:
             "output": 7,
         },
     ] == log.records
+
+
+def test_the_options_of_a_job() -> None:
+    """What a review looks for is recorded if it is not the default; values of labels have no secrets."""
+    log = MemoryAuditLog()
+    trail = AuditTrail(log)
+    spec = JobSpec(
+        "sh",
+        labels={"team": "a", "api-token": "hunter2 and more", "url": "https://me:hunter2@x"},
+        ulimits=[Ulimit("nofile", 5, 9), Ulimit("nproc", None, None)],
+        stdin=True,
+        terminal=WindowSize(24, 80),
+        new_privileges=True,
+    )
+    options = {
+        "labels": ["team=a", f"api-token={MASK}", f"url=https://me:{MASK}@x"],
+        "ulimits": ["nofile=5:9", "nproc=unlimited:unlimited"],
+        "stdin": True,
+        "terminal": True,
+        "new_privileges": True,
+    }
+    trail.job_started(job(spec=spec))
+    trail.job_recovered(job())
+    assert options.items() <= log.records[0].items()
+    assert set() == options.keys() & log.records[1].keys()
+    assert_documented(log.records)
+
+
+def test_long_options_are_cut() -> None:
+    """Labels and ulimits of a request, valid or not, keep the bound of a list, and the record says so."""
+    log = MemoryAuditLog()
+    trail = AuditTrail(log)
+    request = StartRequest(
+        labels={f"{number}": "v" * LONGEST_ITEM for number in range(64)},
+        ulimits=[UlimitMessage(name="n" * LONGEST_ITEM) for _ in range(64)],
+    )
+    command = trail.command("c" * (LONGEST_ITEM + 1), (), {}, "/")
+    trail.write(Event.DECISION, {"allowed": True} | trail.options(request), command)  # type: ignore[typeddict-item]
+    (found,) = log.records
+    assert {"ulimits", "labels", "command"} == set(found["cut"])
+    for name in ("ulimits", "labels"):
+        assert sum(map(len, found[name])) <= LONGEST_LIST  # type: ignore[literal-required]
 
 
 def test_what_is_executed() -> None:

@@ -12,7 +12,9 @@ _VERIFICATION = {  # X509_V_ERR_..., x509_vfy.h
     19: _NOT_ISSUED,
     20: _NOT_ISSUED,
     21: _NOT_ISSUED,
-    26: "its certificate is not for clients (extended key usage)",
+    # Each certificate of the chain needs the purpose; OpenSSL does not say which one, or which extension.
+    26: "its certificate, or that of its CA, is not for clients (extended key usage without clientAuth, "
+    "or key usage without digitalSignature)",
 }
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it has sent no certificate",
@@ -23,6 +25,7 @@ _REASONS = {
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the CA of the server's certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the server's certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the server's certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the server's certificate is not for servers, it says",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the server's certificate has expired, it says",
 }
 

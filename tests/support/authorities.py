@@ -1,7 +1,7 @@
 """CAs for tests: roots and intermediate ones, their certificates of any dates, and their CRLs."""
 
 import base64
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -18,6 +18,9 @@ from worker.api import tls
 from worker.api.roles import ROLES_OID, Role, encode_roles
 
 MONTH = timedelta(days=30)
+
+FOR_CLIENTS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+FOR_SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 
 
 def now() -> datetime:
@@ -75,12 +78,15 @@ class TestCA:
         key: ec.EllipticCurvePrivateKey | None = None,
         begin: datetime | None = None,
         end: datetime | None = None,
+        purposes: Sequence[x509.ExtensionType] = (),
     ) -> None:
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         key = key or ec.generate_private_key(ec.SECP256R1())
         builder = _builder(self.name, key, begin, end).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
+        for purpose in purposes:
+            builder = builder.add_extension(purpose, critical=False)
         builder = builder.issuer_name(parent.name if parent else self.name)
         self.issued = Issued(builder.sign(parent.issued.key if parent else key, hashes.SHA256()), key)
 
@@ -91,24 +97,18 @@ class TestCA:
         *,
         begin: datetime | None = None,
         end: datetime | None = None,
+        purposes: Sequence[x509.ExtensionType] = (FOR_CLIENTS,),
     ) -> Issued:
         """Issue the certificate of a client."""
-        return self._leaf(
-            name,
-            [
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]),
-                x509.UnrecognizedExtension(x509.ObjectIdentifier(ROLES_OID), encode_roles(roles)),
-            ],
-            begin,
-            end,
-        )
+        of_roles = x509.UnrecognizedExtension(x509.ObjectIdentifier(ROLES_OID), encode_roles(roles))
+        return self._leaf(name, [*purposes, of_roles], begin, end)
 
-    def server(self, *, end: datetime | None = None) -> Issued:
+    def server(
+        self, *, end: datetime | None = None, purposes: Sequence[x509.ExtensionType] = (FOR_SERVERS,)
+    ) -> Issued:
         """Issue the certificate of a server."""
         names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(LOOPBACK)])
-        return self._leaf(
-            "server", [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), names], None, end
-        )
+        return self._leaf("server", [*purposes, names], None, end)
 
     def crl(
         self,

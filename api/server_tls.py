@@ -37,15 +37,23 @@ class TlsFiles:
 class ServerTls:
     """What ``files`` returns, as it was read last; raises TlsSetupFailed if the first read fails.
 
+    ``check`` is called with each file before it is read, and may raise TlsSetupFailed.
     ``files`` is called for each read, so that a file without which a server can run may appear later.
     ``settled`` is in seconds: a new file that was written later than that may not be complete.
     """
 
-    def __init__(self, files: Callable[[], TlsFiles], *, settled: float = 1.0) -> None:
+    def __init__(
+        self,
+        files: Callable[[], TlsFiles],
+        *,
+        settled: float = 1.0,
+        check: Callable[[Path], None] = lambda _: None,
+    ) -> None:
         self._files = files
         self._settled = settled
+        self._check = check
         self._seen = _Seen(files())
-        self._loaded = _load(self._seen.files)
+        self._loaded = self._load(self._seen.files)
 
     @property
     def trust(self) -> Trust:
@@ -68,7 +76,13 @@ class ServerTls:
             path = getattr(before.files, each.name)
             if path is not None and getattr(self._seen.files, each.name) is None:
                 raise TlsSetupFailed(f"cannot read {path}: {os.strerror(2)}")
-        self._loaded = _load(self._seen.files)
+        self._loaded = self._load(self._seen.files)
+
+    def _load(self, files: TlsFiles) -> "_Loaded":
+        for path in astuple(files):
+            if path is not None:
+                self._check(path)
+        return _load(files)
 
     def was_replaced(self) -> bool:
         """Whether a path names another file than at the last read or attempt, complete by now.

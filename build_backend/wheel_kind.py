@@ -22,6 +22,7 @@ SERVER_PARTS = (
     "cli/notify.py",
     "cli/plugins.py",
     "cli/policy_file.py",
+    "cli/replaceable_files.py",
     "cli/server_log.py",
     "cli/settings.py",
     "cli/terminal/debug_report.py",

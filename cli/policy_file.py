@@ -2,7 +2,6 @@
 
 import logging
 import os
-import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,11 @@ from ..core.policy.rules import Policy
 from ..linux.kernel.renames import RenameWatch
 from ..linux.spawner.users import account
 from .options.limit_bounds import read_rule_limits
+from .replaceable_files import how_unprotected
 from .terminal.console import Failure
 
 _LARGEST = 4 << 20
 """Bytes of a policy file."""
-
-_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +46,13 @@ def parse_policy(text: bytes) -> Policy:
 
 
 def check_protection(path: Path) -> None:
-    """Raise InvalidPolicy if others than root, and the user of this process, can change the file."""
+    """Raise InvalidPolicy if others than root, and the user of this process, can change or replace it."""
     try:
-        info = path.stat()
+        found = how_unprotected(path)
     except OSError as error:
         raise InvalidPolicy(f"cannot read {path}: {error.strerror}") from None
-    if info.st_uid not in {0, os.geteuid()}:
-        raise InvalidPolicy(
-            f"{path} belongs to the uid {info.st_uid}; it must belong to root: chown root {path}"
-        )
-    if info.st_mode & _WRITABLE_BY_OTHERS:
-        raise InvalidPolicy(f"{path} can be written by others than its owner: chmod go-w {path}")
+    if found is not None:
+        raise InvalidPolicy(str(found))
 
 
 def check_default_user(policy: Path | None, default_user: str | None) -> None:

@@ -33,6 +33,7 @@ from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, Notifier
 from ..policy_file import PolicyFile, check_default_user
 from ..private_files import correction
+from ..replaceable_files import check_tls_file, refusal
 from ..server_address import record_address
 from ..server_log import log_to_stderr
 from ..settings import COMMON_SETTINGS, ServerSettings, resolve, settings_options
@@ -63,6 +64,8 @@ def serve(config: Path | None, *, free_port_if_busy: bool, **options: object) ->
     settings = resolve(options, config)
     log_to_stderr(settings.log_level, settings.log_format)
     os.umask(0o077)  # for what libraries create, such as the files of SQLite
+    if config is not None and (reason := refusal(config)):
+        raise Failure(reason)
     home = worker_home()
     if exposed := home.make():
         log.warning("%s", correction(exposed))
@@ -219,7 +222,7 @@ def _server_tls(home: Home, settings: ServerSettings) -> ServerTls:
         )
 
     try:
-        return ServerTls(files)
+        return ServerTls(files, check=check_tls_file)
     except TlsSetupFailed as error:
         missing = not all(path.exists() for path in astuple(files()) if path is not None)
         raise Failure(f"{error}" + ("; `worker certs init` creates keys" if missing else "")) from None

@@ -12,6 +12,7 @@ from ...api.tls import CRL_WARNING_DAYS, WARNING_DAYS, validity
 from ...client.errors import SettingsError
 from ...client.settings import ClientSettings
 from ..home import Home
+from ..replaceable_files import how_unprotected
 from .findings import Finding, missing, ok, warning
 
 
@@ -33,6 +34,7 @@ def check_certificates(home: Home, client: ClientSettings) -> Iterator[Finding]:
     for name in sorted(names):
         key = key_path(home.pki) if name == "ca" else home.pki / f"{name}.key"
         yield _check_certificate(f"certificate {name}", home.pki / f"{name}.crt", key)
+    yield from _check_replaceable(home)
     yield from _check_place_of_key(home)
     yield from _check_revocation(home)
 
@@ -73,6 +75,15 @@ def _after_moving(certificate: Path) -> str:
     """Return the first step of a remedy: what exists of a certificate and its key is never overwritten."""
     found = [str(path) for path in (certificate, certificate.with_suffix(".key")) if path.exists()]
     return f"move {' and '.join(found)} away; " if found else ""
+
+
+def _check_replaceable(home: Home) -> Iterator[Finding]:
+    """Whoever can replace these files decides who is a client."""
+    for name in ("ca.crt", "server.crt", "server.key", "ca.crl", "denied"):
+        with suppress(OSError):
+            if found := how_unprotected(home.pki / name):
+                yield warning("files of the server", found.problem, found.remedy)
+                return
 
 
 def _check_place_of_key(home: Home) -> Iterator[Finding]:

@@ -215,6 +215,14 @@ def test_reloads(governed: Governed) -> None:
     os.kill(governed.installation.server_pid(), signal.SIGHUP)
     wait_until(lambda: governed.reported() != reported)
     assert "can be written by others" in governed.as_client("writer", "whoami")[1]
+    governed.policy.chmod(0o600)
+    mode = governed.policy.parent.stat().st_mode
+    governed.policy.parent.chmod(0o770)  # who can write there can rename another file over it
+    reported = governed.reported()
+    os.kill(governed.installation.server_pid(), signal.SIGHUP)
+    wait_until(lambda: governed.reported() != reported)
+    assert f"on the way to {governed.policy}, can be written" in governed.as_client("writer", "whoami")[1]
+    governed.policy.parent.chmod(mode)
     governed.policy.unlink()
     os.kill(governed.installation.server_pid(), signal.SIGHUP)
     wait_until(lambda: "cannot read" in governed.as_client("writer", "whoami")[1])

@@ -104,6 +104,18 @@ def test_every_limit_of_the_host_has_the_name_of_its_option() -> None:
     assert here.limits.keys() == {limit.capability for limit in LIMITS}
 
 
+def test_files_that_others_can_replace(tmp_path: Path) -> None:
+    """Whoever can write to a directory above the files of the server can replace them."""
+    pki = tmp_path / "pki"
+    certificates.init(pki, key_type=KeyType.P256)
+    subject = "files of the server"
+    assert subject not in {each.subject for each in check_certificates(Home(tmp_path), ClientSettings())}
+    tmp_path.chmod(0o777)
+    finding = found(list(check_certificates(Home(tmp_path), ClientSettings())), subject)
+    assert f"{tmp_path}, on the way to {pki}/ca.crt, can be written" in finding.text
+    assert f"chmod go-w {tmp_path}" == finding.remedy
+
+
 def test_certificates(tmp_path: Path) -> None:
     """Each is checked: valid, about to expire, expired, missing, malformed, with a readable key."""
     pki = tmp_path / "pki"

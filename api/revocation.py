@@ -27,6 +27,16 @@ class RevocationList:
     revoked: Mapping[int, int]
 
 
+def denied_in_file(data: bytes) -> frozenset[int]:
+    """Return the serials in a file as ``denied_serials``; raise ValueError also if it may be incomplete.
+
+    The beginning of a serial is a serial too, so the last line must have an end.
+    """
+    if data and not data.endswith(b"\n"):
+        raise ValueError("its last line has no end (newline); the file may not be complete")
+    return denied_serials(data.decode())
+
+
 def denied_serials(text: str) -> frozenset[int]:
     """Return the serials in a list: hex, one a line; # begins a comment. Raises ValueError."""
     serials = set()

@@ -19,6 +19,7 @@ from .ends_of_validity import Expiry, of_certificate, of_crl
 from .pem import certificates_in, revocation_lists_in
 from .tls import TlsSetupFailed, check_readable, server_context
 from .trust import ChainCertificate, Trust, chain_certificate
+from .unfinished_files import being_written, is_being_written
 
 Value = TypeVar("Value")
 
@@ -54,6 +55,7 @@ class ServerTls:
         self._check = check
         self._seen = _Seen(files())
         self._loaded = self._load(self._seen.files)
+        self._failed = False
 
     @property
     def trust(self) -> Trust:
@@ -72,11 +74,16 @@ class ServerTls:
     def reload(self) -> None:
         """Read the files again; raise TlsSetupFailed, and keep what was read before, if one is unusable."""
         before, self._seen = self._loaded, _Seen(self._files())
+        self._failed = True
         for each in fields(TlsFiles):
             path = getattr(before.files, each.name)
-            if path is not None and getattr(self._seen.files, each.name) is None:
+            now = getattr(self._seen.files, each.name)
+            if path is not None and now is None:
                 raise TlsSetupFailed(f"cannot read {path}: {os.strerror(2)}")
+            if now is not None and is_being_written(now):
+                raise TlsSetupFailed(being_written(now))
         self._loaded = self._load(self._seen.files)
+        self._failed = False
 
     def _load(self, files: TlsFiles) -> "_Loaded":
         for path in astuple(files):
@@ -87,11 +94,16 @@ class ServerTls:
     def was_replaced(self) -> bool:
         """Whether a path names another file than at the last read or attempt, complete by now.
 
-        A write into the same file does not count: half of it may not be written yet.
+        A write into the same file does not count: half of it may not be written yet. It counts after an
+        attempt that has failed, perhaps because the file was not complete.
         """
         files = self._files()
-        replaced = self._seen.files != files or self._seen.was_replaced()
-        return replaced and all(_age(path) >= self._settled for path in astuple(files) if path is not None)
+        replaced = self._seen.files != files or self._seen.was_replaced(written=self._failed)
+        return replaced and all(
+            _age(path) >= self._settled and not is_being_written(path)
+            for path in astuple(files)
+            if path is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +120,15 @@ class _Seen:
     def __init__(self, files: TlsFiles) -> None:
         self.files = files
         self._descriptors = {path: _open(path) for path in astuple(files) if path is not None}
+        self._writes = {
+            path: _last_write(os.fstat(descriptor))
+            for path, descriptor in self._descriptors.items()
+            if descriptor is not None
+        }
         finalize(self, _close, list(self._descriptors.values()))
 
-    def was_replaced(self) -> bool:
-        """Whether one of the paths names another file now."""
+    def was_replaced(self, *, written: bool) -> bool:
+        """Whether one of the paths names another file now, or ``written``: that one was changed."""
         for path, descriptor in self._descriptors.items():
             try:
                 now = path.stat()
@@ -121,7 +138,13 @@ class _Seen:
             else:
                 if descriptor is None or not os.path.samestat(os.fstat(descriptor), now):
                     return True
+                if written and self._writes[path] != _last_write(now):
+                    return True
         return False
+
+
+def _last_write(info: os.stat_result) -> tuple[int, int]:
+    return info.st_mtime_ns, info.st_size
 
 
 def _age(path: Path) -> float:
@@ -161,7 +184,7 @@ def _load(files: TlsFiles) -> _Loaded:
         lists = revocation.revocation_lists(crls, authorities)
     except ValueError as error:
         raise TlsSetupFailed(f"{files.crl or files.ca}: {error}") from None
-    denied = frozenset[int]() if files.denied is None else _parsed(files.denied, _denied)
+    denied = frozenset[int]() if files.denied is None else _parsed(files.denied, revocation.denied_in_file)
     trust = Trust(_parsed_certificates(files.ca, authorities), lists, denied)
     [server] = _parsed_certificates(files.certificate, [own])
     return _Loaded(files, context, trust, list(_expiries(files, server, trust)))
@@ -184,10 +207,6 @@ def _crls(data: bytes) -> list[bytes]:
     if not (found := revocation_lists_in(data)):
         raise ValueError("it contains no CRL in PEM format")
     return found
-
-
-def _denied(data: bytes) -> frozenset[int]:
-    return revocation.denied_serials(data.decode())
 
 
 def _parsed_certificates(path: Path, certificates: Sequence[bytes]) -> list[ChainCertificate]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..api.roles import Role
+from ..api.unfinished_files import being_written, is_being_written
 from ..core.errors import InvalidJobSpec
 from ..core.policy.in_force import PolicyInForce
 from ..core.policy.reading import InvalidPolicy, PolicyReader
@@ -102,6 +103,8 @@ class PolicyFile:
     def reload(self) -> str:
         """Read the file again; if it cannot be used, keep the policy in force, report and return why."""
         try:
+            if is_being_written(self._path):
+                raise InvalidPolicy(being_written(self._path))  # noqa: TRY301 - as any other reason
             self.in_force.policy = self._read()
         except InvalidPolicy as error:
             self.in_force.trouble = str(error)

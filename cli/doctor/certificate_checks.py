@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...api.ca_key_path import key_path
-from ...api.revocation import denied_serials
+from ...api.revocation import denied_in_file
 from ...api.tls import CRL_WARNING_DAYS, WARNING_DAYS, validity
 from ...client.errors import SettingsError
 from ...client.settings import ClientSettings
@@ -104,7 +104,7 @@ def _check_revocation(home: Home) -> Iterator[Finding]:
     denied, crl = home.pki / "denied", home.pki / "ca.crl"
     if denied.exists():
         try:
-            count = len(denied_serials(denied.read_text()))
+            count = len(denied_in_file(denied.read_bytes()))
         except (OSError, ValueError) as error:
             yield missing("denied serials", f"{denied}: {error}", "correct it; the server does not start")
         else:

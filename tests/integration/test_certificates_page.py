@@ -126,7 +126,7 @@ def test_a_reload_by_signal(install: Install, tmp_path: Path) -> None:
         with stock.channel("reader") as channel:
             query = partial(stock.stub(channel).Query, modules[0].QueryRequest(), timeout=PATIENCE)
             assert grpc.StatusCode.NOT_FOUND == error_of(query)[0]
-            (pki / "denied").write_text(serial)
+            (pki / "denied").write_text(f"{serial}\n")
             os.kill(installation.server_pid(), signal.SIGHUP)
             wait_until(lambda: "its certificate is denied" in log.read_text())
             reason = f"the server refuses this client: its certificate is denied (serial {serial})"

@@ -204,6 +204,14 @@ def test_reloads(governed: Governed) -> None:
     assert 125 == governed.as_client("alice", "run", "cat", "/dev/null")[0]
 
     governed.replaced(ADMIN + CAT)
+    with governed.policy.open("a") as slow:  # a part of the new rules may be missing
+        slow.write("# more")
+        slow.flush()
+        reported = governed.reported()
+        os.kill(governed.installation.server_pid(), signal.SIGHUP)
+        wait_until(lambda: governed.reported() != reported)
+    assert "is being written; write another file" in governed.as_client("writer", "whoami")[1]
+    governed.replaced(ADMIN + CAT)
     governed.replaced(ADMIN + CAT.replace("calls", "cals"))
     assert 0 == governed.as_client("alice", "run", "cat", "/dev/null")[0]
     assert "rule 2: unknown key 'cals'" in governed.as_client("writer", "whoami")[1]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from worker.api.identity import serial_text
 from worker.api.pem import certificates_in, revocation_lists_in
-from worker.api.revocation import denied_serials, revocation_lists
+from worker.api.revocation import denied_in_file, denied_serials, revocation_lists
 
 from ..support.authorities import TestCA, now
 
@@ -38,6 +38,26 @@ def test_a_line_that_is_no_serial_is_rejected(line: str) -> None:
     """Nothing is guessed: a serial that is not understood would not be denied."""
     with pytest.raises(ValueError, match=r"^line 2: .* is not a serial in hex$"):
         denied_serials(f"0a\n{line}\n")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_a_list_without_its_end_is_rejected(cut: int) -> None:
+    """The beginning of a serial is another serial: half of a list would deny the wrong one."""
+    assert frozenset({0x0A, 0x0BCD}) == denied_in_file(b"0a\n0bcd\n")
+    assert frozenset() == denied_in_file(b"")
+    with pytest.raises(ValueError, match="its last line has no end"):
+        denied_in_file(b"0a\n0bcd\n"[:-cut])
+
+
+@given(st.integers(1, 2 * len(CA.crl()) - 2))
+def test_a_file_that_ends_within_a_block_is_rejected(size: int) -> None:
+    """Nothing of it counts, also not the blocks before: what is missing would not be revoked."""
+    crl = CA.crl()
+    part = (crl + crl)[:size]
+    if part.rstrip() == crl.rstrip():
+        return
+    with pytest.raises(ValueError, match="no end; the file is not complete"):
+        revocation_lists_in(part)
 
 
 def lists(*crls: bytes, authorities: tuple[TestCA, ...] = (CA, OTHER)) -> dict[str, list[set[int]]]:

@@ -120,6 +120,45 @@ def test_half_of_a_write_is_not_read(pki: Path) -> None:
     assert frozenset({10}) == tls.trust.denied
 
 
+def test_a_slow_write_of_a_new_file_is_not_read(pki: Path) -> None:
+    """As long as somebody has the new file open for writing, it is not read, also not by a signal."""
+    (pki / "denied").write_text("0a\n0b\n")
+    tls = server_tls(pki)
+    (pki / "denied").unlink()
+    with (pki / "denied").open("w") as slow:
+        slow.write("0a\n")
+        slow.flush()
+        assert not tls.was_replaced()
+        with pytest.raises(TlsSetupFailed, match="denied is being written; write another file, and rename"):
+            tls.reload()
+        slow.write("0b\n0c\n")
+    assert tls.was_replaced()
+    assert frozenset({10, 11}) == tls.trust.denied
+    tls.reload()
+    assert frozenset({10, 11, 12}) == tls.trust.denied
+
+
+@pytest.mark.parametrize("name", ["denied", "ca.crl", "ca.crt", "server.crt", "server.key"])
+def test_half_of_a_file_changes_nothing_until_it_is_complete(pki: Path, name: str) -> None:
+    """It is an error, and what was read before stays; it is read again when the rest was written."""
+    (pki / "denied").write_text("0a\n0bcd\n")
+    (pki / "ca.crl").write_bytes(CA.crl())
+    whole = (pki / name).read_bytes()
+    tls = server_tls(pki)
+    before = tls.trust
+    replace(pki / name, whole[:-3])
+    assert tls.was_replaced()
+    with pytest.raises(TlsSetupFailed, match=re.escape(name)):
+        tls.reload()
+    assert before is tls.trust
+    assert not tls.was_replaced()
+    (pki / name).write_bytes(whole)  # in place
+    assert tls.was_replaced()
+    tls.reload()
+    assert before.denied == tls.trust.denied
+    assert not tls.was_replaced()
+
+
 def test_reloads_leave_no_descriptor_open(pki: Path) -> None:
     """The files of the last read only are kept open."""
     tls = server_tls(pki)

@@ -1,0 +1,35 @@
+"""Whether another process has a file open to write to it, so that a part of it may be missing.
+
+The kernel grants a lease for reading only if nobody has the file open for writing: F_SETLEASE of
+fcntl(2). Where it grants none for another reason, such as on NFS or to a user who does not own the file,
+the answer is unknown.
+"""
+
+import fcntl
+import os
+import signal
+from errno import EAGAIN
+from pathlib import Path
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether it is certain that some process has the file open for writing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:  # whoever reads the file reports it
+        return False
+    try:
+        # Who opens the file meanwhile breaks the lease; SIGIO, the default, would end this process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return error.errno == EAGAIN
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def being_written(path: Path) -> str:
+    """Return the error about a file that is being written."""
+    return f"{path} is being written; write another file, and rename it to this name"

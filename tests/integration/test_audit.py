@@ -168,7 +168,7 @@ async def test_rotation_under_load(tmp_path: Path, install: Install) -> None:
 
 @pytest.mark.parametrize("failure", ["continue", "refuse"])
 def test_a_full_disk(small_disk: Path, tmp_path: Path, install: Install, failure: str) -> None:
-    """The setting decides about a start; stop and remove work; the log and the doctor report it."""
+    """The setting decides what is refused; stop, remove and a reload work; log and doctor report it."""
     installation = install(tmp_path / "home")
     path = small_disk / "audit.log"
     installation.worker("up", "--audit", str(path), "--audit-failure", failure)
@@ -182,14 +182,23 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path, install: Install, failure
             b"the audit log cannot be written: No space left on device (setting audit_failure)\n"
         )
     assert (failure == "refuse") == bool(done.returncode)
+    for change in (("update", "--pids", "50", job), ("signal", job, "CONT"), ("pause", job)):
+        done = installation.run(*change)
+        assert (failure == "refuse") == (b"(setting audit_failure)" in done.stderr) == bool(done.returncode)
+    assert "running" == installation.query(job)["state"] or failure == "continue"
+    os.kill(installation.server_pid(), signal.SIGHUP)
+    log = installation.home / "server.log"
+    wait_until(lambda: "certificates were reloaded" in log.read_text())
     installation.worker("stop", "--grace", "0", job)
     installation.worker("remove", job)
     assert "the audit log cannot be written" in (installation.home / "server.log").read_text()
     findings = json.loads(installation.worker("doctor", "-o", "json", code=None))["findings"]
     assert ["warning"] == [each["verdict"] for each in findings if each["subject"] == "audit log"]
     filler.unlink()
-    installation.start("true")
-    assert "records_lost" in {each["event"] for each in records(path)}
+    again = installation.start("true")
+    found = records(path)
+    assert "records_lost" in {each["event"] for each in found}
+    assert again in {each.get("job") for each in found}
 
 
 def test_a_log_that_cannot_be_opened(tmp_path: Path, install: Install) -> None:

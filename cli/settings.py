@@ -202,6 +202,18 @@ class ServerSettings:
             positive(COUNT), "Maximum for one client (name and issuer of its certificate).", "max_jobs"
         ),
     )
+    max_job_memory: float = field(
+        default=256 << 20,
+        metadata=_setting(
+            _unlimited(SIZE),
+            "Memory for commands, environments and labels of jobs that run or have ended lately.",
+            "256M",
+        ),
+    )
+    max_job_memory_per_client: float = field(
+        default=64 << 20,
+        metadata=_setting(_unlimited(SIZE), "Maximum of the same for one client.", "64M"),
+    )
     retention_age: float = field(
         default=_RETENTION.age,
         metadata=_setting(_unlimited(DURATION), "How long finished jobs are kept, or unlimited.", "7d"),
@@ -210,6 +222,14 @@ class ServerSettings:
         default=_RETENTION.jobs,
         metadata=_setting(
             _unlimited(COUNT), "How many finished jobs are kept, or unlimited; the oldest are removed."
+        ),
+    )
+    retention_memory: float = field(
+        default=_RETENTION.memory,
+        metadata=_setting(
+            _unlimited(SIZE),
+            "Memory for commands, environments and labels of finished jobs; the oldest are removed.",
+            "128M",
         ),
     )
     log_format: str = field(
@@ -240,12 +260,14 @@ class ServerSettings:
     def job_bounds(self) -> JobBounds:
         """How many jobs may run at once."""
         most = self.max_jobs or min(MOST_JOBS, max(1, most_jobs()))
-        return JobBounds(most, self.max_jobs_per_client or most)
+        return JobBounds(
+            most, self.max_jobs_per_client or most, self.max_job_memory, self.max_job_memory_per_client
+        )
 
     @property
     def retention(self) -> Retention:
         """The bounds on finished jobs."""
-        return Retention(self.retention_age, self.retention_jobs, self.output_total)
+        return Retention(self.retention_age, self.retention_jobs, self.output_total, self.retention_memory)
 
 
 @dataclass(frozen=True, slots=True)

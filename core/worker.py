@@ -154,7 +154,7 @@ class Worker:
         job = self._jobs.requested(client, request_id)
         if job is None:
             self._jobs.check_name(client, spec.name)
-            self._jobs.check_room(client, grant.quotas)
+            self._jobs.check_room(client, grant.quotas, spec)
             if grant.execution is not None:
                 check_executes_exactly(self._runner.spawner)
             record = self._settings.record(spec, client, request_id, self._jobs.creation_time(), grant)

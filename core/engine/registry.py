@@ -9,10 +9,11 @@ from ..counts import Counts
 from ..errors import JobNameTaken, QuotaExceeded
 from ..model.client_id import ClientId
 from ..model.grant import RunningJobs
-from ..model.job import JobId, JobRecord
+from ..model.job import JobId, JobRecord, JobSpec
 from ..ports import Clock
 from .job_bounds import JobBounds
 from .job_entry import FINISHED, REMOVING, Finished, JobEntry, Removing, Running
+from .job_memory import JobMemory, spec_memory
 from .job_order import JobOrder
 from .references import References, owner_of
 from .retention import FinishedJobs, Moment, Retention
@@ -42,6 +43,7 @@ class JobRegistry:
         self._users: Counts[JobId] = Counts()
         self._bounds = bounds
         self._running: Counts[ClientId] = Counts()
+        self._memory = JobMemory(bounds)
 
     def __iter__(self) -> Iterator[JobEntry]:
         """Iterate over a snapshot of the jobs; jobs may be added and removed meanwhile."""
@@ -69,7 +71,7 @@ class JobRegistry:
             return newest.record.created_at + 1e-6
         return now
 
-    def check_room(self, owner: ClientId, quotas: Sequence[RunningJobs]) -> None:
+    def check_room(self, owner: ClientId, quotas: Sequence[RunningJobs], spec: JobSpec) -> None:
         """Raise QuotaExceeded, naming the bound, if another job of this owner would be too many."""
         running = self._running.total()
         if running >= self._bounds.max_jobs:
@@ -85,6 +87,7 @@ class JobRegistry:
                 raise QuotaExceeded(
                     f"{owner.name!r} has {own} running jobs, the maximum is {quota.most} ({quota.source})"
                 )
+        self._memory.check_room(owner, spec, self._clock.boottime())
 
     def check_name(self, owner: ClientId, name: str) -> None:
         """Raise JobNameTaken if a job of this owner with this name has not finished."""
@@ -99,6 +102,7 @@ class JobRegistry:
         self.references.add(job)
         if not job.is_finished:
             self._running[owner_of(job)] += 1
+            self._memory.add(job.record.id, owner_of(job), job.record.spec)
         if job.record.request_id:
             self._requests[owner_of(job), job.record.request_id] = job.record.id
 
@@ -112,7 +116,11 @@ class JobRegistry:
         job.phase = FINISHED[True]
         self.references.ended(job)
         event.set()
-        self._finished.add(record.id, record.end.ended_at, _kept_size(record), self.moment())
+        moment = self.moment()
+        self._memory.ended(record.id, moment.boottime)
+        self._finished.add(
+            record.id, record.end.ended_at, _kept_size(record), moment, spec_memory(record.spec)
+        )
         if self._finished.bytes - self._granted_bytes > self._bytes // _GROWTH:
             self.pressure.set()
 
@@ -154,7 +162,8 @@ class JobRegistry:
         ends = [(job.record.end.ended_at, job.record) for job in self._jobs.values() if job.record.end]
         for ended_at, record in sorted(ends, key=lambda each: each[0], reverse=True):
             if record.id not in self._finished:
-                self._finished.add_recovered(record.id, ended_at, _kept_size(record), moment)
+                memory = spec_memory(record.spec)
+                self._finished.add_recovered(record.id, ended_at, _kept_size(record), moment, memory)
 
     def drop(self, job: JobEntry) -> None:
         """Remove a job from the registry. Idempotent."""
@@ -164,6 +173,7 @@ class JobRegistry:
             if not job.is_finished:
                 self._running.release(owner_of(job))
         self._finished.discard(job.record.id)
+        self._memory.discard(job.record.id)
         request = owner_of(job), job.record.request_id
         if self._requests.get(request) == job.record.id:  # it may belong to a later job
             del self._requests[request]

@@ -32,12 +32,14 @@ because no job expires before MIN_AGE."""
 class Retention:
     """Bounds on finished jobs: ``age`` in seconds, number of ``jobs``.
 
-    ``bytes`` bounds the output of all jobs, running ones included.
+    ``bytes`` bounds the output of all jobs, running ones included; ``memory`` the bytes of the commands,
+    environments and labels of finished jobs, which stay in memory.
     """
 
     age: float = 7 * 86400.0
     jobs: float = 10_000
     bytes: float = 10 << 30
+    memory: float = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class _Finished:
     ended_at: float
     ended_boottime: float
     size: int
+    memory: int
 
     def age(self, moment: Moment) -> float:
         age = moment.boottime - self.ended_boottime
@@ -68,6 +71,7 @@ class FinishedJobs:
         self._retention = retention
         self._jobs: OrderedDict[JobId, _Finished] = OrderedDict()
         self._bytes = 0
+        self._memory = 0
         # Running jobs wait when they reach the bound: before that, finished ones make room for them.
         self._most_bytes = retention.bytes - retention.bytes // _ROOM if retention.bytes < inf else inf
 
@@ -82,14 +86,16 @@ class FinishedJobs:
         """The size of the output of all finished jobs."""
         return self._bytes
 
-    def add(self, job: JobId, ended_at: float, size: int, moment: Moment) -> None:
+    def add(self, job: JobId, ended_at: float, size: int, moment: Moment, memory: int = 0) -> None:
         """Add a job that has ended at this moment with ``size`` bytes of output."""
-        self._add(job, _Finished(ended_at, moment.boottime, size))
+        self._add(job, _Finished(ended_at, moment.boottime, size, memory))
 
-    def add_recovered(self, job: JobId, ended_at: float, size: int, moment: Moment) -> None:
+    def add_recovered(
+        self, job: JobId, ended_at: float, size: int, moment: Moment, memory: int = 0
+    ) -> None:
         """Add a job that ended under a previous server, and before all jobs that were added so far."""
         age = min(max(0.0, moment.now - ended_at), max(0.0, self._retention.age - CLOCK_SETTLING))
-        self._add(job, _Finished(ended_at, moment.boottime - age, size))
+        self._add(job, _Finished(ended_at, moment.boottime - age, size, memory))
         self._jobs.move_to_end(job, last=False)
 
     def discard(self, job: JobId) -> None:
@@ -97,6 +103,7 @@ class FinishedJobs:
         finished = self._jobs.pop(job, None)
         if finished is not None:
             self._bytes -= finished.size
+            self._memory -= finished.memory
 
     def expired(
         self, moment: Moment, in_use: AbstractSet[JobId], running: int = 0
@@ -109,23 +116,26 @@ class FinishedJobs:
         used = [self._jobs[job] for job in in_use if job in self._jobs]
         number = len(self._jobs) - len(used)
         size = running + self._bytes - sum(finished.size for finished in used)
+        memory = self._memory - sum(finished.memory for finished in used)
         expired: list[JobId] = []
         interval = MAX_INTERVAL
         for job, finished in self._jobs.items():
             if job in in_use:
                 continue
-            left = self._time_left(finished.age(moment), number, size)
+            left = self._time_left(finished.age(moment), number, size, memory)
             if left > 0:
                 interval = min(interval, left)
                 break
             expired.append(job)
             number -= 1
             size -= finished.size
+            memory -= finished.memory
         return expired, max(interval, MIN_INTERVAL)
 
-    def _time_left(self, age: float, number: int, size: int) -> float:
+    def _time_left(self, age: float, number: int, size: int, memory: int) -> float:
         """Return the seconds until the oldest of ``number`` jobs expires."""
-        if number > self._retention.jobs or size > self._most_bytes:
+        kept = self._retention
+        if number > kept.jobs or size > self._most_bytes or memory > kept.memory:
             return MIN_AGE - age
         return max(self._retention.age, MIN_AGE) - age
 
@@ -133,3 +143,4 @@ class FinishedJobs:
         self.discard(job)
         self._jobs[job] = finished
         self._bytes += finished.size
+        self._memory += finished.memory

@@ -5,6 +5,7 @@ relative to the attack, since both slow down on a loaded machine.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -293,6 +294,33 @@ def test_what_a_job_is_called_is_bounded(abused: Abused, request_: StartRequest,
     assert grpc.StatusCode.RESOURCE_EXHAUSTED is code
     assert text.startswith(reason)
     assert "(setting max_" in text
+
+
+@pytest.mark.parametrize("program", ["true", "sleep"], ids=["finished", "running"])
+def test_jobs_with_large_requests(pki: Path, tmp_path: Path, program: str) -> None:
+    """What the server keeps of the jobs of one client is bounded, whether they run or have ended."""
+    bound, jobs = 8 * MB, 1000
+    requests = {
+        "labels": StartRequest(
+            name=program, args=["30"], labels={str(each): "x" * 1000 for each in range(64)}
+        ),
+        "arguments": StartRequest(name=program, args=["30", *["xy"] * 60_000]),
+    }
+    with (
+        serving_abused(pki, tmp_path / "log", max_job_memory_per_client=bound) as abused,
+        abused.other("writer") as other,
+        abused.channel("writer") as channel,
+    ):
+        before = abused.resident()
+        start = channel.unary_unary(SERVICE + "Start")
+        for request in requests.values():
+            calls = (start(bytes(request), timeout=60) for _ in range(jobs))
+            with pytest.raises(grpc.RpcError) as refused:
+                deque(calls, maxlen=0)
+            assert grpc.StatusCode.RESOURCE_EXHAUSTED is refused.value.code()
+            assert "(setting max_job_memory_per_client)" in refused.value.details()
+        other.call(10)
+        assert abused.resident() - before <= 2 * bound + 16 * MB
 
 
 def test_calls_of_one_client_are_bounded(pki: Path, tmp_path: Path) -> None:

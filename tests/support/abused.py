@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import grpc
 from worker.api.bounds import Bounds
 from worker.api.server import ApiServer
 from worker.cli.server_log import log_to_stderr
+from worker.core.engine.job_bounds import JobBounds
 from worker.core.model.job import JobSpec
 from worker.proto.worker import QueryRequest
 
@@ -76,7 +77,7 @@ class Other:
 
 @contextmanager
 def serving_abused(pki: Path, log: Path, jobs: int = 1, **bounds: Any) -> Iterator[Abused]:
-    """Run the server."""
+    """Run the server; ``bounds`` are those of Bounds and JobBounds."""
     command = [sys.executable, "-m", __name__, str(pki), str(jobs), json.dumps(bounds)]
     root = Path(__file__).parent.parent.parent
     with log.open("wb") as errors:
@@ -94,9 +95,9 @@ def serving_abused(pki: Path, log: Path, jobs: int = 1, **bounds: Any) -> Iterat
         assert 0 == process.wait(60), log.read_text()
 
 
-async def serve(pki: Path, jobs: int, bounds: Bounds) -> None:
+async def serve(pki: Path, jobs: int, bounds: Bounds, job_bounds: JobBounds) -> None:
     """Serve until stdin ends."""
-    worker = make_worker()
+    worker = make_worker(bounds=job_bounds)
     server = ApiServer(worker, server_tls(pki), bounds=bounds)
     spec = JobSpec("binary", labels={"a": "b"})
     started = [await worker.start(spec, owner="writer") for _ in range(jobs)]
@@ -113,4 +114,7 @@ async def serve(pki: Path, jobs: int, bounds: Bounds) -> None:
 
 if __name__ == "__main__":
     log_to_stderr("info", "text")
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), Bounds(**json.loads(sys.argv[3]))))
+    of_jobs, of_calls = {}, {}
+    for name, value in json.loads(sys.argv[3]).items():
+        (of_jobs if name in {each.name for each in fields(JobBounds)} else of_calls)[name] = value
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), Bounds(**of_calls), JobBounds(**of_jobs)))

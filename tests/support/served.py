@@ -19,6 +19,7 @@ from worker.api.server import CHECK_PERIOD, ApiServer
 from worker.api.server_tls import ServerTls, TlsFiles
 from worker.client.client import Client
 from worker.core.audit.trail import AuditTrail
+from worker.core.engine.job_bounds import JobBounds
 from worker.core.policy.in_force import PolicyInForce
 from worker.core.testing import (
     FakeLimiter,
@@ -101,6 +102,7 @@ def make_worker(
     outputs: MemoryOutputStore | None = None,
     spawner: FakeSpawner | None = None,
     audit: AuditTrail | None = None,
+    bounds: JobBounds | None = None,
 ) -> Worker:
     """Return a Worker over fakes."""
     return kind(
@@ -108,6 +110,7 @@ def make_worker(
         limiter=FakeLimiter(),
         outputs=MemoryOutputStore() if outputs is None else outputs,
         audit=audit,
+        bounds=bounds,
     )
 
 

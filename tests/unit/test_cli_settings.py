@@ -113,6 +113,8 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "shutdown_grace": "1m",
         "max_jobs": "3K",
         "max_jobs_per_client": "30",
+        "max_job_memory": "8M",
+        "max_job_memory_per_client": "unlimited",
         "max_streams": "2K",
         "max_streams_per_client": "20",
         "stalled_client_timeout": "10m",
@@ -148,6 +150,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
         "max_settings_frames": "25",
         "retention_age": "12h",
         "retention_jobs": "2K",
+        "retention_memory": "21M",
         "log_level": "error",
         "log_format": "json",
         "audit": "/d",
@@ -185,6 +188,8 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             shutdown_grace=60.0,
             max_jobs=3000,
             max_jobs_per_client=30,
+            max_job_memory=8 << 20,
+            max_job_memory_per_client=inf,
             auditing=AuditSettings("/d", 1 << 20, 3, True, "refuse", "pin,default"),
             bounds=Bounds(
                 max_streams=2000,
@@ -223,6 +228,7 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
             ),
             retention_age=43200.0,
             retention_jobs=2000,
+            retention_memory=21 << 20,
             log_level="error",
             log_format="json",
         )
@@ -238,6 +244,7 @@ def test_retention(tmp_path: Path) -> None:
     assert Retention(inf, 7, 10 << 30) == resolve(given, file).retention
     assert Retention(inf, 7) == resolved(arguments(given)).retention
     assert Retention() == resolved([]).retention
+    assert Retention(memory=5) == resolved(["--retention-memory", "5"]).retention
 
 
 def test_table_of_an_adapter(tmp_path: Path) -> None:

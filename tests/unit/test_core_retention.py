@@ -46,6 +46,10 @@ def test_bounds() -> None:
     assert 0 == expired(finished(Retention(age=inf, jobs=3, bytes=inf), *[0] * 3), later)
     assert 1 == expired(finished(Retention(age=inf, jobs=inf, bytes=9), 1, 3, 3, 3), later)
     assert 2 == expired(finished(Retention(age=inf, jobs=inf, bytes=8), 1, 3, 3, 3), later)
+    memory = FinishedJobs(Retention(age=inf, jobs=inf, bytes=inf, memory=10))
+    for each in (6, 3, 4):
+        memory.add(new_job_id(), NOON, 0, Moment(NOON, 0.0), each)
+    assert 1 == expired(memory, later)
     assert 3 == expired(finished(Retention(age=1000.0, jobs=inf, bytes=inf), 0, 0, 0), later)
     assert 0 == expired(finished(Retention(age=1000.5, jobs=inf, bytes=inf), 0, 0, 0), later)
 

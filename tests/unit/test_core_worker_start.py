@@ -41,6 +41,7 @@ from worker.core import (
     Worker,
     WorkerError,
 )
+from worker.core.engine.job_memory import KEPT
 from worker.core.testing import (
     FakeLimiter,
     FakeMachine,
@@ -95,6 +96,35 @@ async def test_running_jobs_are_bounded() -> None:
         await again.start(JobSpec("sleep", ["100"]), owner="carol")
     await again.stop(second)
     await again.start(JobSpec("sleep", ["100"]), owner="carol")
+
+
+async def test_the_memory_of_jobs_is_bounded() -> None:
+    """Texts of jobs that run or have ended lately count, also those of an earlier server."""
+    machine = FakeMachine()
+    bounds = JobBounds(max_job_memory=5000, max_job_memory_per_client=3000)
+    large = JobSpec("sleep", ["100"], labels={"a": "x" * 1900})
+    worker = machine.worker(bounds=bounds)
+    first = await worker.start(large, owner="alice", request_id="r1")
+    for part in ({"labels": large.labels}, {"args": ["x" * 1900]}, {"env": dict(large.labels)}):
+        with pytest.raises(QuotaExceeded, match=r"jobs of 'alice' that run, .*max_job_memory_per_client"):
+            await worker.start(JobSpec("true", **part), owner="alice")
+    await worker.start(JobSpec("sleep", ["100"]), owner="alice")
+    await worker.start(large, owner="alice", request_id="r1")  # the same job
+    await worker.start(large, owner="bob")
+    with pytest.raises(QuotaExceeded, match=r"all jobs that run, .*\(setting max_job_memory\)"):
+        await worker.start(large, owner="carol")
+    await worker.close()
+    worker = machine.worker(bounds=bounds)
+    with pytest.raises(QuotaExceeded):
+        await worker.start(large, owner="alice")
+    await worker.stop(first)
+    with pytest.raises(QuotaExceeded):  # its record is kept, and cannot expire yet
+        await worker.start(large, owner="alice")
+    await worker.remove(first)
+    second = await worker.start(large, owner="alice")
+    await worker.stop(second)
+    await machine.clock.advance(KEPT)
+    await worker.start(large, owner="alice")
 
 
 async def test_the_bound_for_a_client_counts_by_name_and_issuer() -> None:

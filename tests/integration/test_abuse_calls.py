@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import grpc
@@ -28,6 +29,7 @@ from ..support.attacker import ENHANCE_YOUR_CALM, Attacker, attacking, message
 from ..support.served import BINARY
 
 MB = 1 << 20
+CANCEL = 8
 SERVICE = "/worker.v1.WorkerService/"
 JOBS = 300
 
@@ -218,6 +220,47 @@ def test_output_that_is_not_read(pki: Path, tmp_path: Path, kind: str) -> None:
         assert abused.resident() - before <= bound + number * (40 << 10)
         output = channel.unary_stream(SERVICE + "Stream")(bytes(StreamRequest(job_id=abused.jobs[0])))
         assert BINARY == b"".join(StreamResponse.parse(each).output for each in output)
+
+
+def test_unread_streams_that_are_reset(pki: Path, tmp_path: Path) -> None:
+    """A client of h2 that opens streams and resets them unread leaves nothing, and is told to stop."""
+    bound, batch, connections, most = MB, 15, 4, 20
+    path = SERVICE + "Stream"
+    with (
+        serving_abused(
+            pki, tmp_path / "log", max_reply_memory_per_client=bound, max_streams_per_client=most
+        ) as abused,
+        abused.other("writer") as other,
+        abused.channel("writer") as channel,
+    ):
+        request = bytes(StreamRequest(job_id=abused.jobs[2]))
+        before, told = 0, []
+        for _ in range(connections):
+            with attacking(abused.port, pki, "writer", window=20) as attacker:
+                streams = iter(range(1, 1 << 20, 2))
+                while not attacker.closed:
+                    opened = list(islice(streams, batch))
+                    for stream in opened:
+                        attacker.begin(stream, path, message(request))
+                    attacker.flush()
+                    other.call()  # meanwhile some of them have begun
+                    for stream in opened:
+                        attacker.h2.reset_stream(stream, CANCEL)
+                    attacker.flush()
+                    while attacker.readable() and attacker.receive():
+                        pass
+                if attacker.goodbye is not None:  # a client that goes on sending may lose it: TCP resets
+                    told.append(attacker.goodbye)
+            before = before or abused.resident()
+        assert {ENHANCE_YOUR_CALM} == {each.error_code for each in told}
+        assert all(b"resets (settings reset_burst" in (each.additional_data or b"") for each in told)
+        assert abused.resident() - before <= bound + 8 * MB
+        # None of them counts any more.
+        streaming = channel.unary_stream(path)
+        calls = [streaming(request) for _ in range(most)]
+        assert [True] * most == [bool(next(each)) for each in calls]
+        for each in calls:
+            each.cancel()
 
 
 def test_streams_that_wait_for_output(pki: Path, tmp_path: Path) -> None:

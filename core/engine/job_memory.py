@@ -13,19 +13,23 @@ from ..model.job import JobId, JobSpec
 from .job_bounds import JobBounds
 from .retention import MAX_INTERVAL, MIN_AGE
 
-_IN_MAPPING, _IN_SEQUENCE = 104, 8
-"""Bytes for an item of a dict and of a tuple, besides the texts."""
+_EACH_TEXT = 64
+"""Bytes for a text besides its characters, and for its place in a tuple."""
+
+_EACH_PAIR = 104
+"""Bytes for an item of a dict."""
 
 KEPT = MIN_AGE + MAX_INTERVAL
 """Seconds after which a finished job has been removed if there are too many."""
 
 
 def spec_memory(spec: JobSpec) -> int:
-    """Return the bytes of memory that the texts of a job spec take."""
-    pairs = (*spec.env.items(), *spec.labels.items())
-    texts = sum(getsizeof(text) for pair in pairs for text in pair) + sum(map(getsizeof, spec.args))
-    others = sum(map(getsizeof, (spec.command, spec.working_directory, spec.name)))
-    return texts + others + _IN_MAPPING * len(pairs) + _IN_SEQUENCE * len(spec.args)
+    """Return the bytes of memory that the texts of a job spec take at most."""
+    pairs = len(spec.env) + len(spec.labels)
+    named = (*spec.env, *spec.env.values(), *spec.labels, *spec.labels.values())
+    texts = (spec.command, spec.working_directory, spec.name, *spec.args, *named)
+    # All together, because a start is not to take long: a wide character counts for all of them.
+    return getsizeof("".join(texts)) + _EACH_TEXT * len(texts) + _EACH_PAIR * pairs
 
 
 class JobMemory:

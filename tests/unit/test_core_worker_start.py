@@ -101,7 +101,7 @@ async def test_running_jobs_are_bounded() -> None:
 async def test_the_memory_of_jobs_is_bounded() -> None:
     """Texts of jobs that run or have ended lately count, also those of an earlier server."""
     machine = FakeMachine()
-    bounds = JobBounds(max_job_memory=5000, max_job_memory_per_client=3000)
+    bounds = JobBounds(max_job_memory=6000, max_job_memory_per_client=3500)
     large = JobSpec("sleep", ["100"], labels={"a": "x" * 1900})
     worker = machine.worker(bounds=bounds)
     first = await worker.start(large, owner="alice", request_id="r1")

@@ -24,6 +24,7 @@ from ..core.policy.lookup import Lookup
 from ..core.policy.rules import Policy
 from ..core.worker import Worker
 from ..proto.health import HealthCheckRequest
+from ..proto.reflection import ServerReflectionRequest
 from ..proto.worker import (
     AttachOpen,
     ListRequest,
@@ -147,7 +148,7 @@ class Authorization:
         match request:
             case WhoAmIRequest():
                 return NO_POLICY
-            case HealthCheckRequest():
+            case HealthCheckRequest() | ServerReflectionRequest():
                 return _allowed(rights, rights.of(group), group)
             case StartRequest():
                 secrets = frozenset(each.name for each in request.secrets)

@@ -20,6 +20,7 @@ from ..proto.health import (
     HealthCheckResponse,
     HealthCheckResponseServingStatus,
 )
+from ..proto.reflection import ServerReflectionRequest, ServerReflectionResponse
 from ..proto.worker import (
     AttachOpen,
     AttachResponse,
@@ -57,6 +58,7 @@ from .grpc.status import Status
 from .health_services import AUDIT_SERVICE, SERVICES
 from .identity import ANONYMOUS_CALLER, Caller
 from .output_room import output_room
+from .reflection import Reflection
 from .shutdown import Shutdown, ShuttingDown
 
 caller: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS_CALLER)
@@ -74,6 +76,7 @@ class Handlers:
         turns: RoundRobin | None = None,
         audit: AuditTrail | None = None,
         authorization: Authorization | None = None,
+        reflection: Reflection | None = None,
     ) -> None:
         self._worker = worker
         self._audit = audit or AuditTrail()
@@ -81,6 +84,7 @@ class Handlers:
         self._bounds = bounds or Bounds()
         self._turns = turns or RoundRobin()
         self._authorization = authorization or Authorization(worker)
+        self._reflection = reflection
 
     async def start(self, request: StartRequest) -> StartResponse:
         """Start a job owned by the caller."""
@@ -236,6 +240,12 @@ class Handlers:
             if known:
                 yield HealthCheckResponse(status=serving.NOT_SERVING)
             raise
+
+    async def reflect(self, request: ServerReflectionRequest) -> ServerReflectionResponse:
+        """Return what a client asks about the services, if reflection is on."""
+        if self._reflection is None:
+            raise CallRejected(Status.UNIMPLEMENTED, "reflection is off here (setting reflection)")
+        return self._reflection.answer(request)
 
 
 def _whole_characters(text: bytes) -> Iterator[bytes]:

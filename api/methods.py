@@ -11,7 +11,7 @@ from betterproto2 import Message
 
 from ..core.model.job import Chunk
 from ..core.policy.calls import CallGroup
-from ..proto import health, worker
+from ..proto import health, reflection, worker
 from .handlers import Handlers
 from .roles import RIGHTS, Right
 
@@ -100,6 +100,17 @@ class Bidirectional(_Named):
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredStream(_Named):
+    """Any number of requests, each answered by one reply before the next one is read."""
+
+    handler: UnaryHandler
+    request: type[Message]
+    reply: type[Message]
+
+    waits = True
+
+
+@dataclass(frozen=True, slots=True)
 class Open(Unary):
     """A unary method that every certificate may call."""
 
@@ -109,7 +120,7 @@ class Open(Unary):
         return None
 
 
-Method = Unary | Gathered | ServerStream | OutputStream | Bidirectional
+Method = Unary | Gathered | ServerStream | OutputStream | Bidirectional | AnsweredStream
 
 _START = Unary("Start", CallGroup.START, Handlers.start, worker.StartRequest, worker.StartResponse)
 _STOP = Unary("Stop", CallGroup.STOP, Handlers.stop, worker.StopRequest, worker.StopResponse, waits=True)
@@ -140,6 +151,13 @@ _CHECK = Unary(
 _WATCH = ServerStream(
     "Watch", CallGroup.READ, Handlers.watch_health, health.HealthCheckRequest, health.HealthCheckResponse
 )
+_REFLECT = AnsweredStream(
+    "ServerReflectionInfo",
+    CallGroup.READ,
+    Handlers.reflect,
+    reflection.ServerReflectionRequest,
+    reflection.ServerReflectionResponse,
+)
 
 SERVICES: Mapping[str, tuple[Method, ...]] = {
     "worker.v1.WorkerService": (
@@ -160,6 +178,8 @@ SERVICES: Mapping[str, tuple[Method, ...]] = {
     # The original API: no package, and text instead of bytes.
     "WorkerService": (_START, _STOP, _QUERY, _TEXT),
     "grpc.health.v1.Health": (_CHECK, _WATCH),
+    "grpc.reflection.v1.ServerReflection": (_REFLECT,),
+    "grpc.reflection.v1alpha.ServerReflection": (_REFLECT,),
 }
 
 METHODS: Mapping[str, Method] = {

@@ -23,6 +23,7 @@ from .grpc.server_connections import ServerConnections
 from .handlers import Handlers
 from .handshake_failure import handshake_failure
 from .listener import Listener
+from .reflection import Reflection
 from .refusal_log import RefusalLog
 from .server_tls import ServerTls
 from .shutdown import Shutdown
@@ -53,6 +54,7 @@ class ApiServer:
         check_period: float = CHECK_PERIOD,
         audit: AuditTrail | None = None,
         authorization: Authorization | None = None,
+        reflection: Reflection | None = None,
     ) -> None:
         self._audit = audit = audit or AuditTrail()
         self._failed_handshakes = FailedHandshakes(audit)
@@ -63,7 +65,7 @@ class ApiServer:
         self._shutdown = Shutdown()
         turns = RoundRobin()
         authorization = authorization or Authorization(worker)
-        handlers = Handlers(worker, self._shutdown, bounds, turns, audit, authorization)
+        handlers = Handlers(worker, self._shutdown, bounds, turns, audit, authorization, reflection)
         recorded = ApiAudit(audit)
         self._calls = Calls(handlers, authorization, self._shutdown, bounds, turns, recorded)
         self._expiries = ClientExpiries()

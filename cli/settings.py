@@ -136,6 +136,14 @@ class ServerSettings:
         default=None,
         metadata=_setting(_USER, "User of jobs without --user, by default that of the server."),
     )
+    reflection: bool = field(
+        default=False,
+        metadata=_setting(
+            SWITCH,
+            "Whether clients such as grpcurl may ask for the protos (server reflection).",
+            "no",
+        ),
+    )
     spawner: Plugin = field(
         default=Plugin("supervisor"), metadata=_setting(_PLUGIN, "Adapter that starts and stops processes.")
     )

@@ -1,4 +1,4 @@
-"""The messages: worker.proto, health.proto and the modules generated from them (`make proto`)."""
+"""The messages: the .proto files, and the modules and descriptors generated from them (`make proto`)."""
 
 from .quick_version import quick_version
 

@@ -1548,6 +1548,9 @@ class WorkerServiceStub(betterproto2_grpclib.ServiceStub):
     Health. grpc.health.v1.Health is served too, with the right to read. It knows the services "",
     "worker.v1.WorkerService" and "WorkerService".
 
+    Reflection. grpc.reflection.v1.ServerReflection, also as v1alpha, is served with the right to read where
+    the setting `reflection` of the server is on.
+
     Absent fields. A field that is absent has its default: 0, "", false or empty. Where absence means
     something else, the field is `optional` or a message, and its comment states the meaning. Unknown fields
     are ignored.

@@ -32,13 +32,22 @@ from ..errors import CallRejected, CertificateRefused, ErrorReply, error_reply
 from ..fairness import CallTurns, RoundRobin
 from ..handlers import Handlers, caller
 from ..lookup_threads import LookupThreads
-from ..methods import METHODS, Bidirectional, Gathered, Method, OutputStream, ServerStream, Unary
+from ..methods import (
+    METHODS,
+    AnsweredStream,
+    Bidirectional,
+    Gathered,
+    Method,
+    OutputStream,
+    ServerStream,
+    Unary,
+)
 from ..output_room import OutputRoom, output_room
 from ..roles import Right
 from ..shutdown import Shutdown
 from ..standing_permits import StandingPermits
 from ..wire.encoding import encode
-from .framing import ReplySender, send_reply
+from .framing import ReplySender, send_counted, send_reply
 from .requests import MAX_STREAMED_REQUEST, RequestReader, receive_rest
 from .server_connection import ServerConnection
 from .status import Status
@@ -196,6 +205,8 @@ class Calls:
                 await self._exchange(call, method.handler(self._handlers, opening, rest), room)
         elif isinstance(method, Unary | Gathered):
             await self._answer(call, method, reader)
+        elif isinstance(method, AnsweredStream):
+            await self._answer_each(call, method, reader)
         else:
             most = self._bounds.max_request_size
             data = await reader.receive(most, "max_request_size")
@@ -237,6 +248,24 @@ class Calls:
                 await self.turns.turn(call.client)
         call.reply = method.reply()
         return b"".join(parts)
+
+    async def _answer_each(self, call: "_Call", method: AnsweredStream, reader: RequestReader) -> None:
+        """Answer the requests one after the other, each when it is the client's turn."""
+        most, setting = self._bounds.max_request_size, "max_request_size"
+        request: Message | None = await reader.decode(
+            await reader.receive(most, setting), method.request, most
+        )
+        assert request is not None
+        await self._begin(call, request)
+        reader.open_window()
+        sender = ReplySender(call.stream, self._bounds.reply_timeout, "reply_timeout")
+        async with aclosing(receive_rest(call.stream, method.request, most, setting)) as rest:
+            while request is not None:
+                await self.turns.turn(call.client)
+                reply = encode(await method.handler(self._handlers, request))
+                await send_counted(sender, reply, self._replies, call.client)
+                async with self._shutdown.interrupts("ask again later"):
+                    request = await anext(rest, None)
 
     async def _send_replies(
         self, stream: Stream[Message, Message], replies: AsyncGenerator[Message, None]
@@ -295,7 +324,7 @@ def _cardinality(method: Method) -> Cardinality:
     match method:
         case Unary() | Gathered():
             return Cardinality.UNARY_UNARY
-        case Bidirectional():
+        case Bidirectional() | AnsweredStream():
             return Cardinality.STREAM_STREAM
     return Cardinality.UNARY_STREAM
 

@@ -124,15 +124,19 @@ async def send_reply(
         stream._send_message_done = True  # noqa: SLF001
         stream._send_trailing_metadata_done = True  # noqa: SLF001
         return
+    await send_counted(ReplySender(stream, patience, "reply_timeout"), reply, budget, client)
+    stream._send_message_done = True  # noqa: SLF001 - grpclib sends the status
+
+
+async def send_counted(sender: ReplySender, reply: bytes, budget: ByteBudget, client: ClientId) -> None:
+    """Send an encoded reply, which counts for the client until it is written. Raises as ``send_reply``."""
     size = len(reply)
     if not budget.try_take(client, size):
         raise budget.refusal(client)
     try:
-        sender = ReplySender(stream, patience, "reply_timeout")
         await sender.send_framed([PREFIX.pack(0, size), reply])
     finally:
         budget.release(client, size)
-    stream._send_message_done = True  # noqa: SLF001 - grpclib sends the status
 
 
 def messages(chunk: Chunk) -> Pieces:

@@ -105,12 +105,16 @@ class RequestReader:
             self._budget.release(self._client, self._reserved)
             self._reserved = 0
 
-    @contextmanager
-    def input_window(self) -> Iterator[None]:
-        """Let the client send more requests, and more at once while there is memory for it."""
+    def open_window(self) -> None:
+        """Let the client send more requests; those of one window are not counted for it."""
         buffer = _buffer(self._wire)
         buffer.covered()
         buffer.open_window()
+
+    @contextmanager
+    def input_window(self) -> Iterator[None]:
+        """Let the client send more requests, and more at once while there is memory for it."""
+        self.open_window()
         more = INPUT_WINDOW - WINDOW
         granted = more if self._budget.try_take(self._client, more, 0.5) else 0
         if granted:
@@ -129,15 +133,18 @@ class RequestReader:
 
 
 async def receive_rest(
-    stream: Stream[Any, Any], message_type: type[_Request]
+    stream: Stream[Any, Any],
+    message_type: type[_Request],
+    most: int = MAX_STREAMED_REQUEST,
+    setting: str = "",
 ) -> AsyncGenerator[_Request, None]:
-    """Yield the requests after the first one; they may be days apart. Raises as ``receive``.
+    """Yield the requests after the first one; they may be days apart. Arguments and errors as ``receive``.
 
     What the handler has not asked for stays in the window of HTTP/2, which closes.
     """
     wire = stream._stream  # noqa: SLF001 - see the module
-    while (size := await _size_of_next(wire, MAX_STREAMED_REQUEST, "")) is not None:
-        yield decode(await _next(wire, size), message_type, MAX_STREAMED_REQUEST // SIZE_OF_FIELD)
+    while (size := await _size_of_next(wire, most, setting)) is not None:
+        yield decode(await _next(wire, size), message_type, most // SIZE_OF_FIELD)
 
 
 def _buffer(wire: Any) -> RequestBuffer:

@@ -177,7 +177,7 @@ def _fields(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
     for declared in declared_fields:
         meta = betterproto2.FieldMetadata.get(declared)
         kind = meta.proto_type
-        # Only field types that worker.proto uses are implemented.
+        # Only field types that our .proto files use are implemented.
         assert not (meta.repeated and kind in betterproto2.PACKED_TYPES)
         assert all(each.proto_type == betterproto2.TYPE_STRING for each in meta.map_meta or ())
         fields[meta.number] = _Field(

@@ -53,8 +53,8 @@ def _fields(message_type: type[betterproto2.Message]) -> Sequence[tuple[str, _En
     for declared in dataclasses.fields(message_type):  # type: ignore[arg-type] # Message itself is none
         meta = betterproto2.FieldMetadata.get(declared)
         kind = meta.proto_type
-        put: Callable[[bytes, Any], bytes] = _put_bytes
-        # Only field types that worker.proto uses are implemented.
+        put: Callable[[bytes, Any], bytes]
+        # Only field types that our .proto files use are implemented.
         assert not (meta.repeated and kind in _VARINTS)
         assert all(each.proto_type == betterproto2.TYPE_STRING for each in meta.map_meta or ())
         if kind == betterproto2.TYPE_MAP:
@@ -67,8 +67,8 @@ def _fields(message_type: type[betterproto2.Message]) -> Sequence[tuple[str, _En
             put = _put_messages if meta.repeated else _put_message
         else:
             assert kind == betterproto2.TYPE_BYTES
-            assert not meta.repeated
             assert not meta.optional
+            put = _put_many_bytes if meta.repeated else _put_bytes
         wire_type = 0 if kind in _VARINTS else 2
         fields.append((declared.name, partial(put, varint(meta.number << 3 | wire_type))))
     return fields
@@ -88,6 +88,10 @@ def _delimited(tag: bytes, content: bytes) -> bytes:
 
 def _put_bytes(tag: bytes, value: bytes) -> bytes:
     return _delimited(tag, value) if value else b""
+
+
+def _put_many_bytes(tag: bytes, values: Sequence[bytes]) -> bytes:
+    return b"".join([_delimited(tag, value) for value in values])
 
 
 def _put_string(tag: bytes, value: str) -> bytes:

@@ -16,6 +16,7 @@ from time import monotonic_ns
 import click
 
 from ...api.authorization import Authorization
+from ...api.reflection import Reflection, ReflectionUnavailable
 from ...api.server import ApiServer
 from ...api.server_tls import ServerTls, TlsFiles
 from ...api.tls import TlsSetupFailed
@@ -82,6 +83,7 @@ async def _serve(
     reloading = _requested_by(signal.SIGHUP)  # otherwise the signal would end the server
     tls = _server_tls(home, settings)
     policy = _policy(settings)
+    reflection = _reflection() if settings.reflection else None
     audit = make_audit(home, settings.auditing)
     worker = make_worker(home, settings, audit=audit)
     audit.write(Event.SERVER_STARTED, {"pid": os.getpid(), "address": str(settings.listen)})
@@ -91,7 +93,14 @@ async def _serve(
         authorization = Authorization(
             worker, None if policy is None else policy.in_force, HostLookup(settings.default_user)
         )
-        server = ApiServer(worker, tls, bounds=settings.bounds, audit=audit, authorization=authorization)
+        server = ApiServer(
+            worker,
+            tls,
+            bounds=settings.bounds,
+            audit=audit,
+            authorization=authorization,
+            reflection=reflection,
+        )
         if policy is not None:
             policy.watch(server.policy_replaced)
         stopping = _requested_by(signal.SIGTERM, signal.SIGINT)
@@ -160,6 +169,14 @@ async def _keep_reserve(home: Home, size: int) -> None:
 def _policy(settings: ServerSettings) -> PolicyFile | None:
     check_default_user(settings.policy, settings.default_user)
     return None if settings.policy is None else PolicyFile(settings.policy)
+
+
+def _reflection() -> Reflection:
+    try:
+        return Reflection()
+    except ReflectionUnavailable as error:
+        remedy = "pip install 'systemd-wrapper[reflection]'"
+        raise Failure(f"{error}, which the setting reflection needs: {remedy}") from None
 
 
 async def _recover(worker: Worker) -> None:

@@ -10,9 +10,9 @@ import worker.proto
 
 
 def compiled(out: Path, *options: str) -> Sequence[FileDescriptorProto]:
-    """Return worker.proto and health.proto, compiled with these options into the directory ``out``."""
+    """Return the files that we have modules of, compiled with these options into the directory ``out``."""
     source = Path(worker.proto.__file__).parent
     target = out / "descriptors"
     command = ["protoc", f"-I{source}", f"--descriptor_set_out={target}", *options]
-    assert 0 == protoc.main([*command, "worker.proto", "health.proto"])
+    assert 0 == protoc.main([*command, "worker.proto", "health.proto", "reflection.proto"])
     return FileDescriptorSet.FromString(target.read_bytes()).file

@@ -15,6 +15,7 @@ from worker.api import tls
 from worker.api.authorization import Authorization
 from worker.api.bounds import Bounds
 from worker.api.grpc.channel import Channel
+from worker.api.reflection import Reflection
 from worker.api.server import CHECK_PERIOD, ApiServer
 from worker.api.server_tls import ServerTls, TlsFiles
 from worker.client.client import Client
@@ -135,6 +136,7 @@ async def serving(
     audit: AuditTrail | None = None,
     policy: PolicyInForce | None = None,
     lookup: HostLookup | None = None,
+    reflection: Reflection | None = None,
 ) -> AsyncIterator[Served]:
     """Serve a Worker; assert at the end that no task is left."""
     worker = worker or make_worker(audit=audit)
@@ -146,6 +148,7 @@ async def serving(
         check_period=check_period,
         audit=audit,
         authorization=authorization,
+        reflection=reflection,
     )
     [(address, port)] = await server.start(host, 0)
     try:

@@ -12,6 +12,8 @@ import grpc
 import pytest
 from grpc_tools import protoc
 
+import worker.proto
+
 NOWHERE = "b58476f2-9479-445b-898d-29eeaf905a47"
 PATIENCE = 60.0
 
@@ -46,7 +48,7 @@ class Stock:
 @contextmanager
 def stubs(out: Path) -> Iterator[tuple[ModuleType, ModuleType]]:
     """Yield the modules that grpcio generates from the original proto."""
-    source = Path(__file__).parent
+    source = Path(worker.proto.__file__).parent
     command = ["protoc", f"-I{source}", f"--python_out={out}", f"--grpc_python_out={out}", "original.proto"]
     assert 0 == protoc.main(command)
     modules = []

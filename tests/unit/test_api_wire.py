@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from worker.api.grpc.codec import MessageCodec
 from worker.api.wire.decoding import Decoder, MalformedMessage, decode
 from worker.api.wire.encoding import encode
-from worker.proto import health
+from worker.proto import health, reflection
 from worker.proto import worker as proto
 
 from ..support.descriptors import compiled
 
 MESSAGES = [
     cls
-    for module in (proto, health)
+    for module in (proto, health, reflection)
     for _, cls in inspect.getmembers(module, inspect.isclass)
     if issubclass(cls, betterproto2.Message) and cls.__module__ == module.__name__
 ]
@@ -61,9 +61,10 @@ def messages(message_type: type[betterproto2.Message]) -> st.SearchStrategy[bett
     choices = [[field.name for field in group] for group in oneofs(message_type)]
     if not choices:
         return st.builds(message_type, **values)
-    [names] = choices  # at most one field of a oneof has a value; no message has two, or other fields
+    [names] = choices  # at most one field of a oneof has a value; no message has two
+    always = {name: value for name, value in values.items() if name not in names}
     return st.sampled_from(names).flatmap(
-        lambda chosen: st.builds(message_type, **{chosen: values[chosen]})
+        lambda chosen: st.builds(message_type, **always, **{chosen: values[chosen]})
     )
 
 

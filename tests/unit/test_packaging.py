@@ -173,7 +173,14 @@ def test_generated_modules_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> No
     pytest.importorskip("grpc_tools", reason="grpcio-tools generates the modules; it comes with [dev]")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")  # generate() prepends to PATH; monkeypatch restores it
     generated = script("generate_proto").generate()
-    assert {"worker.py", "health.py", "message_pool.py"} == generated.keys()
+    assert {"worker.py", "health.py", "reflection.py", "message_pool.py"} == generated.keys()
     for name, text in generated.items():
         committed = (ROOT / "proto" / name).read_text()
         assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(committed)), f"proto/{name}: make proto"
+
+
+def test_the_descriptors_are_up_to_date() -> None:
+    """Server reflection sends what the .proto files say; ``make proto`` updates it."""
+    pytest.importorskip("grpc_tools", reason="grpcio-tools makes the descriptors; it comes with [dev]")
+    generator = script("generate_proto")
+    assert generator.descriptors() == (ROOT / "proto" / generator.DESCRIPTORS).read_bytes()

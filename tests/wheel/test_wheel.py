@@ -26,7 +26,8 @@ def test_contents(native: Build) -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     for package in packages:
         assert f"{package.replace('.', '/')}/__init__.py" in native.names
-    assert {"worker/py.typed", "worker/proto/worker.proto", ZYGOTE} <= set(native.names)
+    data = {"worker/py.typed", "worker/proto/worker.proto", "worker/proto/descriptors.binpb", ZYGOTE}
+    assert data <= set(native.names)
     unwanted = ("tests", "worker/tests", "worker/build")
     assert [] == [name for name in native.names if name.startswith(unwanted) or name.endswith((".c", ".h"))]
     assert ["worker/__init__.py"] == [

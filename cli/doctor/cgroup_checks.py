@@ -1,12 +1,15 @@
 """Checks of control groups: where they are, and which limits this host enforces."""
 
+import json
 import os
+import sys
 from collections.abc import Iterator
 
 from ...cgroups.capabilities import Capabilities, Capability, capabilities
 from ...cgroups.plugins import default_parent
-from ...core.host.unit_names import probe_cgroup
+from ...core.host.unit_names import is_worker_systemd_scope, probe_cgroup
 from ...linux.kernel import probes
+from ...linux.spawner import systemd_scope
 from ..home import Home
 from ..options.limits import LIMITS
 from .findings import (
@@ -23,7 +26,31 @@ _REQUIRED = {"cpu.quota", "memory.max", "pids"}
 
 
 def check_cgroups(home: Home) -> Iterator[Finding]:
-    """Check the hierarchy, each limit, and what is needed to place and kill jobs."""
+    """Check control groups where the supervisor of a server places jobs.
+
+    Where systemd can create one, that is a delegated scope, whoever starts the server, and from where. The
+    checks run in such a scope, since the rights in it are those of its processes.
+    """
+    try:
+        systemd_scope.probe()
+    except systemd_scope.ScopeUnavailable:  # check_service reports it
+        yield from check_own_cgroups(home)
+        return
+    command = [sys.executable, "-P", "-m", "worker.cli.doctor", str(home.path)]
+    try:
+        found = json.loads(systemd_scope.output_in_scope(home.path, "doctor", command))
+    except systemd_scope.ScopeUnavailable as error:
+        yield missing(
+            "control groups",
+            f"a delegated systemd scope, which `worker up` needs, does not work: {error}",
+            "see what systemd logged (journalctl)",
+        )
+        return
+    yield from (Finding(**{**each, "verdict": Verdict(each["verdict"])}) for each in found)
+
+
+def check_own_cgroups(home: Home) -> Iterator[Finding]:
+    """Check the hierarchy, each limit, and what is needed to place and kill jobs, for this process."""
     found = capabilities(default_parent(home.path))
     yield _hierarchy(found)
     if not found.usable.available:
@@ -55,8 +82,14 @@ def _hierarchy(found: Capabilities) -> Finding:
     if not found.usable.available:
         reason = f"{found.usable.reason}: no limit can be enforced, and processes can escape"
         return missing("control groups", reason, found.usable.remedy)
-    places = [f"{name} in {path}" for name, path in sorted(found.controllers.items())]
+    # The scope of the doctor itself will not exist when the user reads this.
+    scope = found.unified if found.unified and is_worker_systemd_scope(found.unified.name) else None
+    places = [
+        name if path == scope else f"{name} in {path}" for name, path in sorted(found.controllers.items())
+    ]
     delegated = ", delegated to this process" if found.delegated else ""
+    if scope is not None:
+        delegated = ", in a systemd scope, as `worker up` creates one"
     return ok("control groups", f"{found.hierarchy}{delegated}: {', '.join(places) or 'no controllers'}")
 
 

@@ -24,7 +24,7 @@ def worker_name(state_dir: PurePath) -> str:
 def systemd_scope_name(state_dir: PurePath, role: str, unique: str) -> str:
     """Return the name of a systemd scope for one process of a worker, without the suffix.
 
-    ``role`` is supervisor or server; ``unique`` is 8 hexadecimal digits.
+    ``role`` is supervisor, server or doctor; ``unique`` is 8 hexadecimal digits.
     """
     return f"{worker_name(state_dir)}-{role}-{unique}"
 

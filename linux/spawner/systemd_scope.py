@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.host.unit_names import innermost_unit, systemd_scope_name
@@ -20,6 +21,9 @@ _BOOTED = Path("/run/systemd/system")
 
 _TIMEOUT = 30.0
 """Seconds to wait for systemd; it needs about 10 ms, and sd-bus itself times out after 25 s."""
+
+_COMMAND_TIMEOUT = 120.0
+"""Seconds for a command in a scope: on a slow, busy machine a Python program needs more than systemd."""
 
 
 class ScopeUnavailable(Exception):
@@ -33,24 +37,15 @@ def is_booted() -> bool:
 
 def probe() -> None:
     """Create a scope for a command that does nothing; raise ScopeUnavailable if that fails."""
-    if not is_booted():
-        raise ScopeUnavailable("systemd does not manage this machine")
-    try:
-        subprocess.run(
-            [*_systemd_run(), "--", "true"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-            env=environment(),
-            timeout=_TIMEOUT,
-        )
-    except FileNotFoundError:
-        raise ScopeUnavailable("systemd-run is not installed") from None
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip()
-        raise ScopeUnavailable(f"systemd-run: {reason}") from None
-    except subprocess.TimeoutExpired:
-        raise ScopeUnavailable(f"systemd has not responded for {_TIMEOUT:g} s") from None
+    _output_of([*_systemd_run(), "--", "true"], _TIMEOUT)
+
+
+def output_in_scope(state_dir: Path, role: str, command: Sequence[str]) -> str:
+    """Return what a command prints that runs in a ``scope``; raise ScopeUnavailable if it fails.
+
+    The scope is removed when the command has ended.
+    """
+    return _output_of([*scope(state_dir, role), *command], _COMMAND_TIMEOUT)
 
 
 def supervisor_scope(state_dir: Path) -> list[str]:
@@ -101,6 +96,28 @@ def unit_of(process: int, proc: Path = Path("/proc")) -> str | None:
     ]
     units = [unit for unit in map(innermost_unit, cgroups) if unit]
     return units[-1] if units else None
+
+
+def _output_of(command: Sequence[str], timeout: float) -> str:
+    if not is_booted():
+        raise ScopeUnavailable("systemd does not manage this machine")
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            env=environment(),
+            timeout=timeout,
+        )
+    except FileNotFoundError:
+        raise ScopeUnavailable("systemd-run is not installed") from None
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        raise ScopeUnavailable(f"systemd-run: {reason}") from None
+    except subprocess.TimeoutExpired:
+        raise ScopeUnavailable(f"systemd has not responded for {timeout:g} s") from None
+    return done.stdout.decode()
 
 
 def _systemd_run() -> list[str]:

@@ -69,7 +69,7 @@ def capabilities(**changes: object) -> Capabilities:
 def cgroup_findings(monkeypatch: pytest.MonkeyPatch, here: Capabilities) -> list[Finding]:
     """Return the findings on a host with these capabilities."""
     monkeypatch.setattr(cgroup_checks, "capabilities", lambda _: here)
-    return list(cgroup_checks.check_cgroups(Home(Path("/nonexistent"))))
+    return list(cgroup_checks.check_own_cgroups(Home(Path("/nonexistent"))))
 
 
 def test_a_host_that_supports_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +96,45 @@ def test_no_control_groups_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = cgroup_findings(monkeypatch, capabilities(usable=unusable))
     reason = "none are writable: no limit can be enforced, and processes can escape"
     assert [missing("control groups", reason, "run as root")] == findings
+
+
+def test_the_scope_of_the_doctor_itself_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is gone when the doctor has ended."""
+    scope = Path("/sys/fs/cgroup/worker-0a1b2c3d-doctor-00000000.scope")
+    here = capabilities(unified=scope, controllers={"cpu": scope, "io": Path("/sys/fs/cgroup/blkio")})
+    monkeypatch.setattr(cgroup_checks.probes, "clone_into_cgroup", lambda _: None)
+    text = "v2, in a systemd scope, as `worker up` creates one: cpu, io in /sys/fs/cgroup/blkio"
+    assert text == cgroup_findings(monkeypatch, here)[0].text
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for systemd-run, which writes its arguments to this file and executes the command."""
+    program, arguments = tmp_path / "bin" / "systemd-run", tmp_path / "arguments"
+    program.parent.mkdir()
+    script = f'echo "$@" >>{arguments}; until [ "$1" = -- ]; do shift; done; shift; exec "$@"'
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(systemd_scope, "is_booted", lambda: True)
+    return arguments
+
+
+def test_control_groups_are_judged_in_a_scope(systemd: Path, tmp_path: Path) -> None:
+    """The checks run in a delegated scope where systemd can create one, as a supervisor does."""
+    findings = list(cgroup_checks.check_cgroups(Home(tmp_path)))
+    assert list(cgroup_checks.check_own_cgroups(Home(tmp_path))) == findings
+    probed, judged = systemd.read_text().splitlines()
+    assert "Delegate" not in probed
+    assert re.search(r"--unit=worker-[0-9a-f]{8}-doctor-[0-9a-f]{8} .*Delegate=yes", judged)
+
+
+def test_a_scope_that_does_not_work(systemd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host where `worker up` would fail is not judged by the cgroup of the doctor."""
+    monkeypatch.setattr(cgroup_checks.sys, "executable", "/nonexistent")
+    (finding,) = cgroup_checks.check_cgroups(Home(tmp_path))
+    assert (Verdict.MISSING, "control groups") == (finding.verdict, finding.subject)
+    assert "/nonexistent" in finding.text
 
 
 def test_every_limit_of_the_host_has_the_name_of_its_option() -> None:

@@ -1,7 +1,7 @@
 """Calls about several jobs: found by references or labels, made at once, reported in their order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import click
@@ -57,16 +57,19 @@ def report_each_job(
     use: Callable[[Job], Awaitable[None]],
     done: str,
     form: str | None,
-    facts: Mapping[str, object],
+    result: Callable[[str], object],
     *,
     running: bool = False,
     finished: bool = False,
 ) -> None:
-    """Call ``use`` with each job as `for_each_job`, and print that it has been ``done``, or these facts."""
+    """Call ``use`` with each job as `for_each_job`, and print that it has been ``done``.
+
+    ``result`` makes the object that is printed as JSON, from the id of the job.
+    """
     results: list[object] = []
 
     def show(job: Job, _: None) -> None:
-        results.append({"id": str(job), **facts})
+        results.append(result(str(job)))
         if form != "json":
             say(f"Job {job} has been {done}")
 

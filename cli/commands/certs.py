@@ -12,6 +12,7 @@ from ...api.roles import Role
 from ..help_page import group
 from ..home import worker_home
 from ..options.roles import role_option
+from ..terminal.printed_objects import CertificateFilesObject, RequestFilesObject
 from ..terminal.show import format_option
 from .certs_output import failures, progress_of, show_files
 from .certs_revocation import crl_command, revoke_command
@@ -58,7 +59,7 @@ certs.add_command(show_command)
 )
 @click.option("--host", multiple=True, help="An additional name or address of the server; may be repeated.")
 @_key_options
-@format_option("json")
+@format_option("json", prints=list[CertificateFilesObject])
 def init_command(host: Sequence[str], key_type: str, days: int, form: str | None) -> None:
     """Create a CA, and keys and certificates for a server, a writer and a reader.
 
@@ -89,7 +90,7 @@ def init_command(host: Sequence[str], key_type: str, days: int, form: str | None
     "--csr", type=_FILE, help="A request of `certs request`: only the certificate is created, for its key."
 )
 @_key_options
-@format_option("json")
+@format_option("json", prints=list[CertificateFilesObject])
 def issue_command(
     name: str,
     roles: Sequence[str],
@@ -128,7 +129,7 @@ def issue_command(
 )
 @click.argument("name", metavar="NAME")
 @_key_type_option
-@format_option("json")
+@format_option("json", prints=list[RequestFilesObject])
 def request_command(name: str, key_type: str, form: str | None) -> None:
     """Create a key on this machine, and a request for its certificate.
 
@@ -152,7 +153,7 @@ def request_command(name: str, key_type: str, form: str | None) -> None:
 @click.option(
     "--host", multiple=True, help="A further name or address of the server NAME; may be repeated."
 )
-@format_option("json")
+@format_option("json", prints=list[CertificateFilesObject])
 def renew_command(names: Sequence[str], days: int | None, host: Sequence[str], form: str | None) -> None:
     """Replace certificates by ones with later dates, for the same keys.
 

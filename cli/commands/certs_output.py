@@ -9,6 +9,7 @@ from ...api.ca_key_path import key_path
 from ...api.certificate_files import CertificateError
 from ...api.tls import validity
 from ..terminal.console import Failure, note, progress, say
+from ..terminal.printed_objects import CertificateFilesObject, RequestFilesObject
 from ..terminal.show import show_json
 
 
@@ -45,9 +46,13 @@ def _key_of(path: Path) -> Path:
     return key_path(path.parent) if path.stem == "ca" else path.with_suffix(".key")
 
 
-def _entry(path: Path) -> dict[str, str]:
-    key = _key_of(path)
-    entry = {"key": str(key)} if key.exists() else {}
+def _entry(path: Path) -> CertificateFilesObject | RequestFilesObject:
+    entry: CertificateFilesObject | RequestFilesObject
     if path.suffix == ".csr":
-        return {"request": str(path), **entry}
-    return {"certificate": str(path), **entry, "expires": f"{validity(path)[1]:%Y-%m-%dT%H:%M:%SZ}"}
+        entry = {"request": str(path)}
+    else:
+        entry = {"certificate": str(path), "expires": f"{validity(path)[1]:%Y-%m-%dT%H:%M:%SZ}"}
+    key = _key_of(path)
+    if key.exists():
+        entry["key"] = str(key)
+    return entry

@@ -12,6 +12,7 @@ from ...api.tls import pem_certificates
 from ..help_page import command
 from ..home import worker_home
 from ..terminal.console import Failure, say
+from ..terminal.printed_objects import CrlObject, RevokedObject
 from ..terminal.show import format_option, show_json
 from .certs_output import failures
 
@@ -28,7 +29,7 @@ _DAYS = click.option(
 @click.argument("certificates", metavar="NAME|FILE...", nargs=-1)
 @click.option("--serial", "serials", multiple=True, help="A serial in hex, without the certificate.")
 @_DAYS
-@format_option("json")
+@format_option("json", prints=RevokedObject)
 def revoke_command(
     certificates: Sequence[str], serials: Sequence[str], days: int, form: str | None
 ) -> None:
@@ -44,10 +45,10 @@ def revoke_command(
         changed = revoke(pki, denied, days=days)
     if form == "json":
         show_json(
-            {
-                "serials": [serial_text(each) for each, _ in denied],
-                "changed": [str(path) for path in changed],
-            }
+            RevokedObject(
+                serials=[serial_text(each) for each, _ in denied],
+                changed=[str(path) for path in changed],
+            )
         )
         return
     for serial, what in denied:
@@ -57,13 +58,13 @@ def revoke_command(
 
 @command("crl", examples=("worker certs crl", "worker certs crl --days 30"))
 @_DAYS
-@format_option("json")
+@format_option("json", prints=CrlObject)
 def crl_command(days: int, form: str | None) -> None:
     """Create the CRL pki/ca.crl, or renew it before it expires; it contains what pki/denied contains."""
     with failures():
         path = write_crl(worker_home().pki, days=days)
     if form == "json":
-        show_json({"crl": str(path), "days": days})
+        show_json(CrlObject(crl=str(path), days=days))
     else:
         say(f"{path}, valid for {days} days")
 

@@ -11,13 +11,14 @@ from ...api.revoking import denied_in
 from ..help_page import command
 from ..home import worker_home
 from ..terminal.console import Failure, printable, say
+from ..terminal.printed_objects import CertificateObject
 from ..terminal.show import format_option, show_json
 from .certs_output import failures
 
 
 @command("show", examples=("worker certs show", "worker certs show alice -o json"))
 @click.argument("certificates", metavar="[NAME|FILE...]", nargs=-1)
-@format_option("json")
+@format_option("json", prints=list[CertificateObject])
 def show_command(certificates: Sequence[str], form: str | None) -> None:
     """Show name, roles, issuer, serial, fingerprint and validity of certificates, by default of all."""
     pki = worker_home().pki
@@ -34,7 +35,7 @@ def show_command(certificates: Sequence[str], form: str | None) -> None:
         if position:
             say("")
         for key, value in _entry(each, denied).items():
-            text = ", ".join(value) if isinstance(value, list) else value
+            text = ", ".join(value) if isinstance(value, list) else str(value)
             if text:
                 say(f"{key:<12} {printable(text)}")
 
@@ -53,7 +54,7 @@ def _details(path: Path) -> CertificateDetails:
         raise Failure(f"{path}: {error}") from None
 
 
-def _entry(found: CertificateDetails, denied: frozenset[int]) -> dict[str, str | list[str]]:
+def _entry(found: CertificateDetails, denied: frozenset[int]) -> CertificateObject:
     certificate = found.certificate
     return {
         "file": str(found.path),

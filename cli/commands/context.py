@@ -14,6 +14,7 @@ from ..help_page import group
 from ..home import worker_home
 from ..options.parameters import ADDRESS
 from ..terminal.console import Failure, say
+from ..terminal.printed_objects import ContextDetailsObject, ContextObject
 from ..terminal.show import format_option, show_json
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -65,34 +66,39 @@ def use_command(name: str) -> None:
 
 
 @context.command("list", examples=("worker context list", "worker context list -o json"))
-@format_option("json")
+@format_option("json", prints=list[ContextObject])
 def list_command(form: str | None) -> None:
     """Print all contexts; a star marks the current one."""
     with _failures():
         current = contexts.current()
-        found = {each: _facts(each) for each in [contexts.DEFAULT, *contexts.names()]}
+        found = {each: _servers(each) for each in [contexts.DEFAULT, *contexts.names()]}
     if form == "json":
-        show_json([{"name": name, "current": name == current, **facts} for name, facts in found.items()])
+        show_json(
+            [
+                ContextObject(name=name, current=name == current, servers=servers)
+                for name, servers in found.items()
+            ]
+        )
         return
     width = max(map(len, found))
-    for name, facts in found.items():
-        say(f"{'*' if name == current else ' '} {name:<{width}}  {', '.join(facts['servers'])}")
+    for name, servers in found.items():
+        say(f"{'*' if name == current else ' '} {name:<{width}}  {', '.join(servers)}")
 
 
 @context.command("show", examples=("worker context show", "worker context show build"))
 @click.argument("name", metavar="[NAME]", default="")
-@format_option("json")
+@format_option("json", prints=ContextDetailsObject)
 def show_command(name: str, form: str | None) -> None:
     """Print server, files and dates of a context, by default the current one."""
     with _failures():
         name = name or contexts.current()
         facts = _details(name)
     if form == "json":
-        show_json({"name": name, **facts})
+        show_json(facts)
         return
-    say(f"Name:         {name}")
     for title, value in facts.items():
-        say(f"{title.capitalize() + ':':<13} {', '.join(value) if isinstance(value, list) else value}")
+        text = ", ".join(value) if isinstance(value, list) else value
+        say(f"{title.capitalize() + ':':<13} {text}")
 
 
 @context.command(
@@ -107,15 +113,15 @@ def remove_command(name: str) -> None:
     say(f"Context {name} is removed")
 
 
-def _facts(name: str) -> dict[str, list[str]]:
+def _servers(name: str) -> list[str]:
     if name == contexts.DEFAULT:
-        return {"servers": [str(default_address(worker_home()))]}
-    return {"servers": list(map(str, contexts.load(name).servers))}
+        return [str(default_address(worker_home()))]
+    return list(map(str, contexts.load(name).servers))
 
 
-def _details(name: str) -> dict[str, list[str] | str]:
+def _details(name: str) -> ContextDetailsObject:
     if name == contexts.DEFAULT:
-        return {**_facts(name), "keys": str(worker_home().pki)}
+        return {"name": name, "servers": _servers(name), "keys": str(worker_home().pki)}
     found = contexts.load(name)
     certificate, key = found.own
     try:
@@ -123,7 +129,8 @@ def _details(name: str) -> dict[str, list[str] | str]:
     except ValueError as error:
         raise SettingsError(str(error)) from None
     return {
-        **_facts(name),
+        "name": name,
+        "servers": _servers(name),
         "ca": str(found.ca),
         "certificate": str(certificate),
         "expires": expires,

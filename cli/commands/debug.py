@@ -18,6 +18,7 @@ from ..home import worker_home
 from ..options.job import job_argument
 from ..terminal.console import Failure, say
 from ..terminal.debug_report import DebugReport, report_lines, report_object
+from ..terminal.printed_objects import DebugObject
 from ..terminal.show import format_option, show_json
 
 PATIENCE = 5.0
@@ -26,7 +27,7 @@ PATIENCE = 5.0
 
 @command(examples=("worker debug JOB", "worker debug -o json JOB"))
 @job_argument
-@format_option("json")
+@format_option("json", prints=DebugObject)
 @client_options
 def debug(settings: ClientSettings, job: str, form: str | None) -> None:
     """Show what a job waits for, and its state, processes and files.

@@ -14,8 +14,10 @@ from ..job_calls import for_each_job, report_each_job
 from ..options.job import ChosenJobs, job_argument, jobs_argument
 from ..options.parameters import COUNT, SIGNAL, TAIL, TIME
 from ..terminal.job_list import first, print_jobs
+from ..terminal.job_object import job_object
 from ..terminal.output_copy import OutputCopies
-from ..terminal.show import format_option, job_object, show_json
+from ..terminal.printed_objects import RemovedObject, SignalledObject
+from ..terminal.show import format_option, show_json
 from .stream import copy_output
 
 
@@ -67,25 +69,38 @@ def logs(
 @command(examples=("worker kill JOB", "worker kill -s HUP JOB"))
 @jobs_argument
 @click.option("-s", "--signal", "number", type=SIGNAL, default="KILL", show_default=True, help="Signal.")
-@format_option("json")
+@format_option("json", prints=SignalledObject | list[SignalledObject])
 @client_options
 def kill(settings: ClientSettings, chosen: ChosenJobs, number: int, form: str | None) -> None:
     """Send a signal to the main process of jobs; `worker stop` ends all processes."""
-    facts = {"signal": int(number), "all": False, "sent": True}
     report_each_job(
-        settings, chosen, partial(_signal, number=number), "signalled", form, facts, running=True
+        settings,
+        chosen,
+        partial(_signal, number=number),
+        "signalled",
+        form,
+        lambda job: SignalledObject(id=job, signal=number, all=False, sent=True),
+        running=True,
     )
 
 
 @command(examples=("worker rm JOB", "worker rm -f JOB"))
 @jobs_argument
 @click.option("-f", "--force", is_flag=True, help="Stop a running job before: SIGTERM, then SIGKILL.")
-@format_option("json")
+@format_option("json", prints=RemovedObject | list[RemovedObject])
 @client_options
 def rm(settings: ClientSettings, chosen: ChosenJobs, form: str | None, *, force: bool) -> None:
     """Remove finished jobs and their output, as docker rm."""
     use = _stop_and_remove if force else Job.remove
-    report_each_job(settings, chosen, use, "removed", form, {"removed": True}, finished=not force)
+    report_each_job(
+        settings,
+        chosen,
+        use,
+        "removed",
+        form,
+        lambda job: RemovedObject(id=job, removed=True),
+        finished=not force,
+    )
 
 
 @command(examples=("worker inspect JOB", "worker inspect --label team=a"))

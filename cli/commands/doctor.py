@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import cast
 
 import click
 
@@ -11,11 +12,12 @@ from ..doctor.findings import Finding, Verdict
 from ..help_page import command
 from ..home import worker_home
 from ..terminal.console import printable, say
+from ..terminal.printed_objects import DoctorObject, FindingObject
 from ..terminal.show import format_option, show_json
 
 
 @command(examples=("worker doctor", "worker doctor -o json"))
-@format_option("json")
+@format_option("json", prints=DoctorObject)
 @client_options
 def doctor(settings: ClientSettings, form: str | None) -> None:
     """Check what this machine supports and what is missing.
@@ -28,7 +30,11 @@ def doctor(settings: ClientSettings, form: str | None) -> None:
     findings = examine(worker_home(), settings)
     missing = any(each.verdict is Verdict.MISSING for each in findings)
     if form == "json":
-        show_json({"ok": not missing, "findings": [asdict(each) for each in findings]})
+        show_json(
+            DoctorObject(
+                ok=not missing, findings=[cast("FindingObject", asdict(each)) for each in findings]
+            )
+        )
     else:
         say("\n".join(lines(findings)))
     click.get_current_context().exit(1 if missing else 0)

@@ -19,12 +19,13 @@ from ..client_settings import ClientSettings, call
 from ..help_page import command
 from ..home import Home, worker_home
 from ..terminal.console import Failure, progress, say
+from ..terminal.printed_objects import DownObject
 from ..terminal.show import format_option, show_json
 
 
 @command(examples=("worker down  # jobs keep running", "worker down --jobs  # stops them too"))
 @click.option("--jobs", "stop_jobs", is_flag=True, help="Stop all jobs first.")
-@format_option("json")
+@format_option("json", prints=DownObject)
 def down(form: str | None, *, stop_jobs: bool) -> None:
     """Stop the server in the background; jobs keep running.
 
@@ -42,7 +43,7 @@ def down(form: str | None, *, stop_jobs: bool) -> None:
     elif stop_jobs:
         raise Failure("worker is not up, so its jobs cannot be stopped; run `worker up` first")
     if form == "json":
-        show_json({"stopped": server is not None, "running_jobs": running})
+        show_json(DownObject(stopped=server is not None, running_jobs=running))
     else:
         say("worker is down" if server is not None else "worker is not up")
         if server is not None:

@@ -20,6 +20,7 @@ from ..help_page import command
 from ..home import worker_home
 from ..options.parameters import ADDRESS, Parsed
 from ..terminal.console import Failure, note, printable, say
+from ..terminal.printed_objects import JoinedObject
 from ..terminal.show import format_option, show_json
 
 _TOKEN = Parsed("TOKEN", lambda text: text if text == "-" else parse_token(text))
@@ -35,7 +36,7 @@ _TOKEN = Parsed("TOKEN", lambda text: text if text == "-" else parse_token(text)
 )
 @click.option("--context", "name", help="Name for the server here.  [default: its host]")
 @click.option("--force", is_flag=True, help="Replace a context of this name.")
-@format_option("json")
+@format_option("json", prints=JoinedObject)
 def join(
     address: Address | None,
     token: Token | str | None,
@@ -128,9 +129,15 @@ def _read_token() -> Token:
 def _show(context: Context, form: str | None) -> None:
     if form == "json":
         certificate, key = context.own
-        files = {"ca": context.ca, "certificate": certificate, "key": key}
-        named = {name: str(path) for name, path in files.items()}
-        show_json({"context": context.name, "server": str(context.server), **named})
+        show_json(
+            JoinedObject(
+                context=context.name,
+                server=str(context.server),
+                ca=str(context.ca),
+                certificate=str(certificate),
+                key=str(key),
+            )
+        )
         return
     say(f"joined {context.server}, which is the context {context.name} here, in {context.directory}")
     others = contexts.current() != context.name

@@ -11,6 +11,7 @@ from ..help_page import command
 from ..options.job import Labels, label_option
 from ..options.parameters import COUNT
 from ..terminal.job_list import first, print_jobs
+from ..terminal.job_object import JobObject
 from ..terminal.show import format_option
 
 _SORTS: Mapping[str, Callable[[JobStatus], tuple[float | str, ...]]] = {
@@ -31,7 +32,7 @@ _SORTS: Mapping[str, Callable[[JobStatus], tuple[float | str, ...]]] = {
     "--sort", type=click.Choice(list(_SORTS)), default="created", show_default=True, help="Order."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only ids.")
-@format_option("json", "jsonl", "wide")
+@format_option("json", "jsonl", "wide", prints=list[JobObject])
 @client_options
 def list_jobs(
     settings: ClientSettings,

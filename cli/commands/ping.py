@@ -6,13 +6,14 @@ from ...client.client import Client
 from ..client_settings import ClientSettings, call, client_options
 from ..help_page import command
 from ..terminal.console import printable, say
+from ..terminal.printed_objects import PingObject
 from ..terminal.show import format_option, show_json
 
 _CALLS = 5
 
 
 @command(examples=("worker ping", "worker ping --context build"))
-@format_option("json")
+@format_option("json", prints=PingObject)
 @client_options
 def ping(settings: ClientSettings, form: str | None) -> None:
     """Connect to the server, and print how long that takes.
@@ -23,12 +24,12 @@ def ping(settings: ClientSettings, form: str | None) -> None:
     fastest = min(times)
     if form == "json":
         show_json(
-            {
-                "server": str(settings.address),
-                "version": version or None,
-                "connect_ms": round(connected * 1000, 2),
-                "call_ms": round(fastest * 1000, 2),
-            }
+            PingObject(
+                server=str(settings.address),
+                version=version or None,
+                connect_ms=round(connected * 1000, 2),
+                call_ms=round(fastest * 1000, 2),
+            )
         )
         return
     of_version = f", version {printable(version)}" if version else ""

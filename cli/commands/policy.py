@@ -24,6 +24,7 @@ from ..options.limits import LIMITS, resource_limits
 from ..policy_file import check_protection, read_policy, summary
 from ..terminal.console import Failure, printable, say
 from ..terminal.policy_explanation import explanation
+from ..terminal.printed_objects import PolicyCheckObject, PolicyExplanationObject
 from ..terminal.show import format_option, show_json
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -48,7 +49,7 @@ def policy() -> None:
 )
 @click.argument("file", type=_FILE, metavar="FILE")
 @_default_user_option
-@format_option("json")
+@format_option("json", prints=PolicyCheckObject)
 def check(file: Path, default_user: str | None, form: str | None) -> None:
     """Check a policy: errors, and what is suspicious about it.
 
@@ -58,7 +59,7 @@ def check(file: Path, default_user: str | None, form: str | None) -> None:
     default = existing_users([default_user] if default_user else []).get(default_user or "")
     suspicious = [*_unprotected(file), *warnings(found, existing_users(found.user_names), default)]
     if form == "json":
-        show_json({"rules": len(found.rules), "quotas": len(found.quotas), "warnings": suspicious})
+        show_json(PolicyCheckObject(rules=len(found.rules), quotas=len(found.quotas), warnings=suspicious))
         return
     for each in suspicious:
         say(printable(f"warning: {each}"))
@@ -104,7 +105,7 @@ def check(file: Path, default_user: str | None, form: str | None) -> None:
 @click.option("--owner", metavar="NAME", help="Owner of the job of the call.  [default: the client]")
 @_default_user_option
 @partial(job_options, required=False)
-@format_option("json")
+@format_option("json", prints=PolicyExplanationObject)
 def explain_command(
     file: Path,
     client_name: str | None,
@@ -145,7 +146,9 @@ def explain_command(
         lines[0] = f"denied: no role of the client has the right to {group}, whatever the policy allows"
     if form == "json":
         show_json(
-            {"allowed": decision.allowed, "rule": decision.rule and decision.rule.name, "lines": lines}
+            PolicyExplanationObject(
+                allowed=decision.allowed, rule=decision.rule.name if decision.rule else None, lines=lines
+            )
         )
     else:
         say("\n".join(map(printable, lines)))

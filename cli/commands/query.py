@@ -6,12 +6,13 @@ from ..client_settings import ClientSettings, client_options
 from ..help_page import command
 from ..job_calls import for_each_job, show_results
 from ..options.job import ChosenJobs, jobs_argument
-from ..terminal.show import format_option, job_object, show_job
+from ..terminal.job_object import JobObject, job_object
+from ..terminal.show import format_option, show_job
 
 
 @command(examples=("worker query JOB", "worker query -o wide @last"))
 @jobs_argument
-@format_option("json", "wide")
+@format_option("json", "wide", prints=JobObject | list[JobObject])
 @client_options
 def query(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None:
     """Print the status of jobs.

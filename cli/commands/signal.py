@@ -7,6 +7,7 @@ from ..help_page import command
 from ..job_calls import report_each_job
 from ..options.job import ChosenJobs, jobs_argument
 from ..options.parameters import SIGNAL
+from ..terminal.printed_objects import SignalledObject
 from ..terminal.show import format_option
 
 
@@ -14,7 +15,7 @@ from ..terminal.show import format_option
 @click.option("--all", "all_processes", is_flag=True, help="Signal every process of the job.")
 @jobs_argument
 @click.argument("number", metavar="SIGNAL", type=SIGNAL)
-@format_option("json")
+@format_option("json", prints=SignalledObject | list[SignalledObject])
 @client_options
 def signal(
     settings: ClientSettings, chosen: ChosenJobs, number: int, form: str | None, *, all_processes: bool
@@ -30,6 +31,6 @@ def signal(
         lambda job: job.signal(number, all_processes=all_processes),
         "signalled",
         form,
-        {"signal": number, "all": all_processes, "sent": True},
+        lambda job: SignalledObject(id=job, signal=number, all=all_processes, sent=True),
         running=True,
     )

@@ -14,6 +14,7 @@ from ..help_page import command
 from ..options.job_spec import COMMON_OPTIONS, JOB_COMMAND, SECTIONS, job_options, job_spec
 from ..terminal.console import Failure, note, printable, say
 from ..terminal.input_copy import InputCopy
+from ..terminal.printed_objects import StartedObject
 from ..terminal.show import format_option, show_json
 from ..terminal.standard_input import StandardInput, has_end, hint_unused
 
@@ -25,7 +26,7 @@ from ..terminal.standard_input import StandardInput, has_end, hint_unused
     examples=("worker start --name build make -j4", "worker start -e LANG=C --timeout 1h ./report.sh"),
 )
 @job_options
-@format_option("json")
+@format_option("json", prints=StartedObject)
 @client_options
 def start(
     settings: ClientSettings,
@@ -49,7 +50,7 @@ def start(
     stdin = InputCopy(StandardInput().read, session=request_id) if passed else None
     started = call(settings, lambda client: _start(client, spec, request_id, secrets, stdin))
     if form == "json":
-        show_json({"id": str(started)})
+        show_json(StartedObject(id=str(started)))
     else:
         say(f"Job {started} is started")
 

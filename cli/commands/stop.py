@@ -9,6 +9,7 @@ from ..job_calls import for_each_job, show_results
 from ..options.job import ChosenJobs, jobs_argument
 from ..options.parameters import DURATION, SIGNAL
 from ..terminal.console import note, say
+from ..terminal.printed_objects import StoppedObject
 from ..terminal.show import format_option, output_missing
 
 
@@ -27,7 +28,7 @@ from ..terminal.show import format_option, output_missing
     is_flag=True,
     help="Signal every process at once, not the main process first.",
 )
-@format_option("json")
+@format_option("json", prints=StoppedObject | list[StoppedObject])
 @client_options
 def stop(
     settings: ClientSettings,
@@ -49,7 +50,7 @@ def stop(
     def show(job: Job, missing: int | None) -> None:
         if missing:
             note(output_missing(missing))
-        results.append({"id": str(job), "stopped": True, "output_missing": missing})
+        results.append(StoppedObject(id=str(job), stopped=True, output_missing=missing))
         if form != "json":
             say(f"Job {job} has been stopped")
 

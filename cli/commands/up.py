@@ -25,6 +25,7 @@ from ..outside_address import is_loopback, outside
 from ..private_files import correction
 from ..settings import COMMON_SETTINGS, arguments, resolve, settings_options
 from ..terminal.console import Failure, note, progress, say
+from ..terminal.printed_objects import UpObject
 from ..terminal.show import format_option, show_json
 
 _LAST_LINES = 10
@@ -35,7 +36,7 @@ _LAST_LINES = 10
     examples=("worker up", "worker up --listen 0.0.0.0:7443"),
 )
 @settings_options
-@format_option("json")
+@format_option("json", prints=UpObject)
 def up(config: Path | None, form: str | None, **options: object) -> None:
     """Start a server of your own in the background.
 
@@ -54,7 +55,7 @@ def up(config: Path | None, form: str | None, **options: object) -> None:
                 _make_keys(home, resolve(options, config).listen.host)
             address, started = _start(home, given), True
     if form == "json":
-        show_json({"address": address, "started": started})
+        show_json(UpObject(address=address, started=started))
     else:
         say(f"worker is {'up' if started else 'already up'} at {address}")
         if started:

@@ -5,11 +5,12 @@ from ...client.errors import ClientError
 from ..client_settings import ClientSettings, call, client_options
 from ..help_page import command
 from ..terminal.console import Failure, note, printable, say
+from ..terminal.printed_objects import VersionObject
 from ..terminal.show import format_option, show_json
 
 
 @command(examples=("worker version", "worker version -o json"))
-@format_option("json")
+@format_option("json", prints=VersionObject)
 @client_options
 def version(settings: ClientSettings, form: str | None) -> None:
     """Print the versions of this command and of the server.
@@ -22,7 +23,7 @@ def version(settings: ClientSettings, form: str | None) -> None:
     except (ClientError, Failure) as error:
         trouble = str(error)
     if form == "json":
-        show_json({"client": installed_version(), "server": server})
+        show_json(VersionObject(client=installed_version(), server=server))
         return
     say(f"Client: {installed_version()}")
     if server is None:

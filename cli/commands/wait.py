@@ -8,12 +8,13 @@ from ..help_page import command
 from ..job_calls import for_each_job, show_results
 from ..options.job import ChosenJobs, jobs_argument
 from ..terminal.console import note, printable, say
-from ..terminal.show import format_option, job_object, show_job
+from ..terminal.job_object import JobObject, job_object
+from ..terminal.show import format_option, show_job
 
 
 @command(examples=("worker wait JOB  # prints its exit code", "worker wait --label team=a"))
 @jobs_argument
-@format_option("json", "wide")
+@format_option("json", "wide", prints=JobObject | list[JobObject])
 @client_options
 def wait(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None:
     """Wait until jobs have finished and print their exit codes.

@@ -1,9 +1,4 @@
-"""The report of `worker debug`, as text and as JSON.
-
-The keys of the JSON object: job, waits_for, server, supervisor, recorder, history, placement, processes,
-holders, output.
-``server`` is the object of `worker query -o json` or {"error": ...}; ``supervisor`` likewise.
-"""
+"""The report of `worker debug`, as text and as JSON."""
 
 import os
 import shlex
@@ -11,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from signal import Signals
-from typing import Any
+from typing import Any, cast
 
 from ...core.lifecycle import MainEnded, Termination
 from ...core.model.ending import Ending, Exited, Lost, Signaled
@@ -20,7 +15,15 @@ from ...linux.diagnosis.files import JobFiles
 from ...linux.diagnosis.inspect import NoAnswer
 from ...linux.state.history import History
 from .console import printable
-from .show import job_object
+from .job_object import JobObject, job_object
+from .printed_objects import (
+    DebugObject,
+    HolderObject,
+    JobProcessObject,
+    NoAnswerObject,
+    PlacementObject,
+    RecordedChannelObject,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,15 @@ def report_lines(report: DebugReport) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def report_object(report: DebugReport) -> dict[str, object]:
+def report_object(report: DebugReport) -> DebugObject:
     """Return the report as a JSON object."""
     files = None if isinstance(report.files, str) else report.files
+    server: JobObject | NoAnswerObject
     server = {"error": report.server} if isinstance(report.server, str) else job_object(report.server)
     answer = report.supervisor
-    supervisor = {"error": answer.reason} if isinstance(answer, NoAnswer) else dict(answer)
+    supervisor: dict[str, object] = (
+        {"error": answer.reason} if isinstance(answer, NoAnswer) else dict(answer)
+    )
     supervisor.pop("call", None)
     return {
         "job": report.job,
@@ -68,11 +74,15 @@ def report_object(report: DebugReport) -> dict[str, object]:
         "supervisor": {"pid": files.supervisor if files else 0, **supervisor},
         "recorder": {"pid": files.recorder if files else 0},
         "history": list(_history(files)) if files else [],
-        "placement": asdict(files.history.start.plan.placement) if files and files.history else None,
-        "processes": [asdict(each) for each in files.processes] if files else [],
-        "holders": [asdict(each) for each in files.holders] if files else [],
-        "output": [asdict(each) for each in files.channels] if files else [],
+        "placement": _placement_object(files.history) if files and files.history else None,
+        "processes": [cast("JobProcessObject", asdict(each)) for each in files.processes] if files else [],
+        "holders": [cast("HolderObject", asdict(each)) for each in files.holders] if files else [],
+        "output": [cast("RecordedChannelObject", asdict(each)) for each in files.channels] if files else [],
     }
+
+
+def _placement_object(history: History) -> PlacementObject:
+    return cast("PlacementObject", asdict(history.start.plan.placement))
 
 
 def _server(status: JobStatus | str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 from ...core.model.job import JobStatus
 from .console import say
-from .show import job_object, show_json
+from .job_object import job_object
+from .show import show_json
 
 _PART = 100
 """Jobs of a table that are printed at once."""

@@ -1,7 +1,5 @@
-"""The pages of settings, environment variables, exit statuses and JSON."""
+"""The pages of settings, environment variables and exit statuses."""
 
-import inspect
-import re
 from collections.abc import Iterator
 
 import click
@@ -9,7 +7,6 @@ import click
 from worker.cli import exit_status
 from worker.cli.main import COMMANDS
 from worker.cli.options.limits import LIMITS
-from worker.cli.terminal import show
 
 
 def facts_pages() -> dict[str, str]:
@@ -18,7 +15,6 @@ def facts_pages() -> dict[str, str]:
         "settings.md": _settings(),
         "environment.md": _environment(),
         "exit-status.md": _exit_statuses(),
-        "json.md": _json(),
     }
 
 
@@ -121,26 +117,6 @@ def _exit_statuses() -> str:
             "| status | meaning |",
             "|---|---|",
             *(f"| {code} | {text} |" for code, text in rows),
-        ]
-    )
-
-
-def _json() -> str:
-    """Return the keys of a job in JSON, from the description in cli/terminal/show.py."""
-    text = inspect.cleandoc(show.__doc__ or "")
-    _, _, rest = text.partition("JSON of a job")
-    intro, keys, after = re.split(r"\n\n", rest, maxsplit=2)
-    return "\n".join(
-        [
-            "# JSON of a job",
-            "",
-            f"The JSON of a job{intro}",
-            "",
-            "```text",
-            inspect.cleandoc(keys),
-            "```",
-            "",
-            after,
         ]
     )
 

@@ -1,16 +1,15 @@
 """The display of jobs: exact lines, a stable JSON, a table."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import get_type_hints
 from uuid import UUID
 
 import pytest
 
+from worker.api import translate
+from worker.cli.terminal.job_object import JobObject, job_object
 from worker.cli.terminal.resources import limits_line
-from worker.cli.terminal.show import (
-    job_details,
-    job_line,
-    job_object,
-)
+from worker.cli.terminal.show import job_details, job_line
 from worker.core.model.ending import (
     Cause,
     Channel,
@@ -37,6 +36,7 @@ from worker.core.model.limits import (
     ResourceUsage,
 )
 from worker.core.model.terminal import WindowSize
+from worker.proto import worker as proto
 
 JOB = JobId(UUID("b58476f2-9479-445b-898d-29eeaf905a47"))
 
@@ -81,27 +81,8 @@ def test_a_job_that_has_not_started_has_no_pid() -> None:
 
 def test_the_json_has_all_keys_in_every_state() -> None:
     """The documented keys are present in every state."""
-    keys = [
-        *(
-            "id",
-            "name",
-            "state",
-            "exited",
-            "exit_code",
-            "signal",
-            "cause",
-            "oom_kills",
-            "lost_reason",
-            "pid",
-        ),
-        *("command", "args", "working_directory", "user", "owner", "labels"),
-        *("created_at", "started_at", "ended_at", "limits", "usage", "output"),
-        *("output_max", "output_trouble", "output_missing", "paused", "linger", "signal_all"),
-        *("warnings", "ulimits", "new_privileges", "pipe_size", "stdin", "terminal"),
-        *("executable", "wrap"),
-    ]
     for ending in (None, Exited(1), Signaled(15), Lost("reboot")):
-        assert keys == list(job_object(job(ending)))
+        assert list(get_type_hints(JobObject)) == list(job_object(job(ending)))
 
 
 def test_the_json_has_all_limits_and_usage() -> None:
@@ -227,10 +208,95 @@ def test_limits_and_usage_have_units() -> None:
         "Pressure:  memory some 12.34% (1.50s) full 0% (12ms)",
         "OOM kills: 2",
     ] == [line for line in lines if line.startswith(("Lim", "CPU", "Mem", "Proc", "I/O", "Pres", "OOM"))]
-    assert 50 == job_object(replace(status, record=record))["limits"]["pids"]  # type: ignore[index]
+    assert 50 == job_object(replace(status, record=record))["limits"]["pids"]
 
 
 def test_control_characters_are_escaped() -> None:
     """Control characters in a job's command do not reach the terminal."""
     evil = job(None, JobSpec("echo", ["\x1b[2J\n"]))
     assert r"Command:   echo '\x1b[2J\n'" in job_details(evil)
+
+
+EVERYTHING = proto.QueryResponse(
+    pid=5,
+    exit_code=137,
+    exited=True,
+    state=proto.State.EXITED,
+    cause=proto.Cause.OOM_KILLED,
+    signal=9,
+    oom_kills=2,
+    created_at_ms=1000,
+    started_at_ms=2000,
+    ended_at_ms=3000,
+    job_id=str(JOB),
+    name="sleep",
+    args=["1000"],
+    owner="ann",
+    labels={"a": "b"},
+    limits=proto.Limits(pids_max=5),
+    usage=proto.Usage(cpu_microseconds=6),
+    output=[proto.OutputSize(channel=proto.Channel.STDOUT, first=1, end=2, missing=3)],
+    user="nobody",
+    working_directory="/tmp",
+    warnings=["a warning"],
+    timeout_ms=60_000,
+    grace_ms=7000,
+    leftovers=proto.Leftovers.WAIT,
+    split_output=True,
+    output_max=1 << 20,
+    output_trouble="No space left on device",
+    linger_ms=8000,
+    signal_all=True,
+    paused=True,
+    ulimits=[proto.Ulimit(name="nofile", soft=1, hard=2)],
+    new_privileges=True,
+    pipe_size=1 << 16,
+    stdin=True,
+    executable="/bin/sleep",
+    wrap=["nice"],
+    job_name="build",
+)
+"""A reply with a value in each field; ``lost_reason`` and ``terminal`` are in CHANGED."""
+
+CHANGED = {
+    "lost_reason": {"exit_code": -1, "state": proto.State.LOST, "lost_reason": "reboot"},
+    "leftovers": {"leftovers": proto.Leftovers.KILL},
+    "signal": {"signal": 15, "exit_code": 143},
+    "exit_code": {"signal": 0, "exit_code": 1},
+    "exited": {"exited": False, "state": proto.State.RUNNING},
+    "state": {"state": proto.State.STOPPING},
+    "cause": {"cause": proto.Cause.STOPPED},
+    "name": {"name": "true"},
+    "terminal": {"terminal": proto.WindowSize(rows=24, columns=80), "split_output": False},
+    "job_id": {"job_id": "62a6c4a5-51a3-4d84-ae0b-e2d64d1bb6b5"},
+}
+"""Other values of fields that cannot simply be absent, with the fields that depend on them."""
+
+ONLY_IF_KILLED = {"linger_ms": {"leftovers": proto.Leftovers.KILL}}
+NOT_IN_DETAILS = {"split_output"}
+"""What the details show by the channels of the output."""
+
+
+def other(field: str) -> proto.QueryResponse:
+    """Return the reply with another value of one field."""
+    return replace(EVERYTHING, **CHANGED.get(field, {field: getattr(proto.QueryResponse(), field)}))
+
+
+FIELDS = [each.name for each in fields(EVERYTHING)]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_the_json_has_every_field_on_the_wire(field: str) -> None:
+    """What a reply has of a job is in its JSON."""
+    known, changed = (job_object(translate.job_status(each)) for each in (EVERYTHING, other(field)))
+    assert known != changed
+
+
+@pytest.mark.parametrize("field", [each for each in FIELDS if each not in NOT_IN_DETAILS])
+def test_the_details_have_every_field_on_the_wire(field: str) -> None:
+    """What a reply has of a job is in the output of `-o wide`; a job without stdin cannot get any."""
+    given = ONLY_IF_KILLED.get(
+        field, {"exited": False, "state": proto.State.RUNNING} if field == "stdin" else {}
+    )
+    before, after = (replace(each, **given) for each in (EVERYTHING, other(field)))
+    assert job_details(translate.job_status(before)) != job_details(translate.job_status(after))

@@ -1,8 +1,7 @@
 """The options that select a server, and calls with them: a failure of the client is one of the command."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,15 +11,14 @@ import click
 from ..client.address import Address
 from ..client.calls import PATIENCE
 from ..client.client import Client
-from ..client.errors import ClientError, Disconnection, RpcError
+from ..client.errors import Disconnection, RpcError
 from ..client.job import Job
 from ..client.settings import ClientSettings
-from ..core.errors import JobNotFound
-from ..core.model.job import parse_job_id
+from .failures import client_failures, job_failure, words
 from .options.parameters import ADDRESS, DURATION, Parsed
-from .terminal.console import Failure, note, printable
+from .terminal.console import note
 
-__all__ = ["ClientSettings", "call", "call_job", "client", "client_failures", "client_options", "find_job"]
+__all__ = ["ClientSettings", "call", "call_job", "client", "client_options"]
 
 Result = TypeVar("Result")
 
@@ -79,7 +77,7 @@ def client(settings: ClientSettings) -> Client:
     patience = settings.patience
 
     def report_loss(error: Disconnection) -> None:
-        note(f"{printable(str(error))}; trying again for {patience:g} s")
+        note(f"{words(error)}; trying again for {patience:g} s")
 
     return settings.client(on_lost=report_loss, on_back=lambda: note("the server is back"))
 
@@ -91,7 +89,7 @@ def call(settings: ClientSettings, use: Callable[[Client], Awaitable[Result]]) -
         async with client(settings) as connection:
             return await use(connection)
 
-    with client_failures(status=1):
+    with client_failures():
         return asyncio.run(connected())
 
 
@@ -99,35 +97,9 @@ def call_job(settings: ClientSettings, reference: str, use: Callable[[Job], Awai
     """Connect, and call ``use`` with the job that a reference names, as in `call`."""
 
     async def found(connection: Client) -> Result:
-        return await use(await find_job(connection, reference))
+        try:
+            return await use(await connection.job(reference))
+        except RpcError as error:
+            raise job_failure(error, reference) from None
 
     return call(settings, found)
-
-
-async def find_job(client: Client, reference: str) -> Job:
-    """Return the job that a reference names; raise Failure in words if there is none of this name."""
-    try:
-        return await client.job(reference)
-    except RpcError as error:
-        if error.code != "NotFound":
-            raise
-        raise _not_found(reference) from None
-
-
-def _not_found(reference: str) -> Failure:
-    try:
-        return Failure(f"rpc error: code = NotFound desc = {JobNotFound(parse_job_id(reference))}")
-    except JobNotFound:
-        pass
-    if reference == "@last":
-        return Failure("you have started no job yet")
-    return Failure(f"No job named {printable(reference) or repr(reference)}")
-
-
-@contextmanager
-def client_failures(status: int) -> Iterator[None]:
-    """Turn an error of the server, of the connection to it, or of a setting into a Failure."""
-    try:
-        yield
-    except ClientError as error:
-        raise Failure(printable(str(error)), status) from None

@@ -1,13 +1,12 @@
 """Which exit status a command ends with, and the message that explains it."""
 
 import contextlib
-from collections.abc import Callable
 from errno import E2BIG, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOEXEC, ENOTDIR, ETXTBSY
 
 import click
 
 from ..core.errors import WorkerError
-from .terminal.console import Failure, PipeClosed, printable
+from .terminal.console import FAILED_PRECONDITION, Failure, PipeClosed, printable, show_failure
 
 INTERRUPTED = 130
 """128 + SIGINT, as in a shell."""
@@ -33,25 +32,45 @@ def after_signal(number: int) -> int:
     return 128 + number
 
 
-def report(error: Exception) -> int:
-    """Print an error as one line on stderr and return the exit status."""
+def report(error: Exception, *, as_json: bool = False) -> int:
+    """Print an error on stderr, for people or as JSON, and return the exit status."""
     match error:
-        case click.ClickException():  # a usage error also prints the usage
-            return _print(error.show, _usage_status(error))
         case click.exceptions.Abort():
             return INTERRUPTED
         case PipeClosed():
             return PIPE_CLOSED
+        case click.exceptions.NoArgsIsHelpError():
+            with contextlib.suppress(OSError):  # stderr may be closed
+                error.show()
+            return error.exit_code
+    failure = _failure(error)
+    show_failure(failure, as_json=as_json)
+    return failure.status
+
+
+def _failure(error: Exception) -> Failure:
+    match error:
         case Failure():
-            message, status = str(error), error.status
+            return error
+        case click.ClickException():
+            return _usage_failure(error)
         case WorkerError():
-            message, status = str(error), 1
+            return Failure(str(error))
         case OSError():
             named = f"{error.filename}: " if error.filename else ""
-            message, status = f"{named}{error.strerror or error}", 1
+            return Failure(f"{named}{error.strerror or error}", code=_code_of(error))
         case _:
-            message, status = f"internal error, please report it: {_origin(error)}", 1
-    return _print(lambda: click.echo(message, err=True), status)
+            return Failure(f"internal error, please report it: {_origin(error)}", code="INTERNAL")
+
+
+def _usage_failure(error: click.ClickException) -> Failure:
+    """Return what is wrong with the command line; people also see how it is meant to be."""
+    message = error.format_message()
+    text = f"worker: {message}"
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        text += f"\n{context.get_usage()}\nTry `{context.command_path} --help`."
+    return Failure(message, _usage_status(error), code="INVALID_ARGUMENT", text=text)
 
 
 def _usage_status(error: click.ClickException) -> int:
@@ -61,10 +80,14 @@ def _usage_status(error: click.ClickException) -> int:
     return RUN_FAILED if of_run else error.exit_code
 
 
-def _print(write: Callable[[], None], status: int) -> int:
-    with contextlib.suppress(OSError):  # stderr may be closed
-        write()
-    return status
+def _code_of(error: OSError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "NOT_FOUND"
+        case PermissionError():
+            return "PERMISSION_DENIED"
+        case _:
+            return FAILED_PRECONDITION
 
 
 def _origin(error: Exception) -> str:

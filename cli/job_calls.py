@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import click
 
 from ..client.client import Client
-from ..client.errors import ClientError, ServerUnreachable
+from ..client.errors import RpcError
 from ..client.job import Job
-from .client_settings import ClientSettings, call, find_job
+from .client_settings import ClientSettings, call
+from .failures import job_failure
 from .options.job import ChosenJobs
-from .terminal.console import Failure, note, printable, say
+from .terminal.console import Failure, say, show_failure
 from .terminal.show import show_json
 
 Result = TypeVar("Result")
@@ -21,33 +23,44 @@ def for_each_job(
     settings: ClientSettings,
     chosen: ChosenJobs,
     use: Callable[[Job], Awaitable[Result]],
-    show: Callable[[Job, Result], None],
+    show: Callable[[Job, Result], object],
+    form: str | None,
     *,
     running: bool = False,
     finished: bool = False,
 ) -> None:
     """Call ``use`` with each job, all at once, and ``show`` the results in the order of the jobs.
 
-    Of the jobs with a label, only those that are not finished with ``running``, only the others with
-    ``finished``. The error of one job does not keep the others from being used: it is printed, and the
-    command exits with 1 at the end. Raises Failure if only one job is named.
+    ``show`` returns what JSON has of the job; as JSON, one document with all jobs follows. Of the jobs with
+    a label, only those that are not finished with ``running``, only the others with ``finished``. The error
+    of one job does not keep the others from being used: it is printed, and the command exits with 1 at the
+    end. Raises Failure if only one job is named.
     """
+    shown: list[object] = []
 
     async def each(client: Client) -> bool:
-        jobs = await _found(client, chosen, running=running, finished=finished)
-        uses = [asyncio.ensure_future(_used(each, use)) for each in jobs]
+        found = await _found(client, chosen, running=running, finished=finished)
+        uses = [asyncio.ensure_future(_used(each, use, chosen)) for each in found]
         failed = False
-        for job, task in zip(jobs, uses, strict=True):
+        for task in uses:
             try:
-                show(job, await task) if isinstance(job, Job) else await task
-            except (ClientError, Failure) as error:
-                if chosen.single or isinstance(error, ServerUnreachable):
+                job, result = await task
+            except Failure as error:
+                if chosen.single:
                     raise
-                note(printable(str(error)))
+                show_failure(error, as_json=form == "json")
                 failed = True
+            else:
+                shown.append(show(job, result))
         return failed
 
-    if call(settings, each):
+    failed = True
+    try:
+        failed = call(settings, each)
+    finally:
+        if form == "json" and (shown or not failed):
+            show_json(shown[0] if chosen.single else shown)
+    if failed:
         click.get_current_context().exit(1)
 
 
@@ -66,44 +79,57 @@ def report_each_job(
 
     ``result`` makes the object that is printed as JSON, from the id of the job.
     """
-    results: list[object] = []
 
-    def show(job: Job, _: None) -> None:
-        results.append(result(str(job)))
+    def show(job: Job, _: None) -> object:
         if form != "json":
             say(f"Job {job} has been {done}")
+        return result(str(job))
 
-    try:
-        for_each_job(settings, chosen, use, show, running=running, finished=finished)
-    finally:
-        if form == "json" and results:
-            show_results(results, chosen)
-
-
-def show_results(results: Sequence[object], chosen: ChosenJobs) -> None:
-    """Print the results for one job as an object, those for several as a list, in JSON."""
-    show_json(results[0] if chosen.single and results else list(results))
+    for_each_job(settings, chosen, use, show, form, running=running, finished=finished)
 
 
 async def find_jobs(client: Client, chosen: ChosenJobs) -> Sequence[Job]:
-    """Return the jobs; raise the first error of one that cannot be found."""
-    found = await _found(client, chosen, running=False, finished=False)
-    return [each if isinstance(each, Job) else each.result() for each in found]
+    """Return the jobs; raise Failure for the first one that cannot be found."""
+    return [each.job for each in await _found(client, chosen, running=False, finished=False)]
 
 
-async def _found(
-    client: Client, chosen: ChosenJobs, *, running: bool, finished: bool
-) -> "Sequence[Job | asyncio.Task[Job]]":
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the server knows as the ``reference`` of the user: a job, or the failure that there is none."""
+
+    reference: str
+    outcome: Job | Failure
+
+    @property
+    def job(self) -> Job:
+        """The job; raises Failure if there is none."""
+        if isinstance(self.outcome, Failure):
+            raise self.outcome
+        return self.outcome
+
+
+async def _found(client: Client, chosen: ChosenJobs, *, running: bool, finished: bool) -> Sequence[_Found]:
     if chosen.references:
-        finding = [asyncio.ensure_future(find_job(client, each)) for each in chosen.references]
-        await asyncio.wait(finding)
-        return [each.result() if each.exception() is None else each for each in finding]
+        return await asyncio.gather(*(_find(client, each, chosen) for each in chosen.references))
     labels = chosen.labels
     found = client.jobs(
         labels=labels.required, without_labels=labels.excluded, running=running, finished=finished
     )
-    return [Job(client, status.record.id) async for status in found]
+    return [_Found(str(each.record.id), Job(client, each.record.id)) async for each in found]
 
 
-async def _used(job: "Job | asyncio.Task[Job]", use: Callable[[Job], Awaitable[Result]]) -> Result:
-    return await use(job if isinstance(job, Job) else job.result())
+async def _find(client: Client, reference: str, chosen: ChosenJobs) -> _Found:
+    try:
+        return _Found(reference, await client.job(reference))
+    except RpcError as error:
+        return _Found(reference, job_failure(error, reference, one_of_several=not chosen.single))
+
+
+async def _used(
+    found: _Found, use: Callable[[Job], Awaitable[Result]], chosen: ChosenJobs
+) -> tuple[Job, Result]:
+    job = found.job
+    try:
+        return job, await use(job)
+    except RpcError as error:
+        raise job_failure(error, found.reference, one_of_several=not chosen.single) from None

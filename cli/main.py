@@ -177,7 +177,9 @@ def run(arguments: Sequence[str]) -> int:
         _reject_undecodable(arguments)
         status = worker.main(arguments, prog_name="worker", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - no user must ever see a traceback
-        return report(error)
+        from .json_errors import asks_for_json  # noqa: PLC0415 - needed only for an error
+
+        return report(error, as_json=asks_for_json(worker, arguments))
     return status if isinstance(status, int) else 0
 
 
@@ -204,6 +206,8 @@ def _open_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+    if sys.stdout is None:  # it was closed before this process started: what is printed must not vanish
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole process
 
 
 def _reject_undecodable(arguments: Sequence[str]) -> None:

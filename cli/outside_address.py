@@ -1,7 +1,6 @@
 """Under which host other machines reach what listens here."""
 
 import socket
-from ipaddress import ip_address
 
 _PROBES = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104 - in networks that do not exist
 """For each wildcard address one behind the default route."""
@@ -10,14 +9,6 @@ _PROBES = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104 - in netwo
 def is_wildcard(host: str) -> bool:
     """Whether what listens at this host listens at every address of this machine."""
     return host in _PROBES
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens at this host."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def outside(host: str) -> str:

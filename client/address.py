@@ -42,6 +42,16 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port))
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens at this host."""
+    from ipaddress import ip_address  # noqa: PLC0415 - a command that succeeds does not need it
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def default_address(home: Home) -> Address:
     """Return the address that the server of this home recorded, else DEFAULT_SERVER."""
     try:

@@ -4,8 +4,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from errno import ECONNREFUSED
-from socket import gaierror
 from typing import TypeVar
 
 from ..api.grpc.channel import Call, Channel, errors_translated
@@ -14,7 +12,8 @@ from ..api.wire.decoding import MalformedMessage
 from ..core.errors import WorkerError
 from ..proto import betterproto2  # loads it without what only its tools need
 from .address import Address
-from .errors import RpcError, ServerUnreachable
+from .errors import OTHER_CERTIFICATE, RpcError, ServerUnreachable
+from .unreachable import why_unreachable
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that a server may take to accept a connection."""
@@ -33,6 +32,7 @@ class Connection:
 
     def __init__(self, host: str, port: int, ssl_context: ssl.SSLContext) -> None:
         self.address = str(Address(host, port))
+        self._host = host
         self._ssl_context = ssl_context
         self._channel = Channel(host, port, ssl_context)
         self._channel.raise_statuses()
@@ -87,7 +87,7 @@ class Connection:
         except ConnectionLost as error:
             raise self._unreachable(self._why_lost(str(error)), lost=True) from None
         except OSError as error:
-            raise self._unreachable(_reason(error), lost=True) from error
+            raise self._unreachable(why_unreachable(error, self._host), lost=True) from error
         except UnicodeEncodeError:
             raise RpcError("InvalidArgument", "the request contains text that is not Unicode") from None
         except (MalformedMessage, WorkerError) as error:
@@ -98,10 +98,11 @@ class Connection:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._channel.connect()
         except TimeoutError:
-            raise self._unreachable(f"no answer within {CONNECT_TIMEOUT:g} s") from None
+            reason = f"no answer within {CONNECT_TIMEOUT:g} s; check the address, and the firewalls between"
+            raise self._unreachable(reason) from None
         except OSError as error:
             lost = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
-            raise self._unreachable(_reason(error), lost=lost) from error
+            raise self._unreachable(why_unreachable(error, self._host), lost=lost) from error
 
     def _unreachable(self, reason: str, *, lost: bool = False) -> ServerUnreachable:
         return ServerUnreachable(
@@ -118,20 +119,5 @@ class Connection:
             return reason[:1].lower() + reason[1:]
         from .own_certificate import why_refused  # noqa: PLC0415 - only after an error
 
-        alert = self._channel.current.end_reason
-        return f"it rejects this client's certificate: {why_refused(self._ssl_context, alert)}"
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"the TLS handshake failed: {error.reason or error}"
-    if isinstance(error, gaierror):
-        return f"{error.strerror}"
-    # With several addresses asyncio joins the errors in one text.
-    if error.errno == ECONNREFUSED or f"[Errno {ECONNREFUSED}]" in str(error):
-        return "connection refused; `worker up` starts a server"
-    if isinstance(error, ConnectionError) and not str(error):  # asyncio raises these without an errno
-        return "it closed the connection before it has answered; is it a worker server?"
-    return error.strerror or str(error) or type(error).__name__
+        why = why_refused(self._ssl_context, self._channel.current.end_reason)
+        return f"it rejects this client's certificate: {why}; {OTHER_CERTIFICATE}"

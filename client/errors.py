@@ -14,6 +14,12 @@ from ..api.grpc.errors import ClientError, RpcError
 __all__ = ["ClientError", "Disconnection", "InputFailed", "RpcError", "ServerUnreachable", "SettingsError"]
 
 
+OTHER_CERTIFICATE = (
+    "get another one from the owner of the CA (`worker join`), or select one (--cert and --key, --context)"
+)
+"""What helps a client whose certificate is refused."""
+
+
 class ServerUnreachable(ClientError):
     """The server cannot be reached; the message is one line with address and reason.
 

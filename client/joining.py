@@ -36,7 +36,11 @@ _UNUSED = "an invitation ends after its first use, and at its time"
 
 
 class JoinFailed(Exception):
-    """There is no certificate; the message says why."""
+    """There is no certificate; the message says why. ``unreachable``: nothing answers at the address."""
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.unreachable = unreachable
 
 
 @asynccontextmanager
@@ -74,7 +78,7 @@ async def _connected(
         async with asyncio.timeout(patience):
             return await asyncio.open_connection(host, port)
     except OSError as error:
-        raise JoinFailed(f"cannot reach {where}: {_reason(error)}; {_UNUSED}") from None
+        raise JoinFailed(f"cannot reach {where}: {_reason(error)}; {_UNUSED}", unreachable=True) from None
 
 
 async def _exchange(

@@ -48,7 +48,7 @@ class JobNameTaken(WorkerError):
     """A job of the same owner with this name has not finished."""
 
     def __init__(self, job: object, name: str) -> None:
-        super().__init__(f"job {job} named {name} is running")
+        super().__init__(f"job {job} named {name} is running; choose another name, or stop it first")
 
 
 class AmbiguousJob(WorkerError):

@@ -17,6 +17,13 @@ class RpcError(ClientError):
         self.message = message
         self.errno = errno
 
+    @property
+    def status(self) -> str:
+        """The code as the gRPC specification writes it, such as NOT_FOUND."""
+        from .status import status_name  # noqa: PLC0415 - loads grpclib, which `worker up` does not need
+
+        return status_name(self.code)
+
 
 class ConnectionLost(Exception):
     """The connection broke during a call."""

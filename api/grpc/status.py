@@ -2,7 +2,7 @@
 
 from grpclib.const import Status
 
-__all__ = ["ERRNO_KEY", "Status", "code_name"]
+__all__ = ["ERRNO_KEY", "Status", "code_name", "status_name"]
 
 ERRNO_KEY = "worker-errno"
 """The trailing metadata that carries why a command could not be executed (errno(3))."""
@@ -13,3 +13,8 @@ def code_name(status: Status) -> str:
     if status is Status.CANCELLED:
         return "Canceled"
     return "OK" if status is Status.OK else status.name.title().replace("_", "")
+
+
+def status_name(code: str) -> str:
+    """Return the name of a status as the gRPC specification has it, NOT_FOUND, for the one of Go."""
+    return next((each.name for each in Status if code_name(each) == code), Status.UNKNOWN.name)

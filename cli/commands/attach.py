@@ -7,10 +7,11 @@ from ...client.job import Job
 from ...core.model.job import Extent
 from ...core.model.stream_start import FromOffset
 from ..client_settings import ClientSettings, call_job, client_options
+from ..failures import failure
 from ..help_page import command
 from ..options.detach_keys import detach_keys_option
 from ..options.job import job_argument
-from ..terminal.console import Failure, printable
+from ..terminal.console import Failure
 from ..terminal.input_copy import InputCopy, how_to_return
 from ..terminal.local_terminal import LocalTerminal
 from ..terminal.output_copy import OutputCopies
@@ -45,7 +46,7 @@ async def _attach(
 ) -> None:
     status = await job.query()
     if status.state.over:
-        raise Failure(f"the job has finished; its output: worker stream {job}")
+        raise Failure(f"Job {job} has finished; `worker stream {job}` prints its output")
     # From the time of the query on: the answers to input come later.
     extents = status.output
     copies = OutputCopies(
@@ -66,4 +67,4 @@ async def _attach(
         if isinstance(error, RpcError) and error.code != "Unavailable":
             raise
         again = how_to_return(job, copies.rest, more=passed is not None and passed.more)
-        raise Failure(f"{printable(str(error))}; {again}") from None
+        raise failure(error, again) from None

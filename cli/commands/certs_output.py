@@ -29,6 +29,11 @@ def failures() -> Iterator[None]:
         raise Failure(str(error)) from None
 
 
+def no_certificate(pki: Path, name: str) -> Failure:
+    """Return the failure that ``name`` is neither a certificate in ``pki`` nor a file."""
+    return Failure(f"there is no certificate {pki / name}.crt, nor a file {name}", code="NOT_FOUND")
+
+
 def show_files(created: Sequence[Path], form: str | None) -> None:
     """Print certificates or requests, each with its key if that is here."""
     if form == "json":

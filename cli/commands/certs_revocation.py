@@ -14,7 +14,7 @@ from ..home import worker_home
 from ..terminal.console import Failure, say
 from ..terminal.printed_objects import CrlObject, RevokedObject
 from ..terminal.show import format_option, show_json
-from .certs_output import failures
+from .certs_output import failures, no_certificate
 
 _DAYS = click.option(
     "--days",
@@ -76,10 +76,10 @@ def _of_files(pki: Path, certificates: Sequence[str]) -> Iterator[tuple[int, str
             path = Path(each)
         try:
             found = read_certificate(pem_certificates(path)[0])
+        except FileNotFoundError:
+            raise no_certificate(pki, each) from None
         except OSError as error:
-            raise Failure(
-                f"there is no certificate {pki / each}.crt, nor {each}: {error.strerror}"
-            ) from None
+            raise Failure(f"cannot read {path}: {error.strerror}") from None
         except ValueError as error:
             raise Failure(f"{path}: {error}") from None
         yield found.serial, "".join(char if char.isprintable() else "?" for char in found.identity.name)

@@ -13,7 +13,7 @@ from ..home import worker_home
 from ..terminal.console import Failure, printable, say
 from ..terminal.printed_objects import CertificateObject
 from ..terminal.show import format_option, show_json
-from .certs_output import failures
+from .certs_output import failures, no_certificate
 
 
 @command("show", examples=("worker certs show", "worker certs show alice -o json"))
@@ -48,6 +48,8 @@ def _path(pki: Path, name: str) -> Path:
 def _details(path: Path) -> CertificateDetails:
     try:
         return certificate_details(path)
+    except FileNotFoundError:
+        raise no_certificate(worker_home().pki, str(path)) from None
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:

@@ -1,7 +1,6 @@
 """`worker context`: names for servers, with the keys for them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,10 +9,11 @@ from ...api.tls import validity
 from ...client import contexts
 from ...client.address import Address, default_address
 from ...client.errors import SettingsError
+from ..failures import client_failures
 from ..help_page import group
 from ..home import worker_home
 from ..options.parameters import ADDRESS
-from ..terminal.console import Failure, say
+from ..terminal.console import say
 from ..terminal.printed_objects import ContextDetailsObject, ContextObject
 from ..terminal.show import format_option, show_json
 
@@ -51,7 +51,7 @@ def add_command(
     The copies can be read by this user alone. With --force, a renewed certificate takes the place of the
     old one.
     """
-    with _failures():
+    with client_failures():
         contexts.add(name, servers, ca.read_bytes(), cert.read_bytes(), key.read_bytes(), force=force)
     say(f"Context {name} is {'replaced' if force else 'added'}; `worker context use {name}` selects it")
 
@@ -60,7 +60,7 @@ def add_command(
 @_NAME
 def use_command(name: str) -> None:
     """Make a context the current one, for all commands and programs of this user."""
-    with _failures():
+    with client_failures():
         contexts.use(name)
     say(f"Context {name} is used from now on")
 
@@ -69,7 +69,7 @@ def use_command(name: str) -> None:
 @format_option("json", prints=list[ContextObject])
 def list_command(form: str | None) -> None:
     """Print all contexts; a star marks the current one."""
-    with _failures():
+    with client_failures():
         current = contexts.current()
         found = {each: _servers(each) for each in [contexts.DEFAULT, *contexts.names()]}
     if form == "json":
@@ -90,7 +90,7 @@ def list_command(form: str | None) -> None:
 @format_option("json", prints=ContextDetailsObject)
 def show_command(name: str, form: str | None) -> None:
     """Print server, files and dates of a context, by default the current one."""
-    with _failures():
+    with client_failures():
         name = name or contexts.current()
         facts = _details(name)
     if form == "json":
@@ -108,7 +108,7 @@ def show_command(name: str, form: str | None) -> None:
 @_NAME
 def remove_command(name: str) -> None:
     """Remove a context with its copies of the files."""
-    with _failures():
+    with client_failures():
         contexts.remove(name)
     say(f"Context {name} is removed")
 
@@ -136,11 +136,3 @@ def _details(name: str) -> ContextDetailsObject:
         "expires": expires,
         "key": str(key),
     }
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except SettingsError as error:
-        raise Failure(str(error)) from None

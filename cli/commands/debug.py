@@ -5,14 +5,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ...client.client import Client
+from ...client.job import Job
 from ...core.errors import JobNotFound
 from ...core.model.job import JobState, JobStatus, parse_job_id
 from ...linux.diagnosis.files import JobFiles, read_files
 from ...linux.diagnosis.inspect import NoAnswer, inspect
 from ...linux.diagnosis.waiting import waits_for
 from ...linux.state.layout import Layout
-from ..client_settings import ClientSettings, call, client_options
+from ..client_settings import ClientSettings, call_job, client_options
 from ..help_page import command
 from ..home import worker_home
 from ..options.job import job_argument
@@ -35,25 +35,35 @@ def debug(settings: ClientSettings, job: str, form: str | None) -> None:
     Queries the server and the supervisor, and reads the files in WORKER_HOME; each of them may be missing.
     To see everything, run it on the machine of the server, as the server's user or as root.
     """
-    try:
-        name = str(parse_job_id(job))
-    except JobNotFound as error:
-        raise Failure(str(error)) from None
+    name = _id_of(settings, job)
     layout = Layout(worker_home().path)
     files = _read_files(layout, name)
     found = None if isinstance(files, str) else files
     supervisor = _ask_supervisor(layout, name, found)
     answer = None if isinstance(supervisor, NoAnswer) else supervisor
     server = _ask_server(settings, name)
-    if files is None and isinstance(server, str) and server.endswith(str(JobNotFound(name))):
-        raise Failure(server)
+    if files is None and isinstance(server, Failure) and server.code == "NOT_FOUND":
+        raise server
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    reason = _waits_for(server, files) or waits_for(found, answer, now)
-    report = DebugReport(name, server, supervisor, files, reason)
+    known = str(server) if isinstance(server, Failure) else server
+    reason = _waits_for(known, files) or waits_for(found, answer, now)
+    report = DebugReport(name, known, supervisor, files, reason)
     if form == "json":
         show_json(report_object(report))
     else:
         say("\n".join(report_lines(report)))
+
+
+def _id_of(settings: ClientSettings, reference: str) -> str:
+    """Return the id of a job; the server is only asked for what is not a whole id."""
+    try:
+        return str(parse_job_id(reference))
+    except JobNotFound:
+        return call_job(settings, reference, _own_id)
+
+
+async def _own_id(job: Job) -> str:
+    return str(job)
 
 
 def _read_files(layout: Layout, job: str) -> JobFiles | str | None:
@@ -73,19 +83,19 @@ def _waits_for(server: JobStatus | str, files: JobFiles | str | None) -> str:
     return f"Unknown: {files}" if isinstance(files, str) else ""
 
 
-def _ask_server(settings: ClientSettings, job: str) -> JobStatus | str:
+def _ask_server(settings: ClientSettings, job: str) -> JobStatus | Failure:
     """Return the server's status of the job, or why there is none."""
 
-    async def query(client: Client) -> JobStatus:
+    async def query(found: Job) -> JobStatus:
         async with asyncio.timeout(PATIENCE):
-            return await client.query(job)
+            return await found.query()
 
     try:
-        return call(settings, query)
+        return call_job(settings, job, query)
     except TimeoutError:
-        return f"the server has not answered for {PATIENCE:g} s"
+        return Failure(f"the server has not answered for {PATIENCE:g} s", code="DEADLINE_EXCEEDED")
     except Failure as error:
-        return str(error)
+        return error
 
 
 def _ask_supervisor(layout: Layout, job: str, files: JobFiles | None) -> Mapping[str, Any] | NoAnswer:

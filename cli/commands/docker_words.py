@@ -114,7 +114,7 @@ def inspect(settings: ClientSettings, chosen: ChosenJobs) -> None:
         found.append(job_object(status))
 
     try:
-        for_each_job(settings, chosen, Job.query, keep)
+        for_each_job(settings, chosen, Job.query, keep, None)
     finally:
         show_json(found)
 

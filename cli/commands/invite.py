@@ -17,13 +17,13 @@ from ...api.inviting import InvitationEnded, Inviter, Joined
 from ...api.roles import Role
 from ...api.server_check import ServerTrouble, Trouble, server_trouble
 from ...api.tls import TlsSetupFailed
-from ...client.address import Address, default_address
+from ...client.address import Address, default_address, is_loopback
 from ..help_page import command
 from ..home import Home, worker_home
 from ..options.parameters import ADDRESS, DURATION
 from ..options.quantities import format_duration
 from ..options.roles import role_option
-from ..outside_address import is_loopback, outside
+from ..outside_address import outside
 from ..terminal.console import Failure, note, printable, say
 
 _LONGEST = 24 * 3600.0

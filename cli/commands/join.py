@@ -15,11 +15,11 @@ from ...client import contexts
 from ...client.address import Address, parse_address
 from ...client.contexts import Context
 from ...client.joining import JoinFailed, joining
-from ..client_settings import client_failures
+from ..failures import client_failures
 from ..help_page import command
 from ..home import worker_home
 from ..options.parameters import ADDRESS, Parsed
-from ..terminal.console import Failure, note, printable, say
+from ..terminal.console import FAILED_PRECONDITION, Failure, note, printable, say
 from ..terminal.printed_objects import JoinedObject
 from ..terminal.show import format_option, show_json
 
@@ -54,7 +54,7 @@ def join(
     """
     if (bundle is None) == (address is None) or (address is None) != (token is None):
         raise click.UsageError("use HOST:PORT and TOKEN, as `worker invite` prints them, or --bundle")
-    with client_failures(status=1):
+    with client_failures():
         if bundle is not None:
             context = _from_bundle(bundle, name, force=force)
         else:
@@ -78,7 +78,8 @@ async def _from_invitation(address: Address, token: Token, name: str, *, force: 
         async with joining(*address, token) as credentials:
             return _store(name, credentials, force=force)
     except JoinFailed as error:
-        raise Failure(printable(str(error))) from None
+        code = "UNAVAILABLE" if error.unreachable else FAILED_PRECONDITION
+        raise Failure(printable(str(error)), code=code) from None
 
 
 def _from_bundle(path: Path, name: str | None, *, force: bool) -> Context:

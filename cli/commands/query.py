@@ -4,7 +4,7 @@ from ...client.job import Job
 from ...core.model.job import JobStatus
 from ..client_settings import ClientSettings, client_options
 from ..help_page import command
-from ..job_calls import for_each_job, show_results
+from ..job_calls import for_each_job
 from ..options.job import ChosenJobs, jobs_argument
 from ..terminal.job_object import JobObject, job_object
 from ..terminal.show import format_option, show_job
@@ -20,13 +20,10 @@ def query(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> Non
     JOB is an id, the beginning of one, a name (--name of `worker start`), or @last: the job that you have
     started last. On a terminal, details follow the line.
     """
-    found: list[object] = []
 
-    def show(_job: Job, status: JobStatus) -> None:
-        found.append(job_object(status))
+    def show(_job: Job, status: JobStatus) -> object:
         if form != "json":
             show_job(status, form)
+        return job_object(status)
 
-    for_each_job(settings, chosen, Job.query, show)
-    if form == "json":
-        show_results(found, chosen)
+    for_each_job(settings, chosen, Job.query, show, form)

@@ -14,9 +14,10 @@ from ...client.errors import RpcError, ServerUnreachable
 from ...client.job import Job
 from ...core.model.ending import Cause, exit_code
 from ...core.model.job import JobSpec, JobStatus
-from ..client_settings import ClientSettings, client_failures, client_options
+from ..client_settings import ClientSettings, client_options
 from ..client_settings import client as reporting_client
 from ..exit_status import RUN_FAILED, after_signal, spawn_failed
+from ..failures import client_failures, failure, words
 from ..help_page import command
 from ..options.detach_keys import detach_keys_option
 from ..options.job_spec import COMMON_OPTIONS, JOB_COMMAND, SECTIONS, job_options, job_spec
@@ -72,7 +73,7 @@ def run(
             stdin = _passed(spec, terminal, detach_keys, request_id)
             status = asyncio.run(_run(settings, spec, request_id, secrets, stdin, remove=remove))
     except Failure as error:
-        raise Failure(str(error), RUN_FAILED if error.status == 1 else error.status) from None
+        raise error.with_status(RUN_FAILED) if error.status == 1 else error from None
     click.get_current_context().exit(status)
 
 
@@ -105,10 +106,9 @@ async def _run(
             status = await job.wait()
         except (RpcError, ServerUnreachable) as error:
             if not resumable(error):
-                reason = printable(str(error))
-                raise Failure(f"{reason}; the job may be running: worker query {job}") from None
+                raise failure(error, f"the job may be running: worker query {job}") from None
             again = how_to_return(job, copies.rest, more=stdin is not None and stdin.more)
-            raise Failure(f"{printable(str(error))}; {again}") from None
+            raise failure(error, again) from None
         except asyncio.CancelledError:
             if interrupts.failed:
                 raise Failure(f"the job could not be stopped: worker query {job}", RUN_FAILED) from None
@@ -135,7 +135,7 @@ async def _started(start: Awaitable[Job], interrupts: "_Interrupts") -> Job:
             after_signal(interrupts.first),
         ) from None
     except RpcError as error:
-        raise Failure(printable(str(error)), spawn_failed(error.errno)) from None
+        raise failure(error, status=spawn_failed(error.errno)) from None
     interrupts.job_started(job)
     return job
 
@@ -144,7 +144,7 @@ async def _remove(job: Job) -> None:
     try:
         await job.remove()
     except (RpcError, ServerUnreachable) as error:
-        note(f"the job is not removed: {printable(str(error))}; `worker remove {job}` removes it")
+        note(f"the job is not removed: {words(error)}; `worker remove {job}` removes it")
 
 
 def _exit_status(job: Job, status: JobStatus) -> int:
@@ -168,7 +168,7 @@ async def _stop(job: Job, grace: float | None = None) -> bool:
         await job.stop(grace=grace)
     except RpcError as error:
         if error.code != "FailedPrecondition":  # it had already finished
-            note(printable(str(error)))
+            note(words(error))
             return False
     return True
 

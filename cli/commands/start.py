@@ -10,6 +10,7 @@ from ...client.job import Job
 from ...core.model.job import JobSpec
 from ..client_settings import ClientSettings, call, client_options
 from ..exit_status import INTERRUPTED
+from ..failures import failure
 from ..help_page import command
 from ..options.job_spec import COMMON_OPTIONS, JOB_COMMAND, SECTIONS, job_options, job_spec
 from ..terminal.console import Failure, note, printable, say
@@ -70,9 +71,11 @@ async def _start(
     try:
         await stdin.run(job)
     except asyncio.CancelledError:
-        raise Failure(f"interrupted; {incomplete}", INTERRUPTED) from None
-    except (RpcError, ServerUnreachable, Failure) as error:
-        raise Failure(f"{printable(str(error))}; {incomplete}") from None
+        raise Failure(f"interrupted; {incomplete}", INTERRUPTED, code="CANCELLED") from None
+    except (RpcError, ServerUnreachable) as error:
+        raise failure(error, incomplete) from None
+    except Failure as error:
+        raise Failure(f"{error}; {incomplete}") from None
     if stdin.cut_off:
         if (await job.query()).ending is not None:  # its end closes its stdin too
             note("the job has ended before all of its input was passed on")  # unless an earlier start did

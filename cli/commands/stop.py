@@ -5,7 +5,7 @@ import click
 from ...client.job import Job
 from ..client_settings import ClientSettings, client_options
 from ..help_page import command
-from ..job_calls import for_each_job, show_results
+from ..job_calls import for_each_job
 from ..options.job import ChosenJobs, jobs_argument
 from ..options.parameters import DURATION, SIGNAL
 from ..terminal.console import note, say
@@ -45,21 +45,19 @@ def stop(
     ignores it, at the latest after half of the grace period. Then all that are left get SIGKILL.
     Returns when none of its processes is left.
     """
-    results: list[object] = []
 
-    def show(job: Job, missing: int | None) -> None:
+    def show(job: Job, missing: int | None) -> object:
         if missing:
             note(output_missing(missing))
-        results.append(StoppedObject(id=str(job), stopped=True, output_missing=missing))
         if form != "json":
             say(f"Job {job} has been stopped")
+        return StoppedObject(id=str(job), stopped=True, output_missing=missing)
 
     for_each_job(
         settings,
         chosen,
         lambda job: job.stop(signal=signal, grace=grace, signal_all=signal_all),
         show,
+        form,
         running=True,
     )
-    if form == "json":
-        show_results(results, chosen)

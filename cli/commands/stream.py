@@ -13,11 +13,11 @@ from ...core.model.job import LARGEST_OUTPUT
 from ...core.model.stream_start import BEGINNING, FromOffset, LastBytes, StreamStart
 from ...core.model.stream_times import ANY_TIME, StreamTimes
 from ..client_settings import ClientSettings, call, call_job, client_options
+from ..failures import failure
 from ..help_page import command
 from ..job_calls import find_jobs
 from ..options.job import ChosenJobs, jobs_argument
 from ..options.parameters import TAIL, TIME, Parsed, parse_whole
-from ..terminal.console import Failure, printable
 from ..terminal.meter import Meter
 from ..terminal.output_copy import OutputCopies, OutputCopy, resumable
 
@@ -128,4 +128,4 @@ async def copy_output(copy: OutputCopy | OutputCopies, meter: Meter | None) -> N
     except (RpcError, ServerUnreachable) as error:
         if not copy.begun or not resumable(error):
             raise
-        raise Failure(f"{printable(str(error))}; to resume from here: {copy.rest}") from None
+        raise failure(error, f"to resume from here: {copy.rest}") from None

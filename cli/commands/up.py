@@ -14,14 +14,14 @@ from click.core import ParameterSource
 
 from ...cgroups.hierarchy.detection import detect
 from ...client import contexts
-from ...client.address import default_address
+from ...client.address import default_address, is_loopback
 from ...client.contexts import DEFAULT
 from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
 from ..help_page import command
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, NotifyListener
-from ..outside_address import is_loopback, outside
+from ..outside_address import outside
 from ..private_files import correction
 from ..settings import COMMON_SETTINGS, arguments, resolve, settings_options
 from ..terminal.console import Failure, note, progress, say

@@ -1,7 +1,6 @@
 """`worker version`: the versions of this command and of the server."""
 
 from ...api.who_am_i import installed_version
-from ...client.errors import ClientError
 from ..client_settings import ClientSettings, call, client_options
 from ..help_page import command
 from ..terminal.console import Failure, note, printable, say
@@ -20,7 +19,7 @@ def version(settings: ClientSettings, form: str | None) -> None:
     server, trouble = None, ""
     try:
         server = call(settings, lambda client: client.who_am_i()).server_version or "unknown"
-    except (ClientError, Failure) as error:
+    except Failure as error:
         trouble = str(error)
     if form == "json":
         show_json(VersionObject(client=installed_version(), server=server))

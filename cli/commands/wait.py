@@ -5,7 +5,7 @@ from ...core.model.ending import exit_code
 from ...core.model.job import JobStatus
 from ..client_settings import ClientSettings, client_options
 from ..help_page import command
-from ..job_calls import for_each_job, show_results
+from ..job_calls import for_each_job
 from ..options.job import ChosenJobs, jobs_argument
 from ..terminal.console import note, printable, say
 from ..terminal.job_object import JobObject, job_object
@@ -21,10 +21,8 @@ def wait(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None
 
     There is one line for each job, in the order of the jobs.
     """
-    results: list[object] = []
 
-    def show(_job: Job, status: JobStatus) -> None:
-        results.append(job_object(status))
+    def show(_job: Job, status: JobStatus) -> object:
         if form == "wide":
             show_job(status, form)
         elif form is None:
@@ -32,7 +30,6 @@ def wait(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None
             say(str(exit_code(status.ending)))
             if status.lost_reason:
                 note(f"the job is lost: {printable(status.lost_reason)}")
+        return job_object(status)
 
-    for_each_job(settings, chosen, Job.wait, show)
-    if form == "json":
-        show_results(results, chosen)
+    for_each_job(settings, chosen, Job.wait, show, form)

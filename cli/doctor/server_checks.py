@@ -12,6 +12,7 @@ from ...client.settings import ClientSettings
 from ...core.model.job import JobStatus
 from ...core.policy.calls import CallGroup
 from ...linux.recorder.output_bound import BOUND_REACHED
+from ..failures import words
 from ..terminal.allowed_calls import jobs_of
 from ..terminal.show import output_trouble
 from .findings import Finding, ok, warning
@@ -38,7 +39,7 @@ def check_server(client: ClientSettings) -> Iterator[Finding]:
         reason, _, remedy = error.reason.partition("; ")
         yield warning("server", f"none at {error.address}: {reason}", remedy or "`worker up` starts one")
     except ClientError as error:
-        reason, _, remedy = str(error).partition("; ")
+        reason, _, remedy = words(error).partition("; ")
         yield warning("server", reason, remedy or "see the server's log")
     else:
         yield ok("server", f"answers at {client.address}")

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from ...core.errors import InvalidJobSpec
 from ...core.model.job import DEFAULT_GRACE, DEFAULT_LINGER, JobSpec, Leftovers
-from ..terminal.console import Failure
+from ..terminal.console import Failure, printable
 from ..terminal.local_terminal import local_size
 from .limits import LIMITS, limit_options, resource_limits
 from .parameters import DURATION, ENV_FILE, OUTPUT_MAX, PAIR, SECRET, SIZE, ULIMIT, VARIABLE
@@ -206,11 +206,11 @@ def job_options(command: Command, *, required: bool = True) -> Command:
 
 @contextmanager
 def invalid_specs_rejected() -> Iterator[None]:
-    """Report an InvalidJobSpec as the server does, which applies the same rules."""
+    """Report an InvalidJobSpec with the code of the server, which applies the same rules."""
     try:
         yield
     except InvalidJobSpec as error:
-        raise Failure(f"rpc error: code = InvalidArgument desc = {error}") from None
+        raise Failure(printable(str(error)), code="INVALID_ARGUMENT") from None
 
 
 def job_spec(options: Mapping[str, Any]) -> JobSpec:

@@ -18,6 +18,7 @@ __all__ = [
     "printable",
     "progress",
     "say",
+    "show_failure",
     "write_failed",
 ]
 
@@ -25,12 +26,27 @@ __all__ = [
 _STDERR = 2
 
 
-class Failure(Exception):
-    """The command failed: the line to print on stderr, and the exit status."""
+FAILED_PRECONDITION = "FAILED_PRECONDITION"
 
-    def __init__(self, message: str, status: int = 1) -> None:
+
+class Failure(Exception):
+    """The command failed; the message says what has happened, and what helps.
+
+    ``status`` is the exit status of the command, ``code`` the name of a gRPC status, for `-o json`.
+    ``text`` is what to print without `-o json`; None: the message, after the name of the program.
+    """
+
+    def __init__(
+        self, message: str, status: int = 1, *, code: str = FAILED_PRECONDITION, text: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
+        self.text = text
+
+    def with_status(self, status: int) -> "Failure":
+        """Return the same failure with another exit status."""
+        return Failure(str(self), status, code=self.code, text=self.text)
 
 
 class WriteFailed(Failure):
@@ -57,6 +73,27 @@ def note(text: str) -> None:
     before, after = ("\r\n", "\r\n") if _stderr_is_raw() else ("", "\n")
     with contextlib.suppress(OSError):
         click.echo(f"{before}worker: {text}{after}", err=True, nl=False)
+
+
+def show_failure(failure: Failure, *, as_json: bool) -> None:
+    """Print why the command failed, or failed for one of several jobs, on stderr.
+
+    As JSON it is one line, an object in which scripts find the code; see docs/reference/json.md.
+    """
+    if as_json:
+        import json  # noqa: PLC0415 - few commands fail
+
+        error = {"code": failure.code, "message": str(failure)}
+        _print_error(json.dumps({"error": error}, separators=(",", ":")))
+    elif failure.text is not None:
+        _print_error(failure.text)
+    else:
+        note(str(failure))
+
+
+def _print_error(text: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may be closed
+        click.echo(text, err=True)
 
 
 def end_line() -> None:

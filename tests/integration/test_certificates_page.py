@@ -19,7 +19,7 @@ from ..support.installation import Installation
 from ..support.waiting import wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "certificates.md").read_text()
-STEP = re.compile(r"^(ca|client)\$ (.*)\n(?:([A-Z].*)\n)?", re.MULTILINE)
+STEP = re.compile(r"^(ca|client)\$ (.*)\n(?:(worker: .*?)(?: \(.*)?\n)?", re.MULTILINE)
 
 
 class Site:

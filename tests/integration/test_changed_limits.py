@@ -101,9 +101,7 @@ def test_defaults_and_maxima(install: Install, tmp_path: Path) -> None:
     assert (None, 30) == (limits["memory"]["max"], limits["pids"])
     installation.worker("update", "--cpu", "0.5", job)
     assert installation.query(job)["limits"]["memory"]["max"] is None
-    reason = (
-        "rpc error: code = InvalidArgument desc = limits.pids: unlimited is above this server's maximum"
-    )
+    reason = "worker: limits.pids: unlimited is above this server's maximum"
     for command in (["start", "--pids", "unlimited", "true"], ["update", "--pids", "max", job]):
         assert installation.run(*command).stderr.decode().startswith(reason)
 
@@ -132,10 +130,7 @@ def test_a_memory_limit_below_the_usage(shared: Installation, until: Until) -> N
     before = content(shared, job, "memory")
     done = shared.run("update", "--pids", "100", "--memory", "40M", job)
     message = done.stderr.decode()
-    prefix = (
-        "rpc error: code = FailedPrecondition desc = limits.memory.max: "
-        "41943040 bytes (40.0 MiB) is less than the job uses, "
-    )
+    prefix = "worker: limits.memory.max: 41943040 bytes (40.0 MiB) is less than the job uses, "
     assert message.startswith(prefix)
     used = int(message.removeprefix(prefix).split()[0])
     assert 60 << 20 <= used <= 100 << 20

@@ -43,7 +43,7 @@ def failure(shared: Installation, *arguments: str) -> tuple[int, str]:
     """Return exit status and message of `worker run`."""
     done = shared.run("run", *arguments)
     assert b"" == done.stdout
-    return done.returncode, done.stderr.decode().removeprefix("rpc error: code = InvalidArgument desc = ")
+    return done.returncode, done.stderr.decode().removeprefix("worker: ")
 
 
 CRLF = (

@@ -62,7 +62,7 @@ def test_every_form_of_a_user(shared: Installation, user: str, identity: bytes) 
 def test_the_wrong_part_of_a_user_is_named(shared: Installation, user: str, reason: str) -> None:
     """The error names the part of a user that does not exist; nothing is started."""
     done = shared.run("run", "--user", user, "true")
-    assert f"rpc error: code = InvalidArgument desc = {reason}\n" == done.stderr.decode()
+    assert f"worker: {reason}\n" == done.stderr.decode()
     assert 125 == done.returncode
 
 
@@ -100,9 +100,7 @@ def test_no_new_privs_for_all_jobs_or_for_none(
         assert b"NoNewPrivs:\t" + value + b"\n" == installation.run("run", *options, *NO_NEW_PRIVS).stdout
     requested = installation.run("run", "--new-privs", *NO_NEW_PRIVS)
     if setting == "always":
-        assert requested.stderr.startswith(
-            b"rpc error: code = PermissionDenied desc = no job of this server"
-        )
+        assert requested.stderr.startswith(b"worker: no job of this server")
     else:
         assert 0 == requested.returncode
 

@@ -189,7 +189,7 @@ def test_a_job_whose_stream_is_rejected(install, tmp_path):
     holder.communicate(timeout=60)
     resume = re.search("; the job keeps running: worker stream ([0-9a-f-]{36})\n$", refused.stderr.decode())
     assert 125 == refused.returncode
-    assert refused.stderr.startswith(b"rpc error: code = ResourceExhausted")
+    assert refused.stderr.startswith(b"worker: 1 streams are open, the maximum (setting max_streams)")
     assert "running" == installation.query(resume[1])["state"]
 
 
@@ -208,7 +208,7 @@ def test_interrupted_while_the_server_is_away(installation):
     run.send_signal(signal.SIGINT)
     assert (b"\n", 130) == (stream.communicate(timeout=60)[1], stream.returncode)
     _, err = run.communicate(timeout=60)
-    assert (130, True) == (run.returncode, err.startswith(b"the job keeps running: worker stream "))
+    assert (130, True) == (run.returncode, err.startswith(b"worker: the job keeps running: worker stream "))
     installation.worker("up")
     assert 3 == len(installation.worker("list", "--running").splitlines())
 
@@ -277,4 +277,4 @@ def test_a_request_id_of_the_user(shared):
     done = shared.run("run", "--no-split-output", "--request-id", "nightly", "echo", "once")
     assert (0, b"once\n") == (done.returncode, done.stdout)
     other = shared.run("start", "--request-id", "nightly", "echo", "other")
-    assert b"rpc error: code = AlreadyExists desc = request id 'nightly' was used" in other.stderr
+    assert b"worker: request id 'nightly' was used" in other.stderr

@@ -48,7 +48,7 @@ def lines(worker, job):
 
 def refused(done):
     """Return the reason of a call that has failed with FailedPrecondition."""
-    reason = done.stderr.decode().removeprefix("rpc error: code = FailedPrecondition desc = ")
+    reason = done.stderr.decode().removeprefix("worker: ")
     assert (1, True) == (done.returncode, reason != done.stderr.decode())
     return reason.strip()
 

@@ -304,10 +304,7 @@ def test_run_without_keys(shared: Installation, tmp_path: Path) -> None:
         (["-it"], "stdin is not a terminal; use -i without -t to pass it, or -t without -i\n"),
         (
             ["-t", "--split-output"],
-            (
-                "rpc error: code = InvalidArgument desc = terminal: "
-                "stdout and stderr of a terminal cannot be separate\n"
-            ),
+            ("worker: terminal: stdout and stderr of a terminal cannot be separate\n"),
         ),
     ],
 )

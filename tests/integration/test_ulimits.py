@@ -84,7 +84,7 @@ def test_more_processes_than_allowed(shared: Installation) -> None:
     first = shared.start("--user", "54322", "sleep", "1000")
     done = shared.run("run", "--user", "54322", "--ulimit", "nproc=0", "true")
     assert (
-        "rpc error: code = ResourceExhausted desc = true: Resource temporarily unavailable: "
+        "worker: true: Resource temporarily unavailable: "
         "the user has as many processes as the ulimit nproc allows\n"
     ) == done.stderr.decode()
     assert 125 == done.returncode
@@ -99,13 +99,13 @@ def test_bounds_of_a_worker_without_root() -> None:
     with unprivileged_installation() as installation:
         done = installation.run("run", "--ulimit", f"nofile={hard + 1}", "true")
         assert (
-            f"rpc error: code = InvalidArgument desc = ulimits.nofile: nofile={hard + 1}:{hard + 1}: "
+            f"worker: ulimits.nofile: nofile={hard + 1}:{hard + 1}: "
             f"Operation not permitted: without CAP_SYS_RESOURCE it cannot exceed that of the worker, {hard}"
         ) in done.stderr.decode()
         assert 0 == installation.run("run", "--ulimit", f"nofile={hard}", "true").returncode
         done = installation.run("run", "--pipe-size", str(2 * most), "true")
         assert (
-            f"rpc error: code = InvalidArgument desc = pipe size: {2 * most} bytes; "
+            f"worker: pipe size: {2 * most} bytes; "
             f"a worker without root can set {most} (fs.pipe-max-size)\n"
         ) == done.stderr.decode()
         assert (
@@ -124,7 +124,7 @@ def _exhaust_the_share(installation: Installation, most: int) -> None:
         if done.returncode:
             break
     assert (
-        "rpc error: code = ResourceExhausted desc = pipe size: Operation not permitted: "
+        "worker: pipe size: Operation not permitted: "
         f"the pipes of the worker's user have used up fs.pipe-user-pages-soft, {pages} pages; "
         "request less, or wait until other jobs have ended\n"
     ) == done.stderr.decode()

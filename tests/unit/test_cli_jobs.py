@@ -30,7 +30,7 @@ async def test_a_name(pki: Path) -> None:
         job = await started(machine, "--name", "build", "sleep", "1000")
         again = await command(machine, "start", "--name", "build", "true")
         assert 1 == again.status
-        assert f"job {job} named build is running\n" in again.err
+        assert f"worker: job {job} named build is running; choose another name, " in again.err
         assert b"Exited: false\n" in (await command(machine, "query", "build")).out
         stopped = await command(machine, "stop", "build")
         assert f"Job {job} has been stopped\n" == stopped.out.decode()
@@ -44,7 +44,11 @@ async def test_a_name_that_no_job_has(pki: Path) -> None:
         job = await started(machine, "true")
         for words in (("stop", "nope"), ("stream", "nope"), ("update", "--pids", "9", "nope")):
             done = await command(machine, *words)
-            assert (1, b"", "No job named nope\n") == (done.status, done.out, done.err)
+            assert (1, b"", "worker: No job named nope; `worker list` prints all jobs\n") == (
+                done.status,
+                done.out,
+                done.err,
+            )
         assert 0 == (await command(machine, "remove", job)).status
         done = await command(machine, "query", job)
         assert (1, f"rpc error: code = NotFound desc = Job {job} not found\n") == (done.status, done.err)
@@ -57,7 +61,7 @@ async def test_several_jobs(pki: Path) -> None:
         done = await command(machine, "stop", two, "nope", one)
         assert 1 == done.status
         assert f"Job {two} has been stopped\nJob {one} has been stopped\n" == done.out.decode()
-        assert "worker: No job named nope\n" == done.err
+        assert "worker: No job named nope; `worker list` prints all jobs\n" == done.err
         found = json.loads((await command(machine, "query", "-o", "json", one, "@last")).out)
         assert [one, two] == [each["id"] for each in found]
         single = json.loads((await command(machine, "query", "-o", "json", one)).out)
@@ -174,7 +178,10 @@ async def test_a_stream_of_several_jobs(pki: Path) -> None:
         closed = await finish(await begin(machine, "stream", "first", other, wrapper=into_a_closed_pipe))
         assert "" == closed.err
         missing = await command(machine, "stream", "first", "nope")
-        assert (1, "No job named nope\n") == (missing.status, missing.err)
+        assert (1, "worker: No job named nope; `worker list` prints all jobs\n") == (
+            missing.status,
+            missing.err,
+        )
 
 
 async def test_an_interrupt_says_what_happens(pki: Path) -> None:

@@ -126,7 +126,10 @@ def test_an_existing_context_is_replaced_only_by_force(machines: Machines) -> No
     before = (machines.contexts / "one" / "client.crt").read_bytes()
     with machines.inviting("bob", "--role", "writer", "--server", "127.0.0.1:2") as (_, line):
         refused = machines.join(*line, "--context", "one")
-        assert "the context one exists; choose another name, or replace it with --force\n" == refused.stderr
+        assert (
+            "worker: the context one exists; choose another name, or replace it with --force\n"
+            == refused.stderr
+        )
         assert before == (machines.contexts / "one" / "client.crt").read_bytes()
         assert 0 == machines.join(*line, "--context", "one", "--force").returncode
     assert (machines.pki / "bob.crt").read_bytes() == (
@@ -194,7 +197,7 @@ def test_a_bundle_that_cannot_be_written_issues_nothing(machines: Machines, tmp_
     path = tmp_path / "file"
     path.write_text("precious")
     done = machines.run(machines.ca, "invite", "alice", "--role", "reader", "--bundle", str(path))
-    assert (1, f"{path}: File exists\n") == (done.returncode, done.stderr)
+    assert (1, f"worker: {path}: File exists\n") == (done.returncode, done.stderr)
     assert "precious" == path.read_text()
     assert not (machines.pki / "alice.crt").exists()
 

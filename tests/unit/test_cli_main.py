@@ -143,9 +143,9 @@ def test_run_exits_with_125_if_worker_fails(tmp_path: Path) -> None:
 
 
 def test_an_invalid_spec_is_reported_as_by_the_server() -> None:
-    """The core checks values that can be parsed, and its error has the form of the API's errors."""
+    """The core checks values that can be parsed, and its error is a sentence too."""
     result = worker("start", "")
-    assert (1, "rpc error: code = InvalidArgument desc = command: is empty\n") == (
+    assert (1, "worker: command: is empty\n") == (
         result.returncode,
         result.stderr,
     )
@@ -154,11 +154,11 @@ def test_an_invalid_spec_is_reported_as_by_the_server() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (Failure("no way", 125), 125, "no way\n"),
+        (Failure("no way", 125), 125, "worker: no way\n"),
         (PipeClosed(), 141, ""),
         (click.exceptions.Abort(), 130, ""),
-        (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied\n"),
-        (KeyError("x"), 1, "internal error, please report it: KeyError: 'x' (/"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "worker: /x: Permission denied\n"),
+        (KeyError("x"), 1, "worker: internal error, please report it: KeyError: 'x' (/"),
     ],
 )
 def test_every_exception_becomes_a_line_and_a_status(
@@ -197,7 +197,10 @@ def test_a_full_disk_is_reported() -> None:
             text=True,
             check=False,
         )
-    assert (1, "cannot write to stdout: No space left on device\n") == (result.returncode, result.stderr)
+    assert (1, "worker: cannot write to stdout: No space left on device\n") == (
+        result.returncode,
+        result.stderr,
+    )
 
 
 def test_buffered_output_is_flushed_or_an_error_is_reported() -> None:
@@ -212,4 +215,4 @@ def test_buffered_output_is_flushed_or_an_error_is_reported() -> None:
     assert "hello\n" == subprocess.run(command, capture_output=True, text=True, check=True).stdout
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (1, "No space left on device\n") == (result.returncode, result.stderr)
+    assert (1, "worker: No space left on device\n") == (result.returncode, result.stderr)

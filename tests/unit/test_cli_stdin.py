@@ -123,7 +123,7 @@ async def test_an_unreadable_stdin(pki: Path, tmp_path: Path, words: tuple[str, 
         with (tmp_path / "file").open("wb") as file:
             done = await command(machine, *words, stdin=file)
         status = 125 if words[0] == "run" else 1
-        assert (status, "cannot read stdin: Bad file descriptor\n") == (done.status, done.err)
+        assert (status, "worker: cannot read stdin: Bad file descriptor\n") == (done.status, done.err)
         assert [] == await machine.worker.list()
 
 
@@ -215,7 +215,7 @@ async def test_a_repeated_start_passes_each_byte_once(pki: Path) -> None:
         while recorded(machine) != b"one":
             await asyncio.sleep(0.01)
         done = await interrupt(process)
-        assert (130, f"interrupted; job {job} is started, but did not get all of its input\n") == (
+        assert (130, f"worker: interrupted; job {job} is started, but did not get all of its input\n") == (
             done.status,
             done.err,
         )
@@ -247,7 +247,7 @@ async def test_attach_prints_output_from_now_on(pki: Path) -> None:
         done = await piped(machine, b"more", "attach", "-i", str(job))
         assert (0, b"more", "") == (done.status, done.out, done.err)
         later = await command(machine, "attach", str(job))
-        assert (1, b"", f"the job has finished; its output: worker stream {job}\n") == (
+        assert (1, b"", f"worker: Job {job} has finished; `worker stream {job}` prints its output\n") == (
             later.status,
             later.out,
             later.err,
@@ -277,10 +277,7 @@ async def test_a_second_attach(pki: Path) -> None:
         await line_of(writer)
         refused = await command(machine, "attach", "-i", str(job))
         assert 1 == refused.status
-        assert (
-            "rpc error: code = FailedPrecondition desc = "
-            f"another client writes to the stdin of job {job}\n" == refused.err
-        )
+        assert f"worker: another client writes to the stdin of job {job}\n" == refused.err
         assert 0 == (await finish(writer, b"")).status
 
 

@@ -29,7 +29,7 @@ async def check_taken(worker: Worker, job: JobId, owner: str = "alice", issuer: 
     """Check that the name of BUILD is refused because of this job."""
     with pytest.raises(JobNameTaken) as refused:
         await worker.start(BUILD, owner=owner, issuer=issuer)
-    assert f"job {job} named build is running" == str(refused.value)
+    assert f"job {job} named build is running; choose another name, or stop it first" == str(refused.value)
 
 
 async def test_a_name_is_of_one_running_job_of_its_owner() -> None:
@@ -66,7 +66,7 @@ async def test_one_of_many_concurrent_starts() -> None:
     outcomes = await asyncio.gather(*starts, return_exceptions=True)
     [job] = [each for each in outcomes if not isinstance(each, BaseException)]
     refused = [str(each) for each in outcomes if isinstance(each, JobNameTaken)]
-    assert [f"job {job} named build is running"] * 9 == refused
+    assert [f"job {job} named build is running; choose another name, or stop it first"] * 9 == refused
     assert [job] == [each.record.id for each in await worker.list()]
 
 

@@ -108,7 +108,9 @@ def test_a_command_of_the_server(elsewhere: Client, name: str) -> None:
     """A command that the client does not have says so, and what to install."""
     done = elsewhere.call(name)
     assert 1 == done.returncode
-    assert done.stderr.startswith(f"`worker {name}` is not installed: this is the wheel of the client")
+    assert done.stderr.startswith(
+        f"worker: `worker {name}` is not installed: this is the wheel of the client"
+    )
     assert "no server and no zygote" in done.stderr
     assert 1 == done.stderr.count("\n")
 

@@ -1,4 +1,31 @@
-"""Whether a command line asks for JSON: then its errors are JSON too, also one about the command line."""
+"""Whether a command line asks for JSON: then its errors are JSON too, also one about the command line.
+
+With `-o json` an error is an object on stderr, on a line of its own; the exit status is the same:
+
+    {"error":{"code":"NOT_FOUND","message":"No job named build; `worker list` prints all jobs"}}
+
+Stdout is empty then. Of several jobs, stdout has those for which the command has succeeded, and stderr
+one line for each of the others. Notes, which are no errors, are other lines on stderr: they begin with
+`worker:`.
+The message is for people, and may change. The code is one of gRPC, and each has one kind of cause:
+
+    INVALID_ARGUMENT     the command line is wrong, or a value that no job can have, or an ambiguous id
+    NOT_FOUND            there is no such job, certificate or file, or the policy hides the job
+    ALREADY_EXISTS       the request id was used for another command
+    FAILED_PRECONDITION  the job is not in a state for this, the machine cannot do it, or a setting, key,
+                         context or file here cannot be used
+    PERMISSION_DENIED    roles or policy do not allow it, or a file here cannot be opened
+    UNAUTHENTICATED      the server does not accept the certificate any more
+    RESOURCE_EXHAUSTED   a bound of the server is reached; a later attempt may succeed
+    OUT_OF_RANGE         the output from there on is not kept
+    DEADLINE_EXCEEDED    a stop has not completed in time
+    UNAVAILABLE          the server cannot be reached, rejects the certificate in the handshake, or
+                         shuts down
+    DATA_LOSS            the record of the job is damaged
+    ABORTED, UNIMPLEMENTED, UNKNOWN    a call that this server ends so
+    CANCELLED            the command was interrupted
+    INTERNAL             a defect of worker
+"""
 
 from collections.abc import Sequence
 

@@ -31,12 +31,13 @@ def format_option(*formats: str, prints: object) -> Callable[[Command], Command]
 
     ``prints`` is the type of the JSON, of which docs/reference/json.md is made.
     """
+    errors = "  Errors are JSON too then, on stderr." if formats == ("json",) else ""
     return click.option(
         *("-o", "--output", "form"),
         cls=FormatOption,
         type=click.Choice(formats),
         prints=prints,
-        help="Format of the output.",
+        help=f"Format of the output.{errors}",
     )
 
 

@@ -1,5 +1,6 @@
 """The page of the JSON that commands print, from the types that the commands name (`format_option`)."""
 
+import inspect
 import re
 from collections.abc import Iterator
 from types import UnionType
@@ -7,6 +8,7 @@ from typing import Annotated, Any, NotRequired, Union, get_args, get_origin, get
 
 import click
 
+from worker.cli import json_errors
 from worker.cli.main import COMMANDS
 from worker.cli.terminal.job_object import JobObject
 from worker.cli.terminal.show import FormatOption
@@ -38,7 +40,14 @@ def json_page() -> str:
     ]
     for each in objects():
         parts += [*_section(each), ""]
-    return "\n".join(parts)
+    return "\n".join([*parts, *_errors()])
+
+
+def _errors() -> list[str]:
+    """Return the section about errors, from the description in cli/json_errors.py."""
+    _, intro, example, about, codes = re.split(r"\n\n", inspect.cleandoc(json_errors.__doc__ or ""))
+    shape, meanings = (f"```text\n{inspect.cleandoc(text)}\n```" for text in (example, codes))
+    return ["## Errors", "", intro, "", shape, "", about, "", meanings]
 
 
 def printed_by_command() -> dict[str, Any]:

@@ -32,7 +32,7 @@ from ..api.joiner_key import JoinerKey
 PATIENCE = 20.0
 """Seconds until the certificate must have arrived."""
 
-_UNUSED = "an invitation ends after its first use, and at its time"
+_UNUSED = "an invitation ends after its first use, and at its time: ask for another one"
 
 
 class JoinFailed(Exception):
@@ -78,7 +78,8 @@ async def _connected(
         async with asyncio.timeout(patience):
             return await asyncio.open_connection(host, port)
     except OSError as error:
-        raise JoinFailed(f"cannot reach {where}: {_reason(error)}; {_UNUSED}", unreachable=True) from None
+        reason = f"cannot reach {where}: {_reason(error)}; {_UNUSED}"
+        raise JoinFailed(reason, unreachable=True) from None
 
 
 async def _exchange(
@@ -96,7 +97,10 @@ async def _exchange(
         writer.write(framed(encode_request(request)))
         reply = parse_reply(await read_message(reader, LARGEST_REPLY))
     except asyncio.IncompleteReadError:
-        raise JoinFailed(f"{where} has closed the connection; {_UNUSED}") from None
+        raise JoinFailed(
+            f"{where} has closed the connection: it is not the address that `worker invite` has printed, "
+            f"or the invitation is over; {_UNUSED}"
+        ) from None
     except MalformedMessage as error:
         raise JoinFailed(f"{where} is not an invitation: {error}") from None
     except ssl.SSLCertVerificationError as error:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import click
 import pytest
 
+from worker.api.invitation_token import new_token
 from worker.cli.main import COMMANDS, run
 
 UNKNOWN = str(uuid4())
@@ -267,6 +268,14 @@ def test_a_closed_stdout(shared, jobs):
         Done(as_json.returncode, as_json.stdout.decode(), as_json.stderr.decode())
     )
     assert 1 == run("query nope 2>&-").returncode
+
+
+def test_an_invitation_at_the_address_of_the_server(typed, shared):
+    """A user who types the address of the server is told to use the one of the invitation."""
+    address = (shared.home / "address").read_text().strip()
+    message = f"{address} has closed the connection: it is not the address that `worker invite` has printed"
+    status, code, found = error_of(typed("join", "-o", "json", address, str(new_token(b"ca"))))
+    assert (1, "FAILED_PRECONDITION", True) == (status, code, found.startswith(message))
 
 
 @pytest.mark.parametrize("variable", ["WORKER_HOME=/dev/null", "WORKER_SERVER=x", "WORKER_RECONNECT=x"])

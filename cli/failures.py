@@ -60,7 +60,7 @@ def _code(error: ClientError) -> str:
 def _about(error: RpcError, reference: str) -> str:
     job = printable(reference) or repr(reference)
     if error.message == str(JobAlreadyFinished()):
-        return f"Job {job} has already finished; `worker query {job}` prints how it ended"
+        return f"The process of job {job} is already finished; `worker query {job}` prints how it ended"
     if error.code != "NotFound":
         return words(error)
     try:

@@ -114,7 +114,7 @@ def test_an_unknown_job(typed, shared, name, job):
 def test_a_job_that_has_finished(typed, jobs, name):
     """The error names the job as the user does; `stop` with an id has the line of the original."""
     for job in (jobs["done"], "done"):
-        message = f"Job {job} has already finished; `worker query {job}` prints how it ended"
+        message = f"The process of job {job} is already finished; `worker query {job}` prints how it ended"
         done = typed(*arguments_of(name, job))
         original = name == "stop" and job == jobs["done"]
         line = "rpc error: code = FailedPrecondition desc = the process is already finished"

@@ -134,7 +134,9 @@ def test_an_update_while_the_job_runs(shared, until):
     assert 200 << 20 == int((group / file).read_text())
     shared.worker("stop", job)
     done = shared.run("update", "--memory", "1G", job)
-    finished = f"worker: Job {job} has already finished; `worker query {job}` prints how it ended\n"
+    finished = (
+        f"worker: The process of job {job} is already finished; `worker query {job}` prints how it ended\n"
+    )
     assert (1, finished) == (
         done.returncode,
         done.stderr.decode(),

@@ -53,6 +53,11 @@ def refused(done):
     return reason.strip()
 
 
+def finished(job):
+    """Return the reason if the main process of a job has ended; others may be left."""
+    return f"The process of job {job} is already finished; `worker query {job}` prints how it ended"
+
+
 def test_a_signal_ends_nothing(shared, until):
     """The main process gets it, with --all every process; the state of the job is the same afterwards."""
     job = shared.start(sys.executable, "-c", REPORT)
@@ -90,7 +95,7 @@ def test_invalid_signals(shared):
     job = shared.start("true")
     shared.wait(job)
     for verb, *arguments in (["signal", job, "HUP"], ["pause", job], ["resume", job]):
-        assert "the process is already finished" == refused(shared.run(verb, *arguments))
+        assert finished(job) == refused(shared.run(verb, *arguments))
 
 
 def test_the_main_process_has_ended(shared):
@@ -98,7 +103,7 @@ def test_the_main_process_has_ended(shared):
     job = shared.start("--leftovers=wait", "sh", "-c", "sleep 1000 & exit 2")
     while not shared.query(job)["exited"]:
         pass
-    assert "the process is already finished" == refused(shared.run("signal", job, "TERM"))
+    assert finished(job) == refused(shared.run("signal", job, "TERM"))
     shared.worker("signal", "--all", job, "TERM")
     assert 2 == shared.wait(job)["exit_code"]
 

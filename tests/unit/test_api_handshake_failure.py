@@ -141,12 +141,12 @@ async def test_a_server_certificate_that_is_not_for_servers(
     CA.server(purposes=[FOR_CLIENTS]).write(tmp_path, "server")
     (tmp_path / "ca.crt").write_bytes(CA.issued.pem)
     context = CA.client("x").context(tmp_path / "ca.crt", tmp_path, "x")
-    async with serving(tmp_path) as served, impatient(served.host, served.port, context) as client:
-        with pytest.raises(ServerUnreachable, match="its certificate is not accepted: unsuitable cert"):
-            await client.health()
-        caplog.clear()
+    async with serving(tmp_path) as served:
         await refused_by_client(served, context, caplog)
-    assert "127.0.0.1: refused: the server's certificate is not for servers, it says" in caplog.text
+        assert "127.0.0.1: refused: the server's certificate is not for servers, it says" in caplog.text
+        async with impatient(served.host, served.port, context) as client:
+            with pytest.raises(ServerUnreachable, match="its certificate is not accepted: unsuitable cert"):
+                await client.health()
 
 
 @pytest.mark.parametrize("case", CASES)

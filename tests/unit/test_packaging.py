@@ -163,9 +163,10 @@ def test_help_lists_every_target() -> None:
     assert sorted(phony.split()) == sorted(described)
     hooks = re.findall(r"entry: make (\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
     assert ["lint", "types", "layers"] == hooks
-    (suites,) = re.findall(r"^test: (.*?) ##", makefile, re.MULTILINE)
-    expected = {*hooks, "docs", "wheel", "unit", "pythons", "integration", "crash", "guest"}
-    assert expected == set(suites.split())
+    (recipe,) = re.findall(r"^test: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    suites = [word for word in recipe.split() if word in phony.split()]
+    expected = [*hooks, "docs", "wheel", "unit", "pythons", "integration", "crash", "guest"]
+    assert sorted(expected) == sorted(suites)
 
 
 def test_generated_modules_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from ..home import Home, worker_home
 from ..options.parameters import ADDRESS, DURATION
 from ..options.quantities import format_duration
 from ..options.roles import role_option
-from ..outside_address import outside
+from ..outside_address import is_here, is_wildcard, outside
 from ..terminal.console import Failure, note, printable, say
 
 _LONGEST = 24 * 3600.0
@@ -97,13 +97,17 @@ def invite(
     except CertificateError as error:
         raise Failure(str(error)) from None
     assert listen is not None
-    joined = asyncio.run(_wait(offered, listen, ttl, partial(_check_servers, home, for_client)))
+    check = partial(_check_servers, home, for_client)
+    joined = asyncio.run(_wait(offered, listen, _outside(listen, servers), ttl, check))
     if not joined.confirmed:
         raise Failure(_unconfirmed(name, joined))
     say(f"{_described(joined.certificate)}; joined from {printable(joined.address)}")
 
 
-async def _wait(offered: Invitation, listen: Address, ttl: float, check: Callable[[], None]) -> Joined:
+async def _wait(
+    offered: Invitation, listen: Address, host: str, ttl: float, check: Callable[[], None]
+) -> Joined:
+    """Wait until the invitation was used; ``host`` is that of the other machine's command."""
     inviter = Inviter(offered, report=lambda text: note(printable(text)))
     try:
         try:
@@ -111,7 +115,7 @@ async def _wait(offered: Invitation, listen: Address, ttl: float, check: Callabl
         except OSError as error:
             raise Failure(f"cannot listen at {listen}: {_reason(error)}") from None
         await asyncio.to_thread(check)
-        address = Address(outside(listen.host), port)
+        address = Address(host, port)
         say(f"worker join {address} {offered.token}")
         if is_loopback(address.host):
             note(f"only this machine reaches {address}")
@@ -124,6 +128,15 @@ async def _wait(offered: Invitation, listen: Address, ttl: float, check: Callabl
         raise Failure(f"{error}; no certificate was issued") from None
     finally:
         await inviter.close()
+
+
+def _outside(listen: Address, servers: Sequence[Address]) -> str:
+    """Return the host under which the other machine reaches the invitation.
+
+    If it listens everywhere, that is the name of a server on this machine, if one was given.
+    """
+    names = [each.host for each in servers if is_wildcard(listen.host) and is_here(each.host)]
+    return names[0] if names else outside(listen.host)
 
 
 def _reason(error: OSError) -> str:

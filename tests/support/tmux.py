@@ -84,9 +84,11 @@ class Terminal:
     def wait(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition is true; no event tells what a screen shows."""
         deadline = time.monotonic() + self._patience
+        pause = 0.02
         while not condition():
             assert time.monotonic() < deadline, f"the terminal shows:\n{self._screen()}"
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)  # a look at the screen is a process, which is slow in a guest
 
     def close(self) -> None:
         """End the shell and the terminal."""

@@ -13,6 +13,7 @@ from stat import S_IMODE
 import pytest
 
 from worker.api.invitation_token import new_token
+from worker.cli.outside_address import outside
 
 from ..support.inviting import own_copy
 
@@ -29,10 +30,12 @@ class Machines:
         self.contexts = self.client / "config" / "worker" / "contexts"
 
     @contextmanager
-    def inviting(self, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
-        """Yield a running `worker invite`, and the arguments of `worker` that it prints."""
+    def inviting(
+        self, *arguments: str, listen: str = "127.0.0.1:0", host: str = "127.0.0.1"
+    ) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
+        """Yield a running `worker invite`, and the arguments of `worker` that it prints, with this host."""
         process = subprocess.Popen(
-            [*COMMAND, "invite", "--listen", "127.0.0.1:0", *arguments],
+            [*COMMAND, "invite", "--listen", listen, *arguments],
             env=self.environment(self.ca),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -42,7 +45,7 @@ class Machines:
             assert process.stdout is not None
             assert process.stderr is not None
             line = process.stdout.readline()
-            assert line.startswith("worker join 127.0.0.1:"), process.stderr.read()
+            assert line.startswith(f"worker join {host}:"), process.stderr.read()
             yield process, line.split()[1:]
             process.terminate()
 
@@ -104,6 +107,20 @@ def test_what_a_join_leaves(machines: Machines) -> None:
         "connection refused; an invitation ends after its first use, and at its time: ask for another one\n"
     )
     assert not (machines.contexts / "again").exists()
+
+
+def test_the_host_of_the_other_machine_s_command(machines: Machines) -> None:
+    """An invitation at every address has the name of the server, if the server is on this machine."""
+    everywhere, here = "0.0.0.0:0", "localhost"
+    role, elsewhere = ("--role", "reader"), ("--server", "192.0.2.77:7443")
+    with machines.inviting(
+        "alice", *role, *elsewhere, "--server", f"{here}:7443", listen=everywhere, host=here
+    ):
+        pass
+    with machines.inviting("alice", *role, *elsewhere, listen=everywhere, host=outside("0.0.0.0")):
+        pass
+    with machines.inviting("alice", *role, "--server", f"{here}:7443"):
+        pass
 
 
 def test_commands_use_the_context(machines: Machines) -> None:

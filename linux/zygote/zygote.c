@@ -123,10 +123,12 @@ static bool holds_any(void)
 /* The supervisor has died. The next one holds the files, then kills us, see seize_lock(). */
 static void hold_on(void)
 {
-	struct __kernel_timespec interval = { .tv_sec = CHECK_INTERVAL };
+	while (holds_any()) {
+		/* Again each time: the system call leaves the rest of the time in it, which is 0. */
+		struct __kernel_timespec interval = { .tv_sec = CHECK_INTERVAL };
 
-	while (holds_any())
 		sys(ppoll, NULL, 0, &interval, NULL, 0);
+	}
 }
 
 /* --- clone */

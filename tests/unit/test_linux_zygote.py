@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import resource
 import select
 import signal
@@ -309,6 +310,25 @@ def test_a_stopped_zygote_of_a_dead_supervisor(tmp_path: Path) -> None:
     assert has_ended(pidfd, PATIENCE)
     os.close(pidfd)
     starter.zygote.close()
+
+
+def test_a_zygote_of_a_dead_supervisor_sleeps(tmp_path: Path) -> None:
+    """It looks at the files now and then: it goes to sleep again after each look."""
+    fifo = tmp_path / "one"
+    pidfd = orphan(tmp_path, fifo)
+    status = Path(f"/proc/{holder_of(tmp_path / 'lock')}/status")
+    before = sleeps(status)
+    wait_until(lambda: sleeps(status) > before + 1)
+    fifo.unlink()
+    assert has_ended(pidfd, PATIENCE)
+    os.close(pidfd)
+
+
+def sleeps(status: Path) -> int:
+    """Return how often a process has given up its processor to wait."""
+    found = re.search(r"^voluntary_ctxt_switches:\s*(\d+)$", status.read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 def test_the_jobs_end_after_the_supervisor(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ PARALLEL_FILES := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 FUZZ_SECONDS := 60
 FUZZ = -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4000 -len_control=0
 
-.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest docs links reference picture soak fuzz bench proto format clean
+.PHONY: help demo quick test lint types layers unit unit-quick pythons integration crash wheel guest tutorial docs links reference picture soak fuzz bench proto format clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
@@ -54,7 +54,10 @@ wheel: .venv/ready ## Build the wheels, install and test them (as root on Debian
 	$(BIN)/pytest tests/wheel
 
 guest: .venv/ready ## Test in a Debian guest under qemu: cgroup v2, systemd as PID 1 (as root, installs qemu)
-	$(BIN)/pytest tests/guest
+	$(BIN)/pytest tests/guest --ignore=tests/guest/test_guest_tutorial.py
+
+tutorial: .venv/ready ## Type the tutorial into terminals of two users, and of two guests (as root; needs tmux)
+	$(BIN)/pytest tests/integration/test_tutorial.py tests/guest/test_guest_tutorial.py
 
 docs: .venv/ready ## Build the documentation in build/docs, and the man pages (installs Sphinx)
 	@$(BIN)/python -c 'import sphinx, myst_parser, furo' 2>/dev/null || $(BIN)/pip install --quiet --editable '.[docs]'

@@ -7,7 +7,8 @@ is renamed after its key.
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography import x509
@@ -162,13 +163,9 @@ def request(
     _check_free(paths)
     (on_key or _no_report)(name)
     key = new_key(key_type)
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=directory))
-    try:
+    with _staged(directory, name, paths) as staging:
         write_key(staging / f"{name}.key", key)
         write_file(staging / f"{name}.csr", signing_request(name, key), 0o644)
-        _move(staging, directory, paths)
-    finally:
-        shutil.rmtree(staging)
     return directory / f"{name}.csr"
 
 
@@ -227,16 +224,12 @@ def _issue_into(
     paths = [directory / f"{name}.{kind}" for kind in (("crt",) if request else ("key", "crt"))]
     _check_free(paths)
     authority = load_authority(directory)
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=directory))
-    try:
+    with _staged(directory, name, paths) as staging:
         if request is None:
             _issue(staging, authority, name, extensions, key_type, days, on_key or _no_report)
         else:
             certificate = authority.sign(name, _key_of(request), extensions, days)
             write_certificate(staging / f"{name}.crt", certificate)
-        _move(staging, directory, paths)
-    finally:
-        shutil.rmtree(staging)
     return directory / f"{name}.crt"
 
 
@@ -279,14 +272,23 @@ def _check_free(paths: Sequence[Path]) -> None:
             raise CertificateExists(path)
 
 
-def _move(staging: Path, directory: Path, paths: Sequence[Path]) -> None:
-    """Move files into place, a key before its certificate, unless one exists by now."""
-    with locked(directory):
-        _check_free(paths)
-        for path in paths:
-            if (staging / path.name).exists():
-                (staging / path.name).rename(path)
-        sync(directory)
+@contextmanager
+def _staged(directory: Path, name: str, paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield an empty directory; then move files from it into place, a key before its certificate.
+
+    Raises CertificateExists if one of the ``paths`` exists by then.
+    """
+    staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=directory))
+    try:
+        yield staging
+        with locked(directory):
+            _check_free(paths)
+            for path in paths:
+                if (staging / path.name).exists():
+                    (staging / path.name).rename(path)
+            sync(directory)
+    finally:
+        shutil.rmtree(staging)
 
 
 def _check_vacant(directory: Path) -> None:

@@ -54,13 +54,12 @@ class Home(client_home.Home):
             )
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise Failure(f"others can write to {self.path}; run: chmod 700 {self.path}")
-        exposed = [self.path] if is_exposed(self.path) else []
-        if exposed and not self._is_ours:
+        if is_exposed(self.path) and not self._is_ours:
             raise Failure(
                 f"others can read {self.path}, which has files that are not those of a worker; "
                 f"run: chmod 700 {self.path}, or set WORKER_HOME to a directory of its own"
             )
-        exposed += exposed_files(self.path)
+        exposed = list(exposed_files(self.path))
         for path in exposed:
             try:
                 restrict(path)

@@ -29,12 +29,14 @@ def is_exposed(path: Path) -> bool:
 
 
 def exposed_files(home: Path) -> Iterator[Path]:
-    """Yield each of the server's files and directories below its home that others have access to.
+    """Yield the home, and each of the server's files and directories below, that others have access to.
 
     Not certificates, which are public, and not the FIFOs of jobs: a job of another user opens /dev/stderr
     again, and can reach no FIFO but its own. The files of a job whose directory is private are not looked
     at: there may be tens of thousands, and other users can reach none of them.
     """
+    if is_exposed(home):
+        yield home
     for name in _FILES:
         yield from _exposed(home / name)
     for pattern in _PATTERNS:

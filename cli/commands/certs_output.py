@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from ...api.authority import KeyType
 from ...api.ca_key_path import key_path
@@ -11,6 +12,8 @@ from ...api.tls import validity
 from ..terminal.console import Failure, note, progress, say
 from ..terminal.printed_objects import CertificateFilesObject, RequestFilesObject
 from ..terminal.show import show_json
+
+Found = TypeVar("Found")
 
 
 def progress_of(kind: KeyType) -> Callable[[str], None]:
@@ -29,9 +32,23 @@ def failures() -> Iterator[None]:
         raise Failure(str(error)) from None
 
 
-def no_certificate(pki: Path, name: str) -> Failure:
-    """Return the failure that ``name`` is neither a certificate in ``pki`` nor a file."""
-    return Failure(f"there is no certificate {pki / name}.crt, nor a file {name}", code="NOT_FOUND")
+def read_named(pki: Path, name: str, read: Callable[[Path], Found]) -> Found:
+    """Return what ``read`` finds in the certificate ``name`` of ``pki``, else in the file of this path.
+
+    Raises Failure if there is neither, or if ``read`` raises OSError or ValueError.
+    """
+    path = pki / f"{name}.crt"
+    if not path.exists():
+        path = Path(name)
+    try:
+        return read(path)
+    except FileNotFoundError:
+        reason = f"there is no certificate {pki / name}.crt, nor a file {name}"
+        raise Failure(reason, code="NOT_FOUND") from None
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise Failure(f"{path}: {error}") from None
 
 
 def show_files(created: Sequence[Path], form: str | None) -> None:

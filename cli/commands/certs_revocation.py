@@ -11,10 +11,10 @@ from ...api.revoking import CRL_DAYS, revoke, write_crl
 from ...api.tls import pem_certificates
 from ..help_page import command
 from ..home import worker_home
-from ..terminal.console import Failure, say
+from ..terminal.console import say
 from ..terminal.printed_objects import CrlObject, RevokedObject
 from ..terminal.show import format_option, show_json
-from .certs_output import failures, no_certificate
+from .certs_output import failures, read_named
 
 _DAYS = click.option(
     "--days",
@@ -71,17 +71,7 @@ def crl_command(days: int, form: str | None) -> None:
 
 def _of_files(pki: Path, certificates: Sequence[str]) -> Iterator[tuple[int, str]]:
     for each in certificates:
-        path = pki / f"{each}.crt"
-        if not path.exists():
-            path = Path(each)
-        try:
-            found = read_certificate(pem_certificates(path)[0])
-        except FileNotFoundError:
-            raise no_certificate(pki, each) from None
-        except OSError as error:
-            raise Failure(f"cannot read {path}: {error.strerror}") from None
-        except ValueError as error:
-            raise Failure(f"{path}: {error}") from None
+        found = read_named(pki, each, lambda path: read_certificate(pem_certificates(path)[0]))
         yield found.serial, "".join(char if char.isprintable() else "?" for char in found.identity.name)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
@@ -13,7 +12,7 @@ from ..home import worker_home
 from ..terminal.console import Failure, printable, say
 from ..terminal.printed_objects import CertificateObject
 from ..terminal.show import format_option, show_json
-from .certs_output import failures, no_certificate
+from .certs_output import failures, read_named
 
 
 @command("show", examples=("worker certs show", "worker certs show alice -o json"))
@@ -22,10 +21,10 @@ from .certs_output import failures, no_certificate
 def show_command(certificates: Sequence[str], form: str | None) -> None:
     """Show name, roles, issuer, serial, fingerprint and validity of certificates, by default of all."""
     pki = worker_home().pki
-    paths = [_path(pki, each) for each in certificates] or sorted(pki.glob("*.crt"))
-    if not paths:
+    names = certificates or [path.stem for path in sorted(pki.glob("*.crt"))]
+    if not names:
         raise Failure(f"there are no certificates in {pki}; `worker certs init` creates them")
-    found = [_details(path) for path in paths]
+    found = [read_named(pki, name, certificate_details) for name in names]
     with failures():
         denied = denied_in(pki)
     if form == "json":
@@ -38,22 +37,6 @@ def show_command(certificates: Sequence[str], form: str | None) -> None:
             text = ", ".join(value) if isinstance(value, list) else str(value)
             if text:
                 say(f"{key:<12} {printable(text)}")
-
-
-def _path(pki: Path, name: str) -> Path:
-    path = pki / f"{name}.crt"
-    return path if path.exists() else Path(name)
-
-
-def _details(path: Path) -> CertificateDetails:
-    try:
-        return certificate_details(path)
-    except FileNotFoundError:
-        raise no_certificate(worker_home().pki, str(path)) from None
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise Failure(f"{path}: {error}") from None
 
 
 def _entry(found: CertificateDetails, denied: frozenset[int]) -> CertificateObject:

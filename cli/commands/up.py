@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -93,7 +94,7 @@ def _make_keys(home: Home, host: str) -> None:
 
 def _start(home: Home, given: Sequence[str]) -> str:
     """Start the server, wait until it is ready, and return its address."""
-    with NotifyListener() as listener, open(home.log, "ab", opener=_private) as log:
+    with NotifyListener() as listener, open(home.log, "ab", opener=partial(os.open, mode=0o600)) as log:
         begin = log.tell()
         # -P: do not import a directory `worker` in the current directory as the package.
         command = [sys.executable, "-P", "-m", "worker.cli.main", "serve", "--free-port-if-busy"]
@@ -176,7 +177,3 @@ def _up_lock(home: Home) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -11,7 +11,7 @@ from ...linux.kernel import probes
 from ...linux.state.reserve import Reserve
 from ..home import Home
 from ..options.quantities import format_size
-from ..private_files import exposed_files, is_exposed
+from ..private_files import exposed_files
 from .certificate_checks import check_certificates
 from .cgroup_checks import check_cgroups
 from .file_system import file_system
@@ -112,8 +112,7 @@ def check_access(home: Home) -> Iterator[Finding]:
     """Check that no other user has access to WORKER_HOME, which may not exist yet."""
     if not home.path.exists():
         return
-    exposed = [home.path] if is_exposed(home.path) else []
-    exposed += exposed_files(home.path)
+    exposed = list(exposed_files(home.path))
     if exposed:
         yield warning(
             "access",

@@ -11,10 +11,7 @@ import stat
 from collections.abc import Iterator
 
 from ..ipc.encoding import SpawnPlan
-from .program_file import Elf, Script, Unknown, read_program
-
-_DEEPEST = 5
-"""Interpreters of interpreters that the kernel follows (fs/exec.c)."""
+from .program_file import DEEPEST, Elf, Script, Unknown, candidates, read_program
 
 _DETAILS = {
     errno.ELOOP: "or of scripts that are interpreters of scripts",
@@ -83,7 +80,7 @@ def _missing_for(plan: SpawnPlan, path: str, depth: int = 0) -> str:
     if not os.path.exists(path):
         return f"it is a symbolic link to {os.readlink(path)!r}, which does not exist"
     program = read_program(path)
-    if isinstance(program, Script) and depth < _DEEPEST:
+    if isinstance(program, Script) and depth < DEEPEST:
         return _interpreter_missing(plan, program, depth)
     if isinstance(program, Elf) and program.loader and not os.path.exists(program.loader):
         return (
@@ -122,7 +119,7 @@ def _denied_for(plan: SpawnPlan, path: str, depth: int = 0) -> Iterator[str]:
     elif os.statvfs(path).f_flag & os.ST_NOEXEC:
         yield "its file system is mounted with the option noexec"
     program = read_program(path)
-    if isinstance(program, Script) and depth < _DEEPEST:
+    if isinstance(program, Script) and depth < DEEPEST:
         interpreter = os.path.join(plan.working_directory, program.interpreter)
         for why in filter(None, _denied_for(plan, interpreter, depth + 1)):
             yield f"its interpreter {program.interpreter!r}: {why}"
@@ -149,11 +146,8 @@ def _not_executable_format(path: str) -> str:
 
 
 def _candidates(plan: SpawnPlan) -> Iterator[str]:
-    """Yield the files that were tried: the command, or that name in each directory of the PATH."""
-    command = plan.executable
-    directories = [""] if "/" in command else plan.env.get("PATH", "").split(":")
-    for directory in directories:
-        yield os.path.join(plan.working_directory, directory, command)
+    """Yield the files that were tried."""
+    return candidates(plan.executable, plan.working_directory, plan.env.get("PATH", ""))
 
 
 def _ancestors(path: str) -> list[str]:

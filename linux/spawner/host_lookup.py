@@ -4,7 +4,6 @@ What was found is kept for a moment, where only root can change it: a start then
 no other thread.
 """
 
-import grp
 import os
 import time
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from ...core.model.job import JobSpec
 from ...core.policy.calls import Accounts, Ids, Program, StartFacts
 from ...core.policy.rules import Policy
 from .program_lookup import find_program
-from .users import account
+from .users import account, group_id
 
 _NO_ID = -1
 _UNKNOWN = Ids(_NO_ID, _NO_ID)
@@ -172,7 +171,6 @@ def _gids(names: Iterable[str]) -> dict[str, int]:
     """Return the gids of those groups that exist."""
     found = {}
     for name in names:
-        with suppress(KeyError):
-            number = name.isascii() and name.isdecimal()
-            found[name] = int(name) if number else grp.getgrnam(name).gr_gid
+        with suppress(InvalidJobSpec):
+            found[name] = group_id(name)
     return found

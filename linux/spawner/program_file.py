@@ -1,9 +1,13 @@
-"""What kind of program a file is, from its first bytes, as execve(2) sees it."""
+"""Which files a command may be, and what kind of program a file is: as execvpe(3) and execve(2) see it."""
 
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+DEEPEST = 5
+"""Interpreters of interpreters that the kernel follows (fs/exec.c)."""
 
 _HEAD = 4096
 """Bytes to read; the kernel looks at the first 256 of a script (BINPRM_BUF_SIZE)."""
@@ -41,6 +45,12 @@ class Unknown:
     empty: bool = False
     text: bool = False
     byte_order_mark: bool = False
+
+
+def candidates(command: str, directory: str, search_path: str) -> Iterator[str]:
+    """Yield the files that are tried: the command, or that name in each directory of the PATH."""
+    for each in [""] if "/" in command else search_path.split(":"):
+        yield os.path.join(directory, each, command)
 
 
 def read_program(path: str) -> Script | Elf | Unknown:

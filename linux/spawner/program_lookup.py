@@ -6,19 +6,15 @@ change between the lookup and the exec.
 
 import os
 import stat
-from collections.abc import Iterator
 
 from ...core.policy.calls import Program
 from ..kernel.path_walk import PathWalk, Weakness
-from .program_file import Script, read_program
-
-_DEEPEST = 5
-"""Interpreters of interpreters that the kernel follows (fs/exec.c)."""
+from .program_file import DEEPEST, Script, candidates, read_program
 
 
 def find_program(command: str, directory: str, search_path: str) -> Program:
     """Return the program that a command is, in this working directory and PATH."""
-    for path in _candidates(command, directory, search_path):
+    for path in candidates(command, directory, search_path):
         try:
             program, file = _look_at(path)
             info = os.stat(file)
@@ -29,14 +25,6 @@ def find_program(command: str, directory: str, search_path: str) -> Program:
     return Program(
         os.path.normpath(os.path.join(directory, command)) if "/" in command else command, missing=True
     )
-
-
-def _candidates(command: str, directory: str, search_path: str) -> Iterator[str]:
-    if "/" in command:
-        yield os.path.join(directory, command)
-    else:
-        for each in search_path.split(":"):
-            yield os.path.join(each, command)
 
 
 def _look_at(path: str) -> tuple[Program, str]:
@@ -62,7 +50,7 @@ def _unsafe_interpreter(file: str, depth: int = 0) -> str:
     except OSError as error:
         return f"the interpreter of {file}: {error.strerror}"
     unsafe = _unsafe(walk)
-    if unsafe or depth == _DEEPEST:
+    if unsafe or depth == DEEPEST:
         return unsafe and f"the interpreter of {file}: {unsafe}"
     return _unsafe_interpreter(interpreter, depth + 1)
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def start_supervisor(layout: Layout, generation: str) -> None:
     log_path = layout.supervisor / "log"
     ready_read, ready_write = os.pipe()
     try:
-        with open(log_path, "ab", opener=_private) as log:
+        with open(log_path, "ab", opener=partial(os.open, mode=0o600)) as log:
             command = [sys.executable, "-P", "-m", "worker.linux.supervisor", str(layout.state_dir)]
             # It forks once more and leaves this session, so that it outlives us.
             subprocess.run(
@@ -195,7 +196,3 @@ def start_supervisor(layout: Layout, generation: str) -> None:
         os.close(ready_read)
         if ready_write >= 0:
             os.close(ready_write)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -43,7 +43,7 @@ def account(user: str | None) -> Account:
         if not text:
             raise InvalidJobSpec("user", f"{user!r} names no {what}; write USER, or USER:GROUP")
     uid, entry = _user(name)
-    gid = _gid(group) if colon else None
+    gid = group_id(group) if colon else None
     if os.geteuid() != 0:
         return _unchanged(user, uid, gid)
     if entry is None:
@@ -69,7 +69,8 @@ def _user(name: str) -> tuple[int, pwd.struct_passwd | None]:
         return uid, None
 
 
-def _gid(group: str) -> int:
+def group_id(group: str) -> int:
+    """Return the gid of a group, which is a name or a number; raise InvalidJobSpec if there is none."""
     if _is_number(group):
         return _number("group", group)
     try:

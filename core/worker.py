@@ -4,29 +4,28 @@ import asyncio
 import signal as signals
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from types import MappingProxyType
 
 from .audit.trail import AuditTrail
-from .engine import following
-from .engine.capabilities import check_executes_exactly, interactive, pausable, resizable, signalable, timed
+from .engine.capabilities import check_executes_exactly, interactive, pausable, resizable, signalable
 from .engine.compatibility import check_adapters
 from .engine.defaults import MemoryJournal, SystemClock
 from .engine.expiry import Expiry
+from .engine.following import Room, any_room
 from .engine.idempotency import fingerprint
 from .engine.job_bounds import JobBounds
 from .engine.job_entry import JobEntry, Launching, Running
 from .engine.job_input import InputWriters, JobInput, check_resumed
 from .engine.job_order import position
 from .engine.job_settings import JobSettings
-from .engine.output_choice import batch, chosen_channel
+from .engine.output_stream import begin_stream
 from .engine.recovery import Recovery
 from .engine.registry import JobRegistry
 from .engine.retention import Retention
 from .engine.runner import JobRunner
 from .engine.status import status_of
 from .engine.tasks import Tasks
-from .engine.timed_streams import TimedStream
+from .engine.waiting import occurs_before
 from .errors import (
     ActionRefused,
     InvalidJobSpec,
@@ -34,7 +33,6 @@ from .errors import (
     JobNotFound,
     JobStillRunning,
     JobUnreadable,
-    NoOutputKept,
     RequestIdReused,
     SpawnerUnavailable,
     StopIncomplete,
@@ -45,7 +43,6 @@ from .model.grant import NO_GRANT, Grant
 from .model.job import (
     LONGEST_DURATION,
     Chunk,
-    Extent,
     JobId,
     JobRecord,
     JobSpec,
@@ -55,7 +52,7 @@ from .model.job import (
 from .model.limits import LimitBounds, ResourceLimits
 from .model.secrets import check_secrets
 from .model.selection import EVERY_JOB, JobSelection, Position
-from .model.stream_start import BEGINNING, FromOffset, StreamStart
+from .model.stream_start import BEGINNING, StreamStart
 from .model.stream_times import ANY_TIME, StreamTimes
 from .model.terminal import WindowSize
 from .ports import (
@@ -195,15 +192,8 @@ class Worker:
         else:
             stop = process.stop(signal, grace)
         await asyncio.shield(stop)
-        if not await self._within(running.finished.wait(), grace + STOP_MARGIN):
-            left = ", ".join(f"{each.pid} in state {each.state}" for each in await process.survivors())
-            if left:
-                reason = f"process {left} remains; SIGKILL is repeated until it ends"
-            elif trouble := process.progress.output_trouble:
-                reason = f"the rest of its output cannot be recorded: {trouble}"
-            else:
-                reason = "its output is still being recorded"
-            raise StopIncomplete(f"Job {job_id} has not finished yet: {reason}")
+        if not await occurs_before(running.finished.wait(), self._clock.sleep(grace + STOP_MARGIN)):
+            raise StopIncomplete(f"Job {job_id} has not finished yet: {await running.why_unfinished()}")
         assert job.record.end is not None
         return job.record.end
 
@@ -326,7 +316,7 @@ class Worker:
         start: StreamStart = BEGINNING,
         follow: bool = True,
         times: StreamTimes = ANY_TIME,
-        room: following.Room = following.any_room,
+        room: Room = any_room,
     ) -> AsyncGenerator[Chunk, None]:
         """Yield a job's output from ``start`` until the job has finished.
 
@@ -337,27 +327,19 @@ class Worker:
         if output of the job is missing, and TimesNotKept if ``times`` needs times that are not known.
         """
         job = await self._find(job_id)
-        channel = chosen_channel(job.record.spec, channel)
         with self._jobs.in_use(job):
-            extent = await self._extent(job, channel)
-            offset = await following.offset_of(self._outputs, job_id, channel, extent, start)
-            stream: TimedStream | None = None
-            if times != ANY_TIME:
-                stream = TimedStream(timed(self._outputs), job_id, channel, times, self._clock)
-                offset = await stream.start(offset, extent)
-            resolved = not isinstance(start, FromOffset) or times.since_ms is not None
-            if resolved and (stream is None or stream.begun):
-                yield Chunk(offset, b"")
-            if not follow:
-                chunks = following.read_to(self._outputs, job_id, channel, offset, extent.end, room=room)
-            else:
-                end = following.StreamEnd(job.wait_finished, partial(job.final_size, channel))
-                end = end if stream is None else stream.end(end)
-                chunks = following.follow(
-                    self._outputs, job_id, channel, offset, end, batch=batch(job.record.spec), room=room
-                )
-            if stream is not None:
-                chunks = stream.select(chunks)
+            first, chunks = await begin_stream(
+                job,
+                self._outputs,
+                self._clock,
+                channel=channel,
+                start=start,
+                follows=follow,
+                times=times,
+                room=room,
+            )
+            if first is not None:
+                yield first
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
@@ -407,7 +389,8 @@ class Worker:
         """
         launches = [job.phase.task for job in self._jobs if isinstance(job.phase, Launching)]
         if launches:
-            await self._within(asyncio.gather(*launches, return_exceptions=True), LAUNCH_TIMEOUT)
+            ended = asyncio.gather(*launches, return_exceptions=True)
+            await occurs_before(ended, self._clock.sleep(LAUNCH_TIMEOUT))
         await self._tasks.close()
         await self._runner.close()
 
@@ -438,28 +421,6 @@ class Worker:
         if not isinstance(job.phase, Running):
             raise JobAlreadyFinished
         return job, job.phase
-
-    async def _extent(self, job: JobEntry, channel: Channel) -> Extent:
-        """Return the kept range of a job's output: empty if it was deleted while the job runs."""
-        finished = job.is_finished
-        try:
-            return await self._outputs.extent(job.record.id, channel)
-        except NoOutputKept:
-            if finished:
-                raise
-            return Extent(0, 0)
-
-    async def _within(self, event: Awaitable[object], seconds: float) -> bool:
-        """Return True if the event occurs within this time."""
-        waiting = asyncio.ensure_future(event)
-        timer = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait({waiting, timer}, return_when=asyncio.FIRST_COMPLETED)
-            return waiting.done()
-        finally:
-            waiting.cancel()
-            timer.cancel()
-            await asyncio.gather(waiting, timer, return_exceptions=True)
 
 
 def _check_signal(number: int) -> None:

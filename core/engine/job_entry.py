@@ -30,6 +30,15 @@ class Running:
     updating: asyncio.Lock = field(default_factory=asyncio.Lock)
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
+    async def why_unfinished(self) -> str:
+        """Return what is missing until the end of a job whose processes got SIGKILL."""
+        left = ", ".join(f"{each.pid} in state {each.state}" for each in await self.process.survivors())
+        if left:
+            return f"process {left} remains; SIGKILL is repeated until it ends"
+        if trouble := self.process.progress.output_trouble:
+            return f"the rest of its output cannot be recorded: {trouble}"
+        return "its output is still being recorded"
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:

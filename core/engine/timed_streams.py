@@ -1,6 +1,5 @@
 """Streams that are limited by time, or whose chunks have times."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
@@ -10,6 +9,7 @@ from ..model.job import Chunk, Extent, JobId
 from ..model.stream_times import StreamTimes
 from ..ports import Clock, TimedOutputStore
 from .following import StreamEnd
+from .waiting import occurs_before
 
 LONGEST_SLEEP = 60.0
 """Seconds after which the wall clock is read again: it may have been set."""
@@ -49,16 +49,10 @@ class TimedStream:
         if self._times.until_ms is None:
             return end
 
-        async def wait() -> None:
-            waiting = [asyncio.ensure_future(end.wait()), asyncio.ensure_future(self._wait_over())]
-            try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for each in waiting:
-                    each.cancel()
-                await asyncio.gather(*waiting, return_exceptions=True)
-
-        return StreamEnd(wait, lambda: 0 if self._seconds_left() < 0 else end.size())
+        return StreamEnd(
+            lambda: occurs_before(end.wait(), self._wait_over()),
+            lambda: 0 if self._seconds_left() < 0 else end.size(),
+        )
 
     async def select(self, chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
         """Yield the requested part of the chunks, divided where the time changes if they need times."""

@@ -24,7 +24,9 @@ SERVER_PARTS = (
     "cli/policy_file.py",
     "cli/replaceable_files.py",
     "cli/server_log.py",
+    "cli/setting_types.py",
     "cli/settings.py",
+    "cli/settings_file.py",
     "cli/terminal/debug_report.py",
     "linux",
 )

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from ..core.audit.redaction import SECRET_WORDS, Redaction
-from .bound_settings import positive
-from .options.parameters import COUNT, SIZE, SWITCH, Parsed
+from .options.parameters import COUNT, SIZE, SWITCH, Parsed, positive
 
 FILE, JOURNALD, STDOUT, OFF = "file", "journald", "stdout", "off"
 CONTINUE, REFUSE = "continue", "refuse"

@@ -5,19 +5,7 @@ from dataclasses import fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from ..api.bounds import Bounds
-from .options.parameters import COUNT, DURATION, SIZE, Parsed
-
-
-def positive(kind: Parsed) -> Parsed:
-    """Return the type without zero."""
-
-    def parse(text: str) -> object:
-        value = kind.parse(text)
-        if not value:
-            raise ValueError("must be more than 0")
-        return value
-
-    return Parsed(kind.name, parse)
+from .options.parameters import COUNT, DURATION, SIZE, Parsed, positive
 
 
 def _parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:

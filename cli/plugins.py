@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from ..core.errors import WorkerError
 from ..core.ports import OutputStore, ProcessSpawner, ResourceLimiter
-from .settings import Plugin
+from .setting_types import Plugin
 from .terminal.console import Failure
 
 Port = TypeVar("Port")

@@ -5,8 +5,6 @@ The value of a setting is, in this order: its option, its WORKER_* variable, the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
-from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,8 +19,8 @@ from ..core.model.limits import LimitBounds
 from ..linux.kernel.rlimits import most_jobs
 from ..linux.logs.lines import FORMATS, LEVELS
 from .audit_settings import AUDIT_SETTINGS, AuditSettings
-from .bound_settings import BOUND_SETTINGS, positive
-from .options.limit_bounds import chosen_limits, limit_bound_options, read_limits
+from .bound_settings import BOUND_SETTINGS
+from .options.limit_bounds import chosen_limits, limit_bound_options
 from .options.parameters import (
     ADDRESS,
     COUNT,
@@ -32,59 +30,26 @@ from .options.parameters import (
     SWITCH,
     Parsed,
     option_name,
+    positive,
     server_option,
+    unlimited,
 )
 from .server_address import DEFAULT_LISTEN
-from .terminal.console import Failure
+from .setting_types import (
+    ACCOUNTING,
+    FILE,
+    FORMAT,
+    LEVEL,
+    PLUGIN,
+    USER,
+    Plugin,
+    Setting,
+)
+from .settings_file import SettingsInFile, read_settings
 
 Command = TypeVar("Command", bound=Callable[..., object])
-Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """An adapter: the name of its entry point, and its own settings."""
-
-    name: str
-    settings: Mapping[str, object] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def _parse_path(text: str) -> Path:
-    return Path(text).absolute()
-
-
-def _parse_log_level(text: str) -> str:
-    if text not in LEVELS:
-        raise ValueError(f"unknown level; use {', '.join(LEVELS)}")
-    return text
-
-
-def _parse_log_format(text: str) -> str:
-    if text not in FORMATS:
-        raise ValueError(f"unknown format; use {', '.join(FORMATS)}")
-    return text
-
-
-def _parse_accounting(text: str) -> Accounting:
-    if text not in list(Accounting):
-        raise ValueError(f"unknown accounting; use {' or '.join(Accounting)}")
-    return Accounting(text)
-
-
-def _unlimited(kind: Parsed) -> Parsed:
-    """Return the type with the additional value ``unlimited``."""
-    return Parsed(kind.name, lambda text: inf if text in {"unlimited", str(inf)} else kind.parse(text))
-
-
-_FILE = Parsed("FILE", _parse_path)
-_PLUGIN = Parsed("NAME", Plugin)
-_USER = Parsed("USER[:GROUP]", str)
-_ACCOUNTING = Parsed("LEVEL", _parse_accounting)
-_LEVEL = Parsed("LEVEL", _parse_log_level)
-_FORMAT = Parsed("FORMAT", _parse_log_format)
 _OUTPUT_MAX = 1 << 30
 MOST_JOBS = 4096
 """The default of ``max_jobs`` where there are enough descriptors."""
@@ -110,31 +75,31 @@ class ServerSettings:
         metadata=_setting(ADDRESS, "Address to listen at; port 0: any free port."),
     )
     tls_ca: Path | None = field(
-        default=None, metadata=_setting(_FILE, "CA of the clients, by default pki/ca.crt in WORKER_HOME.")
+        default=None, metadata=_setting(FILE, "CA of the clients, by default pki/ca.crt in WORKER_HOME.")
     )
     tls_cert: Path | None = field(
-        default=None, metadata=_setting(_FILE, "Certificate of the server, by default pki/server.crt.")
+        default=None, metadata=_setting(FILE, "Certificate of the server, by default pki/server.crt.")
     )
     tls_key: Path | None = field(
-        default=None, metadata=_setting(_FILE, "Key of the server, by default pki/server.key.")
+        default=None, metadata=_setting(FILE, "Key of the server, by default pki/server.key.")
     )
     tls_crl: Path | None = field(
         default=None,
-        metadata=_setting(_FILE, "CRLs of the CAs of clients, by default pki/ca.crl if it exists."),
+        metadata=_setting(FILE, "CRLs of the CAs of clients, by default pki/ca.crl if it exists."),
     )
     tls_denied: Path | None = field(
         default=None,
         metadata=_setting(
-            _FILE, "Serials of certificates that are denied, by default pki/denied if it exists."
+            FILE, "Serials of certificates that are denied, by default pki/denied if it exists."
         ),
     )
     policy: Path | None = field(
         default=None,
-        metadata=_setting(_FILE, "Rules for clients, see docs/how-to/policy.md; without it, roles decide."),
+        metadata=_setting(FILE, "Rules for clients, see docs/how-to/policy.md; without it, roles decide."),
     )
     default_user: str | None = field(
         default=None,
-        metadata=_setting(_USER, "User of jobs without --user, by default that of the server."),
+        metadata=_setting(USER, "User of jobs without --user, by default that of the server."),
     )
     reflection: bool = field(
         default=False,
@@ -145,23 +110,23 @@ class ServerSettings:
         ),
     )
     spawner: Plugin = field(
-        default=Plugin("supervisor"), metadata=_setting(_PLUGIN, "Adapter that starts and stops processes.")
+        default=Plugin("supervisor"), metadata=_setting(PLUGIN, "Adapter that starts and stops processes.")
     )
     limiter: Plugin = field(
         default=Plugin("auto"),
         metadata=_setting(
-            _PLUGIN, "Adapter that enforces limits; auto: control groups if they are writable."
+            PLUGIN, "Adapter that enforces limits; auto: control groups if they are writable."
         ),
     )
     accounting: Accounting = field(
         default=Accounting.FULL,
         metadata=_setting(
-            _ACCOUNTING,
+            ACCOUNTING,
             "What is counted of each job: full, or limits-only: memory, and what has a limit.",
         ),
     )
     output_store: Plugin = field(
-        default=Plugin("recorder"), metadata=_setting(_PLUGIN, "Adapter that stores the output of jobs.")
+        default=Plugin("recorder"), metadata=_setting(PLUGIN, "Adapter that stores the output of jobs.")
     )
     output_max: int | None = field(
         default=None,
@@ -174,7 +139,7 @@ class ServerSettings:
     output_total: float = field(
         default=_RETENTION.bytes,
         metadata=_setting(
-            _unlimited(SIZE),
+            unlimited(SIZE),
             "Output to keep of all jobs, or unlimited: the oldest are removed, then running jobs wait.",
             "10G",
         ),
@@ -213,38 +178,38 @@ class ServerSettings:
     max_job_memory: float = field(
         default=256 << 20,
         metadata=_setting(
-            _unlimited(SIZE),
+            unlimited(SIZE),
             "Memory for commands, environments and labels of jobs that run or have ended lately.",
             "256M",
         ),
     )
     max_job_memory_per_client: float = field(
         default=64 << 20,
-        metadata=_setting(_unlimited(SIZE), "Maximum of the same for one client.", "64M"),
+        metadata=_setting(unlimited(SIZE), "Maximum of the same for one client.", "64M"),
     )
     retention_age: float = field(
         default=_RETENTION.age,
-        metadata=_setting(_unlimited(DURATION), "How long finished jobs are kept, or unlimited.", "7d"),
+        metadata=_setting(unlimited(DURATION), "How long finished jobs are kept, or unlimited.", "7d"),
     )
     retention_jobs: float = field(
         default=_RETENTION.jobs,
         metadata=_setting(
-            _unlimited(COUNT), "How many finished jobs are kept, or unlimited; the oldest are removed."
+            unlimited(COUNT), "How many finished jobs are kept, or unlimited; the oldest are removed."
         ),
     )
     retention_memory: float = field(
         default=_RETENTION.memory,
         metadata=_setting(
-            _unlimited(SIZE),
+            unlimited(SIZE),
             "Memory for commands, environments and labels of finished jobs; the oldest are removed.",
             "128M",
         ),
     )
     log_format: str = field(
-        default="text", metadata=_setting(_FORMAT, f"Format of the log: {' or '.join(FORMATS)}.")
+        default="text", metadata=_setting(FORMAT, f"Format of the log: {' or '.join(FORMATS)}.")
     )
     log_level: str = field(
-        default="info", metadata=_setting(_LEVEL, f"Level of the log: {', '.join(LEVELS)}.")
+        default="info", metadata=_setting(LEVEL, f"Level of the log: {', '.join(LEVELS)}.")
     )
     bounds: Bounds = field(default_factory=Bounds)
     auditing: AuditSettings = field(default_factory=AuditSettings)
@@ -278,27 +243,11 @@ class ServerSettings:
         return Retention(self.retention_age, self.retention_jobs, self.output_total, self.retention_memory)
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    """A row of the table."""
-
-    kind: Parsed
-    help: str
-    default: object
-    shown_default: str | None = None
-
-
 _SETTINGS = {
-    each.name: _Setting(
-        each.metadata["kind"], each.metadata["help"], each.default, each.metadata["default"]
-    )
+    each.name: Setting(each.metadata["kind"], each.metadata["help"], each.default, each.metadata["default"])
     for each in fields(ServerSettings)
     if each.metadata
-} | {name: _Setting(*row) for name, row in {**BOUND_SETTINGS, **AUDIT_SETTINGS}.items()}
-
-_SECTIONS = ("output", "retention")
-"""Tables of a file whose keys are settings: ``[output] max`` is ``output_max``."""
-
+} | {name: Setting(*row) for name, row in {**BOUND_SETTINGS, **AUDIT_SETTINGS}.items()}
 
 COMMON_SETTINGS = frozenset(
     {"config", "listen", "policy", "default_user", "max_jobs", "output_total", "retention_age", "log_level"}
@@ -338,7 +287,7 @@ def arguments(options: Mapping[str, object]) -> list[str]:
 
 def resolve(options: Mapping[str, object], config: Path | None) -> ServerSettings:
     """Return the settings; an option that is not given is None. Raises Failure, naming file and key."""
-    in_file = _read(config) if config is not None else _Settings()
+    in_file = SettingsInFile() if config is None else read_settings(config, _SETTINGS)
     chosen = dict(in_file.values)
     for name in _SETTINGS:
         option = options.get(name)
@@ -354,56 +303,3 @@ def resolve(options: Mapping[str, object], config: Path | None) -> ServerSetting
 def _repeats(option: object, in_file: object) -> bool:
     """Whether an option names the adapter of the file, so that the adapter's table in the file applies."""
     return isinstance(option, Plugin) and isinstance(in_file, Plugin) and option.name == in_file.name
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """The settings in a file."""
-
-    values: Mapping[str, object] = field(default_factory=dict)
-    limits: LimitBounds = field(default_factory=LimitBounds)
-
-
-def _read(config: Path) -> _Settings:
-    import tomllib  # noqa: PLC0415 - loaded only where there is a file
-
-    try:
-        return _parse(tomllib.loads(config.read_text()))
-    except OSError as error:
-        raise Failure(f"cannot read {config}: {error.strerror}") from None
-    except ValueError as error:  # also from the decoders of UTF-8 and TOML
-        raise Failure(f"{config}: {error}") from None
-
-
-def _parse(table: dict[str, object]) -> _Settings:
-    limits = _with_key("limits", read_limits, table.pop("limits", {}))
-    for section in _SECTIONS:
-        keys = table.pop(section, {})
-        if not isinstance(keys, dict):
-            raise ValueError(f"{section}: write a table")  # noqa: TRY004 - one error for everything in a file
-        table |= {f"{section}_{key}": value for key, value in keys.items()}
-    for key in table:
-        if key not in _SETTINGS:
-            raise ValueError(f"unknown setting {key!r}; valid: {', '.join(_SETTINGS)}, limits")
-    values = {
-        key: _with_key(key, partial(_from_file, key, _SETTINGS[key]), value) for key, value in table.items()
-    }
-    return _Settings(values, limits)
-
-
-def _with_key(key: str, parse: Callable[[object], Value], value: object) -> Value:
-    """Return the parsed value; a ValueError names the key."""
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
-
-
-def _from_file(key: str, setting: _Setting, value: object) -> object:
-    """Parse ``limiter = "cgroups"``, or a table ``[limiter]`` with ``name`` and the adapter's settings."""
-    if setting.kind is _PLUGIN and isinstance(value, dict):
-        name = value.pop("name", str(setting.default))
-        if not isinstance(name, str):
-            raise ValueError("name is not a string")
-        return Plugin(name, value)
-    return setting.kind.from_file(value, key)

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -56,6 +57,23 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
                 f"write a {self.name}, as for {option_name(name)}"
             )
         return self.parse(str(value))
+
+
+def positive(kind: Parsed) -> Parsed:
+    """Return the type without zero."""
+
+    def parse(text: str) -> object:
+        value = kind.parse(text)
+        if not value:
+            raise ValueError("must be more than 0")
+        return value
+
+    return Parsed(kind.name, parse)
+
+
+def unlimited(kind: Parsed) -> Parsed:
+    """Return the type with the additional value ``unlimited``."""
+    return Parsed(kind.name, lambda text: inf if text in {"unlimited", str(inf)} else kind.parse(text))
 
 
 class Switch(Parsed):

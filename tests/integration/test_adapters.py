@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 
 from worker.cli.plugins import LIMITERS, OUTPUT_STORES, SPAWNERS
-from worker.cli.settings import Plugin
+from worker.cli.setting_types import Plugin
 from worker.cli.terminal.console import Failure
 from worker.core.model.ending import Channel, Exited
 from worker.core.model.job import JobId, JobSpec, new_job_id

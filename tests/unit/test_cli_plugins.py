@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.cli.plugins import LIMITERS, OUTPUT_STORES, SPAWNERS
-from worker.cli.settings import Plugin
+from worker.cli.setting_types import Plugin
 from worker.cli.terminal.console import Failure
 from worker.core.ports import PlacementKind
 

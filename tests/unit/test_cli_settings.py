@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from worker.api.bounds import Bounds
 from worker.cgroups.accounting import Accounting
 from worker.cli.audit_settings import AuditSettings
+from worker.cli.setting_types import Plugin
 from worker.cli.settings import (
-    Plugin,
     ServerSettings,
     arguments,
     resolve,

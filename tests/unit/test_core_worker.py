@@ -1,4 +1,4 @@
-"""Query, list, wait, remove and close of a Worker, and many jobs at once."""
+"""Query, list, wait, update, remove and close of a Worker, and many jobs at once."""
 
 import asyncio
 import signal
@@ -20,10 +20,13 @@ from worker.core import (
     JobState,
     JobStatus,
     JobStillRunning,
+    JournalUnusable,
     Lost,
+    MemoryJournal,
     Placement,
     Process,
     RequestIdReused,
+    ResourceLimits,
     ResourceUsage,
     Signaled,
     Sink,
@@ -35,6 +38,8 @@ from worker.core import (
 )
 from worker.core.testing import PROGRAMS, FakeMachine, FakeProgram, FakeSpawner
 from worker.core.worker import LAUNCH_TIMEOUT
+
+from ..support.fake_machines import check_nothing_is_left
 
 LONG = JobSpec("sleep", ["1000"])
 ALL_PROGRAMS = {
@@ -81,14 +86,6 @@ def gated() -> tuple[FakeMachine, asyncio.Event]:
     machine = FakeMachine(ALL_PROGRAMS)
     machine.spawner = spawner = GatedSpawner(machine)
     return machine, spawner.gate
-
-
-async def check_nothing_is_left(machine: FakeMachine) -> None:
-    """Check that no port has anything of a job."""
-    assert [] == list(await machine.journal.load())
-    assert {} == machine.limiter.scopes
-    assert set() == machine.outputs.jobs
-    assert {} == await machine.spawner.recover()
 
 
 # --- query, list, wait
@@ -342,3 +339,28 @@ async def test_close_during_a_launch_that_does_not_end() -> None:
     assert isinstance(await wait, SpawnerUnavailable)
     assert [] == await machine.worker().list()
     await check_nothing_is_left(machine)
+
+
+class FullJournal(MemoryJournal):
+    """A journal that cannot be written once it is full."""
+
+    full = False
+
+    async def put(self, record: JobRecord) -> None:
+        """Store the record, or fail."""
+        if self.full:
+            raise JournalUnusable(f"no room for {record.id}")
+        await super().put(record)
+
+
+async def test_an_update_that_cannot_be_journaled() -> None:
+    """It changes nothing: neither the limits in force nor those that are shown."""
+    journal = FullJournal()
+    machine = FakeMachine(journal=journal)
+    worker = machine.worker()
+    job = await worker.start(JobSpec("sleep", ["1000"], limits=ResourceLimits(pids=7)))
+    journal.full = True
+    with pytest.raises(JournalUnusable):
+        await worker.update(job, ResourceLimits(pids=9))
+    assert 7 == machine.limiter.limits[job].pids
+    assert 7 == (await worker.query(job)).record.limits.pids

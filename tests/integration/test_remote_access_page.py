@@ -6,9 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import pytest
 from ..support.fixtures import Install
 from ..support.installation import Installation, assert_nothing_left
 from ..support.links import ADDRESS, Link, link
-from ..support.unprivileged import UID, can_become_unprivileged, identity
+from ..support.unprivileged import can_become_unprivileged, home_of_another_user, identity
 from ..support.waiting import wait_until
 
 __all__ = ["link"]
@@ -119,25 +117,13 @@ def test_two_users_of_one_machine(install: Install, tmp_path: Path) -> None:
     installation = install(tmp_path / "home")
     own = {name: value for name, value in installation.env.items() if name.startswith("WORKER_")}
     host = Side({**own, "HOME": str(tmp_path)}, tmp_path)
-    with user_elsewhere() as laptop:
+    with home_of_another_user() as directory:
+        prefix = identity() if can_become_unprivileged() else []
+        laptop = Side({"HOME": str(directory), "XDG_CONFIG_HOME": ""}, directory, prefix)
         typist = Typist(host, laptop, {"0.0.0.0:7443": "127.0.0.1:0", "0.0.0.0:7444": "127.0.0.1:0"})
         typist.type(*STEPS[0])
         typist.here["host.example.org:7443"] = (installation.home / "address").read_text().strip()
         follow_the_page(typist, installation)
-
-
-@contextmanager
-def user_elsewhere() -> Iterator[Side]:
-    """Yield the user of the laptop, with a directory of his own."""
-    directory = Path(tempfile.mkdtemp(prefix="worker-laptop-"))
-    prefix: list[str] = []
-    if can_become_unprivileged():
-        os.chown(directory, UID, UID)
-        prefix = identity()
-    try:
-        yield Side({"HOME": str(directory), "XDG_CONFIG_HOME": ""}, directory, prefix)
-    finally:
-        shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ import pytest
 from ..support.installation import Installation, assert_nothing_left
 from ..support.tmux import Terminal, can_use_tmux
 from ..support.tutorial import HOST, LAPTOP, Tutorial
-from ..support.unprivileged import can_become_unprivileged, identity
+from ..support.unprivileged import can_become_unprivileged, home_of_another_user, identity
 from ..support.waiting import PATIENCE
-from .test_remote_access_page import user_elsewhere
 
 MACHINE = f"""
 mount --bind "$1/hosts" /etc/hosts && hostname {HOST} && ip link set lo up && echo ready
@@ -54,7 +53,7 @@ def test_the_tutorial_for_two_users(machine: list[str], tmp_path: Path) -> None:
         return subprocess.run([*machine, *command], check=True, capture_output=True, text=True).stdout
 
     own = {"HOME": str(tmp_path), "WORKER_HOME": str(home), "WORKER_RESERVE": "64K"}
-    with user_elsewhere() as user, ExitStack() as stack:
+    with home_of_another_user() as directory, ExitStack() as stack:
         host = Terminal(
             run, f"{tmp_path}/host.tmux", {"PATH": path, **own}, str(tmp_path), patience=PATIENCE
         )
@@ -62,8 +61,8 @@ def test_the_tutorial_for_two_users(machine: list[str], tmp_path: Path) -> None:
         laptop = Terminal(
             run,
             f"{tmp_path}/laptop.tmux",
-            {"PATH": path, "HOME": str(user.directory)},
-            str(user.directory),
+            {"PATH": path, "HOME": str(directory)},
+            str(directory),
             prefix=identity(),
             patience=PATIENCE,
         )

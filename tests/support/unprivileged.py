@@ -55,6 +55,18 @@ def unprivileged_installation() -> Iterator[UnprivilegedInstallation]:
         shutil.rmtree(directory)
 
 
+@contextmanager
+def home_of_another_user() -> Iterator[Path]:
+    """Yield a directory that belongs to ``UID``, where this process may run commands as another user."""
+    directory = Path(tempfile.mkdtemp(prefix="worker-laptop-"))
+    if can_become_unprivileged():
+        os.chown(directory, UID, UID)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
 def can_become_unprivileged() -> bool:
     """Whether this process may run commands as another user."""
     return os.geteuid() == 0 and shutil.which("setpriv") is not None

@@ -7,11 +7,8 @@ from threading import Event, current_thread
 
 import pytest
 
-from worker.api import certificates
 from worker.api.bounds import Bounds
-from worker.api.certificates import KeyType
 from worker.api.lookup_threads import LookupThreads
-from worker.api.roles import Role
 from worker.client.client import Client
 from worker.client.errors import RpcError
 from worker.client.job import Job
@@ -38,16 +35,6 @@ stdin = true
 DEAD = JobSpec("true", env={"DEAD": ""})
 MORE_THAN_THERE_ARE_THREADS = 100
 A, B = ClientId("a", "CN=1"), ClientId("b", "CN=1")
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificates of writers."""
-    pki = tmp_path_factory.mktemp("people") / "pki"
-    certificates.init(pki, key_type=KeyType.P256)
-    for name in ("alice", "bob"):
-        certificates.issue(pki, name, [Role.WRITER], key_type=KeyType.P256)
-    return pki
 
 
 @pytest.fixture

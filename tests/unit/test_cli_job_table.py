@@ -8,35 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.cli.terminal.job_table import JobTable, len_of_ids, result, short_time
-from worker.core.model.ending import Cause, Channel, End, Ending, Exited, Lost, Signaled
-from worker.core.model.job import Extent, JobId, JobRecord, JobSpec, JobState, JobStatus
-from worker.core.model.limits import ResourceUsage
+from worker.core.model.ending import Cause, Exited, Lost, Signaled
+from worker.core.model.job import JobId, JobSpec, JobStatus
 
-FIRST, SECOND = (
-    UUID("b58476f2-9479-445b-898d-29eeaf905a47"),
-    UUID("b58476f2-94ff-445b-898d-29eeaf905a47"),
-)
+from ..support.job_statuses import JOB, job
 
-
-def job(
-    ending: Ending | None,
-    spec: JobSpec | None = None,
-    cause: Cause = Cause.NONE,
-    job_id: UUID = FIRST,
-) -> JobStatus:
-    """Return a job with this ending, or a running one."""
-    record = JobRecord(
-        id=JobId(job_id),
-        spec=spec or JobSpec("ls", ["/"]),
-        owner="writer",
-        request_id="",
-        created_at=1.0,
-        pid=63136,
-        started_at=1.25,
-        end=End(ending, cause, 0, {Channel.OUTPUT: 3}, 3.5) if ending else None,
-    )
-    state = JobState.LOST if isinstance(ending, Lost) else JobState.EXITED if ending else JobState.RUNNING
-    return JobStatus(record, state, ending, cause, ResourceUsage(), {Channel.OUTPUT: Extent(0, 3)})
+OTHER = JobId(UUID("b58476f2-94ff-445b-898d-29eeaf905a47"))
+"""Its id begins as JOB does."""
 
 
 @pytest.mark.parametrize(
@@ -84,7 +62,7 @@ def test_elsewhere_ids_and_commands_are_whole() -> None:
     """A script gets everything."""
     spec = JobSpec("echo", ["x" * 300])
     _, line = JobTable().lines([job(None, spec)])
-    assert line.startswith(f"{FIRST}  ")
+    assert line.startswith(f"{JOB}  ")
     assert line.endswith("x" * 300)
 
 
@@ -99,7 +77,7 @@ def test_a_terminal_is_not_exceeded(width: int, size: int) -> None:
 def test_short_ids_are_not_ambiguous() -> None:
     """They have at least 8 characters, and as many as tell the jobs of the table apart."""
     assert 8 == len_of_ids([job(None)])
-    assert len("b58476f2-94f") == len_of_ids([job(None), job(None, job_id=SECOND)])
+    assert len("b58476f2-94f") == len_of_ids([job(None), job(None, job_id=OTHER)])
 
 
 def test_later_parts_have_the_columns_of_the_first_one() -> None:

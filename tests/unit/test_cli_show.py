@@ -2,7 +2,6 @@
 
 from dataclasses import fields, replace
 from typing import get_type_hints
-from uuid import UUID
 
 import pytest
 
@@ -13,7 +12,6 @@ from worker.cli.terminal.show import job_details, job_line
 from worker.core.model.ending import (
     Cause,
     Channel,
-    End,
     Ending,
     Exited,
     Lost,
@@ -21,11 +19,7 @@ from worker.core.model.ending import (
 )
 from worker.core.model.job import (
     Extent,
-    JobId,
-    JobRecord,
     JobSpec,
-    JobState,
-    JobStatus,
 )
 from worker.core.model.limits import (
     CpuLimit,
@@ -38,23 +32,7 @@ from worker.core.model.limits import (
 from worker.core.model.terminal import WindowSize
 from worker.proto import worker as proto
 
-JOB = JobId(UUID("b58476f2-9479-445b-898d-29eeaf905a47"))
-
-
-def job(ending: Ending | None, spec: JobSpec | None = None, cause: Cause = Cause.NONE) -> JobStatus:
-    """Return a job with this ending, or a running one."""
-    record = JobRecord(
-        id=JOB,
-        spec=spec or JobSpec("ls", ["/"]),
-        owner="writer",
-        request_id="",
-        created_at=1.0,
-        pid=63136,
-        started_at=1.25,
-        end=End(ending, cause, 0, {Channel.OUTPUT: 3}, 2.0) if ending else None,
-    )
-    state = JobState.LOST if isinstance(ending, Lost) else JobState.EXITED if ending else JobState.RUNNING
-    return JobStatus(record, state, ending, cause, ResourceUsage(), {Channel.OUTPUT: Extent(0, 3)})
+from ..support.job_statuses import JOB, job
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class ApiServer:
         return addresses
 
     async def reload_certificates(self) -> str | None:
-        """Read all files of TLS again; new connections and the next checks use them.
+        """Read all TLS files again; new connections and the next checks use them.
 
         Returns the error if one cannot be used; everything stays as it was then.
         """

@@ -40,7 +40,7 @@ _KINDS_AND_HELP: Mapping[str, tuple[Parsed, str]] = {
     "max_calls_per_client": (_COUNT, "Unary calls of a client that are in progress or wait for a turn."),
     "max_lookups": (_COUNT, "Lookups of users and files on the host that run at once; clients take turns."),
     "max_lookups_per_client": (_COUNT, "Maximum for one client."),
-    "lookup_timeout": (_DURATION, "How long a call waits for the answer to one."),
+    "lookup_timeout": (_DURATION, "How long a call waits for a lookup."),
     "max_start_size": (_SIZE, "Maximum size of the request of a start."),
     "max_request_size": (_SIZE, "Maximum size of any other request."),
     "max_request_memory": (_SIZE, "Memory for requests that are not answered yet; more wait."),

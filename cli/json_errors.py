@@ -22,7 +22,7 @@ The message is for people, and may change. The code is one of gRPC, and each has
     UNAVAILABLE          the server cannot be reached, rejects the certificate in the handshake, or
                          shuts down
     DATA_LOSS            the record of the job is damaged
-    ABORTED, UNIMPLEMENTED, UNKNOWN    a call that this server ends so
+    ABORTED, UNIMPLEMENTED, UNKNOWN    the server has ended the call with this code
     CANCELLED            the command was interrupted
     INTERNAL             a defect of worker
 """

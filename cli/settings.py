@@ -105,7 +105,7 @@ class ServerSettings:
         default=False,
         metadata=_setting(
             SWITCH,
-            "Whether clients such as grpcurl may ask for the protos (server reflection).",
+            "Whether the server has reflection: grpcurl and similar tools then need no .proto file.",
             "no",
         ),
     )
@@ -179,13 +179,13 @@ class ServerSettings:
         default=256 << 20,
         metadata=_setting(
             unlimited(SIZE),
-            "Memory for commands, environments and labels of jobs that run or have ended lately.",
+            "Memory for commands, environments and labels of jobs that run or ended within two minutes.",
             "256M",
         ),
     )
     max_job_memory_per_client: float = field(
         default=64 << 20,
-        metadata=_setting(unlimited(SIZE), "Maximum of the same for one client.", "64M"),
+        metadata=_setting(unlimited(SIZE), "Maximum for one client.", "64M"),
     )
     retention_age: float = field(
         default=_RETENTION.age,

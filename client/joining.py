@@ -32,7 +32,7 @@ from ..api.joiner_key import JoinerKey
 PATIENCE = 20.0
 """Seconds until the certificate must have arrived."""
 
-_UNUSED = "an invitation ends after its first use, and at its time: ask for another one"
+_UNUSED = "an invitation ends after its first use, or when its time is over: ask for another one"
 
 
 class JoinFailed(Exception):

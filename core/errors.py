@@ -114,8 +114,8 @@ class HostUnresponsive(WorkerError):
 
     def __init__(self, patience: float, reason: str = "") -> None:
         super().__init__(
-            "the host did not answer a lookup of a user or a file: "
-            + (reason or f"it has taken longer than {patience:g} s (setting lookup_timeout)")
+            "a user or a file cannot be looked up on the host: "
+            + (reason or f"it takes longer than {patience:g} s (setting lookup_timeout)")
             + "; its user database or a file system may not respond"
         )
 

@@ -128,12 +128,14 @@ class JobObject(TypedDict):
     usage: Annotated[UsageObject, ""]
     output: Annotated[dict[str, ExtentObject], "By channel: output, or stdout and stderr."]
     output_max: Annotated[
-        int | None, "The most bytes of output that are stored, of all channels; null: all."
+        int | None, "The most bytes of output that are kept, of all channels together; null: all."
     ]
     output_trouble: Annotated[
         str | None, "Why its output cannot be recorded now; it blocks when it writes."
     ]
-    output_missing: Annotated[int, "Bytes of the end of its output that a full disk has cost."]
+    output_missing: Annotated[
+        int, "Bytes at the end of its output that could not be recorded on a full disk."
+    ]
     paused: Annotated[bool, "Whether its processes are frozen."]
     timeout: Annotated[float | None, "Seconds after which it is stopped."]
     grace: Annotated[float, "Seconds that a stop gives its processes before SIGKILL."]

@@ -28,8 +28,10 @@ class StoppedObject(TypedDict):
     """A job that was stopped."""
 
     id: Annotated[str, "Its id."]
-    stopped: Annotated[bool, "true"]
-    output_missing: Annotated[int | None, "Bytes of its output that a full disk has cost; null: not known."]
+    stopped: Annotated[bool, "Always true."]
+    output_missing: Annotated[
+        int | None, "Bytes of its output that could not be recorded on a full disk; null: not known."
+    ]
 
 
 class SignalledObject(TypedDict):
@@ -38,7 +40,7 @@ class SignalledObject(TypedDict):
     id: Annotated[str, "Its id."]
     signal: Annotated[int, "The number of the signal."]
     all: Annotated[bool, "Whether every process got it, or only the main process."]
-    sent: Annotated[bool, "true"]
+    sent: Annotated[bool, "Always true."]
 
 
 class PausedObject(TypedDict):
@@ -52,14 +54,14 @@ class UpdatedObject(TypedDict):
     """A job whose limits were changed."""
 
     id: Annotated[str, "Its id."]
-    updated: Annotated[bool, "true"]
+    updated: Annotated[bool, "Always true."]
 
 
 class RemovedObject(TypedDict):
     """A job that was removed."""
 
     id: Annotated[str, "Its id."]
-    removed: Annotated[bool, "true"]
+    removed: Annotated[bool, "Always true."]
 
 
 # --- the diagnosis of a job
@@ -112,7 +114,7 @@ class RecordedChannelObject(TypedDict):
 
 
 class DebugObject(TypedDict):
-    """The diagnosis of a job."""
+    """What `worker debug` has found about a job."""
 
     job: Annotated[str, "Its id."]
     waits_for: Annotated[str, "What it waits for, as a sentence."]
@@ -150,8 +152,8 @@ class PingObject(TypedDict):
 
     server: Annotated[str, "HOST:PORT"]
     version: Annotated[str | None, "null: it reports none."]
-    connect_ms: Annotated[float, "Time to connect, with the first call, in milliseconds."]
-    call_ms: Annotated[float, "Time of the fastest call after that."]
+    connect_ms: Annotated[float, "Milliseconds to connect and to make the first call."]
+    call_ms: Annotated[float, "Milliseconds of the fastest call after that."]
 
 
 class VersionObject(TypedDict):
@@ -162,7 +164,7 @@ class VersionObject(TypedDict):
 
 
 class AllowedCallsObject(TypedDict):
-    """A group of calls of which a client may make some."""
+    """A group of calls, and on which jobs a client may make them."""
 
     group: Annotated[str, "As in a policy."]
     own: Annotated[bool, "On its own jobs."]
@@ -187,7 +189,7 @@ class FindingObject(TypedDict):
     verdict: Annotated[str, "ok, warning or missing."]
     subject: Annotated[str, "What was checked."]
     text: Annotated[str, "What was found."]
-    remedy: Annotated[str, "What helps; empty if it is ok."]
+    remedy: Annotated[str, "What to do; empty if it is ok."]
 
 
 class DoctorObject(TypedDict):
@@ -209,7 +211,7 @@ class ContextObject(TypedDict):
 
 
 class ContextDetailsObject(TypedDict):
-    """A context; `default` has `keys`, the others have the four after it."""
+    """A context. `default` has `keys`; each other one has `ca`, `certificate`, `expires` and `key`."""
 
     name: Annotated[str, ""]
     servers: Annotated[list[str], "HOST:PORT of each server."]
@@ -221,7 +223,7 @@ class ContextDetailsObject(TypedDict):
 
 
 class JoinedObject(TypedDict):
-    """A server that this machine has got access to."""
+    """A server that this user can now call."""
 
     context: Annotated[str, "The name of the new context."]
     server: Annotated[str, "HOST:PORT"]
@@ -231,7 +233,7 @@ class JoinedObject(TypedDict):
 
 
 class CertificateFilesObject(TypedDict):
-    """A certificate that was made."""
+    """A certificate that was created."""
 
     certificate: Annotated[str, "Its file."]
     key: NotRequired[Annotated[str, "The file of its key, if that is on this machine."]]
@@ -269,7 +271,7 @@ class RevokedObject(TypedDict):
 
 
 class CrlObject(TypedDict):
-    """A CRL that was made."""
+    """A CRL that was created."""
 
     crl: Annotated[str, "Its file."]
     days: Annotated[int, "How long it is valid."]
@@ -279,10 +281,10 @@ class CrlObject(TypedDict):
 
 
 class PolicyCheckObject(TypedDict):
-    """What a policy has."""
+    """What the check of a policy has found."""
 
-    rules: Annotated[int, "How many."]
-    quotas: Annotated[int, "How many."]
+    rules: Annotated[int, "The number of rules."]
+    quotas: Annotated[int, "The number of quotas."]
     warnings: Annotated[list[str], "What is suspicious about it."]
 
 

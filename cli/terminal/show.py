@@ -31,7 +31,7 @@ def format_option(*formats: str, prints: object) -> Callable[[Command], Command]
 
     ``prints`` is the type of the JSON, of which docs/reference/json.md is made.
     """
-    errors = "  Errors are JSON too then, on stderr." if formats == ("json",) else ""
+    errors = "  Errors are JSON too, on stderr." if formats == ("json",) else ""
     return click.option(
         *("-o", "--output", "form"),
         cls=FormatOption,

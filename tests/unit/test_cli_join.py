@@ -104,7 +104,8 @@ def test_what_a_join_leaves(machines: Machines) -> None:
     again = machines.join(*line, "--context", "again")
     assert 1 == again.returncode
     assert again.stderr.endswith(
-        "connection refused; an invitation ends after its first use, and at its time: ask for another one\n"
+        "connection refused; "
+        "an invitation ends after its first use, or when its time is over: ask for another one\n"
     )
     assert not (machines.contexts / "again").exists()
 

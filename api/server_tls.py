@@ -128,7 +128,7 @@ class _Seen:
         finalize(self, _close, list(self._descriptors.values()))
 
     def was_replaced(self, *, written: bool) -> bool:
-        """Whether one of the paths names another file now, or ``written``: that one was changed."""
+        """Whether a path names another file now; if ``written``, also if a file was changed in place."""
         for path, descriptor in self._descriptors.items():
             try:
                 now = path.stat()

@@ -54,7 +54,7 @@ class StandingPermits:
         return None if task is None else self._withdrawn.get(task)
 
     async def check_again(self) -> None:
-        """Cancel the calls that the policy in force does not allow, and those of which that is unknown."""
+        """Cancel the calls that the policy in force does not allow, and those that cannot be checked."""
         for number, (task, each) in enumerate(list(self._calls.items())):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -62,7 +62,7 @@ class StandingPermits:
         await self._checks.ended()
 
     async def close(self) -> None:
-        """Check nothing any more."""
+        """End all checks."""
         await self._checks.close()
 
     async def _check(self, task: "asyncio.Task[object]", each: _Permitted) -> None:

@@ -64,7 +64,7 @@ def _failure(error: Exception) -> Failure:
 
 
 def _usage_failure(error: click.ClickException) -> Failure:
-    """Return what is wrong with the command line; people also see how it is meant to be."""
+    """Return what is wrong with the command line; people also see the usage."""
     message = error.format_message()
     text = f"worker: {message}"
     context = getattr(error, "ctx", None)

@@ -33,7 +33,7 @@ def failure(error: ClientError, more: str = "", status: int = 1) -> Failure:
 
 
 def job_failure(error: RpcError, reference: str, *, one_of_several: bool = False) -> Failure:
-    """Return the failure because of an error about the job that the user has named so."""
+    """Return the failure for an error about a job; ``reference`` is what the user has typed."""
     message = _about(error, reference)
     if one_of_several:
         named = reference in message or message.startswith("Job ")

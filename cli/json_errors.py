@@ -52,7 +52,7 @@ def asks_for_json(root: click.Group, arguments: Sequence[str]) -> bool:
 
 
 def _parsed(command: click.Command, arguments: list[str]) -> tuple[object, list[str]]:
-    """Return the format that is asked for, and what follows the options; what is wrong is skipped."""
+    """Return the format that is asked for, and what follows the options; invalid options are skipped."""
     context = click.Context(
         command, resilient_parsing=True, ignore_unknown_options=True, **command.context_settings
     )

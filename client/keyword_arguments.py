@@ -10,7 +10,7 @@ from ..core.model.ulimits import Ulimit
 
 
 class SpecFields(TypedDict, total=False):
-    """Those of `start`: the fields of JobSpec except the command, with their types; each is optional."""
+    """The arguments of `start`, all optional: the fields of JobSpec except the command."""
 
     env: Mapping[str, str]
     working_directory: str
@@ -33,7 +33,7 @@ class SpecFields(TypedDict, total=False):
 
 
 class JobFilter(TypedDict, total=False):
-    """Those of `list` and `jobs`, which then have only the jobs that match all of them.
+    """The arguments of `list` and `jobs`: conditions that a job must all match.
 
     ``labels``: jobs with all of these; ``without_labels``: jobs with none of these; ``finished`` means not
     ``running``, and ``failed`` means finished without exit code 0; ``own``: started by this client.

@@ -20,7 +20,7 @@ _ALERTS = {
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "is not for clients, or that of its CA, says the server",
 }
 _NOT_TRUSTED = frozenset(("", "TLSV1_ALERT_UNKNOWN_CA", "TLSV1_ALERT_DECRYPT_ERROR"))
-"""Alerts after which it matters which CAs this client knows; empty: there was none."""
+"""Alerts that may mean that the server does not know the CA; empty: there was no alert."""
 
 # Object identifiers in DER (RFC 5280, 4.2.1.3 and 4.2.1.12).
 _KEY_USAGE = bytes.fromhex("551d0f")
@@ -59,7 +59,7 @@ def why_refused(context: ssl.SSLContext, alert: BaseException | None) -> str:
 
 
 def _not_for_clients(certificate: bytes) -> str | None:
-    """Return why TLS does not accept a certificate of a client, by its purposes; without any it does."""
+    """Return why the purposes of a certificate exclude clients; None if they do not, or there are none."""
     extensions = der.extension_values(der.fields(certificate).extensions)
     if (purposes := extensions.get(_EXTENDED_KEY_USAGE)) is not None:
         listed = der.children(der.decode(purposes), der.SEQUENCE)

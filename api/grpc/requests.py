@@ -106,7 +106,7 @@ class RequestReader:
             self._reserved = 0
 
     def open_window(self) -> None:
-        """Let the client send more requests; those of one window are not counted for it."""
+        """Let the client send more requests; the memory of one window is not counted for the client."""
         buffer = _buffer(self._wire)
         buffer.covered()
         buffer.open_window()

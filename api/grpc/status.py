@@ -16,5 +16,5 @@ def code_name(status: Status) -> str:
 
 
 def status_name(code: str) -> str:
-    """Return the name of a status as the gRPC specification has it, NOT_FOUND, for the one of Go."""
+    """Return the name of a status in the gRPC specification, NOT_FOUND, for the name in Go, NotFound."""
     return next((each.name for each in Status if code_name(each) == code), Status.UNKNOWN.name)

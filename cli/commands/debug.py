@@ -55,7 +55,7 @@ def debug(settings: ClientSettings, job: str, form: str | None) -> None:
 
 
 def _id_of(settings: ClientSettings, reference: str) -> str:
-    """Return the id of a job; the server is only asked for what is not a whole id."""
+    """Return the id of a job; a whole id needs no server."""
     try:
         return str(parse_job_id(reference))
     except JobNotFound:

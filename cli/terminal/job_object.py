@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ...core.model.job import JobStatus
     from ...core.model.limits import ResourceLimits
-else:  # to make so many of them takes milliseconds, at the start of each command
+else:  # to create so many real ones would take milliseconds at the start of each command
     TypedDict = dict
 
 

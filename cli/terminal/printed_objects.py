@@ -12,7 +12,7 @@ from .job_object import JobObject  # noqa: TC001 - the generator evaluates the a
 
 if TYPE_CHECKING:
     from typing import TypedDict
-else:  # to make so many of them takes milliseconds, at the start of each command
+else:  # to create so many real ones would take milliseconds at the start of each command
     TypedDict = dict
 
 # --- jobs

@@ -148,16 +148,16 @@ def _terminal(status: JobStatus) -> str:
 
 
 def _stop(status: JobStatus) -> str:
-    """Return how a stop works where it is not as usual."""
-    grace, usual = status.record.spec.grace, DEFAULT_GRACE
-    parts = [f"SIGKILL after {format_duration(grace)}"] if grace != usual else []
+    """Return how a stop of the job differs from the default."""
+    grace = status.record.spec.grace
+    parts = [f"SIGKILL after {format_duration(grace)}"] if grace != DEFAULT_GRACE else []
     if status.record.signal_all:
         parts.append("every process gets the signal at once")
     return ", ".join(parts)
 
 
 def _leftovers(status: JobStatus) -> str:
-    """Return what happens to processes that outlive the main process where it is not as usual."""
+    """Return what happens to processes that outlive the main process, if that is not the default."""
     spec = status.record.spec
     if spec.leftovers is Leftovers.WAIT:
         return "the job goes on until they have ended"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 from ..engine.defaults import SystemClock
 from ..errors import AuditUnavailable
@@ -14,57 +13,10 @@ from ..model.ulimits import ulimit_text
 from ..ports.audit import AuditLog
 from ..ports.journal import Clock
 from .bounds import LONGEST_TEXT, first_items, limit_values
+from .job_options import JobOptions
 from .record import AuditRecord, Event, KnownFields, timestamp
 from .redaction import Redaction
 from .writer import AuditWriter
-
-
-class AskedUlimit(Protocol):
-    """A ulimit as it is asked for, valid or not."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def soft(self) -> int | None:
-        """The soft limit; None: unlimited."""
-        ...
-
-    @property
-    def hard(self) -> int | None:
-        """The hard limit; None: unlimited."""
-        ...
-
-
-class JobOptions(Protocol):
-    """The options of a job that a reviewer wants to see: those of a JobSpec, or of a request for one."""
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Its labels."""
-        ...
-
-    @property
-    def ulimits(self) -> Sequence[AskedUlimit]:
-        """Its ulimits."""
-        ...
-
-    @property
-    def stdin(self) -> bool:
-        """Whether clients can write to its stdin."""
-        ...
-
-    @property
-    def terminal(self) -> object | None:
-        """The size of its terminal, None if it has none."""
-        ...
-
-    @property
-    def new_privileges(self) -> bool:
-        """Whether its programs may gain privileges."""
-        ...
 
 
 class AuditTrail:
@@ -141,7 +93,7 @@ class AuditTrail:
         return KnownFields(record)
 
     def options(self, job: JobOptions) -> AuditRecord:
-        """Return what is not the default of a job, without secrets in the values of labels."""
+        """Return the options of a job that are not the defaults; secrets in labels are left out."""
         record: AuditRecord = {}
         cut = []
         if job.ulimits:

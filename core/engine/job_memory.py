@@ -20,7 +20,7 @@ _EACH_PAIR = 104
 """Bytes for an item of a dict."""
 
 KEPT = MIN_AGE + MAX_INTERVAL
-"""Seconds after which a finished job has been removed if there are too many."""
+"""Seconds for which a job counts after its end: by then it has been removed if there are too many."""
 
 
 def spec_memory(spec: JobSpec) -> int:
@@ -28,7 +28,7 @@ def spec_memory(spec: JobSpec) -> int:
     pairs = len(spec.env) + len(spec.labels)
     named = (*spec.env, *spec.env.values(), *spec.labels, *spec.labels.values())
     texts = (spec.command, spec.working_directory, spec.name, *spec.args, *named)
-    # All together, because a start is not to take long: a wide character counts for all of them.
+    # One join, because each start waits for it. One wide character makes all of them wide: it is a maximum.
     return getsizeof("".join(texts)) + _EACH_TEXT * len(texts) + _EACH_PAIR * pairs
 
 
@@ -50,7 +50,7 @@ class JobMemory:
         self._total += size
 
     def ended(self, job: JobId, boottime: float) -> None:
-        """Count a job only for a while from now on."""
+        """Count a job that has ended now for KEPT seconds more."""
         self._ended[job] = boottime
 
     def discard(self, job: JobId) -> None:

@@ -27,7 +27,7 @@ class Weakness:
 
 
 class PathWalk:
-    """Follows paths; ``links`` are those on the way, ``weakness`` the first one.
+    """Follows paths; ``links`` are those on the way, ``weakness`` is the first one that was found.
 
     Everything must belong to one of ``owners``, and nobody else may write to it. With ``sticky``, others
     may write to a directory in which they can neither rename nor delete what is not theirs

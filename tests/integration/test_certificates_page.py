@@ -143,7 +143,7 @@ def test_separate_cas(install: Install, pki: Path, tmp_path: Path) -> None:
     clients.worker("certs", "init", "--key-type", "p256")
     of_clients = clients.home / "pki"
     own = server.home / "pki"
-    own.unlink()
+    shutil.rmtree(own)
     own.mkdir(mode=0o700)
     for directory, name in ((pki, "server"), (of_clients, "writer")):
         shutil.copy(directory / f"{name}.crt", own)

@@ -161,7 +161,7 @@ def test_the_server_does_not_come_back(installation, until):
     assert [1, 1, 125] == [process.returncode for process in (stream, wait, run)]
     for lost, given_up in ends:
         assert lost.endswith("; trying again for 1 s")
-        assert given_up.startswith("cannot reach the server at ")
+        assert given_up.startswith("worker: cannot reach the server at ")
         assert "connection refused" in given_up
     assert ends[0][1].endswith(f"to resume from here: worker stream {job} --offset 7")
     assert re.search("; the job keeps running: worker stream [0-9a-f-]{36} --offset 7$", ends[2][1])

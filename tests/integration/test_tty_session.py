@@ -301,7 +301,7 @@ def test_run_without_keys(shared: Installation, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-it"], "stdin is not a terminal; use -i without -t to pass it, or -t without -i\n"),
+        (["-it"], "worker: stdin is not a terminal; use -i without -t to pass it, or -t without -i\n"),
         (
             ["-t", "--split-output"],
             ("worker: terminal: stdout and stderr of a terminal cannot be separate\n"),

@@ -122,7 +122,10 @@ def test_a_busy_port_is_left_to_its_owner(installation):
 def test_a_second_server_is_rejected(installation):
     """A home has one server; the error of a second one has the pid of the first."""
     done = installation.run("serve")
-    assert (1, f"another server uses {installation.home}: process {installation.server_pid()}\n") == (
+    assert (
+        1,
+        f"worker: another server uses {installation.home}: process {installation.server_pid()}\n",
+    ) == (
         done.returncode,
         done.stderr.decode(),
     )

@@ -16,9 +16,11 @@ from h2.events import (
     Event,
     InformationalResponseReceived,
     PushedStreamReceived,
+    RemoteSettingsChanged,
     StreamReset,
     UnknownFrameReceived,
 )
+from h2.settings import SettingCodes
 
 from .message_buffer import MessageBuffer, ReplyBuffer
 
@@ -32,6 +34,9 @@ CLOSE_PATIENCE = 2.0
 """Seconds that a peer has to read the rest and to close its side when we close."""
 
 _LONGEST_REASON = 500
+
+_HEADER_TABLE = 4096
+"""Bytes of the table in which hpack keeps headers that were sent, the default of HTTP/2."""
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +88,21 @@ class _Events(EventsProcessor):
         if isinstance(event, ConnectionTerminated):
             self.close(_why_terminated(event))
             return
+        if isinstance(event, RemoteSettingsChanged):
+            self._bound_settings(event)
         super().process(event)
+
+    def _bound_settings(self, event: RemoteSettingsChanged) -> None:
+        """Bound what the peer's settings let h2 keep.
+
+        h2 stores settings that do not exist, which the peer may send to have them ignored, and a table of
+        any size that the peer offers; hpack searches all of it for each header.
+        """
+        h2 = self.connection._connection  # noqa: SLF001 - grpclib has no settings
+        for each in event.changed_settings:
+            if not isinstance(each, SettingCodes):
+                h2.remote_settings.pop(each, None)
+        h2.encoder.header_table_size = min(h2.encoder.header_table_size, _HEADER_TABLE)
 
 
 class Http2Connection(H2Protocol):

@@ -25,7 +25,7 @@ from ..identity import ANONYMOUS
 from ..refusal_log import RefusalLog
 from ..trust import Trust
 from .connection import CLOSE_PATIENCE, Http2Connection
-from .frame_budgets import FrameBudgets
+from .frame_budgets import LONGEST_HEADERS, FrameBudgets
 from .message_buffer import MessageBuffer, RequestBuffer
 from .requests import WINDOW
 
@@ -109,9 +109,11 @@ class ServerConnection(Http2Connection):
             {
                 SettingCodes.MAX_CONCURRENT_STREAMS: self._shared.most_calls,
                 SettingCodes.MAX_FRAME_SIZE: _LONGEST_REQUEST_FRAME,
+                SettingCodes.MAX_HEADER_LIST_SIZE: LONGEST_HEADERS,
                 SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
             }
         )
+        h2.decoder.max_header_list_size = LONGEST_HEADERS  # also of a client that does not acknowledge it
         self.connection.flush()
         tls: SSLObject = transport.get_extra_info("ssl_object")
         self.check = ClientCheck(

@@ -17,7 +17,9 @@ from ..support.abused import QUERY, Abused, Other, serving_abused
 from ..support.attacker import (
     CONTINUATION,
     DATA,
+    END_HEADERS,
     ENHANCE_YOUR_CALM,
+    HEADERS,
     PING,
     PRIORITY,
     RST_STREAM,
@@ -63,6 +65,10 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], str]] = {
     ),
     "pings": (lambda _: frame(PING, 0, 0, b"12345678"), "pings (settings ping_burst, pings_per_second)"),
     "settings": (lambda _: frame(SETTINGS, 0, 0), "settings (setting max_settings_frames)"),
+    "settings in one frame": (
+        lambda _: frame(SETTINGS, 0, 0, b"\xff\0\0\0\0\0" * 60),
+        "settings (setting max_settings_frames)",
+    ),
     "updates": (
         lambda _: frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"),
         "window updates for data that was not sent",
@@ -116,6 +122,26 @@ def test_a_client_that_reads_little_at_a_time_is_served(abused: Abused) -> None:
                     updates += 2
             attacker.flush()
         assert updates > 2000  # more than it may send without data
+
+
+@pytest.mark.parametrize("header", [b"\x20", b"\x95"], ids=["size of the table", "indexed"])
+def test_headers_that_take_long_to_decode(abused: Abused, other: Other, header: bytes) -> None:
+    """Megabytes of headers, each byte of which hpack has to process, are refused before it does."""
+    part = header * (1 << 17)
+    with attacking(abused.port, abused.pki) as attacker:
+        attacker.send(frame(HEADERS, 0, 1, part) + frame(CONTINUATION, 0, 1, part) * 59)
+        attacker.send(frame(CONTINUATION, END_HEADERS, 1, part))
+        other.call()
+        attacker.until_closed()
+    assert "the client sends too many bytes of headers; the maximum is 8192" in abused.log.read_text()
+
+
+def test_headers_that_become_long_when_decoded(abused: Abused, other: Other) -> None:
+    """Their size without compression is bounded as well, also for a client that does not acknowledge it."""
+    with attacking(abused.port, abused.pki) as attacker:
+        attacker.send(frame(HEADERS, END_HEADERS, 1, b"\x95" * 1000))
+        attacker.until_closed()
+        other.call()
 
 
 def test_a_continuation_that_never_ends(abused: Abused, other: Other) -> None:

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.api.bounds import Bounds
-from worker.api.grpc.frame_budgets import MOST_EFFORT, FrameBudgets
+from worker.api.grpc.frame_budgets import LONGEST_HEADERS, MOST_EFFORT, FrameBudgets
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0x0, 0x1, 0x3, 0x4, 0x6, 0x8
+CONTINUATION = 0x9
 BOUNDS = Bounds()
 
 
@@ -109,3 +110,30 @@ def test_many_frames_are_processed_in_parts() -> None:
         assert excess is None
         parts += 1
     assert 1000 // MOST_EFFORT + 1 == parts
+
+
+@given(parts=st.lists(st.integers(0, 5000), min_size=1, max_size=10))
+def test_the_headers_of_a_call_are_bounded_with_all_their_parts(parts: list[int]) -> None:
+    """They are refused when their frames together are too long; those of another call are counted anew."""
+    client = Sent()
+    assert client.excess(frame(HEADERS, 1, LONGEST_HEADERS)) is None
+    first, *others = parts
+    excess = client.excess(
+        frame(HEADERS, 3, first) + b"".join(frame(CONTINUATION, 3, each) for each in others)
+    )
+    assert (sum(parts) > LONGEST_HEADERS) == (excess is not None)
+
+
+def test_long_headers_are_processed_alone() -> None:
+    """Each of their bytes may be a header, or a new size of the table: that is as much as many frames."""
+    budgets = FrameBudgets(BOUNDS, 0.0, sent=lambda: 0, is_open=lambda _: True)
+    data = PREFACE + frame(HEADERS, 1, LONGEST_HEADERS) + frame(HEADERS, 3, 50)
+    position, excess = budgets.take(data, 0, 0.0)
+    assert (len(PREFACE) + 9, None) == (position, excess)
+
+
+def test_settings_are_counted_by_their_number() -> None:
+    """A frame with thousands of them, each of which h2 keeps, is as many frames."""
+    client = Sent()
+    assert client.excess(frame(SETTINGS, 0, 6 * 10)) is None
+    assert client.excess(frame(SETTINGS, 0, 6 * 20_000)) is not None

@@ -8,9 +8,13 @@ import os
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass
+from errno import ELOOP
 
 _MOST_LINKS = 40
 """That the kernel follows (path_resolution(7))."""
+
+_MOST_STEPS = 4096
+"""Components that are looked at. So many links can lead through 80,000, which takes a second each time."""
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -37,6 +41,7 @@ class PathWalk:
     def __init__(self, owners: Collection[int] = (0,), *, sticky: bool = False) -> None:
         self._owners = owners
         self._sticky = sticky
+        self._steps = 0
         self.links: list[str] = []
         self.weakness: Weakness | None = None
 
@@ -51,6 +56,9 @@ class PathWalk:
                 current = os.path.dirname(current)
             elif name not in {"", "."}:
                 step = f"{current.rstrip('/')}/{name}"
+                self._steps += 1
+                if self._steps > _MOST_STEPS:
+                    raise OSError(ELOOP, os.strerror(ELOOP), path)
                 info = os.lstat(step)
                 self._check(step, info)
                 if stat.S_ISLNK(info.st_mode):
@@ -63,7 +71,7 @@ class PathWalk:
 
     def _target(self, link: str) -> str:
         if len(self.links) >= _MOST_LINKS:
-            raise OSError(f"{link}: too many links")
+            raise OSError(ELOOP, os.strerror(ELOOP), link)
         self.links.append(link)
         return os.readlink(link)
 

@@ -14,6 +14,7 @@ from ...core.errors import InvalidJobSpec
 from ...core.model.job import JobSpec
 from ...core.policy.calls import Accounts, Ids, Program, StartFacts
 from ...core.policy.rules import Policy
+from ..kernel.path_walk import PathWalk
 from .program_lookup import find_program
 from .users import account, group_id
 
@@ -47,7 +48,7 @@ class HostLookup:
         program = find_program(command, spec.working_directory, policy.path)
         if command.startswith("/") or "/" not in command:
             kept.programs.keep(command, program)
-        directory = os.path.realpath(spec.working_directory)
+        directory = _without_links(spec.working_directory)
         return StartFacts(spec, program, directory, kept.accounts.of(spec.user))
 
     def known_facts(self, spec: JobSpec, policy: Policy) -> StartFacts | None:
@@ -70,6 +71,18 @@ class HostLookup:
 
     def known_program(self, path: str) -> Program | None:
         return None if self._kept is None else self._kept.programs.get(path)
+
+
+def _without_links(directory: str) -> str:
+    """Return the path of a directory without links.
+
+    One that cannot be followed, for example because it does not exist, is taken as it is written: a job
+    follows no link there, so that its start fails.
+    """
+    try:
+        return PathWalk().follow(directory)
+    except OSError:
+        return os.path.normpath(directory)
 
 
 def existing_users(names: Iterable[str]) -> dict[str, Ids]:

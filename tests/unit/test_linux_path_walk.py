@@ -1,11 +1,12 @@
 """Who besides root and this user could replace a file."""
 
 import os
+from errno import ELOOP
 from pathlib import Path
 
 import pytest
 
-from worker.linux.kernel.path_walk import Weakness, weakness_of
+from worker.linux.kernel.path_walk import PathWalk, Weakness, weakness_of
 
 OTHER = 65534
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
@@ -62,3 +63,15 @@ def test_a_path_without_a_file(file: Path) -> None:
     """The error is that of the kernel."""
     with pytest.raises(FileNotFoundError):
         weakness_of(str(file.parent / "missing"))
+
+
+def test_links_that_lead_through_very_many_directories(tmp_path: Path) -> None:
+    """A client can make such links; to follow them costs a second, and there are several at once."""
+    (tmp_path / "d").mkdir()
+    for number in range(6):
+        (tmp_path / f"link{number}").symlink_to("d/../" * 800 + f"link{number + 1}")
+    (tmp_path / "link6").symlink_to("d")
+    assert str(tmp_path / "d") == PathWalk().follow(str(tmp_path / "link1"))
+    with pytest.raises(OSError, match="Too many levels") as caught:
+        PathWalk().follow(str(tmp_path / "link0"))
+    assert ELOOP == caught.value.errno

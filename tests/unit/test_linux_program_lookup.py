@@ -216,6 +216,26 @@ def test_users_are_numbers_after_lookup() -> None:
     assert Ids(0, 0).uid == ids("root")[0].uid
 
 
+def test_a_directory_is_followed_as_the_kernel_does(tmp_path: Path) -> None:
+    """One that the kernel does not follow stays as it is: its job follows no link, and does not start."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link40").symlink_to("d")
+    for number in range(40):
+        (tmp_path / f"link{number}").symlink_to(f"link{number + 1}")
+    (tmp_path / "loop").symlink_to("loop")
+    lookup = HostLookup()
+    for name, found in (
+        ("link1", "d"),
+        ("link30/../link31/.", "d"),
+        ("link0", "link0"),
+        ("loop", "loop"),
+        ("nosuch/../x", "x"),
+        ("d/../nosuch", "nosuch"),
+    ):
+        spec = JobSpec("sh", working_directory=f"{tmp_path}/{name}")
+        assert f"{tmp_path}/{found}" == lookup.facts(spec, Policy()).directory
+
+
 def test_a_file_that_becomes_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     """Another user can exchange it between the look at its type and the open(2), which would never end."""
     path, file, fifo, end = tmp_path / "x", tmp_path / "file", tmp_path / "fifo", Event()

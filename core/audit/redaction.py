@@ -38,10 +38,14 @@ _SHORT = 4
 _IGNORED = str.maketrans("", "", "-_.")
 _NAME = re.compile(r"[\w.-]+")
 _BETWEEN_PARTS = re.compile(r"[-_.]+|(?<=[a-z0-9])(?=[A-Z])")
-_SEPARATOR = re.compile(r"""["']?\s*[=:]\s*""")
-_BLANK = re.compile(r"\s+")
+_SEPARATOR = re.compile(r"""[\\"'\]]*\s*(?:=>|[=:])\s*""")
+_BLANK = re.compile(r"(?:\s|\\\n)+")
 _SCHEME = r"(?:(?:basic|bearer|digest|negotiate|ntlm|token|apikey|aws4-hmac-sha256)\s+(?=[^\s'\";&|]))?"
-_VALUE = re.compile(rf""""(?:[^"\\]|\\.)*"?|'[^']*'?|{_SCHEME}[^\s'";&|]+""", re.DOTALL | re.IGNORECASE)
+# In a script within a script the quotes are escaped. After a quote a word goes on: "hun"ter2.
+_ESCAPED = r"""(\\{1,7}["']).*?(?:\1|\Z)"""
+_QUOTED = r"""\$?(?:"(?:[^"\\]|\\.)*"?|'[^']*'?)[\w+/=.@%-]*"""
+_VALUE = re.compile(rf"""{_ESCAPED}|{_QUOTED}|{_SCHEME}[^\s'";&|]+""", re.DOTALL | re.IGNORECASE)
+_IN_SQL = re.compile(r"""\b(password\s+)'[^']*'?""", re.IGNORECASE)
 _BEARER = "bearer"
 _BEARER_VALUE = re.compile(r"""\b(bearer\s+)[^\s'";&|]+""", re.IGNORECASE)
 _PASSWORD_IN_URL = re.compile(r"""(://[^/\s:@]*:)[^/\s"]+(?=@)""")
@@ -54,7 +58,7 @@ _MAY_BE_CREDENTIALS = re.compile(rf"(?:^|[\s\0'\"])(?:{_CREDENTIALS})")
 _ATTACHED_CREDENTIALS = re.compile(r"(?:-[uU]|--(?:proxy-)?(?:user|auth)=)(?=[^\s:'\"=/]+:)")
 _CREDENTIALS_IN_TEXT = re.compile(
     rf"""((?:^|(?<=\s))(?:(?:{_CREDENTIALS})(?:\s+|=)|-[uU]))"""
-    r"""(["'])?([^\s:'"=/]+:(?(2)[^'"]+|[^\s'"]+))"""
+    r"""(\\{0,7}["'])?([^\s:'"=/\\]+["']?:(?(2)[^'"]+|(?:[^\s'"]|"[^"]*"?|'[^']*'?)+))"""
 )
 
 
@@ -123,7 +127,7 @@ class Redaction:
                 pieces += text[done : separator.end()], MASK
                 done = value.end()
         text = "".join((*pieces, text[done:]))
-        for pattern in (_PASSWORD_IN_URL, _TOKEN_IN_URL, _BEARER_VALUE):
+        for pattern in (_PASSWORD_IN_URL, _TOKEN_IN_URL, _BEARER_VALUE, _IN_SQL):
             text = pattern.sub(rf"\1{MASK}", text)
         return _CREDENTIALS_IN_TEXT.sub(
             lambda found: f"{found[1]}{found[2] or ''}{_without_password(found[3])}", text

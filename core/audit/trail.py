@@ -57,9 +57,10 @@ class AuditTrail:
         """Store what happens now; return False if it cannot be stored."""
         if self._log is None:
             return True
-        message = record.get("message")
-        if message:
+        if message := record.get("message"):
             record["message"] = self._redaction.text(message)
+        if reason := record.get("reason"):  # of a denial: it has the command
+            record["reason"] = self._redaction.text(reason)
         return self._log.write({"time": timestamp(self._clock.now()), "event": event, **record}, known)
 
     def decide(self, record: AuditRecord, *known: KnownFields, always: bool) -> None:

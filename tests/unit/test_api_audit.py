@@ -144,6 +144,16 @@ async def test_a_denied_call(pki: Path) -> None:
         assert [] == audited.named(Event.OUTCOME, Event.JOB_STARTED)
 
 
+def test_the_reason_of_a_denial_has_no_secret() -> None:
+    """It names the command, which may be a variable that was meant for a shell."""
+    log = MemoryAuditLog()
+    call = ApiAudit(AuditTrail(log)).call(METHODS["/worker.v1.WorkerService/Start"], ANONYMOUS_CALLER)
+    call.deny("may not start TOKEN=hunter2/x", proto.StartRequest(name="TOKEN=hunter2/x"))
+    [record] = log.records
+    assert "may not start TOKEN=[redacted]" == record["reason"]
+    assert ["TOKEN=[redacted]"] == record["command"]
+
+
 def test_the_records_of_a_policy() -> None:
     """A decision has the rule that allows the call, or why it is denied; a denied call has no outcome."""
     log = MemoryAuditLog()

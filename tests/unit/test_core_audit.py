@@ -135,6 +135,19 @@ SECRETS = [
         ["curl", "https://x.org/?a=1&access_token=x&b=2"],
         ["curl", f"https://x.org/?a=1&access_token={MASK}&b=2"],
     ),
+    (
+        ["sh", "-c", r'curl -d "{\"password\": \"a b\", \"x\": 1}"'],
+        ["sh", "-c", rf'curl -d "{{\"password\": {MASK}, \"x\": 1}}"'],
+    ),
+    (["sh", "-c", r'ssh h "db --password=\"a b\" x"'], ["sh", "-c", f'ssh h "db --password={MASK} x"']),
+    (["sh", "-c", 'export PASSWORD="a b"c x'], ["sh", "-c", f"export PASSWORD={MASK} x"]),
+    (["sh", "-c", r"app --token $'a\nb' x"], ["sh", "-c", f"app --token {MASK} x"]),
+    (["sh", "-c", "app --token \\\n  abc x"], ["sh", "-c", f"app --token \\\n  {MASK} x"]),
+    (["ruby", "-e", 'login("password" => "a b")'], ["ruby", "-e", f'login("password" => {MASK})']),
+    (["curl", "-d", "user[password]=x"], ["curl", "-d", f"user[password]={MASK}"]),
+    (["psql", "-c", "ALTER ROLE u PASSWORD 'a b'"], ["psql", "-c", f"ALTER ROLE u PASSWORD {MASK}"]),
+    (["sh", "-c", "curl -u me:'p w' x"], ["sh", "-c", f"curl -u me:{MASK} x"]),
+    (["sh", "-c", r'ssh h "curl -u \"me:p w\" x"'], ["sh", "-c", f'ssh h "curl -u \\"me:{MASK}" x"']),
 ]
 
 
@@ -222,6 +235,7 @@ def test_redaction_keeps_the_number_of_arguments(command: list[str]) -> None:
             "https://a",
         ),
         *(" ", "@", "://:@", "authorization: basic ", "--pass --", "-U'a:"),
+        *("\\", '\\"', 'pw=\\"', "pw='a'", "password ", "password]", "pw=>", "--pw \\\n", " -u a:'\""),
     ],
 )
 def test_redaction_takes_linear_time(unit: str) -> None:

@@ -11,10 +11,14 @@
 import asyncio
 import binascii
 import json
+import os
+import ssl
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from errno import ECONNABORTED
 
 INVITER_NAME = "invitation.worker.invalid"
 """The name in the inviter's certificate. No host has it (RFC 6761, section 6.4)."""
@@ -73,6 +77,36 @@ async def read_message(reader: asyncio.StreamReader, largest: int) -> bytes:
     if length > largest:
         raise MalformedMessage(f"a message of {length} bytes; the largest has {largest}")
     return await reader.readexactly(length)
+
+
+@asynccontextmanager
+async def secured(
+    writer: asyncio.StreamWriter,
+    context: ssl.SSLContext,
+    *,
+    largest: int,
+    server_hostname: str | None = None,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Yield what reads and writes over TLS; without the name of a server, this is the server.
+
+    What has arrived before TLS is discarded: whoever is between the two can have sent it, and the
+    ``start_tls`` of a StreamWriter leaves it where the first message of TLS is expected. Raises OSError.
+    """
+    await writer.drain()
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(largest)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    server_side = server_hostname is None
+    transport = await loop.start_tls(
+        writer.transport, protocol, context, server_side=server_side, server_hostname=server_hostname
+    )
+    if transport is None:
+        raise ConnectionAbortedError(ECONNABORTED, os.strerror(ECONNABORTED))
+    protocol.connection_made(transport)
+    try:
+        yield reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    finally:
+        transport.abort()
 
 
 def encode_offer(offer: Offer) -> bytes:

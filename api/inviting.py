@@ -31,6 +31,7 @@ from .invitation_messages import (
     framed,
     parse_request,
     read_message,
+    secured,
 )
 
 PATIENCE = 10.0
@@ -121,7 +122,7 @@ class Inviter:
         self._outcome.cancel()
 
     # Connections end by cancellation: after an abort, start_tls would return a writer without a transport.
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._make_room()
@@ -130,7 +131,7 @@ class Inviter:
         self._evictable[task] = address.rpartition(":")[0]
         try:
             async with asyncio.timeout(self._patience):
-                await self._converse(reader, writer, address, task)
+                await self._converse(writer, address, task)
         except asyncio.CancelledError:
             pass  # it ends here: there are too many connections, or the inviter has ended
         except TimeoutError:
@@ -147,28 +148,24 @@ class Inviter:
             writer.transport.abort()
 
     async def _converse(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        address: str,
-        task: "asyncio.Task[None]",
+        self, plain: asyncio.StreamWriter, address: str, task: "asyncio.Task[None]"
     ) -> None:
-        writer.write(framed(encode_offer(self._invitation.offer)))
-        await writer.start_tls(self._context)
-        request = parse_request(await read_message(reader, LARGEST_REQUEST))
-        reply = self._invitation.answer(request)
-        confirmed = False
-        try:
-            writer.write(framed(encode_reply(reply)))
-            if isinstance(reply, Granted):
-                self._evictable.pop(task, None)
-                confirmed = await read_message(reader, len(CONFIRMATION)) == CONFIRMATION
-            else:
-                self._tell(f"{address}: refused: {reply.reason}")
-                writer.close()  # sends the reply
-                await writer.wait_closed()
-        finally:
-            self._decide(reply, address, confirmed=confirmed)
+        plain.write(framed(encode_offer(self._invitation.offer)))
+        async with secured(plain, self._context, largest=LARGEST_REQUEST) as (reader, writer):
+            request = parse_request(await read_message(reader, LARGEST_REQUEST))
+            reply = self._invitation.answer(request)
+            confirmed = False
+            try:
+                writer.write(framed(encode_reply(reply)))
+                if isinstance(reply, Granted):
+                    self._evictable.pop(task, None)
+                    confirmed = await read_message(reader, len(CONFIRMATION)) == CONFIRMATION
+                else:
+                    self._tell(f"{address}: refused: {reply.reason}")
+                    writer.close()  # sends the reply
+                    await writer.wait_closed()
+            finally:
+                self._decide(reply, address, confirmed=confirmed)
 
     def _decide(self, reply: object, address: str, *, confirmed: bool) -> None:
         if self._outcome.done():

@@ -8,7 +8,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from errno import ECONNREFUSED
 from socket import gaierror
 
@@ -25,6 +25,7 @@ from ..api.invitation_messages import (
     parse_offer,
     parse_reply,
     read_message,
+    secured,
 )
 from ..api.invitation_token import Token
 from ..api.joiner_key import JoinerKey
@@ -53,11 +54,12 @@ async def joining(
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     key = JoinerKey()
-    reader, writer = await _connected(host, port, where, patience)
-    try:
+    plain = await _connected(host, port, where, patience)
+    async with AsyncExitStack() as connection:
+        connection.callback(plain[1].transport.abort)
         try:
             async with asyncio.timeout(patience):
-                credentials = await _exchange(reader, writer, where, token, key)
+                credentials, reader, writer = await _exchange(*plain, connection, where, token, key)
         except TimeoutError:
             raise JoinFailed(
                 f"{where} does not answer as an invitation does; use the line that `worker invite` prints"
@@ -67,8 +69,6 @@ async def joining(
             async with asyncio.timeout(patience):
                 writer.write(framed(CONFIRMATION))
                 await reader.read(1)  # until the inviter has read it, and ends the connection
-    finally:
-        writer.transport.abort()
 
 
 async def _connected(
@@ -83,8 +83,14 @@ async def _connected(
 
 
 async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str, token: Token, key: JoinerKey
-) -> Credentials:
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    connection: AsyncExitStack,
+    where: str,
+    token: Token,
+    key: JoinerKey,
+) -> tuple[Credentials, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return what is granted, and what reads and writes over TLS until the connection is closed."""
     try:
         offer = parse_offer(await read_message(reader, LARGEST_REPLY))
         if not token.names(offer.authority):
@@ -92,7 +98,10 @@ async def _exchange(
                 f"{where} has another CA than the token: either the address is wrong, or somebody is "
                 "between; the token was not sent"
             )
-        await writer.start_tls(_context(offer.authority), server_hostname=INVITER_NAME)
+        context = _context(offer.authority)
+        reader, writer = await connection.enter_async_context(
+            secured(writer, context, largest=LARGEST_REPLY, server_hostname=INVITER_NAME)
+        )
         request = JoinRequest(token.secret, key.request())
         writer.write(framed(encode_request(request)))
         reply = parse_reply(await read_message(reader, LARGEST_REPLY))
@@ -113,7 +122,7 @@ async def _exchange(
     if isinstance(reply, Refused):
         raise JoinFailed(f"{where} refuses: {reply.reason}")
     try:
-        return key.credentials(reply, offer.authority)
+        return key.credentials(reply, offer.authority), reader, writer
     except ValueError as error:
         raise JoinFailed(
             f"{where} has sent something else than a certificate for the key of this machine: {error}"

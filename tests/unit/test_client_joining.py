@@ -18,6 +18,7 @@ from worker.api.invitation_messages import (
     LARGEST_REPLY,
     Granted,
     Offer,
+    Refused,
     encode_offer,
     encode_reply,
     framed,
@@ -158,3 +159,12 @@ async def test_an_offer_that_is_no_certificate(pki: Path) -> None:
     """Its digest may be that of the token."""
     async with impostor(framed(encode_offer(Offer(b"garbage")))) as inviter:
         assert "its CA is no certificate" in await refusal(inviter.port, new_token(b"garbage"))
+
+
+async def test_what_precedes_tls_is_no_reply(pki: Path, tmp_path: Path) -> None:
+    """Whoever is between adds a refusal to the offer, before TLS; the joiner gets that of the inviter."""
+    own = inviter_certificate(pki, tmp_path)
+    before, after = (framed(encode_reply(Refused(reason))) for reason in ("forged", "genuine"))
+    offer = framed(encode_offer(Offer(ca_of(pki)))) + before
+    async with impostor(offer, own, after) as found:
+        assert "genuine" in await refusal(found.port, new_token(ca_of(pki)))

@@ -20,6 +20,12 @@ WARNING_DAYS = 30
 CRL_WARNING_DAYS = 7
 """Days before the end of a certificate or a CRL from which on server and doctor warn."""
 
+_OF_ANOTHER_CERTIFICATE = frozenset(("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"))
+"""Why OpenSSL rejects a key that is not of the certificate.
+
+It keeps one pair for each type of key: of a key of another type it says that there is no certificate.
+"""
+
 
 class TlsSetupFailed(Exception):
     """A certificate or key cannot be used; the message names the file and the reason."""
@@ -104,7 +110,7 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     try:
         context.load_cert_chain(certificate, key, password=lambda: _reject_encrypted(key))
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in _OF_ANOTHER_CERTIFICATE:
             raise TlsSetupFailed(
                 f"the key {key} does not belong to the certificate {certificate}"
             ) from None

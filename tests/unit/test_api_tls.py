@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -78,6 +80,25 @@ def test_a_key_of_another_certificate_is_named(pki: Path) -> None:
     """The error names both files."""
     with pytest.raises(tls.TlsSetupFailed, match=r"reader.key does not belong to .*writer.crt"):
         client(pki, key=pki / "reader.key")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        rsa.generate_private_key(65537, 2048),
+        ec.generate_private_key(ec.SECP384R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["RSA", "P-384", "Ed25519"],
+)
+def test_a_key_of_another_type_does_not_belong_to_the_certificate(
+    pki: Path, tmp_path: Path, key: PrivateKeyTypes
+) -> None:
+    """The error says that they do not belong together, not that a file has another format."""
+    other = tmp_path / "other.key"
+    other.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(tls.TlsSetupFailed, match=r"other.key does not belong to .*writer.crt"):
+        client(pki, key=other)
 
 
 def test_an_encrypted_key_is_rejected_without_a_prompt(pki: Path, tmp_path: Path) -> None:

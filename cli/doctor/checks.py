@@ -1,5 +1,6 @@
 """All checks of `worker doctor`, one function for each subject."""
 
+import errno
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -27,6 +28,10 @@ from .server_checks import check_server
 from .service_checks import check_service
 
 _SCARCE_SPACE = 1 << 30
+_FULL = {
+    errno.ENOSPC: "free some space, or inodes (df -i)",
+    errno.EDQUOT: "remove files of this user, or raise the quota",
+}
 _SCARCE_FILES = 4096
 # A job needs up to three descriptors in the supervisor, and three for each channel in the recorder.
 
@@ -89,7 +94,10 @@ def check_state(home: Home) -> Iterator[Finding]:
         )
     elif found.free < _SCARCE_SPACE:
         yield warning(
-            subject, where, "free some space: it stores the output of jobs until they are removed"
+            subject,
+            where,
+            f"free some space: less than {format_size(_SCARCE_SPACE)} may be too little for the output of "
+            "jobs, which it stores until they are removed",
         )
     else:
         yield ok(subject, where)
@@ -105,6 +113,7 @@ def check_state(home: Home) -> Iterator[Finding]:
             lambda: probes.recording(place),
             missing,
             f"make {home.path} writable for this user, on a file system with FIFOs, splice(2) and locks",
+            _FULL,
         )
 
 

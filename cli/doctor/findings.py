@@ -1,6 +1,6 @@
 """The findings of `worker doctor`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,11 +44,19 @@ def missing(subject: str, text: str, remedy: str) -> Finding:
 
 
 def tried(
-    subject: str, probe: Callable[[], None], failed: Callable[[str, str, str], Finding], remedy: str
+    subject: str,
+    probe: Callable[[], None],
+    failed: Callable[[str, str, str], Finding],
+    remedy: str,
+    special: Mapping[int, str] | None = None,
 ) -> Finding:
-    """Return the result of a probe, which raises OSError if the feature does not work."""
+    """Return the result of a probe, which raises OSError if the feature does not work.
+
+    ``special`` has the remedies for some numbers of the error, ``remedy`` is that for the others.
+    """
     try:
         probe()
     except OSError as error:
-        return failed(subject, f"does not work: {error.strerror or error}", remedy)
+        helps = (special or {}).get(error.errno or 0, remedy)
+        return failed(subject, f"does not work: {error.strerror or error}", helps)
     return ok(subject, "works")

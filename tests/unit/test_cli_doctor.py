@@ -277,6 +277,26 @@ def test_a_network_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert "on nfs4, 1T free: locks and inotify are unreliable" in finding.text
 
 
+def test_a_full_disk_needs_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No other access and no other file system helps there."""
+
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checks.probes, "recording", full)
+    finding = found(list(checks.check_state(Home(tmp_path))), "recording")
+    assert missing("recording", "does not work: No space left on device", finding.remedy) == finding
+    assert finding.remedy.startswith("free some space")
+
+
+def test_scarce_space_has_a_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The remedy says how much space the doctor wants."""
+    small = FileSystem("ext4", 1 << 20, read_only=False)
+    monkeypatch.setattr(checks, "file_system", lambda _: small)
+    finding = found(list(checks.check_state(Home(tmp_path))), "state")
+    assert (Verdict.WARNING, True) == (finding.verdict, "less than 1G" in finding.remedy)
+
+
 def test_a_probe_that_fails() -> None:
     """The finding has the kernel's error and the remedy."""
 

@@ -19,6 +19,7 @@ SERVER_PARTS = (
     "cli/commands/serve.py",
     "cli/commands/up.py",
     "cli/doctor",
+    "cli/last_up.py",
     "cli/notify.py",
     "cli/plugins.py",
     "cli/policy_file.py",

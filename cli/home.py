@@ -30,6 +30,11 @@ class Home(client_home.Home):
         return self.path / "up.lock"
 
     @property
+    def last_up(self) -> Path:
+        """The options of the last `worker up`."""
+        return self.path / "last-up"
+
+    @property
     def log(self) -> Path:
         """The log of a server in the background."""
         return self.path / "server.log"

@@ -12,6 +12,7 @@ _FILES = (
     "journal.db",
     "journal.db-shm",
     "journal.db-wal",
+    "last-up",
     "server.lock",
     "server.log",
     "up.lock",
@@ -55,6 +56,15 @@ def restrict(path: Path) -> None:
     """Take all access to a file from group and others; OSError if that is refused."""
     with suppress(FileNotFoundError):  # a job may have ended meanwhile
         path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_OTHERS)
+
+
+def replace_private(path: Path, text: str) -> None:
+    """Write a file that only this user can open, as a whole; OSError leaves the old one."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.replace(path)
 
 
 def correction(paths: Sequence[Path]) -> str:

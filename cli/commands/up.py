@@ -5,7 +5,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from ...client.address import default_address, is_loopback
 from ...client.contexts import DEFAULT
 from ...linux.kernel.locks import lock_holder, open_lock
 from ...linux.spawner import systemd_scope
+from .. import last_up
 from ..help_page import command
 from ..home import Home, worker_home
 from ..notify import ADDRESS_VARIABLE, NotifyListener
@@ -52,8 +53,10 @@ def up(config: Path | None, form: str | None, **options: object) -> None:
         if _is_running(home):
             address, started = str(default_address(home)), False
         else:
+            settings = resolve(options, config)
             if not any(options[name] for name in ("tls_ca", "tls_cert", "tls_key")):
-                _make_keys(home, resolve(options, config).listen.host)
+                _make_keys(home, settings.listen.host)
+            _compare_with_last(home, last_up.kept_options(settings, config))
             address, started = _start(home, given), True
     if form == "json":
         show_json(UpObject(address=address, started=started))
@@ -71,6 +74,13 @@ def _has_options() -> bool:
     context = click.get_current_context()
     given = (name for name in context.params if name != "form")
     return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given)
+
+
+def _compare_with_last(home: Home, options: Mapping[str, str]) -> None:
+    """Say which options of the last server this one lacks: it has others' access, or another address."""
+    if lacks := last_up.dropped(home, options):
+        note(lacks)
+    last_up.record(home, options)
 
 
 def _make_keys(home: Home, host: str) -> None:

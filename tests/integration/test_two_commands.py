@@ -70,6 +70,31 @@ def test_up_is_idempotent(installation):
     assert (installation.home / "address").read_text().strip() == address
 
 
+def test_up_says_which_options_the_last_server_had(installation, tmp_path):
+    """A server without the policy or the user of the last one starts, with a note that names them."""
+    policy = tmp_path / "the policy.toml"
+    policy.write_text('[[rule]]\nname = "all"\nclients = ["*"]\ncalls = ["read"]\n')
+    options = ["--policy", str(policy), "--default-user", "nobody"]
+    installation.worker("down")
+    assert b"" == installation.run("up", *options).stderr
+    installation.worker("down")
+    options_shown = f"--policy '{policy}' --default-user nobody"
+    assert (
+        f"worker: the last `worker up` had {options_shown}, and this one has not; for a server with the "
+        f"same options: `worker down`, then `worker up {options_shown}`\n"
+    ) == installation.run("up").stderr.decode()
+    installation.worker("down")
+    assert b"" == installation.run("up").stderr
+
+
+def test_an_unreadable_record_of_the_last_options_keeps_no_server_down(installation):
+    """What `up` notes of itself is no condition of a start."""
+    installation.worker("down")
+    (installation.home / "last-up").write_text("{")
+    done = installation.run("up")
+    assert (0, b"") == (done.returncode, done.stderr)
+
+
 def test_two_at_once_start_one_server(installation):
     """The second `up` waits for the first, and finds its server."""
     assert "worker is down\n" == installation.worker("down")

@@ -51,7 +51,7 @@ def below_usage(cgroup: Cgroup, limit: MemoryLimit) -> LimitBelowUsage:
         return _error("limits.memory.max", limit.max, used)
     both = (limit.max or 0) + (limit.swap_max or 0)
     both_used = cgroup.count("memory.memsw.usage_in_bytes") or 0
-    return _error("limits.memory.max and swap_max together", both, both_used)
+    return _error("limits.memory.max and limits.memory.swap_max together", both, both_used)
 
 
 def _error(field: str, limit: int, used: int) -> LimitBelowUsage:

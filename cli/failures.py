@@ -24,7 +24,12 @@ def words(error: ClientError) -> str:
     if not isinstance(error, RpcError):
         return printable(str(error))
     remedy = _REMEDIES.get(error.code)
-    return printable(error.message) + (f"; {remedy}" if remedy else "")
+    message = error.message
+    if "limits." in message:
+        from .options.limit_words import in_options  # noqa: PLC0415 - few errors are about limits
+
+        message = in_options(message)
+    return printable(message) + (f"; {remedy}" if remedy else "")
 
 
 def failure(error: ClientError, more: str = "", status: int = 1) -> Failure:

@@ -11,6 +11,7 @@ from ...core.host.unit_names import is_worker_systemd_scope, probe_cgroup
 from ...linux.kernel import probes
 from ...linux.spawner import systemd_scope
 from ..home import Home
+from ..options.limit_words import in_options
 from ..options.limits import LIMITS
 from .findings import (
     Finding,
@@ -98,4 +99,4 @@ def _finding(
 ) -> Finding:
     if capability.available:
         return ok(subject, works)
-    return Finding(otherwise, subject, capability.reason, capability.remedy)
+    return Finding(otherwise, subject, in_options(capability.reason), in_options(capability.remedy))

@@ -16,6 +16,7 @@ from ...core.errors import InvalidJobSpec
 from ...core.model.job import DEFAULT_GRACE, DEFAULT_LINGER, JobSpec, Leftovers
 from ..terminal.console import Failure, printable
 from ..terminal.local_terminal import local_size
+from .limit_words import in_options
 from .limits import LIMITS, limit_options, resource_limits
 from .parameters import DURATION, ENV_FILE, OUTPUT_MAX, PAIR, SECRET, SIZE, ULIMIT, VARIABLE
 
@@ -210,7 +211,7 @@ def invalid_specs_rejected() -> Iterator[None]:
     try:
         yield
     except InvalidJobSpec as error:
-        raise Failure(printable(str(error)), code="INVALID_ARGUMENT") from None
+        raise Failure(printable(in_options(str(error))), code="INVALID_ARGUMENT") from None
 
 
 def job_spec(options: Mapping[str, Any]) -> JobSpec:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from ...core.errors import InvalidJobSpec
 from ...core.model.limits import LimitBounds, ResourceLimits
 from ..terminal.console import Failure
+from .limit_words import in_settings
 from .limits import LIMITS, resource_limits
 from .parameters import server_option
 
@@ -54,7 +55,7 @@ def chosen_limits(options: Mapping[str, object], in_file: LimitBounds) -> LimitB
         )
         bounds.apply(ResourceLimits())
     except InvalidJobSpec as error:
-        raise Failure(f"default and maximum limits: {error}") from None
+        raise Failure(f"default and maximum limits: {in_settings(str(error))}") from None
     return bounds
 
 
@@ -101,4 +102,4 @@ def _read_table(name: str, table: object) -> ResourceLimits:
     try:
         return resource_limits(values)
     except InvalidJobSpec as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{name}: {in_settings(str(error))}") from None

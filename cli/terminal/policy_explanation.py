@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ...core.policy.calls import Call, CallGroup, Client, Ids, StartFacts
 from ...core.policy.decision import Decision, Explanation
 from ...core.policy.rules import CommandPattern, Rule
+from ..options.limit_words import in_options
 from .resources import limits_line
 
 
@@ -16,7 +17,7 @@ def explanation(
 
     ``owner`` is that of the job of the call.
     """
-    yield f"{'allowed' if decision.allowed else 'denied'}: {decision.reason}"
+    yield f"{'allowed' if decision.allowed else 'denied'}: {in_options(decision.reason)}"
     yield f"client: {_client(client)}"
     if call.start is not None:
         yield from _execution(call.start)

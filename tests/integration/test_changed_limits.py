@@ -117,7 +117,7 @@ def test_unchanged_limits_are_not_checked(install: Install, tmp_path: Path) -> N
     limits = installation.query(job)["limits"]
     assert (2, 50, 40 << 20) == (limits["cpu"]["quota"], limits["pids"], limits["memory"]["max"])
     done = installation.run("update", "--cpu", "1.5", job)
-    assert b"limits.cpu.quota: 1.5 is above this server's maximum of 1" in done.stderr
+    assert b"--cpu: 1.5 is above this server's maximum of 1" in done.stderr
 
 
 @pytest.mark.skipif(
@@ -130,7 +130,7 @@ def test_a_memory_limit_below_the_usage(shared: Installation, until: Until) -> N
     before = content(shared, job, "memory")
     done = shared.run("update", "--pids", "100", "--memory", "40M", job)
     message = done.stderr.decode()
-    prefix = "worker: limits.memory.max: 41943040 bytes (40.0 MiB) is less than the job uses, "
+    prefix = "worker: --memory: 41943040 bytes (40.0 MiB) is less than the job uses, "
     assert message.startswith(prefix)
     used = int(message.removeprefix(prefix).split()[0])
     assert 60 << 20 <= used <= 100 << 20

@@ -210,7 +210,7 @@ def test_a_limit_that_the_host_cannot_enforce_is_rejected(shared):
     if high["verdict"] == "ok":
         assert 0 == done.returncode
     else:
-        refusal = f"limits.memory.high: {high['text']}; {high['remedy']}"
+        refusal = f"--memory-high: {high['text']}; {high['remedy']}"
         assert f"worker: {refusal}\n" == done.stderr.decode()
 
 
@@ -239,7 +239,7 @@ def test_limits_for_all_jobs(installation):
     assert ["0"] == swap_limits(installation, running)
     installation.worker("stop", running)
     for option, reason in [
-        (["--memory", "101M"], "limits.memory.max: 105906176 is above this server's maximum of 104857600"),
+        (["--memory", "101M"], "--memory: 101M is above this server's maximum of 100M"),
         (["--pids", "41"], "limits.pids: 41 is above this server's maximum of 40"),
     ]:
         done = installation.run("start", *option, "true")

@@ -146,7 +146,7 @@ def test_arguments_after_the_command_belong_to_the_job(arguments: list[str], com
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--cpu", "0", "ls"], "limits.cpu.quota: 0.0 cores; must be 0.01 to 65536"),
+        (["--cpu", "0", "ls"], "--cpu: 0.0 cores; must be 0.01 to 65536"),
         (["--timeout", "0", "ls"], "timeout: 0 s; must be above 0, at most 10 years"),
         (["--cwd", "src", "ls"], "working directory: 'src' is not an absolute path"),
         ([""], "command: is empty"),

@@ -66,11 +66,11 @@ def test_there_are_examples() -> None:
         (
             "ci-1",
             "update --memory 2G",
-            "it; rule 'own' would with lower limits: limits.memory.max: 2147483648 is above the rule's",
+            "it; rule 'own' would with lower limits: --memory: 2G is above the rule's",
         ),
         ("ci-1", "update --memory unlimited", "limits: memory unlimited; the rule has at most memory 1G"),
         ("ci-2", "update --memory 1G", "denied: rule 'updates' of the policy denies it"),
-        ("ci-2", "update --memory 0", "limits.memory.max"),
+        ("ci-2", "update --memory 0", "--memory: 0;"),
         ("bob", "read", "client: 'bob', issuer '', roles writer; the rule has clients ci-*"),
         ("ci-1", "admin", "calls: admin; the rule has read, stop, update"),
     ],

@@ -276,7 +276,7 @@ def test_table_of_an_adapter(tmp_path: Path) -> None:
         ),
         (
             "[limits.default]\ncpu = 0",
-            "limits: default: limits.cpu.quota: 0.0 cores; must be 0.01 to 65536",
+            "limits: default: cpu: 0.0 cores; must be 0.01 to 65536",
         ),
         ('output-store = "x"', "unknown setting 'output-store'; valid: listen, tls_ca, "),
         ('listen = "7443"', "listen: write HOST:PORT, as in 127.0.0.1:7443"),
@@ -385,7 +385,7 @@ def test_a_maximum_of_memory_bounds_swap(
 
 def test_a_default_above_the_maximum_is_rejected() -> None:
     """With such settings, every job that sets no limit would be rejected."""
-    with pytest.raises(Failure, match=r"limits\.pids: 20 is above this server's maximum of 10"):
+    with pytest.raises(Failure, match=r"limits: pids: 20 is above this server's maximum of 10"):
         resolved(["--default-pids", "20", "--max-pids", "10"])
 
 

@@ -46,9 +46,10 @@ from ..output_room import OutputRoom, output_room
 from ..roles import Right
 from ..shutdown import Shutdown
 from ..standing_permits import StandingPermits
+from ..wire.decoding import MalformedMessage
 from ..wire.encoding import encode
 from .framing import ReplySender, send_counted, send_reply
-from .requests import MAX_STREAMED_REQUEST, RequestReader, receive_rest
+from .requests import MAX_STREAMED_REQUEST, SHORT_REQUEST, RequestReader, receive_rest
 from .server_connection import ServerConnection
 from .status import Status
 
@@ -135,11 +136,12 @@ class Calls:
             raise CertificateRefused(reason)
         if method is None:
             raise CallRejected(Status.UNIMPLEMENTED, f"there is no method {path}")
-        try:
-            self._authorization.check_role(client.identity, method.name, method.right)
-        except AccessDenied as error:
-            self._audit.denied(method, client, str(error))
-            raise
+        if method.request is not StartRequest:  # its request is recorded: _check_start_by_role
+            try:
+                self._authorization.check_role(client.identity, method.name, method.right)
+            except AccessDenied as error:
+                self._audit.denied(method, client, str(error))
+                raise
         caller.set(client)
         look_up.runner.set(self._lookups.of(client.identity.client))
 
@@ -222,6 +224,7 @@ class Calls:
         """Read the request, execute it when it is the client's turn, and send the reply."""
         most, setting = self._bounds.max_request_size, "max_request_size"
         if method.request is StartRequest:
+            await self._check_start_by_role(call, reader)
             most, setting = self._bounds.max_start_size, "max_start_size"
         data = await reader.receive(most, setting)
         takes_turns = not method.waits
@@ -234,6 +237,20 @@ class Calls:
                 self._calls.end(call.client)
         await send_reply(call.stream, encoded, self._replies, call.client, self._bounds.reply_timeout)
         reached(Step.ANSWERED, _job_of(call.request, call.reply))
+
+    async def _check_start_by_role(self, call: "_Call", reader: RequestReader) -> None:
+        """Deny a start that no role allows; record the command, if the request is short and can be read."""
+        try:
+            self._authorization.check_role(caller.get().identity, call.method.name, call.method.right)
+        except AccessDenied as error:
+            request = None
+            try:
+                with suppress(CallRejected, MalformedMessage):
+                    data = await reader.receive(SHORT_REQUEST, "")
+                    request = await reader.decode(data, StartRequest, SHORT_REQUEST)
+            finally:
+                call.audited.deny(str(error), request)
+            raise
 
     async def _execute(self, call: "_Call", method: Unary | Gathered, request: Message) -> bytes:
         """Return the encoded reply."""

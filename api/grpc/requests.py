@@ -21,8 +21,13 @@ from ..wire.decoding import Decoder, decode
 from .message_buffer import RequestBuffer
 from .status import Status
 
+_PREFIX = struct.Struct(">BI")  # of a gRPC message: compressed or not, size
+
 WINDOW = 16 << 10
 """Bytes of a call that a client may send before they are read: longer than almost all requests."""
+
+SHORT_REQUEST = WINDOW - _PREFIX.size
+"""Bytes of a request that needs no more room than the window."""
 
 INPUT_WINDOW = 256 << 10
 """The window of a call with input, if there is memory for it: more than a network has under way."""
@@ -39,7 +44,6 @@ _FIELDS_AT_ONCE = 500
 _DECODED_AT_ONCE = 1024
 """Bytes of a request that is decoded without waiting for a turn."""
 
-_PREFIX = struct.Struct(">BI")  # of a gRPC message: compressed or not, size
 
 _Request = TypeVar("_Request", bound=Message)
 Turn = Callable[[], Awaitable[None]]
@@ -79,7 +83,7 @@ class RequestReader:
         size = await _size_of_next(self._wire, most, setting)
         if size is None:
             raise CallRejected(Status.INVALID_ARGUMENT, "the request message is missing")
-        if size > WINDOW - _PREFIX.size and not _buffer(self._wire).ended:
+        if size > SHORT_REQUEST and not _buffer(self._wire).ended:
             await self._make_room(size)
         return await _next(self._wire, size)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from worker.api.audit import ApiAudit
 from worker.api.errors import ErrorReply
+from worker.api.grpc.requests import WINDOW
 from worker.api.grpc.status import Status
 from worker.api.health_services import AUDIT_SERVICE
 from worker.api.identity import ANONYMOUS_CALLER
@@ -139,6 +140,7 @@ async def test_a_denied_call(pki: Path) -> None:
         first, second = audited.named(Event.DECISION)
         assert ("reader", "Start", False) == (first["identity"], first["method"], first["allowed"])
         assert first["reason"].startswith("Start requires a role with the right to write")
+        assert ["true"] == first["command"]
         assert {"roles": ["reader"], **facts(pki / "reader.crt")}.items() <= first.items()
         assert ("nobody", "List", False) == (second["identity"], second["method"], second["allowed"])
         assert [] == audited.named(Event.OUTCOME, Event.JOB_STARTED)
@@ -152,6 +154,31 @@ def test_the_reason_of_a_denial_has_no_secret() -> None:
     [record] = log.records
     assert "may not start TOKEN=[redacted]" == record["reason"]
     assert ["TOKEN=[redacted]"] == record["command"]
+
+
+@pytest.mark.parametrize(
+    ("words", "recorded"), [(16, True), (WINDOW, False)], ids=["a short request", "a long request"]
+)
+async def test_the_command_of_a_start_that_no_role_allows(pki: Path, words: int, recorded: bool) -> None:  # noqa: FBT001
+    """It is recorded if its request is short: whoever may do nothing occupies little memory and disk."""
+    async with auditing(pki) as audited, audited.served.client("reader") as client:
+        with pytest.raises(RpcError, match="Start requires a role with the right to write"):
+            await client.start(JobSpec("echo", ("--password=x", *["y"] * words)))
+        (denied,) = audited.named(Event.DECISION)
+        assert (False, recorded) == (denied["allowed"], "command" in denied)
+        if recorded:
+            assert ["echo", "--password=[redacted]", "y"] == denied["command"][:3]
+
+
+async def test_a_malformed_start_that_no_role_allows(pki: Path) -> None:
+    """It is denied and recorded as any other: who may not start jobs learns nothing about requests."""
+    async with auditing(pki) as audited:
+        async with audited.served.channel("reader", codec=RawCodec()) as channel:
+            with pytest.raises(GRPCError, match="requires a role"):
+                await unary(channel, "/worker.v1.WorkerService/Start", b"\x0a\x7f", proto.StartResponse)
+        (denied,) = audited.named(Event.DECISION)
+        assert ("Start", False) == (denied["method"], denied["allowed"])
+        assert [] == audited.named(Event.OUTCOME)
 
 
 def test_the_records_of_a_policy() -> None:

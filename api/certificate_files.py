@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,12 @@ class CertificateExists(CertificateError):
     """A certificate with this name already exists."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists; choose another name, or move the file away")
+        replacing = "move the file away"
+        if path.suffix == ".crt":  # who has the certificate keeps access, wherever this copy is
+            replacing = (
+                f"replace it: `worker certs revoke {shlex.quote(path.stem)}` first, then {replacing}"
+            )
+        super().__init__(f"{path} exists; choose another name, or {replacing}")
         self.path = path
 
 

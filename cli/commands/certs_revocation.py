@@ -35,6 +35,7 @@ def revoke_command(
 ) -> None:
     """Deny certificates: adds their serials to pki/denied, and to the CRL if there is one.
 
+    NAME denies all certificates of that name in pki, also one in a file that was renamed there.
     A running server notices it within seconds, and disconnects the clients; their jobs keep running.
     """
     if not certificates and not serials:
@@ -71,8 +72,27 @@ def crl_command(days: int, form: str | None) -> None:
 
 def _of_files(pki: Path, certificates: Sequence[str]) -> Iterator[tuple[int, str]]:
     for each in certificates:
-        found = read_named(pki, each, lambda path: read_certificate(pem_certificates(path)[0]))
-        yield found.serial, "".join(char if char.isprintable() else "?" for char in found.identity.name)
+        others = _others(pki, each)
+        own = [each] if (pki / f"{each}.crt").exists() or not others else []
+        for name in (*own, *others):
+            found = read_named(pki, name, lambda path: read_certificate(pem_certificates(path)[0]))
+            yield found.serial, "".join(char if char.isprintable() else "?" for char in found.identity.name)
+
+
+def _others(pki: Path, name: str) -> list[str]:
+    """Return the files in ``pki`` other than NAME.crt whose certificates have this name.
+
+    Such a file is one that was moved away, so that the client could get another certificate.
+    """
+    paths = sorted(set(pki.glob("*.crt")) - {pki / f"{name}.crt", pki / "ca.crt"})
+    return [str(path) for path in paths if _name_in(path) == name]
+
+
+def _name_in(path: Path) -> str | None:
+    try:
+        return read_certificate(pem_certificates(path)[0]).identity.name
+    except (OSError, ValueError):
+        return None
 
 
 def _given(serials: Sequence[str]) -> Iterator[tuple[int, str]]:

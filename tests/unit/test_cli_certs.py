@@ -73,6 +73,25 @@ def test_revoke_denies_and_renew_refuses(home: Path) -> None:
     assert 0 == certs(home, "renew", "writer").returncode
 
 
+def test_revoke_finds_every_certificate_of_a_name(home: Path) -> None:
+    """A certificate that was moved aside for another one of the same client does not keep its access."""
+    pki = home / "home" / "pki"
+    (pki / "broken.crt").write_text("nothing")
+    assert 0 == certs(home, "issue", "bob", "--role", "reader").returncode
+    first = serial(home, "bob")
+    (pki / "bob.key").unlink()
+    refused = certs(home, "issue", "bob", "--role", "writer").stderr
+    assert f"{pki}/bob.crt exists; " in refused
+    assert "`worker certs revoke bob` first, then move the file away" in refused
+    (pki / "bob.crt").rename(pki / "bob-2026.crt")
+    assert 0 == certs(home, "issue", "bob", "--role", "writer").returncode
+    second = serial(home, "bob")
+    denied = json.loads(certs(home, "revoke", "bob", "-o", "json").stdout)
+    assert [second, first] == denied["serials"]
+    (pki / "bob.crt").unlink()
+    assert f"denied bob, serial {first}\n" in certs(home, "revoke", "bob").stdout
+
+
 def test_renew_adds_names_to_a_server(home: Path) -> None:
     """The key and the earlier names stay; a name that it has is not added again."""
     before = json.loads(certs(home, "show", "server", "-o", "json").stdout)[0]["hosts"]

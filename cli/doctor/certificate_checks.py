@@ -21,10 +21,7 @@ def check_certificates(home: Home, client: ClientSettings) -> Iterator[Finding]:
 
     ``client`` may select a certificate that is elsewhere.
     """
-    with suppress(SettingsError):  # the check of the server reports it
-        certificate, key = client.own
-        if certificate.parent != home.pki:
-            yield _check_certificate("your certificate", certificate, key)
+    yield from check_own_certificate(home, client)
     if not home.pki.exists():
         yield warning(
             "certificates", f"none in {home.pki}", "`worker up` or `worker certs init` creates them"
@@ -37,6 +34,21 @@ def check_certificates(home: Home, client: ClientSettings) -> Iterator[Finding]:
     yield from _check_replaceable(home)
     yield from _check_place_of_key(home)
     yield from _check_revocation(home)
+
+
+def check_own_certificate(home: Home, client: ClientSettings) -> Iterator[Finding]:
+    """Check the client's certificate, if it is elsewhere."""
+    if (own := own_certificate(home, client)) is not None:
+        yield _check_certificate("your certificate", *own)
+
+
+def own_certificate(home: Home, client: ClientSettings) -> tuple[Path, Path] | None:
+    """Return certificate and key of the client, None if they are in the home, or if there are none."""
+    try:
+        certificate, key = client.own
+    except SettingsError:  # the check of the server reports it
+        return None
+    return None if certificate.parent == home.pki else (certificate, key)
 
 
 def _check_certificate(subject: str, certificate: Path, key: Path) -> Finding:

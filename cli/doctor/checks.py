@@ -13,7 +13,7 @@ from ...linux.state.reserve import Reserve
 from ..home import Home
 from ..options.quantities import format_size
 from ..private_files import exposed_files
-from .certificate_checks import check_certificates
+from .certificate_checks import check_certificates, check_own_certificate, own_certificate
 from .cgroup_checks import check_cgroups
 from .file_system import file_system
 from .findings import (
@@ -37,7 +37,19 @@ _SCARCE_FILES = 4096
 
 
 def examine(home: Home, client: ClientSettings) -> list[Finding]:
-    """Run all checks; ``client`` says which server is asked. Nothing is changed or left behind."""
+    """Run all checks; ``client`` says which server is asked. Nothing is changed or left behind.
+
+    Where there is only a client, of a server elsewhere, what a server needs is not checked.
+    """
+    if _has_only_client(home, client):
+        return [
+            ok(
+                "server here",
+                "none: only the client is checked; WORKER_HOME=DIR checks the rest",
+            ),
+            *check_own_certificate(home, client),
+            *check_server(client),
+        ]
     checks = (
         check_cgroups,
         _check_kernel,
@@ -50,6 +62,15 @@ def examine(home: Home, client: ClientSettings) -> list[Finding]:
         check_service,
     )
     return [finding for check in checks for finding in check(home)]
+
+
+def _has_only_client(home: Home, client: ClientSettings) -> bool:
+    """Whether no server was ever started here, and the client has keys elsewhere, as after a join."""
+    return (
+        "WORKER_HOME" not in os.environ
+        and not home.path.exists()
+        and own_certificate(home, client) is not None
+    )
 
 
 def _check_kernel(home: Home) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ from worker.cli.doctor.server_checks import cannot_read
 from worker.cli.home import Home
 from worker.cli.main import run
 from worker.cli.options.limits import LIMITS
+from worker.client.address import Address
 from worker.linux.spawner import systemd_scope
 
 from ..support.authorities import TestCA, now
@@ -198,6 +199,22 @@ def test_the_certificate_of_the_client_may_be_elsewhere(tmp_path: Path) -> None:
     assert "`worker certs renew ann` replaces it" == finding.remedy
     in_home = ClientSettings(cert=pki / "writer.crt", key=pki / "writer.key")
     assert "your certificate" not in {each.subject for each in check_certificates(Home(tmp_path), in_home)}
+
+
+def test_where_there_is_only_a_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only a server needs is not missing on a machine that has none; WORKER_HOME asks for it."""
+    TestCA("the CA").client("writer").write(tmp_path, "writer")
+    settings = ClientSettings(
+        Address("127.0.0.1", 1), tmp_path / "ca.crt", tmp_path / "writer.crt", tmp_path / "writer.key"
+    )
+    home = Home(tmp_path / "none")
+    assert "control groups" in [each.subject for each in checks.examine(home, settings)]
+    monkeypatch.delenv("WORKER_HOME")
+    findings = checks.examine(home, settings)
+    assert ["server here", "your certificate", "server"] == [each.subject for each in findings]
+    assert all(each.verdict is not Verdict.MISSING for each in findings)
+    home.path.mkdir()
+    assert "state" in [each.subject for each in checks.examine(home, settings)]
 
 
 def test_a_client_that_may_not_read_knows_who_it_is() -> None:

@@ -15,6 +15,7 @@ PATIENCE = 3.0
 class Trouble(Enum):
     """What prevents clients from using an address."""
 
+    UNKNOWN_HOST = "this machine does not know the name"
     UNREACHABLE = "nothing answers"
     OTHER_CA = "its certificate is of another CA"
     OTHER_NAME = "its certificate does not contain this name"
@@ -50,6 +51,8 @@ def server_trouble(
         raise TlsSetupFailed(f"{pki}: {error.strerror}") from None
     try:
         connection = socket.create_connection((host, port), timeout=patience)
+    except socket.gaierror as error:
+        return ServerTrouble(Trouble.UNKNOWN_HOST, error.strerror)
     except OSError as error:
         return ServerTrouble(Trouble.UNREACHABLE, error.strerror or "it does not answer")
     with connection:

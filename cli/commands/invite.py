@@ -190,6 +190,8 @@ def _advice(address: Address, trouble: ServerTrouble) -> str:
                 f"{start}`worker up --listen {everywhere}` starts a server that other machines reach "
                 "(`worker down` first, if one is up); --server names another address"
             )
+        case Trouble.UNKNOWN_HOST:
+            return f"{start}the other machine must know it; --server names another address"
         case Trouble.OTHER_NAME:
             return (
                 f"{start}`worker certs renew server --host {address.host}` adds it, and the server "

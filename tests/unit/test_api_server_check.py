@@ -56,7 +56,7 @@ async def test_nothing_answers(pki: Path) -> None:
         assert trouble is not None
         assert Trouble.NO_TLS is trouble.kind
     assert Trouble.UNREACHABLE is await found("127.0.0.1", port, pki)
-    assert Trouble.UNREACHABLE is await found("host.invalid", port, pki)
+    assert Trouble.UNKNOWN_HOST is await found("host.invalid", port, pki)
 
 
 def test_without_a_ca(tmp_path: Path) -> None:

@@ -165,6 +165,9 @@ class JobRunner:
         """Return True if the end is journaled; otherwise the spawner keeps it for the next Worker."""
         try:
             await self.journal.put(record)
+        except JournalUnusable as error:  # as on a full disk: no defect
+            log.error("job %s: cannot journal the end, the next server does: %s", record.id, error)  # noqa: TRY400
+            return False
         except Exception:
             log.exception("job %s: cannot journal the end", record.id)
             return False

@@ -99,6 +99,7 @@ async def test_the_spawner_keeps_an_end_that_cannot_be_journaled(
     assert Exited(0) == (await successor.wait(job)).ending
     assert {} == await machine.spawner.recover()
     assert [True] == ["cannot journal the end" in message for message in caplog.messages]
+    assert [None] == [each.exc_info for each in caplog.records]  # a full disk is no defect
 
 
 async def test_a_failed_recovery_is_repeated() -> None:

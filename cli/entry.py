@@ -10,8 +10,11 @@ def main() -> None:
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from . import exit_status  # noqa: PLC0415 - see above
-    from . import main as command_line  # noqa: PLC0415
+    try:
+        from . import exit_status  # noqa: PLC0415 - see above
+        from . import main as command_line  # noqa: PLC0415
+    except ImportError as error:
+        sys.exit(f"worker: a part of this installation cannot be loaded: {error}; install worker again")
 
     try:
         if interruptible:

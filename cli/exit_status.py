@@ -59,6 +59,8 @@ def _failure(error: Exception) -> Failure:
         case OSError():
             named = f"{error.filename}: " if error.filename else ""
             return Failure(f"{named}{error.strerror or error}", code=_code_of(error))
+        case ImportError():
+            return Failure(f"a part of this installation cannot be loaded: {error}; install worker again")
         case _:
             return Failure(f"internal error, please report it: {_origin(error)}", code="INTERNAL")
 

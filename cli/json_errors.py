@@ -44,7 +44,7 @@ def asks_for_json(root: click.Group, arguments: Sequence[str]) -> bool:
     while isinstance(command, click.Group) and rest:
         try:
             _, found, rest = command.resolve_command(click.Context(command), rest)
-        except (click.UsageError, Failure):  # there is none of this name, or it is not installed
+        except (click.UsageError, Failure, ImportError):  # none of this name, or it cannot be loaded
             found, rest = None, rest[1:]
         command = found or _UNKNOWN
         form, rest = _parsed(command, rest)

@@ -92,6 +92,7 @@ class LazyGroup(click.Group):
 
 
 _MORE = (
+    "Also, as in docker: ps, logs, kill, rm, inspect. `worker version` prints versions.",
     "`worker COMMAND --help` has examples; `man worker-start` and the like describe every option.",
     'Completion of commands, options and jobs: eval "$(_WORKER_COMPLETE=bash_source worker)"',
 )

@@ -41,7 +41,7 @@ def down(form: str | None, *, stop_jobs: bool) -> None:
         finally:
             os.close(server)
     elif stop_jobs:
-        raise Failure("worker is not up, so its jobs cannot be stopped; run `worker up` first")
+        raise Failure("no server is up, so its jobs cannot be stopped; run `worker up` first")
     if form == "json":
         show_json(DownObject(stopped=server is not None, running_jobs=running))
     else:

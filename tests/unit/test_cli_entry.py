@@ -54,3 +54,17 @@ def test_an_ignored_signal_has_no_effect() -> None:
     done = start(before="signal.signal(signal.SIGINT, signal.SIG_IGN)")
     assert (0, b"") == (done.returncode, done.stderr)
     assert done.stdout.startswith(b"worker ")
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "-o", "json"], ["stream", "x"]], ids=" ".join)
+@pytest.mark.parametrize("missing", ["_ssl", "click", "worker.client.client"])
+def test_a_broken_installation_is_one_line(arguments: list[str], missing: str) -> None:
+    """A module that cannot be loaded, as without _ssl, is named; nobody sees a traceback."""
+    script = f"import sys; sys.modules[{missing!r}] = None; from worker.cli.entry import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert 1 == done.returncode
+    assert 1 == len(done.stderr.splitlines())
+    assert "a part of this installation cannot be loaded" in done.stderr
+    assert missing in done.stderr

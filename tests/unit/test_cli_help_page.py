@@ -7,7 +7,7 @@ import click
 import pytest
 
 from worker.cli.help_page import HelpPage
-from worker.cli.main import COMMANDS, worker
+from worker.cli.main import COMMANDS, HIDDEN, worker
 from worker.cli.unknown_commands import _INSTEAD, _NEVER_SUGGESTED, instead_of
 
 SCREEN = 50
@@ -72,6 +72,13 @@ def test_the_overview_has_every_command_once() -> None:
     overview = worker.get_help(click.Context(worker, info_name="worker"))
     for command in COMMANDS:
         assert (0 if command.hidden else 1) == overview.count(f"\n  {command.name} ")
+
+
+def test_the_overview_ends_with_the_words_of_docker() -> None:
+    """They are named where one looks for them, without a line for each."""
+    overview = worker.get_help(click.Context(worker, info_name="worker"))
+    (line,) = [each for each in overview.splitlines() if each.startswith("Also, as in docker: ")]
+    assert not [each.name for each in HIDDEN if str(each.name) not in line]
 
 
 @pytest.mark.parametrize("name", [*_INSTEAD, "lst", "stpo", "remve", "kil", "nonesuch"])

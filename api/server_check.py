@@ -52,7 +52,7 @@ def server_trouble(
     try:
         connection = socket.create_connection((host, port), timeout=patience)
     except socket.gaierror as error:
-        return ServerTrouble(Trouble.UNKNOWN_HOST, error.strerror)
+        return ServerTrouble(Trouble.UNKNOWN_HOST, error.strerror or str(error))
     except OSError as error:
         return ServerTrouble(Trouble.UNREACHABLE, error.strerror or "it does not answer")
     with connection:

@@ -1,6 +1,7 @@
 """Which exit status a command ends with, and the message that explains it."""
 
 import contextlib
+from collections.abc import Sequence
 from errno import E2BIG, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOEXEC, ENOTDIR, ETXTBSY
 
 import click
@@ -67,12 +68,23 @@ def _failure(error: Exception) -> Failure:
 
 def _usage_failure(error: click.ClickException) -> Failure:
     """Return what is wrong with the command line; people also see the usage."""
-    message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        similar = _similar(error.option_name, error.possibilities)
+        error = click.NoSuchOption(error.option_name, possibilities=similar, ctx=error.ctx)
+    message = error.format_message().replace("\n\t", " ")  # click puts each of several choices on a line
     text = f"worker: {message}"
     context = getattr(error, "ctx", None)
     if context is not None:
         text += f"\n{context.get_usage()}\nTry `{context.command_path} --help`."
     return Failure(message, _usage_status(error), code="INVALID_ARGUMENT", text=text)
+
+
+def _similar(name: str, options: Sequence[str]) -> list[str]:
+    """Return the options with a similar name: click compares the dashes too, which all have."""
+    from difflib import get_close_matches  # noqa: PLC0415 - needed only for an error
+
+    names = {each.lstrip("-"): each for each in options}
+    return sorted(names[each] for each in get_close_matches(name.lstrip("-"), names))
 
 
 def _usage_status(error: click.ClickException) -> int:

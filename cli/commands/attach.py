@@ -57,7 +57,7 @@ async def _attach(
     if stdin is not None:
         on_terminal = status.record.spec.terminal is not None
         passed = (
-            TerminalSession(terminal, stdin, detach_keys, redraws=True)
+            TerminalSession(terminal, stdin, detach_keys, redraws=True, name=status.record.spec.name)
             if on_terminal
             else InputCopy(stdin.read)
         )

@@ -85,7 +85,7 @@ def _passed(spec: JobSpec, terminal: LocalTerminal, detach_keys: bytes, session:
         return InputCopy(StandardInput().read, session)
     if not terminal.present:
         raise Failure("stdin is not a terminal; use -i without -t to pass it, or -t without -i")
-    return TerminalSession(terminal, StandardInput(), detach_keys, redraws=False)
+    return TerminalSession(terminal, StandardInput(), detach_keys, redraws=False, name=spec.name)
 
 
 async def _run(
@@ -158,7 +158,8 @@ def _exit_status(job: Job, status: JobStatus) -> int:
             else f"Job {job} {status.cause}"
         )
     elif status.oom_kills:
-        note(f"Job {job}: {status.oom_kills} of its processes were killed because of its memory limit")
+        were = "was" if status.oom_kills == 1 else "were"
+        note(f"Job {job}: {status.oom_kills} of its processes {were} {Cause.OOM_KILLED}")
     return exit_code(status.ending)
 
 

@@ -39,12 +39,14 @@ def result(status: JobStatus) -> str:
         return "lost"
     if status.state is not JobState.EXITED or status.ending is None:
         return status.state.value
+    if status.cause is Cause.OOM_KILLED:  # which implies the signal
+        return str(status.cause)
     ended = (
         f"killed by {_signal(status.ending.number)}"
         if isinstance(status.ending, Signaled)
         else f"exited {exit_code(status.ending)}"
     )
-    causes = {Cause.STOPPED: "stopped", Cause.TIMED_OUT: "timed out", Cause.OOM_KILLED: "out of memory"}
+    causes = {Cause.STOPPED: "stopped", Cause.TIMED_OUT: "timed out"}
     return f"{causes[status.cause]}, {ended}" if status.cause in causes else ended
 
 

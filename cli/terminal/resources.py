@@ -25,11 +25,15 @@ def limits_line(limits: ResourceLimits) -> str:
     )
 
 
-def usage_details(usage: ResourceUsage) -> list[tuple[str, str]]:
-    """Return name and text of each resource; the text is empty if the host does not measure it."""
+def usage_details(usage: ResourceUsage, *, running: bool) -> list[tuple[str, str]]:
+    """Return name and text of each resource; the text is empty if the host does not measure it.
+
+    ``running``: the job has not ended, so the memory in use is that of now.
+    """
+    when = "now" if running else "at the end"
     return [
         ("CPU", _joined(_time("used", usage.cpu_usec), _time("throttled", usage.throttled_usec))),
-        ("Memory", _joined(_of_size("now", usage.memory_current), _of_size("peak", usage.memory_peak))),
+        ("Memory", _joined(_of_size(when, usage.memory_current), _of_size("peak", usage.memory_peak))),
         ("Processes", "" if usage.pids_current is None else str(usage.pids_current)),
         (
             "I/O",

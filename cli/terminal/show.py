@@ -93,7 +93,7 @@ def job_details(status: JobStatus) -> list[str]:
         ("Ended", _local(record.end.ended_at if record.end else None)),
         ("Limits", limits_line(record.limits)),
         ("Ulimits", ", ".join(map(str, record.spec.ulimits))),
-        *usage_details(status.usage),
+        *usage_details(status.usage, running=status.ending is None),
         ("OOM kills", status.oom_kills or None),
         *(("Output", line) for line in _output(status)),
         ("Trouble", output_trouble(status.output_trouble) or output_missing(missing_output(status))),

@@ -22,12 +22,20 @@ _LAST_KEYS = 1.0
 class TerminalSession:
     """One session. If stdin is not a terminal, its bytes are typed, and nothing detaches.
 
+    ``name``: that of the job, for the note how to return.
     ``redraws``: the programs redraw their screen, which others have seen before.
     """
 
     def __init__(
-        self, terminal: LocalTerminal, stdin: StandardInput, detach_keys: bytes, *, redraws: bool
+        self,
+        terminal: LocalTerminal,
+        stdin: StandardInput,
+        detach_keys: bytes,
+        *,
+        redraws: bool,
+        name: str = "",
     ) -> None:
+        self._name = name
         self._terminal = terminal
         self._window = Window(local_size(), redraws=redraws)
         self._keyboard = Keyboard(stdin.read, detach_keys if terminal.present else b"")
@@ -59,7 +67,7 @@ class TerminalSession:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        note(f"detached; worker attach -i {job} returns")
+        note(f"detached; worker attach -i {self._name or job} returns")
         return True
 
     async def _skip(self, output: OutputCopies) -> None:

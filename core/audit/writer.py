@@ -61,7 +61,7 @@ class AuditWriter:
             "reason": self.trouble,
         }
         self._destination.write(line(gap))
-        log.warning("the audit log can be written again; %d records are missing", self._lost)
+        log.warning("the audit log can be written again; %s missing", _records(self._lost))
         self._lost = 0
         self.trouble = ""
 
@@ -73,5 +73,9 @@ class AuditWriter:
         trouble = error.strerror or str(error)
         if trouble != self.trouble or not 0 <= now - self._reported_at < _REPORT_INTERVAL:
             self._reported_at = now
-            log.error("the audit log cannot be written: %s; %d records are missing", error, self._lost)
+            log.error("the audit log cannot be written: %s; %s missing", error, _records(self._lost))
         self.trouble = trouble
+
+
+def _records(count: int) -> str:
+    return f"{count} record{' is' if count == 1 else 's are'}"

@@ -27,7 +27,7 @@ OTHER = JobId(UUID("b58476f2-94ff-445b-898d-29eeaf905a47"))
         (job(Signaled(40)), "killed by signal 40"),
         (job(Signaled(15), cause=Cause.STOPPED), "stopped, killed by SIGTERM"),
         (job(Exited(3), cause=Cause.TIMED_OUT), "timed out, exited 3"),
-        (job(Signaled(9), cause=Cause.OOM_KILLED), "out of memory, killed by SIGKILL"),
+        (job(Signaled(9), cause=Cause.OOM_KILLED), "OOM killed"),
         (job(Lost("reboot")), "lost"),
     ],
 )

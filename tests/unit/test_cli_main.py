@@ -86,6 +86,14 @@ def test_summaries_are_those_of_the_commands() -> None:
         (["nonesuch"], "there is no `worker nonesuch`: `worker --help` lists the commands"),
         (["start"], "Missing argument 'CMD'."),
         (["start", "--memroy", "1G", "ls"], "No such option"),
+        (
+            ["start", "--memry", "1G", "ls"],
+            "No such option '--memry'. (Did you mean one of: '--memory', '--memory-high'?)",
+        ),
+        (
+            ["invite", "bob", "--listen", "127.0.0.1:0"],
+            "Missing option '--role'. Choose from: reader, writer",
+        ),
         (["start", "--memory", "10X", "ls"], "--memory 10X: unknown unit 'X'; use K, M, G or T"),
         (["run", "--io-write", "4M", "ls"], "--io-write 4M: write DEVICE=LIMIT, as in /dev/vda=1M"),
         (["update", "x"], "no limit to change is given; name one, such as --memory 1G"),

@@ -7,7 +7,7 @@ import pytest
 
 from worker.api import translate
 from worker.cli.terminal.job_object import JobObject, job_object
-from worker.cli.terminal.resources import limits_line
+from worker.cli.terminal.resources import limits_line, usage_details
 from worker.cli.terminal.show import job_details, job_line
 from worker.core.model.ending import (
     Cause,
@@ -109,6 +109,13 @@ def test_details_omit_empty_fields() -> None:
     names = {line.split(":")[0] for line in lines}
     assert {"Job", "Command", "State", "Pid", "Owner", "Directory"} < names
     assert not {"User", "Labels", "Limits", "CPU", "Memory", "Pressure", "OOM kills"} & names
+
+
+@pytest.mark.parametrize(("running", "text"), [(True, "160K now"), (False, "160K at the end")])
+def test_only_a_running_job_uses_memory_now(*, running: bool, text: str) -> None:
+    """Of one that has ended, the memory in use is that of its end."""
+    usage = ResourceUsage(memory_current=160 << 10, memory_peak=1 << 20)
+    assert f"{text}, 1M peak" == dict(usage_details(usage, running=running))["Memory"]
 
 
 def test_output_bound_and_trouble_are_shown() -> None:

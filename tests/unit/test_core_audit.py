@@ -468,7 +468,7 @@ def test_records_that_are_lost(caplog: pytest.LogCaptureFixture) -> None:
         ("outcome", "2", None, None),
     ] == [tuple(each.get(name) for name in ("event", "id", "count", "reason")) for each in log.records]
     assert [
-        "the audit log cannot be written: [Errno 28] No space left on device; 1 records are missing",
+        "the audit log cannot be written: [Errno 28] No space left on device; 1 record is missing",
         "the audit log can be written again; 5 records are missing",
     ] == [each.getMessage() for each in caplog.records]
 

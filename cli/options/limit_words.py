@@ -11,43 +11,43 @@ from .limits import LIMITS, Limit
 
 _FIELDS = {f"limits.{each.field}": each for each in LIMITS}
 _NUMBER = r"\d+(?:\.\d+)?"
-_WORDS = re.compile(
-    r"limits\.(?P<part>\w+)(?: (?P<device>\S+))?\.(?P<name>\w+)|limits\.(?P<whole>pids|cpuset|memory)\b"
-)
+_WORDS = re.compile(r"limits\.(?P<part>\w+)(?: (?P<device>\S+))?\.(?P<name>\w+)|limits\.(?P<whole>\w+)")
 _ABOVE = re.compile(
     rf"(?P<field>{_WORDS.pattern}): (?P<value>{_NUMBER}|unlimited) is above (?P<whose>[\w ]+)'s maximum of "
     rf"(?P<most>{_NUMBER})"
 )
-_MEMORY = "limits.memory.max"
+_CONTROLLERS = {"cpu": "limits.cpu.quota", "memory": "limits.memory.max"}
+"""The limit that stands for all of a controller."""
 
 
 def in_options(text: str) -> str:
     """Return a text with the option in place of each field: ``--memory``."""
-    return _in_words(text, lambda limit: limit.option)
+    return _in_words(text, lambda limit: limit.option, "--io-...")
 
 
 def in_settings(text: str) -> str:
     """Return a text with the key of the settings in place of each field: ``memory``."""
-    return _in_words(text, lambda limit: limit.name)
+    return _in_words(text, lambda limit: limit.name, "io")
 
 
-def _in_words(text: str, name: Callable[[Limit], str]) -> str:
+def _in_words(text: str, name: Callable[[Limit], str], of_io: str) -> str:
+    """Return the text with the ``name`` of each limit, and ``of_io`` for all those of a device."""
     if "limits." not in text:
         return text
-    return _WORDS.sub(lambda found: _named(found, name), _ABOVE.sub(_with_units, text))
+    return _WORDS.sub(lambda found: _named(found, name, of_io), _ABOVE.sub(_with_units, text))
 
 
 def _limit_of(found: re.Match[str]) -> Limit | None:
     part, whole = found["part"], found["whole"]
     if whole is not None:
-        return _FIELDS.get(_MEMORY if whole == "memory" else f"limits.{whole}")
+        return _FIELDS.get(_CONTROLLERS.get(whole, f"limits.{whole}"))
     return _FIELDS.get(f"limits.{part}.{found['name']}")
 
 
-def _named(found: re.Match[str], name: Callable[[Limit], str]) -> str:
+def _named(found: re.Match[str], name: Callable[[Limit], str], of_io: str) -> str:
     limit = _limit_of(found)
     if limit is None:
-        return found[0]
+        return of_io if found[0] in {"limits.io", "limits.io.device"} else found[0]
     return f"{name(limit)} {found['device']}" if found["device"] else name(limit)
 
 

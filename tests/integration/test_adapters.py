@@ -256,7 +256,7 @@ def test_a_limit_of_another_limiter_holds(make: Callable[..., Installation]) -> 
     assert group
     assert not any(Path("/sys/fs/cgroup").glob(f"**/{job}"))
     refused = installation.run("start", "--memory", "10M", "true")
-    assert b"the limiter example-pids enforces limits.pids only" in refused.stderr
+    assert b"the limiter example-pids enforces --pids only" in refused.stderr
 
 
 @pytest.mark.parametrize(

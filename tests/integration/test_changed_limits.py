@@ -78,7 +78,7 @@ def test_a_rate_of_a_device_is_removed(shared: Installation, tmp_path: Path) -> 
         for each in shared.query(job)["limits"]["io"]
     ]
     done = shared.run("update", "--io-write", "/other=unlimited", job)
-    assert b"limits.io /other: has no limit; the limits are those of" in done.stderr
+    assert b"--io-... /other: has no limit; the limits are those of" in done.stderr
     shared.worker("update", "--io-write", f"{tmp_path}=max", job)
     assert [] == shared.query(job)["limits"]["io"]
     shared.worker("stop", job)
@@ -101,7 +101,7 @@ def test_defaults_and_maxima(install: Install, tmp_path: Path) -> None:
     assert (None, 30) == (limits["memory"]["max"], limits["pids"])
     installation.worker("update", "--cpu", "0.5", job)
     assert installation.query(job)["limits"]["memory"]["max"] is None
-    reason = "worker: limits.pids: unlimited is above this server's maximum"
+    reason = "worker: --pids: unlimited is above this server's maximum"
     for command in (["start", "--pids", "unlimited", "true"], ["update", "--pids", "max", job]):
         assert installation.run(*command).stderr.decode().startswith(reason)
 

@@ -54,13 +54,21 @@ def test_an_excess_has_the_units_of_the_options(requested: ResourceLimits, text:
     assert text == words(RpcError("InvalidArgument", str(caught.value)))
 
 
+def test_a_controller_stands_for_its_limits() -> None:
+    """What is wrong with all limits of a controller, or with a device, has the name of the options too."""
+    assert "--io-...: there is no device /proc" == in_options("limits.io: there is no device /proc")
+    assert "--memory: the limit is too low" == in_options("limits.memory: the limit is too low")
+    assert "--cpu: not writable" == in_options("limits.cpu: not writable")
+    assert "io: is empty" == in_settings("limits.io.device: is empty")
+
+
 def test_a_remedy_names_options() -> None:
     """What an error recommends can be typed."""
     text = "set limits.memory.max too, make limits.memory.swap_max unlimited, or use cgroup v2"
     assert "set --memory too, make --swap unlimited, or use cgroup v2" == in_options(text)
 
 
-@pytest.mark.parametrize("text", ["limits.io.device: is empty", "limits.conf: no such file", "limits."])
+@pytest.mark.parametrize("text", ["limits.conf: no such file", "limits."])
 def test_other_texts_stay_as_they_are(text: str) -> None:
     """Only the names of limits are replaced."""
     assert text == in_options(text)

@@ -1,5 +1,6 @@
 """`worker policy`: checks a policy, and explains what it allows."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from ..help_page import group
 from ..options.job_spec import JOB_COMMAND, invalid_specs_rejected, job_options, job_spec
 from ..options.limits import LIMITS, resource_limits
 from ..policy_file import check_protection, read_policy, summary
-from ..terminal.console import Failure, printable, say
+from ..terminal.console import Failure, note, printable, say
 from ..terminal.policy_explanation import explanation
 from ..terminal.printed_objects import PolicyCheckObject, PolicyExplanationObject
 from ..terminal.show import format_option, show_json
@@ -57,7 +58,11 @@ def check(file: Path, default_user: str | None, form: str | None) -> None:
     """
     found = _read(file)
     default = existing_users([default_user] if default_user else []).get(default_user or "")
-    suspicious = [*_unprotected(file), *warnings(found, existing_users(found.user_names), default)]
+    suspicious = [
+        *_unprotected(file),
+        *_assumed(default_user),
+        *warnings(found, existing_users(found.user_names), default),
+    ]
     if form == "json":
         show_json(PolicyCheckObject(rules=len(found.rules), quotas=len(found.quotas), warnings=suspicious))
         return
@@ -133,6 +138,8 @@ def explain_command(
     found = _read(file)
     client = Client(identity.name, identity.issuer, frozenset(map(str, identity.roles)))
     if group == CallGroup.START:
+        for each in _assumed(default_user):
+            note(each)
         call = _start(found, default_user, job)
     else:
         own = owner in {None, client.name}
@@ -192,6 +199,14 @@ def _unprotected(file: Path) -> list[str]:
     except InvalidPolicy as error:
         return [f"the server rejects the file: {error}"]
     return []
+
+
+def _assumed(default_user: str | None) -> list[str]:
+    """Return what is assumed about the user of jobs without --user, if a server would not."""
+    if default_user is not None or os.geteuid() != 0:
+        return []
+    reason = "no --default-user is given, so root is assumed"
+    return [f"{reason}; a server that runs as root needs a default_user when it has a policy"]
 
 
 def _identity_in(certificate: Path) -> Identity:

@@ -1,5 +1,6 @@
 """`worker policy explain` of calls on jobs. tests/integration/test_policy.py has those of starts."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -31,6 +32,21 @@ def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int,
     status = run(["policy", "explain", *arguments])
     found = capsys.readouterr()
     return status, found.out or found.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a server of another user needs no default_user")
+def test_a_default_user_that_is_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As root `check` and `explain` say that they assume root, which a server does not."""
+    file, assumed = tmp_path / "policy.toml", "no --default-user is given, so root is assumed"
+    file.write_text(OWN)
+    start = ["explain", "--policy", str(file), "--as", "ci-1", "--role", "writer"]
+    for given in ([], ["--default-user", "nobody"]):
+        run(["policy", "check", *given, str(file)])
+        assert (assumed in capsys.readouterr().out) is not bool(given)
+        run(["policy", *start, *given, "--", "true"])
+        assert (assumed in capsys.readouterr().err) is not bool(given)
+        run(["policy", *start, *given, "--call", "stop"])
+        assert assumed not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("command", "output"), EXAMPLES)

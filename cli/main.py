@@ -114,7 +114,7 @@ GROUPS = {
     ),
     "Servers": (
         LazyCommand("up", "Start a server of your own in the background."),
-        LazyCommand("down", "Stop the server in the background; jobs keep running."),
+        LazyCommand("down", "Stop the server; jobs keep running."),
         LazyCommand("serve", "Run the server in the foreground."),
         LazyCommand("doctor", "Check what this machine supports and what is missing."),
         LazyCommand("debug", "Show what a job waits for, and its state, processes and files."),

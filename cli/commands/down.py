@@ -1,4 +1,4 @@
-"""`worker down`: stops the server in the background and, on request, its jobs."""
+"""`worker down`: stops the server of WORKER_HOME and, on request, its jobs."""
 
 import asyncio
 import os
@@ -27,9 +27,10 @@ from ..terminal.show import format_option, show_json
 @click.option("--jobs", "stop_jobs", is_flag=True, help="Stop all jobs first.")
 @format_option("json", prints=DownObject)
 def down(form: str | None, *, stop_jobs: bool) -> None:
-    """Stop the server in the background; jobs keep running.
+    """Stop the server; jobs keep running.
 
-    The next `worker up` recovers them.
+    The next `worker up` or `worker serve` recovers them. This also stops a server of `worker serve`, if
+    WORKER_HOME is the same.
     """
     home = worker_home()
     running = None

@@ -68,6 +68,8 @@ def stream(
     If stdout and stderr of the job are separate, each goes to that of this command, and a tail is one of
     each; --offset then needs --stdout or --stderr.
 
+    From line 50 on: worker stream JOB | tail -n +50.
+
     If the connection to the server is lost, the stream resumes at the same byte when it is back.
     """
     starts: list[StreamStart] = [

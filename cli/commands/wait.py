@@ -19,7 +19,8 @@ from ..terminal.show import format_option, show_job
 def wait(settings: ClientSettings, chosen: ChosenJobs, form: str | None) -> None:
     """Wait until jobs have finished and print their exit codes.
 
-    There is one line for each job, in the order of the jobs.
+    There is one line for each job, in the order of the jobs. The exit status of this command is 0 whatever
+    the exit codes are: use code=$(worker wait JOB).
     """
 
     def show(_job: Job, status: JobStatus) -> object:

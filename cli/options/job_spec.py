@@ -29,6 +29,7 @@ COMMON_OPTIONS = frozenset(
         "name",
         "env",
         "env_file",
+        "secrets",
         "working_directory",
         "user",
         "labels",
@@ -187,7 +188,7 @@ _SECRETS = click.option(
     type=SECRET,
     multiple=True,
     callback=_converted(dict),
-    help="Give the job the contents of a file, as a file in the directory $CREDENTIALS_DIRECTORY.",
+    help="Give the job the contents of a file as $CREDENTIALS_DIRECTORY/NAME, in memory.",
 )
 _ARGS = click.argument("args", metavar="[ARG]...", type=click.UNPROCESSED, nargs=-1)
 

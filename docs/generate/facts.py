@@ -97,6 +97,7 @@ def _many(commands: set[str]) -> str:
 def _exit_statuses() -> str:
     rows = [
         (0, "The command has done what it was asked to do."),
+        (0, "`worker wait`: the jobs have finished, whatever their exit codes are, which it prints."),
         (1, "The server refused or could not be reached, or a check of `worker doctor` failed."),
         (2, "The command line is wrong. Of `worker run`: 125."),
         (

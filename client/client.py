@@ -69,7 +69,7 @@ class Client:
         """Start a job exactly once: a command with its arguments and other fields of JobSpec, or a JobSpec.
 
         With the same ``request_id`` again, from any client of this name, it is the same job. ``secrets``
-        are variables of its environment whose values are recorded nowhere. Raises InvalidJobSpec.
+        are files of the job, by name, whose contents are recorded nowhere. Raises InvalidJobSpec.
         """
         if isinstance(command, JobSpec):
             if args or fields:

@@ -54,6 +54,13 @@ def _link_to_the_source(_app: Sphinx, page: str, content: list[str]) -> None:
     content[0] = re.sub(r"\]\((?!\w+:)([^)#\s]+)(#[^)]*)?\)", target, content[0])
 
 
+def _name_man_pages(app: Sphinx, page: str, content: list[str]) -> None:
+    """Let man pages name each other: a link has no address there, and is printed as <>."""
+    if app.builder.name == "man" and page == "reference/commands":
+        content[0] = re.sub(r"\[worker ([a-z-]+)\]\(commands/[^)]*\)", r"worker-\1(1)", content[0])
+
+
 def setup(app: Sphinx) -> None:
-    """Register the hook."""
+    """Register the hooks."""
     app.connect("source-read", _link_to_the_source)
+    app.connect("source-read", _name_man_pages)

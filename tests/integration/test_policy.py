@@ -62,7 +62,7 @@ def governed(tmp_path_factory: pytest.TempPathFactory, module_install: Install) 
     policy = home / "policy.toml"
     policy.write_text(ADMIN)
     installation = module_install(home / "home")
-    for name in ("ci-1", "alice", "carol", "guest"):
+    for name in ("ci-1", "alice", "carol", "deploy", "guest"):
         installation.worker("certs", "issue", name, "--role", "writer", "--key-type", "p256")
     installation.worker("up", "--policy", str(policy), "--default-user", "nobody")
     return Governed(installation, policy)
@@ -81,15 +81,15 @@ def recipes(safe: Path) -> str:
     script = safe / "show"
     script.write_text('#!/bin/sh\necho "$(id -un) $0 $*"\n')
     script.chmod(0o755)
-    text = RECIPES
-    for program in ("/usr/bin/make", "/usr/bin/systemctl", "/usr/bin/apt-get", "/usr/bin/bwrap"):
-        (safe / os.path.basename(program)).symlink_to(script)
-        text = text.replace(f'"{program}"', f'"{safe / os.path.basename(program)}"')
+    text = RECIPES.replace('"/srv/app"', f'"{safe}"')
+    for program in ("apt-get", "bwrap", "git", "make", "systemctl"):
+        (safe / program).symlink_to(script)
+        text = text.replace(f'"/usr/bin/{program}"', f'"{safe / program}"')
     return f'path = "{safe}:/usr/bin:/bin"\n' + text.replace('"build"', '"daemon"') + ADMIN
 
 
 def test_recipes(governed: Governed, safe: Path) -> None:
-    """CI may build, on-call may restart services, no one may install packages, guests are in a sandbox."""
+    """CI builds, on-call restarts, none installs packages, deploy has one directory, guests a sandbox."""
     policy = recipes(safe)
     governed.replaced(policy)
 
@@ -110,8 +110,9 @@ def test_recipes(governed: Governed, safe: Path) -> None:
     assert denied("carol", "--user", "root", "id")
 
     # Without the recipe by which everybody may start anything:
-    governed.replaced(only(policy, "ci builds", "on-call", "sandboxed"))
+    governed.replaced(only(policy, "ci builds", "on-call", "sandboxed", "deploy"))
     assert denied("ci-1", "make", "-C", "/srv/build/../../etc", "all")
+    assert 0 == run("ci-1", "make", "-C", "/srv/build/app", "-C", "/etc", "-f", "/etc/Makefile")[0]
     assert denied("ci-1", "make", "-C", "/srv/build/app/sub")
     assert denied("ci-1", "make", "-f", "/srv/build/app")
     assert denied("ci-1", "--env", "MODE=fast", *build)
@@ -119,6 +120,13 @@ def test_recipes(governed: Governed, safe: Path) -> None:
     assert denied("ci-1", "--user", "root", *build)
     assert denied("ci-1", "--memory", "9G", *build)
     assert denied("carol", *build)
+
+    pull = ("git", "pull", "--ff-only")
+    assert (0, f"nobody {safe}/git pull --ff-only\n") == run("deploy", "--cwd", str(safe), *pull)
+    assert denied("deploy", *pull)
+    assert denied("deploy", "--cwd", "/usr", *pull)
+    assert denied("deploy", "--cwd", str(safe), "git", "-C", "/etc", "pull", "--ff-only")
+    assert denied("deploy", "--cwd", str(safe), *pull, "other")
 
     restart = ("--user", "root", "systemctl", "restart", "nginx.service")
     assert (0, f"root {safe}/systemctl restart nginx.service\n") == run("alice", *restart)

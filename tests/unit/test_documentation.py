@@ -53,7 +53,8 @@ def test_command_lines(page):
     commands = {each.name: each for each in COMMANDS}
     for line in COMMAND_LINE.findall(page.read_text()):
         # Two spaces separate a command line from its description; "..." stands for several names.
-        name, *words = [word for word in line.partition("  ")[0].split() if not word.endswith("...")]
+        ours = line.partition("  ")[0].partition(" | ")[0]
+        name, *words = [word for word in ours.split() if not word.endswith("...")]
         assert name in commands, line
         command = commands[name].load()
         if isinstance(command, click.Group) and words:

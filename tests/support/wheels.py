@@ -42,6 +42,11 @@ class Build:
         with zipfile.ZipFile(self.file) as archive:
             return archive.namelist()
 
+    def read(self, name: str) -> str:
+        """Return the text of a file in the wheel."""
+        with zipfile.ZipFile(self.file) as archive:
+            return archive.read(name).decode()
+
     def extract_zygote(self, directory: Path) -> Path:
         """Extract the zygote with its permissions, as installers do, and return its path."""
         with zipfile.ZipFile(self.file) as archive:

@@ -1,6 +1,7 @@
 """The wheel for this machine is complete: build it with and without a compiler, install it, use it."""
 
 import platform
+import re
 import tomllib
 from pathlib import Path
 
@@ -36,11 +37,14 @@ def test_contents(native: Build) -> None:
 
 
 def test_the_man_pages(native: Build, client: Build) -> None:
-    """Both wheels have a page for each command, where `pip` and `pipx` install it for man(1)."""
+    """Both wheels have a page for each command, where man(1) finds it, and worker(1) names them."""
     for build_ in (native, client):
         pages = {name.rpartition("/")[2] for name in build_.names if "/share/man/man1/" in name}
         assert {"worker.1", *(f"worker-{each.name}.1" for each in COMMANDS)} == pages
         assert any(name.endswith("/share/man/man5/worker.toml.5") for name in build_.names)
+        (overview,) = (name for name in build_.names if name.endswith("/share/man/man1/worker.1"))
+        named = re.findall(r"^worker([a-z\\-]+)\(1\):", build_.read(overview), re.MULTILINE)
+        assert [each.name for each in COMMANDS] == [name.replace("\\", "")[1:] for name in named]
 
 
 def test_it_needs_no_particular_python_or_libc(native: Build, tmp_path: Path) -> None:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from ..api.who_am_i import WhoAmI
     from .keyword_arguments import JobFilter, SpecFields
 
+_FIRST_PAGE = 100
+"""Jobs; each further page has more by this factor: whoever looks at a few need not wait for thousands."""
+_GROWTH = 4
+_LARGEST_PAGE = 10_000
+
 
 class Client:
     """A server, over as many connections as needed; an async context manager, which `connect` makes.
@@ -123,6 +128,7 @@ class Client:
             failed=which.get("failed", False),
             own=which.get("own", False),
             newest_first=newest_first,
+            page_size=_FIRST_PAGE,
         )
         while True:
             page, request.page_token = await self.calls.make(
@@ -132,6 +138,7 @@ class Client:
                 yield each
             if not request.page_token:
                 return
+            request.page_size = min(_GROWTH * request.page_size, _LARGEST_PAGE)
 
     async def who_am_i(self) -> "WhoAmI":
         """Return who this client is to the server, and which calls it may make."""

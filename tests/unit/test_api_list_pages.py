@@ -2,6 +2,7 @@
 
 import asyncio
 from base64 import urlsafe_b64encode
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from struct import pack
@@ -38,8 +39,10 @@ from worker.core import (
     Worker,
     new_job_id,
 )
+from worker.core.audit.record import Event
+from worker.core.audit.trail import AuditTrail
 from worker.core.model.execution import Execution
-from worker.core.testing import FakeLimiter, FakeMachine, MemoryOutputStore
+from worker.core.testing import FakeLimiter, FakeMachine, MemoryAuditLog, MemoryOutputStore
 from worker.proto.worker import Label, ListRequest, ListResponse
 
 from ..support.examples import examples
@@ -347,3 +350,25 @@ async def test_a_stock_client_accepts_every_page(pki: Path) -> None:
         async with served.channel("reader") as channel:
             with pytest.raises(GRPCError, match="page_token: is not one that this server has sent"):
                 await unary(channel, LIST, ListRequest(page_token="x"), ListResponse)
+
+
+async def test_who_looks_at_a_few_jobs_gets_a_short_page(pki: Path) -> None:
+    """The pages of our client grow, so that the first one comes at once, however many jobs there are."""
+    log = MemoryAuditLog()
+    records = [finished(number) for number in range(600)]
+    audit = AuditTrail(log, reads=True)
+    async with (
+        serving(pki, await made(records), audit=audit) as served,
+        served.client("reader") as client,
+    ):
+        async with aclosing(client.jobs(newest_first=True)) as jobs:
+            seen = [(await anext(jobs)).record.id for _ in range(100)]
+        assert seen == [each.id for each in records[:-101:-1]]
+        assert 1 == list_calls(log)
+        assert 600 == len(await client.list())
+        assert 1 + 3 == list_calls(log)
+
+
+def list_calls(log: MemoryAuditLog) -> int:
+    """Return how many calls of List have ended."""
+    return sum((each["event"], each.get("method")) == (Event.OUTCOME, "List") for each in log.records)

@@ -65,12 +65,12 @@ def test_the_tutorial_on_two_machines(guest: Guest, laptop: Guest) -> None:
     installation.worker("certs", "init", "--key-type", "p256", "--host", HOST)
     environment = {"PATH": PATH, "HOME": "/root", "WORKER_HOME": installation.home}
     with ExitStack() as stack:
+        stack.callback(installation.down)
         host = terminal(guest, environment, "/root")
         stack.callback(host.close)
         other = terminal(laptop, {"PATH": PATH, "HOME": "/home/tester"}, "/home/tester", AS_TESTER)
         stack.callback(other.close)
         Tutorial({HOST: host, LAPTOP: other}, installation.home, has_keys=True).follow()
-    installation.wait_until(f"! pgrep -f '[ ]{installation.home}'")
     assert [] == installation.cgroups()
 
 

@@ -53,7 +53,9 @@ def test_the_tutorial_for_two_users(machine: list[str], tmp_path: Path) -> None:
         return subprocess.run([*machine, *command], check=True, capture_output=True, text=True).stdout
 
     own = {"HOME": str(tmp_path), "WORKER_HOME": str(home), "WORKER_RESERVE": "64K"}
+    installation = Installation(home)
     with home_of_another_user() as directory, ExitStack() as stack:
+        stack.callback(installation.down)
         host = Terminal(
             run, f"{tmp_path}/host.tmux", {"PATH": path, **own}, str(tmp_path), patience=PATIENCE
         )
@@ -68,6 +70,4 @@ def test_the_tutorial_for_two_users(machine: list[str], tmp_path: Path) -> None:
         )
         stack.callback(laptop.close)
         Tutorial({HOST: host, LAPTOP: laptop}, str(home)).follow()
-    installation = Installation(home)
-    installation.down()
     assert_nothing_left(installation)

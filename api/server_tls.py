@@ -19,7 +19,6 @@ from .ends_of_validity import Expiry, of_certificate, of_crl
 from .pem import certificates_in, revocation_lists_in
 from .tls import TlsSetupFailed, check_readable, server_context
 from .trust import ChainCertificate, Trust, chain_certificate
-from .unfinished_files import being_written, is_being_written
 
 Value = TypeVar("Value")
 
@@ -38,7 +37,8 @@ class TlsFiles:
 class ServerTls:
     """What ``files`` returns, as it was read last; raises TlsSetupFailed if the first read fails.
 
-    ``check`` is called with each file before it is read, and may raise TlsSetupFailed.
+    ``check`` is called with each file before it is read, and may raise TlsSetupFailed. ``unfinished``
+    returns why a file is not complete yet, or an empty text.
     ``files`` is called for each read, so that a file without which a server can run may appear later.
     ``settled`` is in seconds: a new file that was written later than that may not be complete.
     """
@@ -49,10 +49,12 @@ class ServerTls:
         *,
         settled: float = 1.0,
         check: Callable[[Path], None] = lambda _: None,
+        unfinished: Callable[[Path], str] = lambda _: "",
     ) -> None:
         self._files = files
         self._settled = settled
         self._check = check
+        self._unfinished = unfinished
         self._seen = _Seen(files())
         self._loaded = self._load(self._seen.files)
         self._failed = False
@@ -80,8 +82,8 @@ class ServerTls:
             now = getattr(self._seen.files, each.name)
             if path is not None and now is None:
                 raise TlsSetupFailed(f"cannot read {path}: {os.strerror(2)}")
-            if now is not None and is_being_written(now):
-                raise TlsSetupFailed(being_written(now))
+            if now is not None and (reason := self._unfinished(now)):
+                raise TlsSetupFailed(reason)
         self._loaded = self._load(self._seen.files)
         self._failed = False
 
@@ -100,7 +102,7 @@ class ServerTls:
         files = self._files()
         replaced = self._seen.files != files or self._seen.was_replaced(written=self._failed)
         return replaced and all(
-            _age(path) >= self._settled and not is_being_written(path)
+            _age(path) >= self._settled and not self._unfinished(path)
             for path in astuple(files)
             if path is not None
         )

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..api.roles import Role
-from ..api.unfinished_files import being_written, is_being_written
 from ..core.errors import InvalidJobSpec
 from ..core.policy.in_force import PolicyInForce
 from ..core.policy.reading import InvalidPolicy, PolicyReader
 from ..core.policy.rules import Policy
 from ..linux.kernel.renames import RenameWatch
+from ..linux.kernel.unfinished_files import unfinished
 from ..linux.spawner.users import account
 from .options.limit_bounds import read_rule_limits
 from .replaceable_files import how_unprotected
@@ -103,8 +103,8 @@ class PolicyFile:
     def reload(self) -> str:
         """Read the file again; if it cannot be used, keep the policy in force, report and return why."""
         try:
-            if is_being_written(self._path):
-                raise InvalidPolicy(being_written(self._path))  # noqa: TRY301 - as any other reason
+            if reason := unfinished(self._path):
+                raise InvalidPolicy(reason)  # noqa: TRY301 - as any other reason
             self.in_force.policy = self._read()
         except InvalidPolicy as error:
             self.in_force.trouble = str(error)

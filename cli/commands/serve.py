@@ -26,6 +26,7 @@ from ...core.audit.trail import AuditTrail
 from ...core.worker import Worker
 from ...linux import crash_points
 from ...linux.kernel.locks import lock_holder, open_lock, try_lock
+from ...linux.kernel.unfinished_files import unfinished
 from ...linux.spawner.host_lookup import HostLookup
 from ...linux.state.reserve import Reserve
 from ..bootstrap import make_audit, make_worker
@@ -239,7 +240,7 @@ def _server_tls(home: Home, settings: ServerSettings) -> ServerTls:
         )
 
     try:
-        return ServerTls(files, check=check_tls_file)
+        return ServerTls(files, check=check_tls_file, unfinished=unfinished)
     except TlsSetupFailed as error:
         missing = not all(path.exists() for path in astuple(files()) if path is not None)
         raise Failure(f"{error}" + ("; `worker certs init` creates keys" if missing else "")) from None

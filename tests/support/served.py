@@ -29,6 +29,7 @@ from worker.core.testing import (
     MemoryOutputStore,
 )
 from worker.core.worker import Worker
+from worker.linux.kernel.unfinished_files import unfinished
 from worker.linux.spawner.host_lookup import HostLookup
 
 from .clients import impatient
@@ -122,7 +123,7 @@ def server_tls(pki: Path) -> ServerTls:
         crl, denied = (path if path.exists() else None for path in (pki / "ca.crl", pki / "denied"))
         return TlsFiles(pki / "ca.crt", pki / "server.crt", pki / "server.key", crl, denied)
 
-    return ServerTls(files, settled=0)
+    return ServerTls(files, settled=0, unfinished=unfinished)
 
 
 @asynccontextmanager

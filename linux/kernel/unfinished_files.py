@@ -12,8 +12,14 @@ from errno import EAGAIN
 from pathlib import Path
 
 
-def is_being_written(path: Path) -> bool:
-    """Whether it is certain that some process has the file open for writing."""
+def unfinished(path: Path) -> str:
+    """Return that some process has the file open for writing, and the remedy; empty if nobody surely has."""
+    if not _is_being_written(path):
+        return ""
+    return f"{path} is being written; write another file, and rename it to this name"
+
+
+def _is_being_written(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:  # whoever reads the file reports it
@@ -28,8 +34,3 @@ def is_being_written(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def being_written(path: Path) -> str:
-    """Return the error about a file that is being written."""
-    return f"{path} is being written; write another file, and rename it to this name"

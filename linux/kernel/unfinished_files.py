@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def unfinished(path: Path) -> str:
-    """Return that some process has the file open for writing, and the remedy; empty if nobody surely has."""
+    """Return that a process certainly has the file open for writing, with the remedy; otherwise empty."""
     if not _is_being_written(path):
         return ""
     return f"{path} is being written; write another file, and rename it to this name"

@@ -240,7 +240,7 @@ def test_limits_for_all_jobs(installation):
     installation.worker("stop", running)
     for option, reason in [
         (["--memory", "101M"], "--memory: 101M is above this server's maximum of 100M"),
-        (["--pids", "41"], "limits.pids: 41 is above this server's maximum of 40"),
+        (["--pids", "41"], "--pids: 41 is above this server's maximum of 40"),
     ]:
         done = installation.run("start", *option, "true")
         assert f"worker: {reason}\n" == done.stderr.decode()

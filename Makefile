@@ -5,6 +5,8 @@ BIN := .venv/bin
 PARALLEL := --numprocesses=auto --dist=worksteal
 # The tests of a file share a server.
 PARALLEL_FILES := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# Of the other versions of Python: all, or the newest, which with that of .venv finds nearly everything.
+PYTHONS := all
 FUZZ_SECONDS := 60
 FUZZ = -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4000 -len_control=0
 
@@ -22,7 +24,7 @@ quick: .venv/ready ## Run lint, types, layers and unit-quick in parallel: run it
 # What leaves a core idle runs beside something else.
 test: .venv/ready ## Run everything that CI runs
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types layers docs wheel
-	@$(MAKE) --no-print-directory unit pythons integration
+	@$(MAKE) --no-print-directory PYTHONS=newest unit pythons integration
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target crash guest
 
 lint: .venv/ready ## Check style and format (ruff)
@@ -42,7 +44,7 @@ unit-quick: .venv/ready ## Run the unit tests, with few examples of the property
 	$(BIN)/pytest --quiet $(PARALLEL) --hypothesis-profile=quick tests/unit
 
 pythons: .venv/ready ## Run the unit tests under each other Python from 3.11 to 3.14 on this machine
-	$(BIN)/python tests/pythons.py
+	$(BIN)/python tests/pythons.py $(PYTHONS)
 
 integration: .venv/ready ## Run the tests with real processes, cgroups and servers
 	$(BIN)/pytest $(PARALLEL_FILES) tests/integration

@@ -1,4 +1,6 @@
-"""Run the unit tests under each supported Python that this machine has (`make pythons`).
+"""Run the unit tests under each supported Python that this machine has (`make pythons`), or the newest.
+
+pythons.py all|newest
 
 The Python of `.venv` is covered by `make unit`. Each other version gets its own environment,
 `.venv-3.X`, and runs the property tests with few examples. A missing version is reported, not an error.
@@ -85,10 +87,10 @@ def prepare(minor: int, interpreter: Interpreter) -> Path:
     return python
 
 
-def main() -> int:
-    """Test under each version, print what was found, and return the exit status."""
-    report, failed = [], False
-    for minor in MINORS:
+def main(which: str) -> int:
+    """Test under all versions or the newest, print what was found, and return the exit status."""
+    report, failed, tested = [], False, False
+    for minor in reversed(MINORS):
         label = f"Python 3.{minor}:"
         if sys.version_info[:2] == (3, minor):
             report.append(f"{label} .venv, tested by `make unit`")
@@ -97,6 +99,10 @@ def main() -> int:
         if interpreter is None:
             report.append(f"{label} not found")
             continue
+        if tested and which == "newest":
+            report.append(f"{label} {interpreter.version} ({interpreter.path}): tested by `make pythons`")
+            continue
+        tested = True
         print(f"{label} {interpreter.path}", flush=True)
         python = prepare(minor, interpreter)
         done = subprocess.run([python, "-m", "pytest", *PYTEST, "tests/unit"], cwd=ROOT, check=False)
@@ -108,4 +114,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

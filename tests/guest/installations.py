@@ -107,9 +107,10 @@ class Installation(ABC):
         self.guest.check("kill", "-KILL", holder)
 
     def down(self) -> None:
-        """Stop everything, and wait until the supervisor and the recorder have exited."""
+        """Stop everything, wait until the supervisor and the recorder have exited, and free the disk."""
         self.worker("down", "--jobs", code=None)
         self.wait_until(f"! pgrep -f '[ ]{self.home}'")
+        self.guest.check("rm", "-rf", self.home)
 
 
 class RootInstallation(Installation):

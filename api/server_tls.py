@@ -33,6 +33,11 @@ class TlsFiles:
     crl: Path | None = None
     denied: Path | None = None
 
+    @property
+    def paths(self) -> list[Path]:
+        """All that there are."""
+        return [path for path in astuple(self) if path is not None]
+
 
 class ServerTls:
     """What ``files`` returns, as it was read last; raises TlsSetupFailed if the first read fails.
@@ -88,9 +93,8 @@ class ServerTls:
         self._failed = False
 
     def _load(self, files: TlsFiles) -> "_Loaded":
-        for path in astuple(files):
-            if path is not None:
-                self._check(path)
+        for path in files.paths:
+            self._check(path)
         return _load(files)
 
     def was_replaced(self) -> bool:
@@ -102,9 +106,7 @@ class ServerTls:
         files = self._files()
         replaced = self._seen.files != files or self._seen.was_replaced(written=self._failed)
         return replaced and all(
-            _age(path) >= self._settled and not self._unfinished(path)
-            for path in astuple(files)
-            if path is not None
+            _age(path) >= self._settled and not self._unfinished(path) for path in files.paths
         )
 
 
@@ -121,7 +123,7 @@ class _Seen:
 
     def __init__(self, files: TlsFiles) -> None:
         self.files = files
-        self._descriptors = {path: _open(path) for path in astuple(files) if path is not None}
+        self._descriptors = {path: _open(path) for path in files.paths}
         self._writes = {
             path: _last_write(os.fstat(descriptor))
             for path, descriptor in self._descriptors.items()

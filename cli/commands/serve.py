@@ -8,7 +8,6 @@ import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
 from errno import EADDRINUSE
 from pathlib import Path
 from time import monotonic_ns
@@ -242,7 +241,7 @@ def _server_tls(home: Home, settings: ServerSettings) -> ServerTls:
     try:
         return ServerTls(files, check=check_tls_file, unfinished=unfinished)
     except TlsSetupFailed as error:
-        missing = not all(path.exists() for path in astuple(files()) if path is not None)
+        missing = not all(path.exists() for path in files().paths)
         raise Failure(f"{error}" + ("; `worker certs init` creates keys" if missing else "")) from None
 
 

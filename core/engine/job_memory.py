@@ -49,9 +49,11 @@ class JobMemory:
         self._owners[owner] += size
         self._total += size
 
-    def ended(self, job: JobId, boottime: float) -> None:
-        """Count a job that has ended now for KEPT seconds more."""
+    def ended(self, job: JobId, boottime: float) -> int:
+        """Count a job that has ended now for KEPT seconds more; return the bytes that it takes."""
         self._ended[job] = boottime
+        _, size = self._jobs[job]
+        return size
 
     def discard(self, job: JobId) -> None:
         """Count a job no longer. Idempotent."""

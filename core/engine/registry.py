@@ -117,10 +117,8 @@ class JobRegistry:
         self.references.ended(job)
         event.set()
         moment = self.moment()
-        self._memory.ended(record.id, moment.boottime)
-        self._finished.add(
-            record.id, record.end.ended_at, _kept_size(record), moment, spec_memory(record.spec)
-        )
+        memory = self._memory.ended(record.id, moment.boottime)
+        self._finished.add(record.id, record.end.ended_at, _kept_size(record), moment, memory)
         if self._finished.bytes - self._granted_bytes > self._bytes // _GROWTH:
             self.pressure.set()
 

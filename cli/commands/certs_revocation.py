@@ -1,11 +1,12 @@
 """`worker certs revoke` and `worker certs crl`: which certificates a server no longer accepts."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from ...api.identity import read_certificate, serial_text
+from ...api.identity import ClientCertificate, read_certificate, serial_text
 from ...api.revocation import parse_serial
 from ...api.revoking import CRL_DAYS, revoke, write_crl
 from ...api.tls import pem_certificates
@@ -72,27 +73,28 @@ def crl_command(days: int, form: str | None) -> None:
 
 def _of_files(pki: Path, certificates: Sequence[str]) -> Iterator[tuple[int, str]]:
     for each in certificates:
-        others = _others(pki, each)
-        own = [each] if (pki / f"{each}.crt").exists() or not others else []
-        for name in (*own, *others):
-            found = read_named(pki, name, lambda path: read_certificate(pem_certificates(path)[0]))
-            yield found.serial, "".join(char if char.isprintable() else "?" for char in found.identity.name)
+        found = list(_others(pki, each))
+        if (pki / f"{each}.crt").exists() or not found:
+            found.insert(0, read_named(pki, each, _read))
+        for certificate in found:
+            name = certificate.identity.name
+            yield certificate.serial, "".join(char if char.isprintable() else "?" for char in name)
 
 
-def _others(pki: Path, name: str) -> list[str]:
-    """Return the files in ``pki`` other than NAME.crt whose certificates have this name.
+def _others(pki: Path, name: str) -> Iterator[ClientCertificate]:
+    """Yield the certificates of this name in ``pki`` that are not in NAME.crt.
 
-    Such a file is one that was moved away, so that the client could get another certificate.
+    The file of such a one was moved away, so that the client could get another certificate.
     """
-    paths = sorted(set(pki.glob("*.crt")) - {pki / f"{name}.crt", pki / "ca.crt"})
-    return [str(path) for path in paths if _name_in(path) == name]
+    for path in sorted(set(pki.glob("*.crt")) - {pki / f"{name}.crt", pki / "ca.crt"}):
+        with suppress(OSError, ValueError):
+            found = _read(path)
+            if found.identity.name == name:
+                yield found
 
 
-def _name_in(path: Path) -> str | None:
-    try:
-        return read_certificate(pem_certificates(path)[0]).identity.name
-    except (OSError, ValueError):
-        return None
+def _read(path: Path) -> ClientCertificate:
+    return read_certificate(pem_certificates(path)[0])
 
 
 def _given(serials: Sequence[str]) -> Iterator[tuple[int, str]]:

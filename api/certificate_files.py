@@ -39,7 +39,7 @@ class CertificateExists(CertificateError):
 
     def __init__(self, path: Path) -> None:
         replacing = "move the file away"
-        if path.suffix == ".crt":  # who has the certificate keeps access, wherever this copy is
+        if path.suffix == ".crt":  # moving this copy does not revoke the certificate
             replacing = (
                 f"replace it: `worker certs revoke {shlex.quote(path.stem)}` first, then {replacing}"
             )

@@ -89,8 +89,8 @@ async def secured(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Yield what reads and writes over TLS; without the name of a server, this is the server.
 
-    What has arrived before TLS is discarded: whoever is between the two can have sent it, and the
-    ``start_tls`` of a StreamWriter leaves it where the first message of TLS is expected. Raises OSError.
+    Data that arrived before the TLS handshake is discarded: a machine in the middle may have sent it, and
+    the ``start_tls`` of a StreamWriter leaves it in the buffer of the reader. Raises OSError.
     """
     await writer.drain()
     loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
-"""Threads for lookups on the host, bounded for each client: one whose lookups hang delays no other.
+"""Threads for lookups on the host, bounded for each client: if the lookups of one hang, others do not wait.
 
-Nothing can end a thread that waits for a dead NFS server. So the call gets an answer without it, the
-thread counts until it returns, and it is a daemon: the server can exit.
+A thread that waits for an NFS server that does not respond cannot be ended. So the call fails after a
+timeout, the thread counts until it returns, and it is a daemon thread: the server can exit.
 """
 
 import asyncio
@@ -135,8 +135,8 @@ def _serve(begun: "SimpleQueue[_Lookup | None]", ended: Callable[[_Lookup, objec
         error: BaseException | None = None
         try:
             result = lookup.function()
-        except BaseException as failure:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as failure:  # noqa: BLE001 - raised in the task that waits
             error = failure
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so no task waits
             lookup.answer.get_loop().call_soon_threadsafe(ended, lookup, result, error)
         del lookup, result, error

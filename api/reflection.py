@@ -1,4 +1,4 @@
-"""Server reflection: tells clients such as grpcurl which services there are, and their protos.
+"""Server reflection: lists the services and their .proto files for clients such as grpcurl.
 
 https://grpc.io/docs/guides/reflection. It needs the package protobuf, which the extra ``reflection``
 installs: nothing else on the server does. The descriptors are those of proto/, made by `make proto`.

@@ -1,6 +1,6 @@
-"""Whether others can replace the files that decide who may do what: settings, policy and files of TLS.
+"""Whether other users can replace the settings, the policy or the TLS files of a server.
 
-Who can write to the directory of a file can rename another one over it, whatever the mode of the file is.
+A user who can write to the directory of a file can rename another file over it, whatever its mode is.
 """
 
 import logging
@@ -27,7 +27,7 @@ class Unprotected:
 
 
 def how_unprotected(path: Path) -> Unprotected | None:
-    """Return how others can change or replace a file, None if nobody can; raise OSError."""
+    """Return how other users can change or replace a file, None if they cannot; raise OSError."""
     weakness = weakness_of(str(path))
     if weakness is None:
         return None
@@ -48,7 +48,7 @@ def refusal(path: Path) -> str:
     """
     try:
         found = how_unprotected(path)
-    except OSError:  # whoever reads the file reports it
+    except OSError:  # the code that reads the file reports it
         return ""
     if found is None:
         return ""
@@ -59,6 +59,6 @@ def refusal(path: Path) -> str:
 
 
 def check_tls_file(path: Path) -> None:
-    """Raise TlsSetupFailed for a file of TLS that the server must not use."""
+    """Raise TlsSetupFailed for a TLS file that the server must not use."""
     if reason := refusal(path):
         raise TlsSetupFailed(reason)

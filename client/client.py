@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from .keyword_arguments import JobFilter, SpecFields
 
 _FIRST_PAGE = 100
-"""Jobs; each further page has more by this factor: whoever looks at a few need not wait for thousands."""
+"""Jobs of the first page. It is short, so that the newest jobs are printed before all are received."""
 _GROWTH = 4
+"""How many times as many jobs the next page has."""
 _LARGEST_PAGE = 10_000
 
 

@@ -1,7 +1,7 @@
-"""Questions to the host whose answers may take long: of NSS, and of file systems whose paths clients name.
+"""Lookups on the host that may block: in NSS, and of paths that clients name.
 
-A host with an unresponsive LDAP or NFS server can keep a thread for ever. So they do not run in the threads
-that everything else shares: whoever acts for a client sets in ``runner`` what runs them for it.
+On a host with an unresponsive LDAP or NFS server they can block a thread for ever. So they do not run in
+asyncio's shared threads: code that acts for a client sets ``runner``, which runs that client's lookups.
 """
 
 import asyncio

@@ -90,7 +90,7 @@ def _after_moving(certificate: Path) -> str:
 
 
 def _check_replaceable(home: Home) -> Iterator[Finding]:
-    """Whoever can replace these files decides who is a client."""
+    """Check that other users cannot replace the files that decide which clients are accepted."""
     for name in ("ca.crt", "server.crt", "server.key", "ca.crl", "denied"):
         with suppress(OSError):
             if found := how_unprotected(home.pki / name):

@@ -29,8 +29,8 @@ _REQUIRED = {"cpu.quota", "memory.max", "pids"}
 def check_cgroups(home: Home) -> Iterator[Finding]:
     """Check control groups where the supervisor of a server places jobs.
 
-    Where systemd can create one, that is a delegated scope, whoever starts the server, and from where. The
-    checks run in such a scope, since the rights in it are those of its processes.
+    That is a delegated systemd scope, if systemd can create one, for each user and from each cgroup. The
+    checks run in such a scope, because only its processes have the rights in it.
     """
     try:
         systemd_scope.probe()

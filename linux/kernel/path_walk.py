@@ -21,7 +21,7 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True)
 class Weakness:
-    """What somebody else could change: a file, directory or link.
+    """A file, directory or link that another user could change.
 
     ``owner`` is the uid that it belongs to; None: its mode lets others write.
     """
@@ -33,7 +33,7 @@ class Weakness:
 class PathWalk:
     """Follows paths; ``links`` are those on the way, ``weakness`` is the first one that was found.
 
-    Everything must belong to one of ``owners``, and nobody else may write to it. With ``sticky``, others
+    Everything must belong to one of ``owners``, and only its owner may write to it. With ``sticky``, others
     may write to a directory in which they can neither rename nor delete what is not theirs
     (restricted deletion, such as of /tmp); the owner of what is in it is checked anyway.
     """

@@ -1,6 +1,6 @@
 """Whether another process has a file open to write to it, so that a part of it may be missing.
 
-The kernel grants a lease for reading only if nobody has the file open for writing: F_SETLEASE of
+The kernel grants a lease for reading only if no process has the file open for writing: F_SETLEASE of
 fcntl(2). Where it grants none for another reason, such as on NFS or to a user who does not own the file,
 the answer is unknown.
 """
@@ -22,10 +22,10 @@ def unfinished(path: Path) -> str:
 def _is_being_written(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:  # whoever reads the file reports it
+    except OSError:  # the code that reads the file reports it
         return False
     try:
-        # Who opens the file meanwhile breaks the lease; SIGIO, the default, would end this process.
+        # An open(2) of another process breaks the lease; the default signal, SIGIO, would end this process.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -58,7 +58,7 @@ def read_program(path: str) -> Script | Elf | Unknown:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return Unknown()
-        # Another user may have put a FIFO there meanwhile: open(2) would wait until somebody writes to it.
+        # Another user may have put a FIFO there meanwhile: open(2) would wait for a writer.
         with open(path, "rb", opener=_open_at_once) as file:
             return program(file.read(_HEAD))
     except OSError:

@@ -172,7 +172,7 @@ static void change_user(const struct job *job)
 
 /*
  * Change to the working directory. The components are those of a path that the policy allowed; links were
- * followed for that, and none is now: somebody else may have put one there meanwhile. One openat2(2) would do,
+ * followed for that, and none is now: another user may have put one there meanwhile. One openat2(2) would do,
  * but needs Linux 5.6, and containers whose seccomp filter knows it.
  */
 static void change_directory(const struct job *job, const char *first, struct cursor components)

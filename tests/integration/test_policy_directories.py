@@ -1,4 +1,4 @@
-"""The working directory of a job is the one that the policy allowed, whoever exchanges it meanwhile."""
+"""The working directory of a job is the one that the policy allowed, also if it is replaced meanwhile."""
 
 import os
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ from ..support.served import serving
 
 
 class Exchanging(HostLookup):
-    """Looks up, and then lets somebody act before the job is started."""
+    """Looks up, and then lets the test act before the job is started."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         super().__init__()

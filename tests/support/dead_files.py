@@ -1,4 +1,4 @@
-"""A host on which some lookups hang: each opens a FIFO that nobody writes to."""
+"""A host on which some lookups hang: each opens a FIFO that has no writer."""
 
 import os
 from pathlib import Path

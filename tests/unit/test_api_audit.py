@@ -160,7 +160,7 @@ def test_the_reason_of_a_denial_has_no_secret() -> None:
     ("words", "recorded"), [(16, True), (WINDOW, False)], ids=["a short request", "a long request"]
 )
 async def test_the_command_of_a_start_that_no_role_allows(pki: Path, words: int, recorded: bool) -> None:  # noqa: FBT001
-    """It is recorded if its request is short: whoever may do nothing occupies little memory and disk."""
+    """It is recorded if its request is short: a client without rights occupies little memory and disk."""
     async with auditing(pki) as audited, audited.served.client("reader") as client:
         with pytest.raises(RpcError, match="Start requires a role with the right to write"):
             await client.start(JobSpec("echo", ("--password=x", *["y"] * words)))

@@ -97,7 +97,7 @@ async def test_who_resizes_a_terminal_attaches(people: Path) -> None:
 
 
 async def test_a_wrapped_job_is_not_written_to_by_a_client_with_another_wrapper(people: Path) -> None:
-    """Whoever must be in a sandbox does not get out of it by writing to a job that is not in one."""
+    """A client that must run in a sandbox cannot write to a job that is not in one."""
     both = '[[rule]]\nname = "attach"\nclients = ["bob"]\ncalls = ["read", "attach"]\njobs = "all"\n'
     start = ALICE.replace('"alice"', '"bob"') + 'wrap = ["/usr/bin/env"]\n'
     async with governed(people, ALICE + both + start) as served, served.client("bob") as bob:

@@ -121,7 +121,7 @@ def test_half_of_a_write_is_not_read(pki: Path) -> None:
 
 
 def test_a_slow_write_of_a_new_file_is_not_read(pki: Path) -> None:
-    """As long as somebody has the new file open for writing, it is not read, also not by a signal."""
+    """As long as a process has the new file open for writing, it is not read, also not by a signal."""
     (pki / "denied").write_text("0a\n0b\n")
     tls = server_tls(pki)
     (pki / "denied").unlink()

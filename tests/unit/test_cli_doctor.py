@@ -145,7 +145,7 @@ def test_every_limit_of_the_host_has_the_name_of_its_option() -> None:
 
 
 def test_files_that_others_can_replace(tmp_path: Path) -> None:
-    """Whoever can write to a directory above the files of the server can replace them."""
+    """A user who can write to a directory above the files of the server can replace them."""
     pki = tmp_path / "pki"
     certificates.init(pki, key_type=KeyType.P256)
     subject = "files of the server"

@@ -59,7 +59,7 @@ def test_an_ignored_signal_has_no_effect() -> None:
 @pytest.mark.parametrize("arguments", [["list"], ["list", "-o", "json"], ["stream", "x"]], ids=" ".join)
 @pytest.mark.parametrize("missing", ["_ssl", "click", "worker.client.client"])
 def test_a_broken_installation_is_one_line(arguments: list[str], missing: str) -> None:
-    """A module that cannot be loaded, as without _ssl, is named; nobody sees a traceback."""
+    """A module that cannot be loaded, as without _ssl, is named, without a traceback."""
     script = f"import sys; sys.modules[{missing!r}] = None; from worker.cli.entry import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False

@@ -162,7 +162,7 @@ async def test_an_offer_that_is_no_certificate(pki: Path) -> None:
 
 
 async def test_what_precedes_tls_is_no_reply(pki: Path, tmp_path: Path) -> None:
-    """Whoever is between adds a refusal to the offer, before TLS; the joiner gets that of the inviter."""
+    """One in the middle adds a refusal to the offer, before TLS; the joiner gets that of the inviter."""
     own = inviter_certificate(pki, tmp_path)
     before, after = (framed(encode_reply(Refused(reason))) for reason in ("forged", "genuine"))
     offer = framed(encode_offer(Offer(ca_of(pki)))) + before

@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_file_that_nobody_else_can_replace(file: Path) -> None:
-    """Also below /tmp: in a sticky directory nobody can rename what is not theirs."""
+    """Also below /tmp: in a sticky directory users can rename only what is theirs."""
     assert weakness_of(str(file)) is None
     file.parent.chmod(0o1777)
     assert weakness_of(str(file)) is None
